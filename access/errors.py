@@ -1,0 +1,61 @@
+"""What access refuses, and why."""
+
+from config.errors import ApiError
+
+LIMIT_CODES = {
+    "requests_per_minute": "requests_per_minute_exceeded",
+    "tokens_per_day": "tokens_per_day_exceeded",
+    "max_concurrent": "too_many_concurrent_requests",
+}
+LIMIT_MESSAGES = {
+    "requests_per_minute": "This API key may make {allowed} requests a minute.",
+    "tokens_per_day": "This API key has used its {allowed} tokens of today (UTC).",
+    "max_concurrent": "This API key may have {allowed} requests running at once.",
+}
+
+
+class Unauthenticated(ApiError):
+    """The request carries no usable key."""
+
+    def __init__(self, message: str, *, code: str) -> None:
+        super().__init__(401, message, code=code, headers={"WWW-Authenticate": "Bearer"})
+
+
+class MissingScope(ApiError):
+    """The key is good, but not for this."""
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(403, f"This API key lacks the scope {scope!r}.", code="missing_scope")
+
+
+class LimitExceeded(ApiError):
+    """The key has used up `limit`, one of Limits' fields, of which `allowed` is the size."""
+
+    def __init__(
+        self,
+        limit: str,
+        *,
+        allowed: int,
+        retry_after_seconds: float,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(
+            429,
+            LIMIT_MESSAGES[limit].format(allowed=allowed),
+            code=LIMIT_CODES[limit],
+            retry_after_seconds=retry_after_seconds,
+            headers=headers,
+        )
+        self.limit = limit
+
+
+class AccessError(Exception):
+    """Base of what staff's own commands and forms can get wrong; the message is for them."""
+
+
+class InvalidOption(AccessError):
+    """A key cannot be made with these options."""
+
+
+class UnknownKey(AccessError):
+    """There is no key with this id."""

@@ -1,0 +1,60 @@
+-- Decide about one request, and count it if it may pass.
+-- KEYS: request rate, tokens used today, leases of running requests.
+-- ARGV: requests a minute, tokens a day, most at once (0: no such limit, or not for this request),
+--       the lease's name, its length in milliseconds.
+-- Answer: refused by (0 none, 1 requests, 2 tokens, 3 concurrency), wait, requests remaining,
+--         their reset, tokens used, their reset; all times in microseconds.
+local MINUTE, DAY = 60000000, 86400
+local time = redis.call('TIME')
+local seconds = tonumber(time[1])
+local now = seconds * 1000000 + tonumber(time[2])
+local per_minute, per_day, at_once = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local refused, wait = 0, 0
+
+-- GCRA: the key holds the time at which the whole minute's allowance is there again. Each request
+-- moves it by its share of the minute, and it may not lie more than a minute ahead.
+local share, full_at = 0, now
+if per_minute > 0 then
+  share = MINUTE / per_minute
+  local stored = tonumber(redis.call('GET', KEYS[1]) or '') or now
+  -- Never further ahead than a minute, even if the server's clock was set back.
+  full_at = math.min(math.max(stored, now), now + MINUTE)
+  -- One microsecond forgives the rounding of shares that are no whole number.
+  local early = full_at + share - now - MINUTE
+  if early > 1 then
+    refused, wait = 1, early
+  end
+end
+
+local used, day_left = 0, 0
+if per_day > 0 then
+  used = tonumber(redis.call('GET', KEYS[2]) or '') or 0
+  day_left = (DAY - seconds % DAY) * 1000000
+  -- Comes last when it comes to the reason told: it is the longest wait.
+  if used >= per_day then
+    refused, wait = 2, day_left
+  end
+end
+
+if at_once > 0 and refused == 0 then
+  redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', math.floor(now / 1000))
+  if redis.call('ZCARD', KEYS[3]) >= at_once then
+    refused, wait = 3, 1000000
+  else
+    local lease_ms = tonumber(ARGV[5])
+    redis.call('ZADD', KEYS[3], math.floor(now / 1000) + lease_ms, ARGV[4])
+    redis.call('PEXPIRE', KEYS[3], lease_ms)
+  end
+end
+
+if per_minute > 0 and refused == 0 then
+  full_at = full_at + share
+  redis.call('SET', KEYS[1], string.format('%.3f', full_at),
+    'PX', math.ceil((full_at - now) / 1000) + 1)
+end
+
+local remaining = 0
+if per_minute > 0 then
+  remaining = math.max(0, math.floor((MINUTE - (full_at - now) + 1) / share))
+end
+return {refused, math.ceil(wait), remaining, math.ceil(full_at - now), used, day_left}

@@ -1,0 +1,104 @@
+"""The limiter of one process, for the time that Redis is away."""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from access.limits.verdict import CONCURRENCY_WAIT_SECONDS, DAY_SECONDS, MINUTE_SECONDS, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from uuid import UUID
+
+    from access.principal import Limits
+
+MAX_KEYS = 10_000
+
+
+class LocalLimiter:
+    """The shared limiter's rules, with each key's full limits, in memory.
+
+    N processes may together let N times a limit through; an outage of Redis is no reason to refuse
+    paying callers. It begins with nothing used, and what it counts is not added to Redis later.
+    It remembers the `max_keys` keys used last. A running request is known by its `holder`, weakly:
+    one that is thrown away without an end holds no place.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_keys: int = MAX_KEYS,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._max_keys = max_keys
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._uses: OrderedDict[UUID, _Use] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._uses)
+
+    def admit(self, *, key_id: UUID, limits: Limits, holder: object) -> Verdict:
+        """Decide about one request; if it passes, it is counted and its place taken."""
+        with self._lock:
+            now = self._clock()
+            use = self._use(key_id, now)
+            share = MINUTE_SECONDS / limits.requests_per_minute if limits.requests_per_minute else 0
+            full_at = min(max(use.full_at, now), now + MINUTE_SECONDS)
+            early = full_at + share - now - MINUTE_SECONDS
+            day_left = DAY_SECONDS - now % DAY_SECONDS
+            refused_by, wait = None, 0.0
+            if limits.tokens_per_day and use.tokens >= limits.tokens_per_day:
+                refused_by, wait = "tokens_per_day", day_left
+            elif share and early > 1e-6:
+                refused_by, wait = "requests_per_minute", early
+            elif limits.max_concurrent and len(use.holders) >= limits.max_concurrent:
+                refused_by, wait = "max_concurrent", CONCURRENCY_WAIT_SECONDS
+            else:
+                full_at += share
+                use.full_at = full_at
+                if limits.max_concurrent:
+                    use.holders.add(holder)
+            left = MINUTE_SECONDS - (full_at - now) + 1e-6
+            remaining = max(0, int(left / share)) if share else 0
+            return Verdict(refused_by, wait, remaining, full_at - now, use.tokens, day_left)
+
+    def finish(self, *, key_id: UUID, holder: object, tokens: int) -> None:
+        """Give the place back, if there is one, and count the tokens."""
+        with self._lock:
+            use = self._use(key_id, self._clock())
+            use.holders.discard(holder)
+            use.tokens += tokens
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._uses.clear()
+
+    def _use(self, key_id: UUID, now: float) -> _Use:
+        use = self._uses.get(key_id)
+        if use is None:
+            use = self._uses[key_id] = _Use()
+            if len(self._uses) > self._max_keys:
+                self._uses.popitem(last=False)
+        self._uses.move_to_end(key_id)
+        day = int(now // DAY_SECONDS)
+        if use.day != day:
+            use.day, use.tokens = day, 0
+        return use
+
+
+class _Use:
+    """What one key has used: when its minute is full again, today's tokens, who is running."""
+
+    __slots__ = ("day", "full_at", "holders", "tokens")
+
+    def __init__(self) -> None:
+        self.full_at = 0.0
+        self.day = 0
+        self.tokens = 0
+        self.holders: weakref.WeakSet[object] = weakref.WeakSet()

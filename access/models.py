@@ -1,0 +1,117 @@
+"""Accounts and their API keys."""
+
+from typing import Any
+
+from django.contrib.postgres.fields import ArrayField
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator
+from django.db import models
+from django.utils import timezone
+
+from config.ids import new_uuid, to_public_id
+
+# What keys may be allowed to do. An app that adds a scope adds it here.
+SCOPES = {"chat": "Call chains and hold conversations"}
+
+# Ten million a minute is what one HAProxy passes on; above it a request's share of the minute is
+# too small for the microseconds that the limiter counts in.
+MAX_REQUESTS_PER_MINUTE = 10_000_000
+MAX_TOKENS_PER_DAY = 10**15
+MAX_CONCURRENT = 1_000_000
+
+
+def validate_name(value: str) -> None:
+    """Refuse what would harm a terminal or a log: control characters, and invisible ones."""
+    if not value.isprintable():
+        raise ValidationError("A name may hold printable characters only.")
+
+
+def validate_scopes(value: list[str]) -> None:
+    """Refuse scopes that do not exist, and a key that may do nothing."""
+    if unknown := sorted(set(value) - set(SCOPES)):
+        raise ValidationError(f"{unknown[0]!r} is no scope; there are {', '.join(SCOPES)}.")
+    if not value:
+        raise ValidationError("A key needs at least one scope.")
+
+
+def all_scopes() -> list[str]:
+    """Return every scope, a new key's default."""
+    return list(SCOPES)
+
+
+class Account(models.Model):
+    """Who owns keys, and all that is made with them."""
+
+    id = models.UUIDField(primary_key=True, default=new_uuid, editable=False)
+    name = models.CharField(max_length=100, unique=True, validators=[validate_name])
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ApiKey(models.Model):
+    """A secret that clients call with, and what it allows.
+
+    Only `digest` of the secret is kept: plain SHA-256, and neither salted nor slow. Slow hashes
+    protect secrets that people choose, by making each guess expensive; a key has 256 random bits,
+    which no guessing reaches, and a slow hash would cost every request its milliseconds. `hint` is
+    the secret's beginning, to recognise it by.
+    """
+
+    id = models.UUIDField(primary_key=True, default=new_uuid, editable=False)
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="keys")
+    name = models.CharField(max_length=100, validators=[validate_name])
+    digest = models.CharField(max_length=64, unique=True, editable=False)
+    hint = models.CharField(max_length=16, editable=False)
+    scopes = ArrayField(
+        models.CharField(max_length=32), default=all_scopes, validators=[validate_scopes]
+    )
+    requests_per_minute = models.PositiveIntegerField(
+        default=0,
+        validators=[MaxValueValidator(MAX_REQUESTS_PER_MINUTE)],
+        help_text="0 is no limit.",
+    )
+    tokens_per_day = models.PositiveBigIntegerField(
+        default=0,
+        validators=[MaxValueValidator(MAX_TOKENS_PER_DAY)],
+        help_text="0 is no limit. The day is UTC's.",
+    )
+    max_concurrent = models.PositiveIntegerField(
+        default=0,
+        validators=[MaxValueValidator(MAX_CONCURRENT)],
+        help_text="0 is no limit.",
+    )
+    expires_at = models.DateTimeField(null=True, blank=True, help_text="Empty is never.")
+    revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
+    last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        verbose_name = "API key"
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.hint})"
+
+    @property
+    def public_id(self) -> str:
+        """The id in answers and commands."""
+        return to_public_id("key", self.id)
+
+    @property
+    def state(self) -> str:
+        """One of active, expired, revoked."""
+        if self.revoked_at is not None:
+            return "revoked"
+        if self.expires_at is not None and self.expires_at <= timezone.now():
+            return "expired"
+        return "active"
+
+    def clean_fields(self, exclude: Any = None) -> None:
+        """Strip the name first, so that a name of spaces is an empty one."""
+        self.name = self.name.strip()
+        super().clean_fields(exclude=exclude)

@@ -1,0 +1,101 @@
+"""Await coroutines from gevent's greenlets.
+
+One native thread a process runs an asyncio loop for all the chains that can only be awaited. A
+greenlet that waits for a coroutine leaves the hub free; killing it cancels the coroutine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import Future
+from typing import Any
+
+import gevent
+from gevent.monkey import get_original
+from langchain_core.runnables import Runnable, RunnableConfig
+
+from chat.run import current_run
+
+STREAM_BUFFER_CHUNKS = 64
+
+_start_native_thread: Callable[..., int] = get_original("_thread", "start_new_thread")
+_loop: asyncio.AbstractEventLoop | None = None
+_loop_lock = threading.Lock()
+
+
+class _End:
+    """Marks the end of a stream."""
+
+
+def invoke_async(runnable: Runnable[Any, Any], value: Any, config: RunnableConfig | None) -> Any:
+    """Return the output of `runnable.ainvoke`; raises what it raises."""
+    return wait_for(runnable.ainvoke(value, config))
+
+
+def stream_async(
+    runnable: Runnable[Any, Any], value: Any, config: RunnableConfig | None
+) -> Iterator[Any]:
+    """Yield the chunks of `runnable.astream`; closing the iterator cancels it."""
+    queue: asyncio.Queue[Any] = asyncio.Queue(maxsize=STREAM_BUFFER_CHUNKS)
+    pump = _submit(_pump(runnable.astream(value, config), queue))
+    try:
+        while not isinstance(item := wait_for(queue.get()), _End):
+            yield item
+        _result(pump)
+    finally:
+        pump.cancel()
+
+
+def wait_for(awaitable: Awaitable[Any]) -> Any:
+    """Return what an awaitable gives, letting other greenlets run meanwhile."""
+    return _result(_submit(awaitable))
+
+
+async def _pump(chunks: AsyncIterator[Any], queue: asyncio.Queue[Any]) -> None:
+    """Move a stream into a queue; all of it in one task, as contexts set in it may demand."""
+    try:
+        async for chunk in chunks:
+            await queue.put(chunk)
+    finally:
+        # After a failure the reader finds the end, and then the error in this task's result.
+        if not asyncio.current_task().cancelling():  # type: ignore[union-attr]
+            await queue.put(_End())
+
+
+def _submit(awaitable: Awaitable[Any]) -> Future[Any]:
+    run = current_run.get()
+
+    async def with_run() -> Any:
+        # The loop's thread has its own context variables.
+        current_run.set(run)
+        return await awaitable
+
+    return asyncio.run_coroutine_threadsafe(with_run(), _running_loop())
+
+
+def _result(future: Future[Any]) -> Any:
+    """Wait for a future of the loop's thread; a greenlet killed here cancels it."""
+    if not future.done():
+        hub = gevent.get_hub()
+        wake = hub.loop.async_()
+        try:
+            future.add_done_callback(lambda _: wake.send())
+            if not future.done():
+                hub.wait(wake)
+        except BaseException:
+            future.cancel()
+            raise
+        finally:
+            wake.close()
+    return future.result(timeout=0)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop:
+    global _loop  # noqa: PLW0603  (one loop a process, made on first use, after the fork)
+    with _loop_lock:
+        if _loop is None or _loop.is_closed():
+            _loop = asyncio.new_event_loop()
+            _start_native_thread(_loop.run_forever, ())
+    return _loop

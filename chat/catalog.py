@@ -1,0 +1,82 @@
+"""The chains that staff enabled, ready to be called."""
+
+import logging
+
+from django.conf import settings
+
+from chat.chain_config import ChainConfig
+from chat.errors import BadChain, ChainBroken, ChainNotFound
+from chat.models import Chain
+from chat.registry import BuiltChain, build_chain
+from scaling.database import release_connections
+from scaling.near_cache import NearCache
+
+logger = logging.getLogger(__name__)
+
+MAX_CACHED_SLUGS = 1024
+
+
+def get_chain(slug: str) -> BuiltChain:
+    """Return the enabled chain of this slug; raises ChainNotFound, or ChainBroken (see the log).
+
+    A change in the admin is seen within CHAIN_CACHE_SECONDS on every node.
+    """
+    built = _chains.get(slug)
+    if built is None:
+        raise ChainNotFound(slug)
+    if isinstance(built, BadChain):
+        raise ChainBroken from built
+    return built
+
+
+def list_chains() -> list[Chain]:
+    """Return the enabled chains, by slug."""
+    return list(Chain.objects.filter(is_enabled=True))
+
+
+def config_of(chain: Chain) -> ChainConfig:
+    """Return a row's configuration, with the defaults of the settings filled in."""
+    return ChainConfig(
+        slug=chain.slug,
+        version=chain.version,
+        runnable=chain.runnable,
+        model_name=chain.model or settings.LLM_MODEL,
+        base_url=chain.base_url,
+        system_prompt=chain.system_prompt,
+        temperature=chain.temperature,
+        max_tokens=chain.max_tokens,
+        parameters=dict(chain.parameters),
+        timeout_seconds=chain.timeout_seconds,
+        fallback_models=tuple(chain.fallback_models),
+    )
+
+
+# Building a chain makes HTTP clients, so an unchanged one is kept when its row is read again.
+_built: dict[str, tuple[int, BuiltChain | BadChain]] = {}
+
+
+def _load(slug: str) -> BuiltChain | BadChain | None:
+    row = Chain.objects.filter(slug=slug, is_enabled=True).first()
+    release_connections()
+    if row is None:
+        _built.pop(slug, None)
+        return None
+    version, built = _built.get(slug, (0, None))
+    if built is not None and version == row.version:
+        return built
+    try:
+        built = build_chain(config_of(row))
+    except BadChain as error:
+        # Kept until the row changes, or each second would bring this line again.
+        logger.error("chain %s, version %d: %s", slug, row.version, error)
+        built = error
+    _built[slug] = (row.version, built)
+    return built
+
+
+_chains: NearCache[str, BuiltChain | BadChain] = NearCache(
+    load=_load,
+    ttl_seconds=settings.CHAIN_CACHE_SECONDS,
+    max_entries=MAX_CACHED_SLUGS,
+    name="chains",
+)

@@ -1,0 +1,40 @@
+"""What a chain's builder is given: the configuration that staff saved, ready to use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from chat.chat_model import ResilientChatModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChainConfig:
+    """One version of a chain's configuration.
+
+    `model_name` and `fallback_models` are named as `init_chat_model` names them; `base_url` ""
+    means LLM_BASE_URL for OpenAI-compatible models. `parameters` are arguments of the model's
+    LangChain class.
+    """
+
+    slug: str
+    version: int
+    runnable: str
+    model_name: str
+    base_url: str = ""
+    system_prompt: str = ""
+    temperature: float | None = None
+    max_tokens: int | None = None
+    parameters: dict[str, Any] = field(default_factory=dict)
+    timeout_seconds: int = 120
+    fallback_models: tuple[str, ...] = ()
+
+    @cached_property
+    def model(self) -> ResilientChatModel:
+        """The chat model to put into the runnable: retries, fallbacks and usage included."""
+        # The model classes take half a second to import; commands that build no chain need none.
+        from chat.chat_model import ResilientChatModel  # noqa: PLC0415
+
+        return ResilientChatModel.from_config(self)

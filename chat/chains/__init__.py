@@ -1,0 +1,1 @@
+"""The built-in chains, one file each."""

@@ -1,0 +1,34 @@
+"""Chat with a system prompt and the history that the client sends."""
+
+from typing import Any
+
+from langchain_core.messages import (
+    AnyMessage,
+    BaseMessage,
+    HumanMessage,
+    SystemMessage,
+    convert_to_messages,
+)
+from langchain_core.runnables import Runnable, RunnableLambda
+from typing_extensions import TypedDict
+
+from chat.chain_config import ChainConfig
+
+
+class AssistantInput(TypedDict):
+    """The messages so far, the user's last."""
+
+    messages: list[AnyMessage]
+
+
+def build(chain: ChainConfig) -> Runnable[Any, Any]:
+    """Return a runnable from `{"messages": [...]}` or a string to the model's message."""
+
+    def to_messages(value: AssistantInput | str) -> list[BaseMessage]:
+        system = [SystemMessage(chain.system_prompt)] if chain.system_prompt else []
+        if isinstance(value, str):
+            return [*system, HumanMessage(value)]
+        return [*system, *convert_to_messages(value["messages"])]
+
+    prompt = RunnableLambda(to_messages, name="prompt").with_types(input_type=AssistantInput)
+    return prompt | chain.model

@@ -1,0 +1,92 @@
+"""Summarize a document of any length: each part alone, then the summaries together."""
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+from django.conf import settings
+from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
+from langchain_core.output_parsers import StrOutputParser
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableGenerator, RunnableLambda
+from langchain_text_splitters import RecursiveCharacterTextSplitter
+from typing_extensions import TypedDict
+
+from chat.chain_config import ChainConfig
+from chat.errors import ChainBroken
+from chat.run import report_progress
+from config.errors import InvalidRequest
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_PROMPT = "You summarize documents truthfully, in plain and short sentences."
+PART_PROMPT = "Summarize this part of a longer document in at most five sentences:\n\n{text}"
+WHOLE_PROMPT = "Write one summary of this document:\n\n{text}"
+# A part's summary may be a quarter of the part, at some four characters a token; so every round
+# of summaries of summaries is shorter than the one before.
+CHARS_PER_SUMMARY_TOKEN = 16
+
+
+class SummarizeInput(TypedDict):
+    """The document as plain text."""
+
+    text: str
+
+
+def build(chain: ChainConfig) -> Runnable[Any, Any]:
+    """Return a runnable from `{"text": ...}` to a summary, whose last step streams.
+
+    The text is cut at paragraphs and sentences into parts of SUMMARIZE_PART_CHARS, of which
+    SUMMARIZE_CONCURRENCY are summarized at a time. Progress counts the parts done.
+    """
+    splitter = RecursiveCharacterTextSplitter(
+        chunk_size=settings.SUMMARIZE_PART_CHARS, chunk_overlap=0
+    )
+    part_tokens = max(32, settings.SUMMARIZE_PART_CHARS // CHARS_PER_SUMMARY_TOKEN)
+    ask_for_part = _asker(chain, PART_PROMPT, max_tokens=part_tokens)
+    ask_for_whole = _asker(chain, WHOLE_PROMPT)
+
+    def summarize_parts(parts: list[str], config: RunnableConfig) -> list[str]:
+        summaries = [""] * len(parts)
+        limited: RunnableConfig = {**config, "max_concurrency": settings.SUMMARIZE_CONCURRENCY}
+        report_progress(0, len(parts), "summarizing the parts")
+        for done, (index, summary) in enumerate(
+            ask_for_part.batch_as_completed(parts, limited), start=1
+        ):
+            summaries[index] = summary
+            report_progress(done, len(parts), "summarizing the parts")
+        return summaries
+
+    def summarize(inputs: Iterator[SummarizeInput], config: RunnableConfig) -> Iterator[str]:
+        text = _only(inputs)["text"].strip()
+        if not text:
+            raise InvalidRequest("There is no text to summarize.", param="input.text")
+        while len(parts := splitter.split_text(text)) > 1:
+            shorter = "\n\n".join(summarize_parts(parts, config))
+            if len(shorter) >= len(text):
+                logger.warning("%s: summaries of %d parts are not shorter", chain.slug, len(parts))
+                raise ChainBroken
+            text = shorter
+        yield from ask_for_whole.stream(text, config)
+
+    # RunnableGenerator's types leave out the `config` that LangChain passes to such a function.
+    generator: Runnable[Any, Any] = RunnableGenerator(summarize, name="summarize")  # type: ignore[arg-type]
+    return generator.with_types(input_type=SummarizeInput, output_type=str)
+
+
+def _asker(chain: ChainConfig, prompt: str, **bound: Any) -> Runnable[str, str]:
+    def to_messages(text: str) -> list[BaseMessage]:
+        return [
+            SystemMessage(chain.system_prompt or DEFAULT_PROMPT),
+            HumanMessage(prompt.format(text=text)),
+        ]
+
+    model = chain.model.bind(**bound) if bound else chain.model
+    return RunnableLambda(to_messages, name="prompt") | model | StrOutputParser()
+
+
+def _only(inputs: Iterator[SummarizeInput]) -> SummarizeInput:
+    """Join the chunks in which a streaming parent may hand the input over."""
+    joined: SummarizeInput = {"text": ""}
+    for value in inputs:
+        joined["text"] += value["text"]
+    return joined

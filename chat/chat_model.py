@@ -1,0 +1,203 @@
+"""The chat model that chains are built with: a list of models, tried until one answers."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from django.conf import settings
+from langchain_core.callbacks import CallbackManagerForLLMRun
+from langchain_core.language_models import LanguageModelInput
+from langchain_core.language_models.chat_models import BaseChatModel
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_core.runnables import Runnable, RunnableBinding
+from langchain_core.tools import BaseTool
+
+from chat import metrics
+from chat.chain_config import ChainConfig
+from chat.errors import ProviderError
+from chat.provider_errors import to_provider_error
+from chat.providers import make_model
+from chat.run import Run, current_run
+
+logger = logging.getLogger(__name__)
+
+
+class ResilientChatModel(BaseChatModel):
+    """Answers from the first of `candidates` that can.
+
+    Each is tried again on transient faults, up to PROVIDER_MAX_RETRIES times with exponential
+    backoff and full jitter, within the run's deadline; then the next. A stream moves on only
+    until its first chunk: what a client has seen cannot be taken back. The options of the current
+    run (temperature, stop, tools, ...) are added to every call, and its tokens are counted.
+    Raises ProviderError when no candidate answered.
+    """
+
+    candidates: Sequence[BaseChatModel]
+    names: Sequence[str]
+
+    @classmethod
+    def from_config(cls, config: ChainConfig) -> ResilientChatModel:
+        """Build the models of a chain; raises BadChain when one cannot be built."""
+        names = (config.model_name, *config.fallback_models)
+        return cls(names=names, candidates=[make_model(name, config) for name in names])
+
+    @property
+    def _llm_type(self) -> str:
+        return "resilient"
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        first = self.candidates[0]
+        return {"names": list(self.names), **first._identifying_params}
+
+    def bind_tools(
+        self,
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """Bind tools in the first candidate's format; the others must share its provider's."""
+        bound = self.candidates[0].bind_tools(tools, **kwargs)
+        extra = bound.kwargs if isinstance(bound, RunnableBinding) else {}
+        return self.bind(**extra)
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        run = current_run.get() or Run(timeout_seconds=3600)
+
+        def call(candidate: BaseChatModel) -> ChatResult:
+            options = self._options(candidate, run, kwargs, stop)
+            return candidate._generate(messages, run_manager=run_manager, **options)
+
+        with run.cancellable():
+            result: ChatResult = self._first_answer(call, run)
+        for generation in result.generations:
+            _count_usage(run, generation.message)
+        return result
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        run = current_run.get() or Run(timeout_seconds=3600)
+
+        def call(candidate: BaseChatModel) -> tuple[Any, Iterator[ChatGenerationChunk]]:
+            options = self._options(candidate, run, kwargs, stop)
+            if type(candidate)._stream is BaseChatModel._stream:
+                chunks = _as_stream(candidate._generate(messages, **options))
+            else:
+                chunks = candidate._stream(messages, **options)
+            return next(chunks, None), chunks
+
+        with run.cancellable():
+            first, rest = self._first_answer(call, run)
+        try:
+            while first is not None:
+                run.streamed_chunks += 1
+                _count_usage(run, first.message)
+                yield first
+                with run.cancellable():
+                    first = next(rest, None)
+        except Exception as error:
+            metrics.PROVIDER_CALLS.labels(outcome="broken_stream").inc()
+            if (provider_error := to_provider_error(error)) is None:
+                raise
+            raise provider_error from error
+        finally:
+            # Closing the generator closes the provider's connection, which stops its work.
+            if (close := getattr(rest, "close", None)) is not None:
+                close()
+
+    def _first_answer(self, call: Callable[[BaseChatModel], Any], run: Run) -> Any:
+        """Return the first answer of any candidate; raises the last one's ProviderError."""
+        last: ProviderError | None = None
+        for name, candidate in zip(self.names, self.candidates, strict=True):
+            for attempt in range(settings.PROVIDER_MAX_RETRIES + 1):
+                if last is not None and attempt and not _wait_before_retry(last, attempt, run):
+                    break
+                try:
+                    answer = call(candidate)
+                # Any class: each provider's SDK has its own. What is not a provider's fault
+                # goes on as it is.
+                except Exception as error:
+                    last = to_provider_error(error)
+                    if last is None:
+                        raise
+                    logger.warning("%s: attempt %d: %s", name, attempt + 1, _describe(error))
+                    metrics.PROVIDER_CALLS.labels(outcome=last.code).inc()
+                    if last.is_request_at_fault:
+                        raise last from error
+                    if not last.is_transient:
+                        break
+                else:
+                    metrics.PROVIDER_CALLS.labels(outcome="ok").inc()
+                    return answer
+        assert last is not None  # noqa: S101  (there is at least one candidate)
+        raise last
+
+    def _options(
+        self,
+        candidate: BaseChatModel,
+        run: Run,
+        kwargs: dict[str, Any],
+        stop: list[str] | None,
+    ) -> dict[str, Any]:
+        """Join what the chain bound with what the client asked for; the chain's own tools win."""
+        options = {**run.options, **kwargs}
+        stops = [*(stop or []), *options.pop("stop", [])]
+        tools = options.pop("tools", None)
+        if tools is not None and "tools" not in kwargs:
+            choice = {"tool_choice": options.pop("tool_choice")} if "tool_choice" in options else {}
+            bound = candidate.bind_tools(tools, **choice)
+            if isinstance(bound, RunnableBinding):
+                options |= bound.kwargs
+        elif tools is not None:
+            options["tools"] = tools
+        return {**options, "stop": stops or None}
+
+
+def _wait_before_retry(error: ProviderError, attempt: int, run: Run) -> bool:
+    """Sleep before another attempt; False when the deadline leaves no time for one.
+
+    Full jitter (AWS Architecture Blog, "Exponential Backoff And Jitter"), but never less than a
+    provider's own Retry-After.
+    """
+    exponential = settings.PROVIDER_RETRY_BASE_SECONDS * 2 ** (attempt - 1)
+    delay = random.uniform(0, min(exponential, settings.PROVIDER_RETRY_MAX_SECONDS))  # noqa: S311
+    delay = max(delay, error.retry_after_seconds or 0.0)
+    # A provider that wants a long pause is left to the client's own retry; a fallback is quicker.
+    if delay > settings.PROVIDER_RETRY_MAX_SECONDS:
+        return False
+    if delay >= run.seconds_left():
+        return False
+    time.sleep(delay)
+    return True
+
+
+def _count_usage(run: Run, message: BaseMessage) -> None:
+    if isinstance(message, AIMessage) and (usage := message.usage_metadata):
+        run.usage.add(prompt_tokens=usage["input_tokens"], completion_tokens=usage["output_tokens"])
+
+
+def _as_stream(result: ChatResult) -> Iterator[ChatGenerationChunk]:
+    """Return a whole answer as a stream of one chunk, for models that cannot stream."""
+    message = result.generations[0].message
+    yield ChatGenerationChunk(message=AIMessageChunk(**message.model_dump(exclude={"type"})))
+
+
+def _describe(error: Exception) -> str:
+    """Name an error for the log without its text, which may hold a key or a prompt."""
+    status = getattr(error, "status_code", None)
+    return f"{type(error).__name__}{f' {status}' if status else ''}"

@@ -1,0 +1,144 @@
+"""A chain's output as OpenAI's completion, whole or in chunks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator
+from typing import Any
+
+import orjson
+from langchain_core.messages import AIMessageChunk, BaseMessage
+
+from chat import sse
+from chat.completions.messages import (
+    answer_text,
+    answer_tool_calls,
+    delta_tool_calls,
+    finish_reason,
+)
+from chat.execution import Call, Chunk, Heartbeat
+from chat.run import Usage
+from config.errors import to_api_error
+
+
+def completion_body(call: Call, output: Any) -> dict[str, Any]:
+    """Return the body of an answer that is not streamed."""
+    tool_calls = answer_tool_calls(output)
+    message: dict[str, Any] = {
+        "role": "assistant",
+        "content": answer_text(output) or (None if tool_calls else ""),
+        "refusal": None,
+    }
+    if tool_calls:
+        message["tool_calls"] = tool_calls
+    return {
+        **_head(call, "chat.completion"),
+        "choices": [
+            {
+                "index": 0,
+                "message": message,
+                "logprobs": None,
+                "finish_reason": _reason(finish_reason(output), has_tools=bool(tool_calls)),
+            }
+        ],
+        "usage": usage_body(call.run.usage),
+    }
+
+
+def completion_events(
+    call: Call, items: Generator[Chunk | Heartbeat], *, include_usage: bool
+) -> sse.Events:
+    """Yield the server-sent events of a streamed answer, and return the last: `[DONE]`.
+
+    An error after the start becomes an `error` event instead, which the SDKs raise.
+    """
+    writer = _ChunkWriter(call, include_usage=include_usage)
+    try:
+        for item in items:
+            if isinstance(item, Heartbeat):
+                yield sse.heartbeat(item)
+            else:
+                yield from writer.write(item.value)
+        yield from writer.end()
+        return sse.event(b"[DONE]")
+    # The status has gone out, so that every error must go inside the stream.
+    except Exception as error:
+        return sse.event(orjson.dumps(to_api_error(error).body))
+    finally:
+        items.close()
+
+
+class _ChunkWriter:
+    """Turns a chain's chunks into `chat.completion.chunk` events."""
+
+    def __init__(self, call: Call, *, include_usage: bool) -> None:
+        self._call = call
+        self._include_usage = include_usage
+        self._head = _head(call, "chat.completion.chunk")
+        if include_usage:
+            self._head["usage"] = None
+        self._is_started = False
+        self._has_tools = False
+        self._reason: str | None = None
+        # A parser's chunks are no text; each repeats the one before more fully.
+        self._last_object: Any = None
+
+    def write(self, output: Any) -> Iterator[bytes]:
+        """Yield the events of one chunk."""
+        yield from self._start()
+        self._reason = finish_reason(output) or self._reason
+        if not isinstance(output, str | BaseMessage):
+            self._last_object = output
+        elif text := answer_text(output):
+            yield self._event({"content": text})
+        if isinstance(output, AIMessageChunk) and (pieces := delta_tool_calls(output)):
+            self._has_tools = True
+            yield self._event({"tool_calls": pieces})
+
+    def end(self) -> Iterator[bytes]:
+        """Yield what closes a complete answer."""
+        yield from self._start()
+        if self._last_object is not None:
+            yield self._event({"content": answer_text(self._last_object)})
+        yield self._event({}, _reason(self._reason, has_tools=self._has_tools))
+        if self._include_usage:
+            usage = usage_body(self._call.run.usage)
+            yield sse.event(orjson.dumps({**self._head, "choices": [], "usage": usage}))
+
+    def _start(self) -> Iterator[bytes]:
+        if not self._is_started:
+            self._is_started = True
+            yield self._event({"role": "assistant", "content": ""})
+
+    def _event(self, delta: dict[str, Any], reason: str | None = None) -> bytes:
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
+        return sse.event(orjson.dumps({**self._head, "choices": [choice]}))
+
+
+def usage_body(usage: Usage) -> dict[str, int] | None:
+    """Return the token counts, or None when no provider told any."""
+    if not usage.is_reported:
+        return None
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.total_tokens,
+    }
+
+
+def _head(call: Call, kind: str) -> dict[str, Any]:
+    config = call.chain.config
+    return {
+        "id": f"chatcmpl-{call.run.id.hex}",
+        "object": kind,
+        "created": int(time.time()),
+        "model": config.slug,
+        "system_fingerprint": f"{config.slug}-v{config.version}",
+    }
+
+
+def _reason(reason: str | None, *, has_tools: bool) -> str:
+    # Some servers say "stop" after a tool call; the SDKs' tool loops look for this word.
+    if has_tools and reason in (None, "stop"):
+        return "tool_calls"
+    return reason or "stop"

@@ -1,0 +1,87 @@
+"""Keep, list and change conversations; every one belongs to an account."""
+
+import uuid
+
+from django.db.models import QuerySet
+
+from chat.errors import ChainNotFound
+from chat.models import Chain, Conversation, Message
+from config.errors import InvalidRequest, NotFound
+from config.ids import from_public_id
+from config.pagination import Cursor
+
+PREFIX = "conv"
+MESSAGE_PREFIX = "msg"
+
+
+def create_conversation(
+    *, account_id: uuid.UUID, chain_slug: str, metadata: dict[str, str]
+) -> Conversation:
+    """Start a conversation with an enabled chain; raises ChainNotFound."""
+    chain = Chain.objects.filter(slug=chain_slug, is_enabled=True).first()
+    if chain is None:
+        raise ChainNotFound(chain_slug)
+    return Conversation.objects.create(account_id=account_id, chain=chain, metadata=metadata)
+
+
+def get_conversation(*, account_id: uuid.UUID, public_id: str) -> Conversation:
+    """Return an account's conversation with its chain; another's raises NotFound."""
+    conversation = _owned(account_id).filter(pk=_conversation_id(public_id)).first()
+    if conversation is None:
+        raise _not_found()
+    return conversation
+
+
+def list_conversations(*, account_id: uuid.UUID, cursor: Cursor) -> list[Conversation]:
+    """Return a page of an account's conversations, and one row more if there are more."""
+    rows = _owned(account_id)
+    if cursor.after:
+        after = _conversation_id(cursor.after)
+        rows = rows.filter(pk__lt=after) if cursor.is_descending else rows.filter(pk__gt=after)
+    return list(rows.order_by("-pk" if cursor.is_descending else "pk")[: cursor.limit + 1])
+
+
+def replace_metadata(conversation: Conversation, metadata: dict[str, str]) -> None:
+    """Save new metadata, and nothing else: a reply may be under way."""
+    conversation.metadata = metadata
+    conversation.save(update_fields=["metadata", "updated_at"])
+
+
+def delete_conversation(*, account_id: uuid.UUID, public_id: str) -> None:
+    """Delete a conversation with its messages; a reply under way is lost with it."""
+    deleted, _ = Conversation.objects.filter(
+        account_id=account_id, pk=_conversation_id(public_id)
+    ).delete()
+    if not deleted:
+        raise _not_found()
+
+
+def list_messages(*, conversation: Conversation, cursor: Cursor) -> list[Message]:
+    """Return a page of a conversation's messages, and one more if there are more."""
+    rows = Message.objects.filter(conversation=conversation)
+    if cursor.after:
+        try:
+            after = rows.values_list("position", flat=True).get(
+                pk=from_public_id(MESSAGE_PREFIX, cursor.after)
+            )
+        except (Message.DoesNotExist, NotFound) as error:
+            raise InvalidRequest("after names no message of this list.", param="after") from error
+        is_after = {"position__lt" if cursor.is_descending else "position__gt": after}
+        rows = rows.filter(**is_after)
+    order = "-position" if cursor.is_descending else "position"
+    return list(rows.order_by(order)[: cursor.limit + 1])
+
+
+def _owned(account_id: uuid.UUID) -> QuerySet[Conversation]:
+    return Conversation.objects.filter(account_id=account_id).select_related("chain")
+
+
+def _conversation_id(public_id: str) -> uuid.UUID:
+    try:
+        return from_public_id(PREFIX, public_id)
+    except NotFound as error:
+        raise _not_found() from error
+
+
+def _not_found() -> NotFound:
+    return NotFound("There is no such conversation.", code="conversation_not_found")

@@ -1,0 +1,174 @@
+"""A question and its answer, added to a conversation by one request at a time."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from datetime import timedelta
+
+import gevent
+from django.conf import settings
+from django.db import DatabaseError, transaction
+from django.db.models import Max, Q
+from django.db.models.functions import Now
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from scaling.database import release_connections
+
+from chat.models import Conversation, Message
+from chat.run import Usage
+from config.errors import ApiError, NotFound
+from config.ids import new_uuid
+
+logger = logging.getLogger(__name__)
+
+BUSY_RETRY_SECONDS = 2.0
+WAIT_STEP_SECONDS = 0.1
+WAIT_STEP_MAX_SECONDS = 1.0
+RENEWALS_PER_LEASE = 3
+
+
+class Turn:
+    """The right to add an answer to a conversation.
+
+    Invariant: an answer is stored only by whoever still holds the lease. The lease lasts
+    CONVERSATION_LEASE_SECONDS by the database's clock and is renewed in the background, so a dead
+    node frees the conversation and a thawed one cannot write into it.
+    """
+
+    def __init__(self, conversation: Conversation, token: uuid.UUID, question: Message) -> None:
+        self.conversation = conversation
+        self.question = question
+        self._token = token
+        self._is_open = True
+        self._renewer = gevent.spawn(self._renew)
+
+    def history(self) -> list[BaseMessage]:
+        """Return the last CONVERSATION_HISTORY_MESSAGES messages, the question among them.
+
+        An incomplete answer is left out: the model would take it for its own finished words.
+        """
+        rows = Message.objects.filter(
+            conversation=self.conversation, status=Message.Status.COMPLETED
+        ).order_by("-position")[: settings.CONVERSATION_HISTORY_MESSAGES]
+        messages: list[BaseMessage] = [
+            HumanMessage(row.content) if row.role == Message.Role.USER else AIMessage(row.content)
+            for row in reversed(rows)
+        ]
+        # A window that opens on an answer would confuse models that expect turns.
+        while isinstance(messages[0], AIMessage):
+            messages.pop(0)
+        return messages
+
+    def complete(self, content: str, usage: Usage) -> Message:
+        """Store the answer and free the conversation; raises ApiError 409 if the lease is lost."""
+        answer = self._close(content, Message.Status.COMPLETED, "", usage)
+        if answer is None:
+            raise ApiError(
+                409,
+                "The conversation was taken over or deleted while the answer was made.",
+                code="conversation_lost",
+                should_retry=False,
+            )
+        return answer
+
+    def abandon(self, partial: str, error_code: str) -> None:
+        """Free the conversation after a failure; what had come of the answer is kept.
+
+        Does nothing when the turn has ended. Never raises: the lease runs out by itself.
+        """
+        if not self._is_open:
+            return
+        try:
+            self._close(partial, Message.Status.INCOMPLETE, error_code, Usage())
+        except DatabaseError:
+            logger.exception("%s stays leased until its lease runs out", self.conversation)
+        finally:
+            release_connections()
+
+    def _close(
+        self, content: str, status: Message.Status, error_code: str, usage: Usage
+    ) -> Message | None:
+        self._is_open = False
+        self._renewer.kill(block=False)
+        with transaction.atomic():
+            freed = Conversation.objects.filter(
+                pk=self.conversation.pk, lease_token=self._token
+            ).update(lease_token=None, lease_until=None, updated_at=Now())
+            if not freed:
+                return None
+            if not content and status == Message.Status.INCOMPLETE:
+                return None
+            return Message.objects.create(
+                conversation=self.conversation,
+                position=self.question.position + 1,
+                role=Message.Role.ASSISTANT,
+                status=status,
+                # A model may send what PostgreSQL cannot store.
+                content=content.replace("\0", ""),
+                error_code=error_code,
+                prompt_tokens=usage.prompt_tokens if usage.is_reported else None,
+                completion_tokens=usage.completion_tokens if usage.is_reported else None,
+            )
+
+    def _renew(self) -> None:
+        while self._is_open:
+            gevent.sleep(settings.CONVERSATION_LEASE_SECONDS / RENEWALS_PER_LEASE)
+            try:
+                Conversation.objects.filter(
+                    pk=self.conversation.pk, lease_token=self._token
+                ).update(lease_until=_lease_end())
+            except DatabaseError as error:
+                logger.warning("%s: lease not renewed: %s", self.conversation, error)
+            finally:
+                release_connections()
+
+
+def begin_turn(conversation: Conversation, content: str) -> Turn:
+    """Take the conversation and store the question.
+
+    While another request holds it: raises ApiError 409 at once, or, with CONVERSATION_BUSY=wait,
+    after CONVERSATION_WAIT_SECONDS.
+    """
+    give_up_at = time.monotonic()
+    if settings.CONVERSATION_BUSY == "wait":
+        give_up_at += settings.CONVERSATION_WAIT_SECONDS
+    step = WAIT_STEP_SECONDS
+    while (turn := _try_to_begin(conversation, content)) is None:
+        if time.monotonic() >= give_up_at:
+            raise ApiError(
+                409,
+                "Another message of this conversation is being answered.",
+                code="conversation_busy",
+                retry_after_seconds=BUSY_RETRY_SECONDS,
+            )
+        release_connections()
+        gevent.sleep(step)
+        step = min(step * 2, WAIT_STEP_MAX_SECONDS)
+    return turn
+
+
+def _try_to_begin(conversation: Conversation, content: str) -> Turn | None:
+    token = new_uuid()
+    with transaction.atomic():
+        is_free = Q(lease_until__isnull=True) | Q(lease_until__lt=Now())
+        taken = Conversation.objects.filter(is_free, pk=conversation.pk).update(
+            lease_token=token, lease_until=_lease_end()
+        )
+        if not taken:
+            if not Conversation.objects.filter(pk=conversation.pk).exists():
+                raise NotFound("There is no such conversation.", code="conversation_not_found")
+            return None
+        # The update has locked the row, so nobody else counts at the same time.
+        last = Message.objects.filter(conversation=conversation).aggregate(Max("position"))
+        question = Message.objects.create(
+            conversation=conversation,
+            position=(last["position__max"] or 0) + 1,
+            role=Message.Role.USER,
+            content=content,
+        )
+    return Turn(conversation, token, question)
+
+
+def _lease_end() -> object:
+    return Now() + timedelta(seconds=settings.CONVERSATION_LEASE_SECONDS)

@@ -1,0 +1,204 @@
+"""Conversations that Headrace keeps, so that clients send only what is new."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import orjson
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from chat import sse
+from chat.api_view import ApiView, ModelCallView
+from chat.catalog import get_chain
+from chat.chain_input import to_chain_input
+from chat.completions.messages import answer_text
+from chat.conversations import services
+from chat.conversations.schemas import (
+    ConversationBody,
+    ConversationCreate,
+    ConversationDeleted,
+    ConversationList,
+    ConversationUpdate,
+    MessageBody,
+    MessageCreate,
+    MessageList,
+    conversation_body,
+    message_body,
+)
+from chat.conversations.turns import Turn, begin_turn
+from chat.execution import Call, Chunk, Heartbeat, invoke, stream
+from chat.models import Conversation
+from chat.run import Run
+from config.errors import ApiError, to_api_error
+from config.pagination import PARAMETERS, list_body, read_cursor
+from config.schema import error_responses
+from config.validation import parse
+
+
+class ConversationsView(ApiView):
+    """`/v1/conversations`."""
+
+    @extend_schema(
+        operation_id="create_conversation",
+        tags=["conversations"],
+        request=ConversationCreate,
+        responses={
+            201: ConversationBody,
+            **error_responses(400, 401, 403, 404, 413, 415, 429, 503),
+        },
+    )
+    def post(self, request: Request) -> Response:
+        """Start a conversation with a chain."""
+        body = parse(ConversationCreate, request.data)
+        conversation = services.create_conversation(
+            account_id=self.principal.account_id, chain_slug=body.chain, metadata=body.metadata
+        )
+        location = f"/v1/conversations/{conversation}"
+        return Response(conversation_body(conversation), 201, headers={"Location": location})
+
+    @extend_schema(
+        operation_id="list_conversations",
+        tags=["conversations"],
+        parameters=PARAMETERS,
+        responses={200: ConversationList, **error_responses(400, 401, 403, 404, 429, 503)},
+    )
+    def get(self, request: Request) -> Response:
+        """List the account's conversations, the newest first."""
+        cursor = read_cursor(request, default_order="desc")
+        rows = services.list_conversations(account_id=self.principal.account_id, cursor=cursor)
+        return Response(list_body(rows, limit=cursor.limit, to_body=conversation_body))
+
+
+class ConversationView(ApiView):
+    """`/v1/conversations/{id}`."""
+
+    @extend_schema(
+        operation_id="get_conversation",
+        tags=["conversations"],
+        responses={200: ConversationBody, **error_responses(401, 403, 404, 429, 503)},
+    )
+    def get(self, request: Request, public_id: str) -> Response:
+        """Return one conversation."""
+        return Response(conversation_body(self._find(public_id)))
+
+    @extend_schema(
+        operation_id="update_conversation",
+        tags=["conversations"],
+        request=ConversationUpdate,
+        responses={
+            200: ConversationBody,
+            **error_responses(400, 401, 403, 404, 413, 415, 429, 503),
+        },
+    )
+    def patch(self, request: Request, public_id: str) -> Response:
+        """Replace a conversation's metadata."""
+        body = parse(ConversationUpdate, request.data)
+        conversation = self._find(public_id)
+        services.replace_metadata(conversation, body.metadata)
+        return Response(conversation_body(conversation))
+
+    @extend_schema(
+        operation_id="delete_conversation",
+        tags=["conversations"],
+        responses={200: ConversationDeleted, **error_responses(401, 403, 404, 429, 503)},
+    )
+    def delete(self, request: Request, public_id: str) -> Response:
+        """Delete a conversation with all its messages."""
+        services.delete_conversation(account_id=self.principal.account_id, public_id=public_id)
+        return Response({"id": public_id, "object": "conversation.deleted", "deleted": True})
+
+    def _find(self, public_id: str) -> Conversation:
+        return services.get_conversation(account_id=self.principal.account_id, public_id=public_id)
+
+
+class MessagesView(ModelCallView):
+    """`/v1/conversations/{id}/messages`."""
+
+    turn: Turn | None = None
+
+    @extend_schema(
+        operation_id="list_messages",
+        tags=["conversations"],
+        parameters=PARAMETERS,
+        responses={200: MessageList, **error_responses(400, 401, 403, 404, 429, 503)},
+    )
+    def get(self, request: Request, public_id: str) -> Response:
+        """List a conversation's messages, the oldest first."""
+        cursor = read_cursor(request, default_order="asc")
+        rows = services.list_messages(conversation=self._find(public_id), cursor=cursor)
+        return Response(list_body(rows, limit=cursor.limit, to_body=message_body))
+
+    @extend_schema(
+        operation_id="create_message",
+        tags=["conversations"],
+        request=MessageCreate,
+        responses={
+            201: MessageBody,
+            (201, "text/event-stream"): OpenApiTypes.STR,
+            **error_responses(400, 401, 403, 404, 409, 413, 415, 429, 500, 502, 503, 504),
+        },
+    )
+    def post(self, request: Request, public_id: str) -> Any:
+        """Add a user's message and return the assistant's, streamed if asked."""
+        body = parse(MessageCreate, request.data)
+        conversation = self._find(public_id)
+        chain = get_chain(conversation.chain.slug)
+        turn = self.turn = begin_turn(conversation, body.content)
+        value = to_chain_input(chain, turn.history())
+        self.run = Run(timeout_seconds=chain.config.timeout_seconds)
+        call = Call(chain=chain, value=value, run=self.run, api="conversations")
+        if body.stream:
+            events = _events(turn, call, self._begin_stream(turn, call))
+            response = self.stream_response(events)
+            response.status_code = 201
+            return response
+        try:
+            output = invoke(call, self.client)
+        except ApiError as error:
+            turn.abandon("", error.code or "error")
+            raise
+        return Response(message_body(turn.complete(answer_text(output), self.run.usage)), 201)
+
+    def finish(self) -> None:
+        """End the request; a turn that nobody ended, as when a stream is never read, ends here."""
+        super().finish()
+        if self.turn is not None:
+            self.turn.abandon("", "client_closed_request")
+
+    def _begin_stream(self, turn: Turn, call: Call) -> Generator[Chunk | Heartbeat]:
+        try:
+            return sse.begin(stream(call, self.client))
+        except ApiError as error:
+            turn.abandon("", error.code or "error")
+            raise
+
+    def _find(self, public_id: str) -> Conversation:
+        return services.get_conversation(account_id=self.principal.account_id, public_id=public_id)
+
+
+def _events(turn: Turn, call: Call, items: Generator[Chunk | Heartbeat]) -> sse.Events:
+    """Yield `question` and `delta`s, return `message` or `error`; what was sent is kept anyway."""
+    sent: list[str] = []
+    failure = "client_closed_request"
+    try:
+        yield sse.event(orjson.dumps(message_body(turn.question)), name="question")
+        for item in items:
+            if isinstance(item, Heartbeat):
+                yield sse.heartbeat(item)
+            elif text := answer_text(item.value):
+                sent.append(text)
+                yield sse.event(orjson.dumps({"content": text}), name="delta")
+        message = turn.complete("".join(sent), call.run.usage)
+        return sse.event(orjson.dumps(message_body(message)), name="message")
+    # The status has gone out, so that every error must go inside the stream.
+    except Exception as error:
+        api_error = to_api_error(error)
+        failure = api_error.code or "error"
+        return sse.event(orjson.dumps(api_error.body), name="error")
+    finally:
+        items.close()
+        turn.abandon("".join(sent), failure)

@@ -1,0 +1,77 @@
+"""What can go wrong between a client's request and a model's answer."""
+
+from config.errors import ApiError
+
+
+class BadChain(Exception):
+    """A chain that cannot be built; the text says why and is for staff."""
+
+
+class ChainNotFound(ApiError):
+    """No enabled chain has this slug."""
+
+    def __init__(self, slug: str) -> None:
+        super().__init__(
+            404,
+            f"There is no model {slug[:100]!r}; GET /v1/models lists them.",
+            code="model_not_found",
+            param="model",
+        )
+
+
+class ChainBroken(ApiError):
+    """The chain's configuration or its own code failed; the log has the reason."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            500,
+            "The chain failed; the operator's log has the reason under this request's id.",
+            code="chain_error",
+            should_retry=False,
+        )
+
+
+class ChainTimeout(ApiError):
+    """The chain's time ran out."""
+
+    def __init__(self, timeout_seconds: float) -> None:
+        super().__init__(
+            504, f"The answer took longer than {timeout_seconds:g} s.", code="chain_timeout"
+        )
+
+
+class ClientGone(ApiError):
+    """The client closed its connection; nobody reads this answer (nginx's status 499)."""
+
+    def __init__(self) -> None:
+        super().__init__(499, "The client closed the connection.", code="client_closed_request")
+
+
+class ProviderError(ApiError):
+    """A model provider failed.
+
+    `is_transient`: the same call may work in a moment, so it is tried again. `is_request_at_fault`:
+    another model would refuse it as well, so no fallback is tried. The message never holds the
+    provider's own text, which may contain keys, prompts or addresses.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        code: str,
+        is_transient: bool = False,
+        is_request_at_fault: bool = False,
+        retry_after_seconds: float | None = None,
+        should_retry: bool | None = None,
+    ) -> None:
+        super().__init__(
+            status,
+            message,
+            code=code,
+            retry_after_seconds=retry_after_seconds,
+            should_retry=should_retry,
+        )
+        self.is_transient = is_transient
+        self.is_request_at_fault = is_request_at_fault

@@ -1,0 +1,192 @@
+"""Run a chain for a client: with a deadline, heartbeats, and an end when the client goes away.
+
+The chain runs in a greenlet of its own while the request's greenlet waits for it, for the clock
+and for the client's socket. So a chain may block anywhere and can still be stopped, and a stream
+can send heartbeats while its model is silent.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextvars import copy_context
+from dataclasses import dataclass
+from typing import Any
+
+import gevent
+from django.conf import settings
+from gevent.queue import Empty, Queue
+from langchain_core.runnables import RunnableConfig
+from scaling.database import release_connections
+
+from chat import metrics
+from chat.async_bridge import invoke_async, stream_async
+from chat.client_socket import ClientSocket
+from chat.errors import ChainBroken, ChainTimeout, ClientGone
+from chat.provider_errors import to_provider_error
+from chat.registry import BuiltChain
+from chat.run import Progress, Run, RunCancelled, current_run
+from config.errors import ApiError
+
+logger = logging.getLogger(__name__)
+
+# Chunks a fast model may be ahead of a slow client; then the model waits.
+STREAM_BUFFER_CHUNKS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """One piece of a chain's output."""
+
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """Nothing came for STREAM_HEARTBEAT_SECONDS; the chain is alive."""
+
+    progress: Progress | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    value: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    error: ApiError
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What to run: a chain, its input, and how the API that asks is named in metrics."""
+
+    chain: BuiltChain
+    value: Any
+    run: Run
+    api: str
+    config: RunnableConfig | None = None
+
+
+def invoke(call: Call, client: ClientSocket) -> Any:
+    """Return a chain's output; raises ApiError.
+
+    Gives this greenlet's database connections back first: a chain may take minutes.
+    """
+    release_connections()
+    started = time.monotonic()
+    worker = gevent.spawn(copy_context().run, _work, call, _invoke_chain)
+    try:
+        with client.watch(call.run.cancel):
+            worker.join(timeout=call.run.seconds_left())
+        outcome = _outcome(worker, call, client)
+    finally:
+        call.run.cancel()
+    _record(call, outcome, started)
+    if isinstance(outcome, _Failed):
+        raise outcome.error
+    return outcome.value
+
+
+def stream(call: Call, client: ClientSocket) -> Generator[Chunk | Heartbeat]:
+    """Yield a chain's output as it comes, and heartbeats; raises ApiError.
+
+    Closing the iterator aborts the chain. The database connections are given back first.
+    """
+    release_connections()
+    started = time.monotonic()
+    queue: Queue[Any] = Queue(maxsize=STREAM_BUFFER_CHUNKS)
+
+    def put_chunks(call: Call) -> None:
+        for value in _stream_chain(call):
+            queue.put(Chunk(value))
+
+    def produce() -> None:
+        queue.put(_work(call, put_chunks))
+
+    def on_client_gone() -> None:
+        call.run.cancel()
+        if not queue.full():
+            queue.put_nowait(_Failed(ClientGone()))
+
+    worker = gevent.spawn(copy_context().run, produce)
+    outcome: _Done | _Failed = _Failed(ClientGone())
+    try:
+        with client.watch(on_client_gone):
+            while True:
+                item = _next_item(queue, call)
+                if isinstance(item, _Done | _Failed):
+                    outcome = item
+                    break
+                yield item
+    finally:
+        call.run.cancel()
+        # The last `put` of a producer whose reader is gone would wait for ever.
+        worker.kill(block=False)
+        _record(call, outcome, started)
+    if isinstance(outcome, _Failed):
+        raise outcome.error
+
+
+def _next_item(queue: Queue[Any], call: Call) -> Any:
+    left = call.run.seconds_left()
+    try:
+        return queue.get(timeout=min(left, settings.STREAM_HEARTBEAT_SECONDS))
+    except Empty:
+        if call.run.seconds_left() > 0:
+            return Heartbeat(call.run.progress)
+        return _Failed(ChainTimeout(call.chain.config.timeout_seconds))
+
+
+def _work(call: Call, do: Callable[[Call], Any]) -> _Done | _Failed:
+    """Run in the chain's greenlet; every end, good or bad, is a value."""
+    current_run.set(call.run)
+    try:
+        with call.run.cancellable():
+            return _Done(do(call))
+    except RunCancelled:
+        return _Failed(ClientGone())
+    except ApiError as error:
+        return _Failed(error)
+    # A chain is the team's own code and may raise anything, a provider's error among it.
+    except Exception as error:
+        if provider_error := to_provider_error(error):
+            return _Failed(provider_error)
+        logger.exception("chain %s failed", call.chain.config.slug)
+        return _Failed(ChainBroken())
+    finally:
+        release_connections()
+
+
+def _invoke_chain(call: Call) -> Any:
+    if call.chain.is_async_only:
+        return invoke_async(call.chain.runnable, call.value, call.config)
+    return call.chain.runnable.invoke(call.value, call.config)
+
+
+def _stream_chain(call: Call) -> Iterator[Any]:
+    if call.chain.is_async_only:
+        return stream_async(call.chain.runnable, call.value, call.config)
+    return call.chain.runnable.stream(call.value, call.config)
+
+
+def _outcome(worker: Any, call: Call, client: ClientSocket) -> _Done | _Failed:
+    if worker.ready() and not client.is_gone:
+        outcome: _Done | _Failed = worker.value
+        return outcome
+    return _Failed(
+        ClientGone() if client.is_gone else ChainTimeout(call.chain.config.timeout_seconds)
+    )
+
+
+def _record(call: Call, outcome: _Done | _Failed, started: float) -> None:
+    slug = call.chain.config.slug
+    ended = "ok" if isinstance(outcome, _Done) else (outcome.error.code or "error")
+    metrics.CHAIN_CALLS.labels(chain=slug, api=call.api, outcome=ended).inc()
+    metrics.CHAIN_SECONDS.labels(chain=slug).observe(time.monotonic() - started)
+    usage = call.run.usage
+    if usage.is_reported:
+        metrics.TOKENS.labels(chain=slug, kind="prompt").inc(usage.prompt_tokens)
+        metrics.TOKENS.labels(chain=slug, kind="completion").inc(usage.completion_tokens)

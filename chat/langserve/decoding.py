@@ -1,0 +1,82 @@
+"""Make LangChain's objects of the JSON that stands for them.
+
+Only messages, documents and prompt values, by their `type`. `dumpd`'s constructors name any class
+to be imported and called with any arguments, so they are refused.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from langchain_core.documents import Document
+from langchain_core.messages import BaseMessage
+from langchain_core.prompt_values import ChatPromptValueConcrete, StringPromptValue
+from pydantic import BaseModel, ValidationError
+
+from chat.langserve.faults import from_validation, invalid_input
+from chat.langserve.messages import content_length, decode_message, is_message
+from config.errors import InvalidRequest
+
+# A tag, the class, and the field without which an object only happens to have the tag.
+OTHER_CLASSES: dict[str, tuple[type[BaseModel], str]] = {
+    "Document": (Document, "page_content"),
+    "StringPromptValue": (StringPromptValue, "text"),
+    "ChatPromptValueConcrete": (ChatPromptValueConcrete, "messages"),
+}
+
+
+def decode(value: Any, *, param: str) -> Any:
+    """Return a JSON value with its well-known objects made; `param` is where it stands.
+
+    An object that has the tag of a message, but no `content`, is left as it is, and so on.
+    Raises InvalidRequest: 422 for a malformed object or too much of it, 400 for a constructor.
+    """
+    return _Decoder().decode(value, param)
+
+
+class _Decoder:
+    """Counts the messages of one input while decoding it.
+
+    The JSON parser limits how deep a value is, and so how deep this goes.
+    """
+
+    def __init__(self) -> None:
+        self._messages = 0
+        self._chars = 0
+
+    def decode(self, value: Any, param: str) -> Any:
+        if isinstance(value, list):
+            return [self.decode(item, f"{param}.{index}") for index, item in enumerate(value)]
+        if not isinstance(value, dict):
+            return value
+        if "lc" in value and value.get("type") in ("constructor", "secret", "not_implemented"):
+            raise InvalidRequest(
+                f"{param}: LangChain's constructors (dumpd) are not accepted; send messages as "
+                'objects such as {"type": "human", "content": "..."}.',
+                param=param,
+                code="unsupported_parameter",
+            )
+        parts = {key: self.decode(item, f"{param}.{key}") for key, item in value.items()}
+        if is_message(parts):
+            message = decode_message(parts, param=param)
+            self._count(message, param)
+            return message
+        cls, field = OTHER_CLASSES.get(str(parts.get("type")), (None, ""))
+        if cls is None or field not in parts:
+            return parts
+        try:
+            return cls.model_validate(parts)
+        except ValidationError as error:
+            raise from_validation(error, parts, param=param) from error
+
+    def _count(self, message: BaseMessage, param: str) -> None:
+        self._messages += 1
+        self._chars += content_length(message)
+        if self._messages > settings.MAX_MESSAGES:
+            raise invalid_input(f"there may be {settings.MAX_MESSAGES} messages.", param=param)
+        if self._chars > settings.MAX_CONTENT_CHARS:
+            raise invalid_input(
+                f"the messages together may have {settings.MAX_CONTENT_CHARS} characters.",
+                param=param,
+            )

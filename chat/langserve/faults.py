@@ -1,0 +1,46 @@
+"""Say which part of an input is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from config.errors import InvalidRequest
+
+# A fault may quote the input.
+MAX_MESSAGE_CHARS = 300
+
+
+def invalid_input(message: str, *, param: str) -> InvalidRequest:
+    """Return the error (422, as in LangServe) of an input that a chain cannot take."""
+    return InvalidRequest(
+        f"{param}: {message[:MAX_MESSAGE_CHARS]}", param=param, code="invalid_input", status=422
+    )
+
+
+def from_validation(error: ValidationError, value: Any, *, param: str) -> InvalidRequest:
+    """Return the error that names the faulty part of `value`, which stands at `param`.
+
+    A union has faults for each of its members; the deepest is the nearest to what was meant.
+    """
+    faults = error.errors(include_url=False, include_context=False, include_input=False)
+    located = [
+        (_path(fault["loc"], value, is_missing=fault["type"] == "missing"), fault["msg"])
+        for fault in faults
+    ]
+    path, message = max(located, key=lambda fault: len(fault[0]))
+    return invalid_input(f"{message}.", param=".".join([param, *path]))
+
+
+def _path(location: tuple[int | str, ...], value: Any, *, is_missing: bool) -> list[str]:
+    """Return pydantic's location without the names of types that stand between the keys."""
+    path = []
+    for part in location:
+        is_key = isinstance(value, Mapping) and part in value
+        is_index = isinstance(value, list) and isinstance(part, int) and part < len(value)
+        if is_key or is_index:
+            path.append(str(part))
+            value = value[part]
+    return [*path, str(location[-1])] if is_missing else path

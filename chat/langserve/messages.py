@@ -1,0 +1,161 @@
+"""LangChain's messages as they come over the wire: objects tagged by `type`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    BaseMessage,
+    ChatMessage,
+    ChatMessageChunk,
+    FunctionMessage,
+    FunctionMessageChunk,
+    HumanMessage,
+    HumanMessageChunk,
+    SystemMessage,
+    SystemMessageChunk,
+    ToolMessage,
+    ToolMessageChunk,
+)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from chat.langserve.faults import from_validation, invalid_input
+
+MESSAGE_CLASSES: dict[str, type[BaseMessage]] = {
+    "human": HumanMessage,
+    "ai": AIMessage,
+    "system": SystemMessage,
+    "tool": ToolMessage,
+    "chat": ChatMessage,
+    "function": FunctionMessage,
+    "HumanMessageChunk": HumanMessageChunk,
+    "AIMessageChunk": AIMessageChunk,
+    "SystemMessageChunk": SystemMessageChunk,
+    "ToolMessageChunk": ToolMessageChunk,
+    "ChatMessageChunk": ChatMessageChunk,
+    "FunctionMessageChunk": FunctionMessageChunk,
+}
+
+
+class _Shape(BaseModel):
+    # Clients with a newer LangChain may send fields that ours keeps but does not know.
+    model_config = ConfigDict(strict=True, extra="allow")
+
+
+class _Text(_Shape):
+    type: Literal["text"]
+    text: str
+
+
+class _ImageUrl(_Shape):
+    url: str
+
+
+class _Image(_Shape):
+    type: Literal["image_url"]
+    image_url: _ImageUrl
+
+
+class _ModelOutput(_Shape):
+    """What models put between their words; it comes back in the history of a chat."""
+
+    type: Literal[
+        "tool_use",
+        "tool_call",
+        "thinking",
+        "redacted_thinking",
+        "reasoning",
+        "reasoning_content",
+        "refusal",
+    ]
+
+
+_Part = Annotated[_Text | _Image | _ModelOutput, Field(discriminator="type")]
+
+
+class _ToolCall(_Shape):
+    model_config = ConfigDict(extra="forbid")
+
+    type: Literal["tool_call"] = "tool_call"
+    id: str | None = None
+    name: str
+    args: dict[str, Any]
+
+
+class _InvalidToolCall(_Shape):
+    model_config = ConfigDict(extra="forbid")
+
+    type: Literal["invalid_tool_call"] = "invalid_tool_call"
+    id: str | None = None
+    name: str | None
+    args: str | None
+    error: str | None = None
+
+
+class _ToolCallChunk(_Shape):
+    model_config = ConfigDict(extra="forbid")
+
+    type: Literal["tool_call_chunk"] = "tool_call_chunk"
+    id: str | None = None
+    name: str | None
+    args: str | None
+    index: int | None = None
+
+
+class _FunctionCall(_Shape):
+    name: str
+    arguments: str
+
+
+class _OpenAiToolCall(_Shape):
+    function: _FunctionCall
+
+
+class _Additional(_Shape):
+    """The keys that LangChain's model classes read; others go with the message unread."""
+
+    name: str | None = None
+    tool_calls: list[_OpenAiToolCall] | None = None
+    function_call: _FunctionCall | None = None
+    audio: dict[str, Any] = {}
+
+
+class _Message(_Shape):
+    """What LangChain's own classes take on trust, and its model classes then stumble over."""
+
+    type: str
+    content: str | list[str | _Part]
+    name: str | None = None
+    additional_kwargs: _Additional = _Additional()
+    response_metadata: dict[str, Any] = {}
+    tool_calls: list[_ToolCall] = []
+    invalid_tool_calls: list[_InvalidToolCall] = []
+    tool_call_chunks: list[_ToolCallChunk] = []
+
+
+def is_message(value: dict[str, Any]) -> bool:
+    """Say whether an object is meant as a message."""
+    kind = value.get("type")
+    return isinstance(kind, str) and kind in MESSAGE_CLASSES and "content" in value
+
+
+def decode_message(value: dict[str, Any], *, param: str) -> BaseMessage:
+    """Return the message; raises InvalidRequest (422) that names the wrong part."""
+    try:
+        _Message.model_validate(value)
+        # Some of the classes change the mapping that they are made of.
+        return MESSAGE_CLASSES[value["type"]].model_validate(dict(value))
+    except ValidationError as error:
+        raise from_validation(error, value, param=param) from error
+    # What their own code before pydantic's raises.
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise invalid_input("this is not a LangChain message.", param=param) from error
+
+
+def content_length(message: BaseMessage) -> int:
+    """Return the number of characters in a message's content, its images included."""
+    if isinstance(message.content, str):
+        return len(message.content)
+    return sum(len(str(part)) for part in message.content)

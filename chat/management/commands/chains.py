@@ -1,0 +1,71 @@
+"""`manage.py chains`: load the built-in chains, list and check them."""
+
+import json
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from chat.catalog import config_of
+from chat.models import Chain
+from chat.registry import find_problems
+from chat.services import load_built_in_chains
+
+
+class Command(BaseCommand):
+    """Load, list and check chains."""
+
+    help = "Load the built-in chains, list all chains, or check that each can be built."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Add the verbs."""
+        verbs = parser.add_subparsers(dest="verb", required=True)
+        verbs.add_parser("load", help="add the built-in chains that are missing")
+        for verb, text in (("list", "list the chains"), ("check", "build every enabled chain")):
+            verbs.add_parser(verb, help=text).add_argument("--json", action="store_true")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Run one verb."""
+        if options["verb"] == "load":
+            added = load_built_in_chains()
+            self.stdout.write(f"added: {', '.join(added) or 'nothing, all are there'}")
+        elif options["verb"] == "list":
+            self._list(as_json=options["json"])
+        else:
+            self._check(as_json=options["json"])
+
+    def _list(self, *, as_json: bool) -> None:
+        rows = [
+            {
+                "slug": chain.slug,
+                "runnable": chain.runnable,
+                "model": config_of(chain).model_name,
+                "version": chain.version,
+                "is_enabled": chain.is_enabled,
+            }
+            for chain in Chain.objects.all()
+        ]
+        if as_json:
+            self.stdout.write(json.dumps(rows))
+            return
+        for row in rows:
+            state = "" if row["is_enabled"] else "  (disabled)"
+            self.stdout.write(
+                f"{row['slug']:24} {row['runnable']:16} {row['model']:32} v{row['version']}{state}"
+            )
+
+    def _check(self, *, as_json: bool) -> None:
+        found = {
+            chain.slug: find_problems(config_of(chain))
+            for chain in Chain.objects.filter(is_enabled=True)
+        }
+        bad = {slug: problems for slug, problems in found.items() if problems}
+        if as_json:
+            self.stdout.write(json.dumps({"checked": len(found), "problems": bad}))
+        for slug, problems in bad.items():
+            for problem in problems:
+                self.stderr.write(f"{slug}: {problem}")
+        if bad:
+            raise CommandError(f"{len(bad)} of {len(found)} chains cannot be built")
+        if not as_json:
+            self.stdout.write(f"{len(found)} chains can be built")

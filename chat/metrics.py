@@ -1,0 +1,16 @@
+"""What the chat room counts, for Prometheus."""
+
+from prometheus_client import Counter, Histogram
+
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+
+CHAIN_CALLS = Counter(
+    "headrace_chain_calls", "Calls of chains, by how they ended.", ["chain", "api", "outcome"]
+)
+CHAIN_SECONDS = Histogram(
+    "headrace_chain_seconds", "Time of whole chain calls.", ["chain"], buckets=SECONDS
+)
+TOKENS = Counter("headrace_tokens", "Tokens that providers reported.", ["chain", "kind"])
+PROVIDER_CALLS = Counter(
+    "headrace_provider_calls", "Attempts at model providers, by outcome.", ["outcome"]
+)

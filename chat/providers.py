@@ -1,0 +1,66 @@
+"""Make LangChain's own model classes from a chain's configuration."""
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from langchain.chat_models import init_chat_model
+from langchain_core.language_models.chat_models import BaseChatModel
+
+from chat.chain_config import ChainConfig
+from chat.errors import BadChain
+
+# Providers whose class speaks to any OpenAI-compatible server.
+OPENAI_COMPATIBLE = "openai:"
+
+
+def make_model(name: str, config: ChainConfig) -> BaseChatModel:
+    """Return the model that `init_chat_model` makes of a name; raises BadChain with the reason.
+
+    Retries are left to ResilientChatModel, which knows the run's deadline and fallbacks.
+    """
+    arguments: dict[str, Any] = {
+        "timeout": config.timeout_seconds,
+        "max_retries": 0,
+        **({} if config.temperature is None else {"temperature": config.temperature}),
+        **({} if config.max_tokens is None else {"max_tokens": config.max_tokens}),
+    }
+    if name.startswith(OPENAI_COMPATIBLE):
+        arguments |= _openai_arguments(config)
+    try:
+        model = init_chat_model(name, **{**arguments, **config.parameters})
+    # A provider's package may be missing, or refuse an argument with any exception of its own.
+    except Exception as error:
+        raise BadChain(f"model {name!r}: {type(error).__name__}: {error}") from error
+    if not isinstance(model, BaseChatModel):
+        raise BadChain(f"model {name!r} is not a chat model")
+    return model
+
+
+def _openai_arguments(config: ChainConfig) -> dict[str, Any]:
+    arguments: dict[str, Any] = {
+        # Compatible servers speak chat completions; few speak the newer Responses API.
+        "use_responses_api": False,
+        # Without this a stream from another server than OpenAI's would not tell its usage.
+        "stream_usage": True,
+    }
+    if base_url := config.base_url or settings.LLM_BASE_URL:
+        # The class refuses to be built without a key; a server on the local network needs none.
+        arguments |= {"base_url": base_url, "api_key": key_for(base_url) or "none"}
+    elif settings.LLM_API_KEY:
+        arguments["api_key"] = settings.LLM_API_KEY
+    return arguments
+
+
+def key_for(base_url: str) -> str:
+    """Return the key for a server, "" when there is none.
+
+    A key belongs to a host, so that staff who may edit a chain's base URL cannot send a key to a
+    server of their own.
+    """
+    host = urlsplit(base_url).netloc.rpartition("@")[2]
+    if host in settings.LLM_API_KEYS:
+        return str(settings.LLM_API_KEYS[host])
+    if host == urlsplit(settings.LLM_BASE_URL).netloc.rpartition("@")[2]:
+        return str(settings.LLM_API_KEY)
+    return ""

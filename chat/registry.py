@@ -1,0 +1,124 @@
+"""From a runnable's name to a runnable that is ready to be called.
+
+A runnable's dotted path names a LangChain `Runnable`, or a function that takes a `ChainConfig`
+and returns one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from django.conf import settings
+from django.utils.module_loading import import_string
+from langchain_core.runnables import Runnable
+
+from chat.async_only import is_async_only
+from chat.chain_config import ChainConfig
+from chat.errors import BadChain
+
+Builder = Callable[[ChainConfig], Runnable[Any, Any]]
+
+
+class ChatInput(Enum):
+    """How a chain takes a list of chat messages."""
+
+    MESSAGES = "messages"
+    TEXT = "text"
+    NONE = "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuiltChain:
+    """A runnable with what the APIs must know to call it.
+
+    `chat_input` says how messages reach it: as `{"messages": [...]}`, as the last user message's
+    text under `text_key`, or not at all.
+    """
+
+    config: ChainConfig
+    runnable: Runnable[Any, Any]
+    chat_input: ChatInput
+    text_key: str
+    is_async_only: bool
+
+
+def build_chain(config: ChainConfig) -> BuiltChain:
+    """Build a chain; raises BadChain with the reason when its configuration is wrong."""
+    target = import_runnable(config.runnable)
+    if isinstance(target, Runnable):
+        runnable: Any = target
+    else:
+        try:
+            runnable = target(config)
+        # A builder is the team's own code and may raise anything.
+        except Exception as error:
+            raise BadChain(f"{config.runnable}: {type(error).__name__}: {error}") from error
+        if not isinstance(runnable, Runnable):
+            raise BadChain(
+                f"{config.runnable} returned {type(runnable).__name__}, not a LangChain Runnable"
+            )
+    chat_input, text_key = read_chat_input(runnable)
+    return BuiltChain(
+        config=config,
+        runnable=runnable,
+        chat_input=chat_input,
+        text_key=text_key,
+        is_async_only=is_async_only(runnable),
+    )
+
+
+def import_runnable(name: str) -> Runnable[Any, Any] | Builder:
+    """Return what a name in CHAIN_RUNNABLES stands for; raises BadChain."""
+    path = settings.CHAIN_RUNNABLES.get(name)
+    if path is None:
+        known = ", ".join(sorted(settings.CHAIN_RUNNABLES))
+        raise BadChain(f"there is no runnable {name!r}; CHAIN_RUNNABLES has {known}")
+    try:
+        target = import_string(path)
+    # A module of the team's own may fail in any way while it is imported.
+    except Exception as error:
+        raise BadChain(f"{name} ({path}): {type(error).__name__}: {error}") from error
+    if not (isinstance(target, Runnable) or callable(target)):
+        raise BadChain(f"{name} ({path}) is neither a Runnable nor a function")
+    return target  # type: ignore[no-any-return]
+
+
+def find_problems(config: ChainConfig) -> list[str]:
+    """Return why a configuration cannot work, in sentences for staff; empty when it can.
+
+    Builds the runnable and the model, but calls no provider.
+    """
+    try:
+        build_chain(config)
+        _ = config.model
+    except BadChain as error:
+        return [str(error)]
+    return []
+
+
+def read_chat_input(runnable: Runnable[Any, Any]) -> tuple[ChatInput, str]:
+    """Say how chat messages fit a runnable, from its input schema.
+
+    Returns the way and, for TEXT, the property that takes the text ("" is the bare string).
+    """
+    try:
+        schema = runnable.get_input_jsonschema()
+    # Pydantic raises its own errors for types that have no schema; such a chain is called by
+    # LangServe's API alone.
+    except Exception:
+        return ChatInput.NONE, ""
+    properties: Mapping[str, Any] = schema.get("properties", {})
+    if "messages" in properties:
+        return ChatInput.MESSAGES, ""
+    if properties:
+        required = schema.get("required") or list(properties)
+        if len(required) == 1 and properties[required[0]].get("type") in ("string", None):
+            return ChatInput.TEXT, required[0]
+        return ChatInput.NONE, ""
+    if schema.get("type") == "string":
+        return ChatInput.TEXT, ""
+    # No declared type, as for a plain function: it is given what `assistant` is given.
+    return ChatInput.MESSAGES, ""

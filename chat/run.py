@@ -1,0 +1,118 @@
+"""One call of a chain, seen from inside and outside.
+
+The API makes a `Run`; the chain's model calls find it in a context variable, read their options
+from it, and add their token counts. Cancelling a run aborts every model call it has under way.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+import gevent
+
+from config.ids import new_uuid
+
+
+class RunCancelled(BaseException):
+    """Thrown into a chain that must stop.
+
+    Not an `Exception`, so that a chain's own `with_fallbacks` or `except Exception` cannot mistake
+    it for a failure to work around.
+    """
+
+
+@dataclass(slots=True)
+class Usage:
+    """Tokens of all the model calls of a run; `is_reported` False when no provider told any."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    is_reported: bool = False
+
+    @property
+    def total_tokens(self) -> int:
+        """Prompt and completion together."""
+        return self.prompt_tokens + self.completion_tokens
+
+    def add(self, *, prompt_tokens: int, completion_tokens: int) -> None:
+        """Count one model call."""
+        self.prompt_tokens += prompt_tokens
+        self.completion_tokens += completion_tokens
+        self.is_reported = True
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a long chain has come: `completed` parts of `total`."""
+
+    completed: int
+    total: int
+    message: str = ""
+
+
+class Run:
+    """The state of one call; used by the request's greenlet and by those of its chain."""
+
+    def __init__(self, *, timeout_seconds: float, options: Mapping[str, Any] | None = None) -> None:
+        self.id: uuid.UUID = new_uuid()
+        self.options: Mapping[str, Any] = options or {}
+        self.deadline = time.monotonic() + timeout_seconds
+        self.usage = Usage()
+        self.streamed_chunks = 0
+        self.progress: Progress | None = None
+        self.is_cancelled = False
+        self._greenlets: set[gevent.Greenlet[..., Any]] = set()
+
+    def seconds_left(self) -> float:
+        """Return the time until the deadline, never below zero."""
+        return max(0.0, self.deadline - time.monotonic())
+
+    def billed_tokens(self) -> int:
+        """Return the tokens to count against a quota.
+
+        A stream that was cut off never told its usage; its chunks are counted, a token each, so
+        that hanging up early is not free.
+        """
+        return self.usage.total_tokens if self.usage.is_reported else self.streamed_chunks
+
+    def cancel(self) -> None:
+        """Throw RunCancelled into every greenlet of this run that is now in `cancellable()`."""
+        self.is_cancelled = True
+        for greenlet in list(self._greenlets):
+            greenlet.kill(RunCancelled(), block=False)
+
+    @contextmanager
+    def cancellable(self) -> Iterator[None]:
+        """Mark what the current greenlet does as something that `cancel` may abort.
+
+        LangChain runs parallel steps in threads, which gevent makes greenlets: each enters here
+        around its provider call. A native thread cannot be interrupted; its provider's timeout
+        ends it.
+        """
+        if self.is_cancelled:
+            raise RunCancelled
+        current = gevent.getcurrent()
+        # A greenlet may be in here twice: for the chain as a whole, and for a model call inside it.
+        if not isinstance(current, gevent.Greenlet) or current in self._greenlets:
+            yield
+            return
+        self._greenlets.add(current)
+        try:
+            yield
+        finally:
+            self._greenlets.discard(current)
+
+
+current_run: ContextVar[Run | None] = ContextVar("current_run", default=None)
+
+
+def report_progress(completed: int, total: int, message: str = "") -> None:
+    """Tell whoever waits for the current run how far it has come; outside a run, do nothing."""
+    if run := current_run.get():
+        run.progress = Progress(completed, total, message)

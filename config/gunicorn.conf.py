@@ -1,0 +1,51 @@
+"""gunicorn's settings for one node: `gunicorn -c config/gunicorn.conf.py config.wsgi`."""
+
+from pathlib import Path
+from typing import Any
+
+import gevent
+
+from config.env import env_bool, env_int, env_list, env_str
+
+bind = env_str("BIND", "127.0.0.1:8001")
+proc_name = env_str("NODE_NAME", "node")
+
+worker_class = "gevent"
+workers = env_int("WEB_WORKERS", 1, minimum=1)
+worker_connections = env_int("WEB_CONNECTIONS", 2000, minimum=10)
+backlog = 2048
+
+# A worker whose event loop stands still for so long is killed and replaced.
+timeout = env_int("WEB_TIMEOUT_SECONDS", 30, minimum=1)
+# How long running requests may go on once the node was told to stop.
+graceful_timeout = env_int("WEB_GRACEFUL_SECONDS", 30, minimum=1)
+# Longer than HAProxy and nginx keep an idle connection to a node (seconds and 60 s), so that it is
+# never the node that closes just as a request is on its way.
+keepalive = env_int("WEB_KEEPALIVE_SECONDS", 75, minimum=1)
+
+# Requests over these limits get gunicorn's own plain 400. HAProxy refuses earlier, in JSON.
+limit_request_line = 8190
+limit_request_fields = 200
+limit_request_field_size = 16384
+
+forwarded_allow_ips = ",".join(env_list("FORWARDED_ALLOW_IPS", ["127.0.0.1", "::1"]))
+
+accesslog = "-" if env_bool("WEB_ACCESS_LOG", False) else None
+access_log_format = '%(t)s "%(r)s" %(s)s %(b)s %(M)sms %({x-request-id}o)s'
+errorlog = "-"
+loglevel = env_str("LOG_LEVEL", "INFO").lower()
+
+# The socket of gunicorn's control interface has one default path for all nodes of a machine.
+control_socket_disable = True
+# The worker's sign of life is a file that it touches every second; on a disk that could block.
+worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
+
+
+def post_request(worker: Any, req: Any, environ: Any, resp: Any) -> None:
+    """Let the other connections of this worker have their turn.
+
+    A greenlet yields only when it waits. As long as its connection always has the next request
+    ready, it never does, and other connections wait for seconds. This runs after
+    each request, in the loop that serves a keep-alive connection.
+    """
+    gevent.sleep(0)

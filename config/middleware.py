@@ -1,0 +1,49 @@
+"""What every request passes, API and admin alike."""
+
+import re
+from collections.abc import Callable
+
+from django.http import HttpRequest, HttpResponseBase
+
+from config.errors import error_response, is_database_down, to_api_error
+from config.ids import new_uuid
+
+GetResponse = Callable[[HttpRequest], HttpResponseBase]
+
+# HAProxy sets the id; a node called directly may be handed anything.
+REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}", re.ASCII)
+
+
+class RequestIdMiddleware:
+    """Give every request an id and send it back as `x-request-id`."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        """Keep a well-formed id from the load balancer, else make one."""
+        request_id = request.META.get("HTTP_X_REQUEST_ID", "")
+        if not REQUEST_ID.fullmatch(request_id):
+            request_id = f"req_{new_uuid().hex}"
+        response = self.get_response(request)
+        response.headers["x-request-id"] = request_id
+        return response
+
+
+class ServiceUnavailableMiddleware:
+    """Answer 503 with `Retry-After`, also outside the API, while the database is away."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        """Pass the request on; Django calls `process_exception` when a view raises."""
+        return self.get_response(request)
+
+    def process_exception(
+        self, request: HttpRequest, exception: Exception
+    ) -> HttpResponseBase | None:
+        """Leave everything but an absent database to Django."""
+        if is_database_down(exception):
+            return error_response(to_api_error(exception))
+        return None

@@ -1,0 +1,257 @@
+"""Headrace's settings: environment variables, each with a row in docs/reference/settings.md."""
+
+import secrets
+from pathlib import Path
+from typing import Any
+
+import django_stubs_ext
+
+from config.database import database_from_url
+from config.env import (
+    BASE_DIR,
+    STATE_DIR,
+    env_bool,
+    env_choice,
+    env_float,
+    env_int,
+    env_list,
+    env_secret,
+    env_str,
+    parse_map,
+)
+
+__all__ = ["BASE_DIR", "STATE_DIR"]
+
+# Lets Django's generic classes be written with their types, as in ModelAdmin[Chain].
+django_stubs_ext.monkeypatch()
+
+# --- The site -----------------------------------------------------------------------------------
+DEBUG = env_bool("DEBUG", False)
+ALLOWED_HOSTS = env_list("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
+CSRF_TRUSTED_ORIGINS = env_list("CSRF_TRUSTED_ORIGINS", [])
+# Without a key the commands still run; config/wsgi.py refuses to serve, because nodes with
+# different keys would not know each other's sessions.
+HAS_SECRET_KEY = bool(env_secret("SECRET_KEY"))
+SECRET_KEY = env_secret("SECRET_KEY") or secrets.token_urlsafe(50)
+SECRET_KEY_FALLBACKS = env_list("SECRET_KEY_FALLBACKS", [])
+
+# TLS ends at the load balancer, which says so in a header that it always sets itself.
+HTTPS = env_bool("HTTPS", False)
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+SECURE_SSL_REDIRECT = HTTPS
+# Health checks and scrapes reach a node directly, without TLS.
+SECURE_REDIRECT_EXEMPT = [r"^health/", r"^metrics$"]
+SECURE_HSTS_SECONDS = env_int("HSTS_SECONDS", 31_536_000) if HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS
+SECURE_HSTS_PRELOAD = HTTPS
+SESSION_COOKIE_SECURE = HTTPS
+CSRF_COOKIE_SECURE = HTTPS
+
+# --- Django -------------------------------------------------------------------------------------
+ROOT_URLCONF = "config.urls"
+WSGI_APPLICATION = "config.wsgi.application"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_I18N = False
+USE_TZ = True
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "django_prometheus",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "scaling",
+    "access",
+    "chat",
+]
+
+MIDDLEWARE = [
+    "config.middleware.RequestIdMiddleware",
+    "config.middleware.ServiceUnavailableMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+
+STATIC_URL = env_str("STATIC_URL", "/static/")
+STATIC_ROOT = Path(env_str("STATIC_ROOT", str(STATE_DIR / "static")))
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+}
+# A page still shows when `collectstatic` has not run; only its styling is missing.
+WHITENOISE_MANIFEST_STRICT = False
+
+# --- PostgreSQL ---------------------------------------------------------------------------------
+DATABASE_POOL: dict[str, Any] = {
+    "min_size": env_int("DATABASE_POOL_MIN", 2, minimum=0),
+    "max_size": env_int("DATABASE_POOL_MAX", 16, minimum=1),
+    "timeout": env_float("DATABASE_POOL_TIMEOUT_SECONDS", 5.0, minimum=0.1),
+    "max_lifetime": env_float("DATABASE_POOL_LIFETIME_SECONDS", 3600.0, minimum=1.0),
+    "max_idle": env_float("DATABASE_POOL_IDLE_SECONDS", 600.0, minimum=1.0),
+}
+DATABASES = {
+    "default": database_from_url(
+        "DATABASE_URL",
+        env_secret("DATABASE_URL", "postgresql://headrace@127.0.0.1:5432/headrace"),
+        pool=DATABASE_POOL,
+        options={
+            "statement_timeout": str(
+                int(env_float("DATABASE_STATEMENT_TIMEOUT_SECONDS", 30.0) * 1000)
+            ),
+            "lock_timeout": str(int(env_float("DATABASE_LOCK_TIMEOUT_SECONDS", 10.0) * 1000)),
+        },
+    )
+}
+# A default of libpq is to wait for ever for a host that swallows packets.
+DATABASES["default"]["OPTIONS"].setdefault(
+    "connect_timeout", env_int("DATABASE_CONNECT_TIMEOUT_SECONDS", 5, minimum=1)
+)
+
+# --- Redis --------------------------------------------------------------------------------------
+CACHE_URL = env_secret("CACHE_URL", "redis://127.0.0.1:6379/0")
+REDIS_TIMEOUT_SECONDS = env_float("REDIS_TIMEOUT_SECONDS", 0.05, minimum=0.001)
+REDIS_RETRY_SECONDS = env_float("REDIS_RETRY_SECONDS", 1.0, minimum=0.0)
+CACHES = {
+    "default": {
+        "BACKEND": "django_redis.cache.RedisCache",
+        "LOCATION": CACHE_URL,
+        "OPTIONS": {
+            "CLIENT_CLASS": "django_redis.client.DefaultClient",
+            "SOCKET_CONNECT_TIMEOUT": REDIS_TIMEOUT_SECONDS,
+            "SOCKET_TIMEOUT": REDIS_TIMEOUT_SECONDS,
+        },
+    }
+}
+
+# --- The API ------------------------------------------------------------------------------------
+MAX_BODY_BYTES = env_int("MAX_BODY_BYTES", 4 * 1024 * 1024, minimum=1024)
+MAX_JSON_DEPTH = env_int("MAX_JSON_DEPTH", 32, minimum=4, maximum=500)
+MAX_MESSAGES = env_int("MAX_MESSAGES", 1000, minimum=1)
+MAX_CONTENT_CHARS = env_int("MAX_CONTENT_CHARS", 1_000_000, minimum=1)
+MAX_BATCH_INPUTS = env_int("MAX_BATCH_INPUTS", 100, minimum=1)
+STREAM_HEARTBEAT_SECONDS = env_float("STREAM_HEARTBEAT_SECONDS", 10.0, minimum=0.1)
+# Django's own limit guards the admin's forms; the API's parser has MAX_BODY_BYTES.
+DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
+
+# --- Access -------------------------------------------------------------------------------------
+KEY_CACHE_SECONDS = env_float("KEY_CACHE_SECONDS", 1.0, minimum=0.0, maximum=60.0)
+DEFAULT_REQUESTS_PER_MINUTE = env_int("DEFAULT_REQUESTS_PER_MINUTE", 0)
+DEFAULT_TOKENS_PER_DAY = env_int("DEFAULT_TOKENS_PER_DAY", 0)
+DEFAULT_MAX_CONCURRENT = env_int("DEFAULT_MAX_CONCURRENT", 0)
+
+# --- Chains -------------------------------------------------------------------------------------
+BUILT_IN_RUNNABLES = {
+    "assistant": "chat.chains.assistant.build",
+    "summarize": "chat.chains.summarize.build",
+}
+CHAIN_RUNNABLES = {**BUILT_IN_RUNNABLES, **parse_map("CHAIN_RUNNABLES", env_str("CHAIN_RUNNABLES"))}
+CHAIN_CACHE_SECONDS = env_float("CHAIN_CACHE_SECONDS", 1.0, minimum=0.0, maximum=60.0)
+LLM_MODEL = env_str("LLM_MODEL", "openai:gpt-5-mini")
+LLM_BASE_URL = env_str("LLM_BASE_URL", "")
+LLM_API_KEY = env_secret("LLM_API_KEY")
+LLM_API_KEYS = parse_map("LLM_API_KEYS", env_secret("LLM_API_KEYS"))
+PROVIDER_MAX_RETRIES = env_int("PROVIDER_MAX_RETRIES", 2, maximum=10)
+PROVIDER_RETRY_BASE_SECONDS = env_float("PROVIDER_RETRY_BASE_SECONDS", 0.5)
+PROVIDER_RETRY_MAX_SECONDS = env_float("PROVIDER_RETRY_MAX_SECONDS", 8.0)
+
+SUMMARIZE_PART_CHARS = env_int("SUMMARIZE_PART_CHARS", 6000, minimum=200)
+SUMMARIZE_CONCURRENCY = env_int("SUMMARIZE_CONCURRENCY", 4, minimum=1)
+
+# --- Conversations ------------------------------------------------------------------------------
+CONVERSATION_BUSY = env_choice("CONVERSATION_BUSY", "reject", ("reject", "wait"))
+CONVERSATION_WAIT_SECONDS = env_float("CONVERSATION_WAIT_SECONDS", 30.0)
+CONVERSATION_LEASE_SECONDS = env_float("CONVERSATION_LEASE_SECONDS", 30.0, minimum=2.0)
+CONVERSATION_HISTORY_MESSAGES = env_int("CONVERSATION_HISTORY_MESSAGES", 100, minimum=1)
+
+# --- The embedded stack -------------------------------------------------------------------------
+PORT = env_int("PORT", 8000, minimum=1, maximum=65535)
+# Derived, so that two stacks need only differ in PORT and STATE_DIR.
+STATS_PORT = env_int(
+    "STATS_PORT", PORT + 404 if PORT <= 65131 else PORT - 404, minimum=1, maximum=65535
+)
+EMBEDDED_POSTGRES_BIN = env_str("EMBEDDED_POSTGRES_BIN")
+EMBEDDED_POSTGRES_USER = env_str("EMBEDDED_POSTGRES_USER", "nobody")
+EMBEDDED_REDIS_SERVER = env_str("EMBEDDED_REDIS_SERVER")
+EMBEDDED_HAPROXY = env_str("EMBEDDED_HAPROXY")
+EMBEDDED_LLM_FILE = env_str("EMBEDDED_LLM_FILE")
+EMBEDDED_LLM_SLOTS = env_int("EMBEDDED_LLM_SLOTS", 4, minimum=1)
+EMBEDDED_LLM_THREADS = env_int("EMBEDDED_LLM_THREADS", 2, minimum=1)
+
+# --- Logs ---------------------------------------------------------------------------------------
+LOG_LEVEL = env_choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR"))
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"},
+    },
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
+    "loggers": {
+        # httpx names every provider URL at INFO; a URL may hold a secret.
+        "httpx": {"level": "WARNING"},
+        "httpx2": {"level": "WARNING"},
+    },
+}
+
+# --- Django REST framework ----------------------------------------------------------------------
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["access.authentication.ApiKeyAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_PARSER_CLASSES": ["config.json_api.JsonParser"],
+    "DEFAULT_RENDERER_CLASSES": ["config.json_api.JsonRenderer"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "config.json_api.JsonOnly",
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "config.errors.exception_handler",
+    "UNAUTHENTICATED_USER": None,
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Headrace",
+    "DESCRIPTION": "LangChain chains over HTTP: OpenAI chat completions, LangServe, conversations.",
+    "VERSION": "0.1.0",
+    "OAS_VERSION": "3.1.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+    "SERVE_AUTHENTICATION": [],
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+}

@@ -1,0 +1,26 @@
+"""Every address that Headrace answers."""
+
+from django.contrib import admin
+from django.urls import include, path
+from django_prometheus.exports import ExportToDjangoView
+from drf_spectacular.views import SpectacularSwaggerView
+
+from config.schema import SchemaView
+from scaling import health
+
+handler400 = "config.errors.bad_request"
+handler403 = "config.errors.permission_denied"
+handler404 = "config.errors.not_found"
+handler500 = "config.errors.server_error"
+
+urlpatterns = [
+    path("v1/", include("chat.completions.urls")),
+    path("v1/", include("chat.conversations.urls")),
+    path("chains/", include("chat.langserve.urls")),
+    path("v1/schema", SchemaView.as_view(), name="schema"),
+    path("docs", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
+    path("health/live", health.live),
+    path("health/ready", health.ready),
+    path("metrics", ExportToDjangoView),
+    path("admin/", admin.site.urls),
+]

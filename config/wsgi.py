@@ -1,0 +1,17 @@
+"""The WSGI application that gunicorn's nodes serve."""
+
+import os
+
+from django.core.exceptions import ImproperlyConfigured
+from django.core.wsgi import get_wsgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+
+from django.conf import settings
+
+if not settings.HAS_SECRET_KEY:
+    raise ImproperlyConfigured(
+        "set SECRET_KEY or SECRET_KEY_FILE to one long random value, the same on every node"
+    )
+
+application = get_wsgi_application()

@@ -1,0 +1,156 @@
+"""Start the parts: everything at once that does not need another part to be ready.
+
+Most of the time goes into Python imports (nodes, `prepare`) and, on first use, into `initdb`,
+`collectstatic` and the migrations, so these overlap as far as two cores allow.
+"""
+
+import contextlib
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Self
+
+from django.conf import settings
+
+from scaling.cluster.console import Console
+from scaling.cluster.errors import PartFailed
+from scaling.cluster.layout import Layout
+from scaling.cluster.parts import Part, python_module
+from scaling.cluster.plan import Plan
+from scaling.cluster.static_files import collect_if_changed
+from scaling.cluster.supervisord import Supervisord
+
+READY_SECONDS = 60.0
+POLL_SECONDS = 0.05
+
+
+class BringUp:
+    """One start of the stack.
+
+    `pause` waits the seconds that it is given; it raises `StopRequested` when somebody wants the
+    stack to stop, and `PartFailed` when a part cannot be kept alive.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        layout: Layout,
+        supervisord: Supervisord,
+        console: Console,
+        pause: Callable[[float], None],
+    ) -> None:
+        self.plan = plan
+        self.layout = layout
+        self.supervisord = supervisord
+        self.console = console
+        self.pause = pause
+        self.started_at = time.monotonic()
+
+    def run(self) -> None:
+        """Start every part and return when all are ready; raise `PartFailed` when one is not."""
+        with PrepareProcess(self.layout) as prepare:
+            self._start_all(prepare)
+
+    def _start_all(self, prepare: "PrepareProcess") -> None:
+        plan = self.plan
+        for part in (plan.redis, plan.llm):
+            if part:
+                self._start(part)
+        if plan.primary:
+            if plan.primary.create():
+                self.console.say("made a new database cluster", part=plan.primary.id.name)
+            self._start(plan.primary)
+        self._start(plan.proxy)
+        # The nodes read the list of static files when they start.
+        if collect_if_changed():
+            self.console.say("collected the static files")
+        for node in plan.nodes:
+            self._start(node)
+        self._await_database(prepare)
+        # A node loads most of its code with the first request, so it is asked early.
+        self._await(plan.redis, plan.proxy, plan.llm, *plan.replicas, *plan.nodes)
+        while not prepare.is_done():
+            self.pause(POLL_SECONDS)
+        for node in plan.nodes:
+            host, port = node.id.address.rsplit(":", 1)
+            plan.proxy.api.add(node.id.name, host=host, port=int(port))
+
+    def _start(self, part: Part) -> None:
+        self.supervisord.add(part.id, part.program())
+
+    def _await(self, *parts: Part | None) -> None:
+        deadline = time.monotonic() + READY_SECONDS
+        # At the same time, because a part that is not ready may take its time to say so.
+        with ThreadPoolExecutor() as threads:
+            checks = {part.id.name: (part, threads.submit(part.is_ready)) for part in parts if part}
+            while checks:
+                for name, (part, check) in list(checks.items()):
+                    if check.done() and check.result():
+                        del checks[name]
+                        self._say_ready(part)
+                    elif check.done():
+                        checks[name] = (part, threads.submit(part.is_ready))
+                if checks and time.monotonic() > deadline:
+                    raise PartFailed(next(iter(checks)), "did not get ready in time")
+                if checks:
+                    self.pause(POLL_SECONDS)
+
+    def _say_ready(self, part: Part) -> None:
+        elapsed = time.monotonic() - self.started_at
+        self.console.say(f"ready at {part.id.address} ({elapsed:.1f} s)", part=part.id.name)
+
+    def _await_database(self, prepare: "PrepareProcess") -> None:
+        """Let `prepare` begin as soon as the primary is ready, and start the replicas beside it."""
+        plan = self.plan
+        if plan.primary:
+            self._await(plan.primary)
+            plan.primary.create_database()
+        prepare.begin()
+        if plan.primary:
+            names = {replica.id.name for replica in plan.replicas}
+            plan.primary.drop_slots(keep=names)
+        for replica in plan.replicas:
+            replica.create()
+            self._start(replica)
+
+
+class PrepareProcess:
+    """The process that fills the database; ends with the `with` block at the latest."""
+
+    def __init__(self, layout: Layout) -> None:
+        with layout.log_file("prepare").open("wb") as log:
+            self._process = subprocess.Popen(  # noqa: S603 - a command of our own
+                python_module("scaling.cluster.prepare"),
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=settings.BASE_DIR,
+                env={**os.environ, "STATE_DIR": str(layout.state_dir)},
+                start_new_session=True,
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+
+    def begin(self) -> None:
+        """Say that the database is there."""
+        # A process that ended early has closed the pipe; `is_done` tells of that.
+        with contextlib.suppress(BrokenPipeError):
+            if self._process.stdin:
+                self._process.stdin.write(b"go\n")
+                self._process.stdin.close()
+
+    def is_done(self) -> bool:
+        """Say whether it has ended; raise `PartFailed` when it failed."""
+        code = self._process.poll()
+        if code:
+            raise PartFailed("prepare", "the database could not be prepared")
+        return code == 0

@@ -1,0 +1,17 @@
+"""The errors of the embedded stack; the command shows their text as it is."""
+
+
+class ClusterError(Exception):
+    """The stack cannot start, or cannot go on. The text is one sentence for a person."""
+
+
+class PartFailed(ClusterError):
+    """A part never got ready, or keeps dying; `part` names it, and its log says why."""
+
+    def __init__(self, part: str, message: str) -> None:
+        super().__init__(message)
+        self.part = part
+
+
+class StopRequested(Exception):
+    """A signal, or `cluster down`, arrived while the stack was still starting."""

@@ -1,0 +1,45 @@
+"""Serve one GGUF file over OpenAI's API with llama.cpp; `llm` runs this as a process of its own."""
+
+import argparse
+import signal
+
+import xllamacpp  # type: ignore[import-untyped]
+
+# SmolLM2 was trained on 8,192 tokens; half of it keeps four slots at about 0.5 GB.
+CONTEXT_TOKENS_PER_SLOT = 4096
+# Prompts of earlier requests that are kept for their next turn; llama.cpp's default is 8 GB.
+PROMPT_CACHE_MIB = 64
+LOG_WARNINGS = 2
+
+
+def main() -> None:
+    """Load the model and serve it until a signal ends the process."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--weights", required=True)
+    parser.add_argument("--name", required=True)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--slots", type=int, required=True)
+    parser.add_argument("--threads", type=int, required=True)
+    options = parser.parse_args()
+
+    params = xllamacpp.CommonParams()
+    params.model.path = options.weights
+    params.model_alias = {options.name}
+    params.hostnames = ["127.0.0.1"]
+    params.port = options.port
+    params.n_parallel = options.slots
+    params.n_ctx = options.slots * CONTEXT_TOKENS_PER_SLOT
+    params.cpuparams.n_threads = options.threads
+    params.cpuparams_batch.n_threads = options.threads
+    params.cache_ram_mib = PROMPT_CACHE_MIB
+    params.ui = False
+    params.verbosity = LOG_WARNINGS
+    server = xllamacpp.Server(params)
+    print(f"serving {options.name} at {server.listening_address}", flush=True)  # noqa: T201
+    # The server works in its own threads; SIGTERM's default action ends them all at once.
+    while True:
+        signal.pause()
+
+
+if __name__ == "__main__":
+    main()

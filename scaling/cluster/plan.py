@@ -1,0 +1,115 @@
+"""Decide what a stack consists of: its parts, their addresses, and what commands must know."""
+
+from dataclasses import dataclass
+
+from django.conf import settings
+
+from config.env import env_str
+from scaling.cluster import llm, node, postgres, proxy, redis
+from scaling.cluster.credentials import Credentials
+from scaling.cluster.layout import Layout
+from scaling.cluster.ports import free_ports, require_free
+
+NODE_SLOTS = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The parts of one stack; a part is absent when the environment names another for its work."""
+
+    url: str
+    environment: dict[str, str]
+    primary: postgres.Primary | None
+    replicas: list[postgres.Replica]
+    redis: redis.Redis | None
+    llm: llm.Llm | None
+    nodes: list[node.Node]
+    proxy: proxy.Proxy
+
+
+def make_plan(
+    layout: Layout, credentials: Credentials, *, nodes: int, replicas: int, with_llm: bool
+) -> Plan:
+    """Choose programs and ports; raise `ClusterError` when one is missing or taken."""
+    require_free(settings.PORT, setting="PORT")
+    require_free(settings.STATS_PORT, setting="STATS_PORT")
+    ports = iter(free_ports(nodes + replicas + 3, avoid={settings.PORT, settings.STATS_PORT}))
+    binary = proxy.find_haproxy()
+    haproxy = proxy.Proxy(
+        id=proxy.proxy_id(settings.PORT),
+        layout=layout,
+        binary=binary,
+        stats_port=settings.STATS_PORT,
+    )
+    url = f"http://{haproxy.id.address}"
+    environment = {
+        "PORT": str(settings.PORT),
+        "STATS_PORT": str(settings.STATS_PORT),
+        **_given("SECRET_KEY", default=credentials.secret_key),
+    }
+
+    primary = None
+    standbys = []
+    environment |= _given("DATABASE_URL")
+    if not _is_given("DATABASE_URL"):
+        bin_dir = postgres.find_bin()
+        primary = postgres.Primary(
+            id=postgres.primary_id(next(ports)),
+            layout=layout,
+            credentials=credentials,
+            bin_dir=bin_dir,
+        )
+        standbys = [
+            postgres.Replica(
+                id=postgres.replica_id(number, next(ports)),
+                layout=layout,
+                credentials=credentials,
+                bin_dir=bin_dir,
+                primary=primary,
+            )
+            for number in range(1, replicas + 1)
+        ]
+        environment["DATABASE_URL"] = primary.url()
+        environment["DATABASE_REPLICA_URLS"] = ",".join(replica.url() for replica in standbys)
+
+    cache = None
+    environment |= _given("CACHE_URL")
+    if not _is_given("CACHE_URL"):
+        cache = redis.Redis(
+            id=redis.redis_id(next(ports)),
+            layout=layout,
+            credentials=credentials,
+            server=redis.find_server(),
+        )
+        environment["CACHE_URL"] = cache.url
+
+    model = None
+    if with_llm and not any(map(_is_given, ("LLM_BASE_URL", "LLM_MODEL", "LLM_API_KEY"))):
+        model = llm.Llm(id=llm.llm_id(next(ports)), weights=llm.find_weights())
+        environment |= model.environment
+    else:
+        for name in ("LLM_BASE_URL", "LLM_MODEL", "LLM_API_KEY"):
+            environment |= _given(name)
+
+    return Plan(
+        url=url,
+        environment=environment,
+        primary=primary,
+        replicas=standbys,
+        redis=cache,
+        llm=model,
+        nodes=[node.Node(id=node.node_id(n, next(ports))) for n in range(1, nodes + 1)],
+        proxy=haproxy,
+    )
+
+
+def _is_given(name: str) -> bool:
+    return bool(env_str(name) or env_str(f"{name}_FILE"))
+
+
+def _given(name: str, *, default: str = "") -> dict[str, str]:
+    """Return the variable as the user set it, so that commands elsewhere see the same."""
+    for given in (name, f"{name}_FILE"):
+        if value := env_str(given):
+            return {given: value}
+    return {name: default} if default else {}

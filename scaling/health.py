@@ -1,0 +1,54 @@
+"""Whether this node is alive, and whether a load balancer should send to it."""
+
+from __future__ import annotations
+
+from django.core.cache import cache
+from django.db import DatabaseError, connection
+from django.db.migrations.executor import MigrationExecutor
+from django.http import HttpRequest, JsonResponse
+from django.views.decorators.http import require_safe
+from psycopg_pool import PoolTimeout
+
+from scaling.database import release_connections
+
+# Migrations are only ever added while a release runs; once all are there, they stay.
+_is_migrated = False
+
+
+@require_safe
+def live(request: HttpRequest) -> JsonResponse:
+    """Answer 200 while the process can answer at all; it asks nothing else."""
+    return JsonResponse({"status": "ok"})
+
+
+@require_safe
+def ready(request: HttpRequest) -> JsonResponse:
+    """Answer 200 if the database is there and migrated, else 503; Redis is told, not required."""
+    checks = {"database": _check_database(), "redis": _check_redis()}
+    is_ready = checks["database"] == "ok"
+    body = {"status": "ok" if is_ready else "unavailable", "checks": checks}
+    return JsonResponse(body, status=200 if is_ready else 503)
+
+
+def _check_database() -> str:
+    global _is_migrated  # noqa: PLW0603  (remembered for the life of the process)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+        if not _is_migrated:
+            executor = MigrationExecutor(connection)
+            _is_migrated = not executor.migration_plan(executor.loader.graph.leaf_nodes())
+    except (DatabaseError, PoolTimeout):
+        return "unreachable"
+    finally:
+        release_connections()
+    return "ok" if _is_migrated else "migrations pending"
+
+
+def _check_redis() -> str:
+    # Every client library of the cache raises its own errors, and none of them matters here.
+    try:
+        cache.get("health")
+    except Exception:
+        return "unreachable"
+    return "ok"

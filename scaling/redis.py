@@ -1,0 +1,171 @@
+"""The way to Redis for everything on a request's path: quick, or not at all.
+
+A request waits for Redis at most about `REDIS_TIMEOUT_SECONDS`: connections come from the pool of
+django-redis, which gives redis-py no retry policy, so that a command is tried once. (Two timeouts
+when a new connection must first be made; a server that dribbles one byte at a time can stretch
+each step of a new connection's handshake to one timeout.) After a failure nobody asks for
+`REDIS_RETRY_SECONDS`, then one caller at a time probes.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from django.conf import settings
+from django_redis import get_redis_connection  # type: ignore[import-untyped]
+from prometheus_client import Counter
+from redis import exceptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from redis import Redis
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+FAILURES = Counter(
+    "headrace_redis_failures",
+    "Calls to Redis that failed, by kind: timeout, connection, busy, refused or garbage.",
+    ["kind"],
+)
+
+
+class RedisUnavailable(Exception):
+    """Redis gave no usable answer; do without it.
+
+    `was_asked` False means that the command surely never left; True that it may have run.
+    """
+
+    def __init__(self, message: str, *, was_asked: bool) -> None:
+        super().__init__(message)
+        self.was_asked = was_asked
+
+
+class Breaker:
+    """Remember that a server is away, so that only few callers pay for finding out.
+
+    Invariant: while open, at most one call is under way, and none starts within the retry time
+    after a failure. Only such a probe's success closes it; the late success of a call that began
+    before the failure says nothing.
+    """
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._retry_at: float | None = None
+        self._is_probing = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether calls are being refused."""
+        return self._retry_at is not None
+
+    def enter(self) -> bool:
+        """Return whether this call is the probe; raises RedisUnavailable when there may be none."""
+        if self._retry_at is None:
+            return False
+        with self._lock:
+            if self._retry_at is None:
+                return False
+            if self._is_probing or self._clock() < self._retry_at:
+                raise RedisUnavailable("Redis failed a moment ago", was_asked=False)
+            self._is_probing = True
+            return True
+
+    def fail(self, retry_seconds: float) -> bool:
+        """Stay open for so long; return whether this is news."""
+        with self._lock:
+            was_closed = self._retry_at is None
+            self._retry_at = self._clock() + retry_seconds
+            return was_closed
+
+    def succeed(self) -> None:
+        """Close again, after a probe."""
+        with self._lock:
+            self._retry_at = None
+
+    def end_probe(self) -> None:
+        """Let the next probe start, however this one ended; a killed greenlet's ends here too."""
+        with self._lock:
+            self._is_probing = False
+
+
+_breaker = Breaker()
+
+
+def run(work: Callable[[Redis], T]) -> T:
+    """Return `work(client)`; raises RedisUnavailable at once, or after one timeout.
+
+    A ValueError from `work` means that it could not make sense of an answer.
+    """
+    is_probe = _breaker.enter()
+    try:
+        result = work(_client())
+    except exceptions.MaxConnectionsError as error:
+        # Our own pool is exhausted, which is no reason to stop those who hold its connections.
+        FAILURES.labels("busy").inc()
+        raise RedisUnavailable(str(error), was_asked=False) from error
+    except exceptions.ResponseError as error:
+        # An answer, if a refusal (out of memory, a key of another type): the server is there.
+        FAILURES.labels("refused").inc()
+        if is_probe:
+            _breaker.succeed()
+        logger.debug("redis refused: %s", error)
+        raise RedisUnavailable(str(error), was_asked=True) from error
+    except (exceptions.RedisError, OSError, ValueError) as error:
+        FAILURES.labels(_kind(error)).inc()
+        if _breaker.fail(settings.REDIS_RETRY_SECONDS):
+            logger.warning("redis is unavailable, doing without: %s", error)
+        raise RedisUnavailable(str(error), was_asked=True) from error
+    else:
+        if is_probe:
+            _breaker.succeed()
+            logger.warning("redis is back")
+        return result
+    finally:
+        if is_probe:
+            _breaker.end_probe()
+
+
+def reset() -> None:
+    """Forget the client and the breaker's state, as after a change of settings in a test."""
+    global _breaker  # noqa: PLW0603
+    _client.cache_clear()
+    _breaker = Breaker()
+
+
+class Script:
+    """A Lua script: called by its SHA-1, and sent whole only to a server that does not know it."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+    def __call__(self, client: Redis, keys: Sequence[str], args: Sequence[str | int]) -> Any:
+        """Run it and return its answer; raises redis-py's exceptions."""
+        try:
+            return client.evalsha(self.sha, len(keys), *keys, *args)
+        except exceptions.NoScriptError:
+            return client.eval(self.text, len(keys), *keys, *args)
+
+
+@functools.cache
+def _client() -> Redis:
+    # One for the process: Django would build a new cache backend for every greenlet. The client is
+    # thread-safe, and its pool notices a fork.
+    return cast("Redis", get_redis_connection("default"))
+
+
+def _kind(error: Exception) -> str:
+    if isinstance(error, exceptions.TimeoutError | TimeoutError):
+        return "timeout"
+    if isinstance(error, exceptions.ConnectionError | OSError):
+        return "connection"
+    return "garbage"
