@@ -77,7 +77,8 @@ class ApiKeyAdmin(ApiKeyAdminBase):
     list_filter = [StateFilter]
     list_select_related = ["account"]
     search_fields = ["name", "hint", "account__name"]
-    autocomplete_fields = ["account"]
+    # An autocomplete field would answer a made-up account with a 500 (Django 5.2).
+    raw_id_fields = ["account"]
     show_full_result_count = False
     actions = ["revoke"]
     fields = [

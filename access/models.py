@@ -27,11 +27,9 @@ def validate_name(value: str) -> None:
 
 
 def validate_scopes(value: list[str]) -> None:
-    """Refuse scopes that do not exist, and a key that may do nothing."""
+    """Refuse scopes that do not exist."""
     if unknown := sorted(set(value) - set(SCOPES)):
         raise ValidationError(f"{unknown[0]!r} is no scope; there are {', '.join(SCOPES)}.")
-    if not value:
-        raise ValidationError("A key needs at least one scope.")
 
 
 def all_scopes() -> list[str]:
@@ -68,7 +66,10 @@ class ApiKey(models.Model):
     digest = models.CharField(max_length=64, unique=True, editable=False)
     hint = models.CharField(max_length=16, editable=False)
     scopes = ArrayField(
-        models.CharField(max_length=32), default=all_scopes, validators=[validate_scopes]
+        models.CharField(max_length=32),
+        default=all_scopes,
+        validators=[validate_scopes],
+        error_messages={"blank": "A key needs at least one scope."},
     )
     requests_per_minute = models.PositiveIntegerField(
         default=0,

@@ -10,9 +10,8 @@ from django.contrib import admin
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 
-from chat.catalog import config_of
+from chat.chain_config import config_of
 from chat.models import Chain, Conversation, Message
-from chat.registry import find_problems
 
 
 class ChainForm(forms.ModelForm[Chain]):
@@ -64,6 +63,9 @@ class ChainForm(forms.ModelForm[Chain]):
         super()._post_clean()  # type: ignore[misc]  # django-stubs leaves this hook out
         if self.errors:
             return
+        # LangChain takes a second to import, and every command imports the admin.
+        from chat.registry import find_problems  # noqa: PLC0415
+
         for problem in find_problems(config_of(self.instance)):
             self.add_error(None, problem)
 

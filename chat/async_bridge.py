@@ -1,7 +1,9 @@
 """Await coroutines from gevent's greenlets.
 
 One native thread a process runs an asyncio loop for all the chains that can only be awaited. A
-greenlet that waits for a coroutine leaves the hub free; killing it cancels the coroutine.
+greenlet that waits for a coroutine leaves the hub free; killing it cancels the coroutine. What a
+coroutine hands to a thread, as LangChain does with every step that cannot be awaited, runs as a
+greenlet of the hub.
 """
 
 from __future__ import annotations
@@ -9,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
+from selectors import BaseSelector
 from typing import Any
 
 import gevent
@@ -17,16 +20,49 @@ from gevent.monkey import get_original
 from langchain_core.runnables import Runnable, RunnableConfig
 
 from chat.run import current_run
+from scaling.database import release_connections
 
 STREAM_BUFFER_CHUNKS = 64
 
 _start_native_thread: Callable[..., int] = get_original("_thread", "start_new_thread")
+# gevent's selector would wait for events in a hub, and the loop's thread has none that runs.
+_NativeSelector: Callable[[], BaseSelector] = get_original("selectors", "DefaultSelector")
 _loop: asyncio.AbstractEventLoop | None = None
 _loop_lock = threading.Lock()
 
 
 class _End:
     """Marks the end of a stream."""
+
+
+class _Greenlets(ThreadPoolExecutor):
+    """Runs functions as greenlets of the hub's thread.
+
+    A thread of the pool would be a greenlet of the asyncio thread, where none ever runs; and a
+    native one could not share a model's HTTP connections, which belong to the hub.
+    """
+
+    def __init__(self, hub: Any) -> None:
+        super().__init__(max_workers=1)
+        self._hub = hub
+
+    def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Start a function; called in the asyncio thread."""
+        future: Future[Any] = Future()
+
+        def work() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                future.set_result(function(*args, **kwargs))
+            # RunCancelled among them: the coroutine that waits must hear of every end.
+            except BaseException as error:
+                future.set_exception(error)
+            finally:
+                release_connections()
+
+        self._hub.loop.run_callback_threadsafe(gevent.spawn, work)
+        return future
 
 
 def invoke_async(runnable: Runnable[Any, Any], value: Any, config: RunnableConfig | None) -> Any:
@@ -96,6 +132,7 @@ def _running_loop() -> asyncio.AbstractEventLoop:
     global _loop  # noqa: PLW0603  (one loop a process, made on first use, after the fork)
     with _loop_lock:
         if _loop is None or _loop.is_closed():
-            _loop = asyncio.new_event_loop()
+            _loop = asyncio.SelectorEventLoop(_NativeSelector())
+            _loop.set_default_executor(_Greenlets(gevent.get_hub()))
             _start_native_thread(_loop.run_forever, ())
     return _loop

@@ -3,8 +3,10 @@
 import logging
 
 from django.conf import settings
+from django.db import DatabaseError
+from psycopg_pool import PoolTimeout
 
-from chat.chain_config import ChainConfig
+from chat.chain_config import config_of
 from chat.errors import BadChain, ChainBroken, ChainNotFound
 from chat.models import Chain
 from chat.registry import BuiltChain, build_chain
@@ -34,21 +36,19 @@ def list_chains() -> list[Chain]:
     return list(Chain.objects.filter(is_enabled=True))
 
 
-def config_of(chain: Chain) -> ChainConfig:
-    """Return a row's configuration, with the defaults of the settings filled in."""
-    return ChainConfig(
-        slug=chain.slug,
-        version=chain.version,
-        runnable=chain.runnable,
-        model_name=chain.model or settings.LLM_MODEL,
-        base_url=chain.base_url,
-        system_prompt=chain.system_prompt,
-        temperature=chain.temperature,
-        max_tokens=chain.max_tokens,
-        parameters=dict(chain.parameters),
-        timeout_seconds=chain.timeout_seconds,
-        fallback_models=tuple(chain.fallback_models),
-    )
+def warm_up() -> None:
+    """Build the enabled chains before the first request asks for one; never raises.
+
+    Providers' packages take more than a second to import. A database that is not there yet is no
+    reason for a node not to start.
+    """
+    try:
+        for row in list_chains():
+            _chains.get(row.slug)
+    except (DatabaseError, PoolTimeout) as error:
+        logger.warning("chains are not built ahead: %s", error)
+    finally:
+        release_connections()
 
 
 # Building a chain makes HTTP clients, so an unchanged one is kept when its row is read again.

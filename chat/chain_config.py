@@ -6,8 +6,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from django.conf import settings
+
 if TYPE_CHECKING:
     from chat.chat_model import ResilientChatModel
+    from chat.models import Chain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,3 +41,20 @@ class ChainConfig:
         from chat.chat_model import ResilientChatModel  # noqa: PLC0415
 
         return ResilientChatModel.from_config(self)
+
+
+def config_of(chain: Chain) -> ChainConfig:
+    """Return a row's configuration, with the defaults of the settings filled in."""
+    return ChainConfig(
+        slug=chain.slug,
+        version=chain.version,
+        runnable=chain.runnable,
+        model_name=chain.model or settings.LLM_MODEL,
+        base_url=chain.base_url,
+        system_prompt=chain.system_prompt,
+        temperature=chain.temperature,
+        max_tokens=chain.max_tokens,
+        parameters=dict(chain.parameters),
+        timeout_seconds=chain.timeout_seconds,
+        fallback_models=tuple(chain.fallback_models),
+    )

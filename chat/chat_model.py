@@ -19,9 +19,9 @@ from langchain_core.tools import BaseTool
 
 from chat import metrics
 from chat.chain_config import ChainConfig
-from chat.errors import ProviderError
+from chat.errors import ProviderError, UnreadableAnswer
 from chat.provider_errors import to_provider_error
-from chat.providers import make_model
+from chat.providers import make_model, pass_format_unread
 from chat.run import Run, current_run
 
 logger = logging.getLogger(__name__)
@@ -74,12 +74,14 @@ class ResilientChatModel(BaseChatModel):
     ) -> ChatResult:
         run = current_run.get() or Run(timeout_seconds=3600)
 
-        def call(candidate: BaseChatModel) -> ChatResult:
-            options = self._options(candidate, run, kwargs, stop)
-            return candidate._generate(messages, run_manager=run_manager, **options)
+        def call(candidate: BaseChatModel, options: dict[str, Any]) -> ChatResult:
+            result = candidate._generate(messages, run_manager=run_manager, **options)
+            if not result.generations:
+                raise UnreadableAnswer
+            return result
 
         with run.cancellable():
-            result: ChatResult = self._first_answer(call, run)
+            result: ChatResult = self._first_answer(call, run, kwargs, stop)
         for generation in result.generations:
             _count_usage(run, generation.message)
         return result
@@ -93,16 +95,19 @@ class ResilientChatModel(BaseChatModel):
     ) -> Iterator[ChatGenerationChunk]:
         run = current_run.get() or Run(timeout_seconds=3600)
 
-        def call(candidate: BaseChatModel) -> tuple[Any, Iterator[ChatGenerationChunk]]:
-            options = self._options(candidate, run, kwargs, stop)
+        def call(
+            candidate: BaseChatModel, options: dict[str, Any]
+        ) -> tuple[Any, Iterator[ChatGenerationChunk]]:
             if type(candidate)._stream is BaseChatModel._stream:
                 chunks = _as_stream(candidate._generate(messages, **options))
             else:
                 chunks = candidate._stream(messages, **options)
-            return next(chunks, None), chunks
+            if (first := next(chunks, None)) is None:
+                raise UnreadableAnswer
+            return first, chunks
 
         with run.cancellable():
-            first, rest = self._first_answer(call, run)
+            first, rest = self._first_answer(call, run, kwargs, stop)
         try:
             while first is not None:
                 run.streamed_chunks += 1
@@ -112,29 +117,32 @@ class ResilientChatModel(BaseChatModel):
                     first = next(rest, None)
         except Exception as error:
             metrics.PROVIDER_CALLS.labels(outcome="broken_stream").inc()
-            if (provider_error := to_provider_error(error)) is None:
-                raise
-            raise provider_error from error
+            raise to_provider_error(error) or UnreadableAnswer() from error
         finally:
             # Closing the generator closes the provider's connection, which stops its work.
             if (close := getattr(rest, "close", None)) is not None:
                 close()
 
-    def _first_answer(self, call: Callable[[BaseChatModel], Any], run: Run) -> Any:
+    def _first_answer(
+        self,
+        call: Callable[[BaseChatModel, dict[str, Any]], Any],
+        run: Run,
+        kwargs: dict[str, Any],
+        stop: list[str] | None,
+    ) -> Any:
         """Return the first answer of any candidate; raises the last one's ProviderError."""
         last: ProviderError | None = None
         for name, candidate in zip(self.names, self.candidates, strict=True):
+            options = self._options(candidate, run, kwargs, stop)
             for attempt in range(settings.PROVIDER_MAX_RETRIES + 1):
                 if last is not None and attempt and not _wait_before_retry(last, attempt, run):
                     break
                 try:
-                    answer = call(candidate)
-                # Any class: each provider's SDK has its own. What is not a provider's fault
-                # goes on as it is.
+                    answer = call(candidate, options)
+                # Any class: each provider's SDK has its own, and what they make of an answer that
+                # is none, as a proxy's HTML, is a ValueError or KeyError that may quote it.
                 except Exception as error:
-                    last = to_provider_error(error)
-                    if last is None:
-                        raise
+                    last = to_provider_error(error) or UnreadableAnswer()
                     logger.warning("%s: attempt %d: %s", name, attempt + 1, _describe(error))
                     metrics.PROVIDER_CALLS.labels(outcome=last.code).inc()
                     if last.is_request_at_fault:
@@ -165,6 +173,8 @@ class ResilientChatModel(BaseChatModel):
                 options |= bound.kwargs
         elif tools is not None:
             options["tools"] = tools
+        if "response_format" in options and "response_format" not in kwargs:
+            options = pass_format_unread(candidate, options)
         return {**options, "stop": stops or None}
 
 

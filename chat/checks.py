@@ -8,14 +8,17 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import DatabaseError
 
-from chat.catalog import config_of, list_chains
+from chat.chain_config import config_of
 from chat.errors import BadChain
-from chat.registry import find_problems, import_runnable
+from chat.models import Chain
 
 
 @register()
 def check_runnables(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Import every runnable that CHAIN_RUNNABLES names."""
+    # LangChain takes a second to import, and every command imports this module.
+    from chat.registry import import_runnable  # noqa: PLC0415
+
     problems: list[CheckMessage] = []
     for name in settings.CHAIN_RUNNABLES:
         try:
@@ -32,8 +35,10 @@ def check_chains(
     """Build every enabled chain (`manage.py check --database default`)."""
     if not databases:
         return []
+    from chat.registry import find_problems  # noqa: PLC0415
+
     try:
-        chains = list_chains()
+        chains = list(Chain.objects.filter(is_enabled=True))
     except DatabaseError as error:
         return [Warning(f"chains not checked: {error}", id="chat.W001")]
     return [

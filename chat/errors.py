@@ -75,3 +75,12 @@ class ProviderError(ApiError):
         )
         self.is_transient = is_transient
         self.is_request_at_fault = is_request_at_fault
+
+
+class UnreadableAnswer(ProviderError):
+    """A provider's answer is empty, or is not what its API promises."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            502, "The model provider's answer could not be read.", code="provider_bad_answer"
+        )

@@ -18,7 +18,6 @@ import gevent
 from django.conf import settings
 from gevent.queue import Empty, Queue
 from langchain_core.runnables import RunnableConfig
-from scaling.database import release_connections
 
 from chat import metrics
 from chat.async_bridge import invoke_async, stream_async
@@ -28,6 +27,7 @@ from chat.provider_errors import to_provider_error
 from chat.registry import BuiltChain
 from chat.run import Progress, Run, RunCancelled, current_run
 from config.errors import ApiError
+from scaling.database import release_connections
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ def invoke(call: Call, client: ClientSocket) -> Any:
     """
     release_connections()
     started = time.monotonic()
-    worker = gevent.spawn(copy_context().run, _work, call, _invoke_chain)
+    worker = _spawn(_work, call, _invoke_chain)
     try:
         with client.watch(call.run.cancel):
             worker.join(timeout=call.run.seconds_left())
@@ -111,7 +111,7 @@ def stream(call: Call, client: ClientSocket) -> Generator[Chunk | Heartbeat]:
         if not queue.full():
             queue.put_nowait(_Failed(ClientGone()))
 
-    worker = gevent.spawn(copy_context().run, produce)
+    worker = _spawn(produce)
     outcome: _Done | _Failed = _Failed(ClientGone())
     try:
         with client.watch(on_client_gone):
@@ -128,6 +128,14 @@ def stream(call: Call, client: ClientSocket) -> Generator[Chunk | Heartbeat]:
         _record(call, outcome, started)
     if isinstance(outcome, _Failed):
         raise outcome.error
+
+
+def _spawn(work: Callable[..., Any], *arguments: Any) -> gevent.Greenlet[..., Any]:
+    """Start a greenlet with a copy of this one's context variables, which gevent would not make."""
+    greenlet = gevent.Greenlet(work, *arguments)
+    greenlet.gr_context = copy_context()
+    greenlet.start()
+    return greenlet
 
 
 def _next_item(queue: Queue[Any], call: Call) -> Any:

@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Mapping
 from typing import Any
 
-from chat.errors import ProviderError
+from chat.errors import ProviderError, UnreadableAnswer
 
 # Codes that a client can act on, passed on by name; their provider's text is not.
 KNOWN_REQUEST_FAULTS = {
@@ -25,6 +25,9 @@ def to_provider_error(error: Exception) -> ProviderError | None:
     if isinstance(error, ProviderError):
         return error
     status = _status_of(error)
+    if status is not None and status < 400:
+        # The SDK could make nothing of what came with a good status.
+        return UnreadableAnswer()
     if status is not None:
         return _from_status(status, error)
     names = {cls.__name__ for cls in type(error).__mro__}

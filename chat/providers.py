@@ -52,6 +52,19 @@ def _openai_arguments(config: ChainConfig) -> dict[str, Any]:
     return arguments
 
 
+def pass_format_unread(model: BaseChatModel, options: dict[str, Any]) -> dict[str, Any]:
+    """Return a call's options with its `response_format` where no SDK reads it.
+
+    OpenAI's SDK would parse the answer by it, and raise for one that was cut short, and for tools
+    that are not strict. The answer is the client's to parse.
+    """
+    if not hasattr(model, "extra_body"):
+        return options
+    others = {name: value for name, value in options.items() if name != "response_format"}
+    body = {**(model.extra_body or {}), **options.get("extra_body", {})}
+    return {**others, "extra_body": {**body, "response_format": options["response_format"]}}
+
+
 def key_for(base_url: str) -> str:
     """Return the key for a server, "" when there is none.
 

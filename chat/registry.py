@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from inspect import isclass
 from typing import Any
 
 from django.conf import settings
 from django.utils.module_loading import import_string
 from langchain_core.runnables import Runnable
+from pydantic import BaseModel
 
 from chat.async_only import is_async_only
 from chat.chain_config import ChainConfig
@@ -26,6 +28,7 @@ class ChatInput(Enum):
     """How a chain takes a list of chat messages."""
 
     MESSAGES = "messages"
+    LIST = "list"
     TEXT = "text"
     NONE = "none"
 
@@ -34,14 +37,16 @@ class ChatInput(Enum):
 class BuiltChain:
     """A runnable with what the APIs must know to call it.
 
-    `chat_input` says how messages reach it: as `{"messages": [...]}`, as the last user message's
-    text under `text_key`, or not at all.
+    `chat_input` says how messages reach it: as `{"messages": [...]}`, as a bare list, as the last
+    user message's text under `text_key`, or not at all. `input_model` is the pydantic model that
+    it wants instead of a dict.
     """
 
     config: ChainConfig
     runnable: Runnable[Any, Any]
     chat_input: ChatInput
     text_key: str
+    input_model: type[BaseModel] | None
     is_async_only: bool
 
 
@@ -66,6 +71,7 @@ def build_chain(config: ChainConfig) -> BuiltChain:
         runnable=runnable,
         chat_input=chat_input,
         text_key=text_key,
+        input_model=declared_model(runnable),
         is_async_only=is_async_only(runnable),
     )
 
@@ -110,15 +116,38 @@ def read_chat_input(runnable: Runnable[Any, Any]) -> tuple[ChatInput, str]:
     # LangServe's API alone.
     except Exception:
         return ChatInput.NONE, ""
-    properties: Mapping[str, Any] = schema.get("properties", {})
-    if "messages" in properties:
+    parts: Mapping[str, Any] = schema.get("$defs", {})
+    schema = _resolve(schema, parts)
+    choices = [_resolve(choice, parts) for choice in schema.get("anyOf", [schema])]
+    # A chat model also takes prompt values, which have messages too: the plain list comes first.
+    if "HumanMessage" in parts and any(choice.get("type") == "array" for choice in choices):
+        return ChatInput.LIST, ""
+    if any("messages" in choice.get("properties", {}) for choice in choices):
         return ChatInput.MESSAGES, ""
-    if properties:
-        required = schema.get("required") or list(properties)
+    if any(choice.get("type") == "string" for choice in choices):
+        return ChatInput.TEXT, ""
+    for choice in choices:
+        properties: Mapping[str, Any] = choice.get("properties", {})
+        required = choice.get("required") or list(properties)
         if len(required) == 1 and properties[required[0]].get("type") in ("string", None):
             return ChatInput.TEXT, required[0]
+    if schema.keys() & {"type", "anyOf", "enum", "const"}:
         return ChatInput.NONE, ""
-    if schema.get("type") == "string":
-        return ChatInput.TEXT, ""
     # No declared type, as for a plain function: it is given what `assistant` is given.
     return ChatInput.MESSAGES, ""
+
+
+def declared_model(runnable: Runnable[Any, Any]) -> type[BaseModel] | None:
+    """Return the pydantic model that a runnable wants an instance of."""
+    try:
+        declared = runnable.InputType
+    # LangChain cannot tell the type of every runnable.
+    except TypeError:
+        return None
+    return declared if isclass(declared) and issubclass(declared, BaseModel) else None
+
+
+def _resolve(schema: Mapping[str, Any], parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a schema with its own `$ref` followed, as stands for every TypedDict."""
+    name = str(schema.get("$ref", "")).removeprefix("#/$defs/")
+    return {**parts.get(name, {}), **schema}

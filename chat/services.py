@@ -2,7 +2,12 @@
 
 from typing import Any
 
+from django.core.exceptions import ValidationError
+
+from chat.chain_config import config_of
+from chat.errors import BadChain
 from chat.models import Chain
+from chat.registry import find_problems
 
 BUILT_IN: dict[str, dict[str, Any]] = {
     "assistant": {
@@ -24,3 +29,17 @@ def load_built_in_chains() -> list[str]:
         if is_new:
             added.append(slug)
     return added
+
+
+def add_chain(*, slug: str, runnable: str, **configuration: Any) -> Chain:
+    """Add a chain; raises BadChain with the reason when it is not one that can be called."""
+    chain = Chain(slug=slug, runnable=runnable, **configuration)
+    try:
+        chain.full_clean()
+    except ValidationError as error:
+        field, messages = next(iter(error.message_dict.items()))
+        raise BadChain(f"{field}: {messages[0]}") from error
+    if problems := find_problems(config_of(chain)):
+        raise BadChain(problems[0])
+    chain.save()
+    return chain

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
-from typing import Any, TypeVar
+from itertools import chain, islice
+from typing import Generic, TypeVar
 
 from django.http import StreamingHttpResponse
 
@@ -53,18 +53,21 @@ def heartbeat(beat: Heartbeat) -> bytes:
     return b": progress %d/%d\n\n" % (beat.progress.completed, beat.progress.total)
 
 
-def begin(items: Generator[T]) -> Generator[T]:
-    """Wait for a stream's first item, so that an early error still gets its own status.
+class BegunStream(Generic[T]):
+    """A stream whose first item is there, so that an early error could still get its own status.
 
-    The wait ends with the first heartbeat at the latest: then the answer begins, and a later
-    error must go inside it.
+    Making one waits for that item. The wait ends with the first heartbeat at the latest: then the
+    answer begins, and a later error must go inside it. Close it, also when it was not read.
     """
-    first: Any = next(items, None)
-    return _resume(first, items)
 
+    def __init__(self, items: Generator[T]) -> None:
+        self._items = items
+        self._first = list(islice(items, 1))
 
-def _resume(first: T | None, items: Generator[T]) -> Generator[T]:
-    with closing(items):
-        if first is not None:
-            yield first
-            yield from items
+    def __iter__(self) -> Iterator[T]:
+        """Iterate once over all items."""
+        return chain(self._first, self._items)
+
+    def close(self) -> None:
+        """Abort what is still to come."""
+        self._items.close()

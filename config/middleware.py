@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 
-from django.http import HttpRequest, HttpResponseBase
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
 from config.errors import error_response, is_database_down, to_api_error
 from config.ids import new_uuid
@@ -15,7 +15,10 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}", re.ASCII)
 
 
 class RequestIdMiddleware:
-    """Give every request an id and send it back as `x-request-id`."""
+    """Give every request an id and send it back as `x-request-id`; tell the answer's length.
+
+    Without a length gunicorn would send an API's answer in chunks.
+    """
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
@@ -27,6 +30,8 @@ class RequestIdMiddleware:
             request_id = f"req_{new_uuid().hex}"
         response = self.get_response(request)
         response.headers["x-request-id"] = request_id
+        if isinstance(response, HttpResponse):
+            response.headers.setdefault("Content-Length", str(len(response.content)))
         return response
 
 

@@ -50,6 +50,8 @@ CSRF_COOKIE_SECURE = HTTPS
 # --- Django -------------------------------------------------------------------------------------
 ROOT_URLCONF = "config.urls"
 WSGI_APPLICATION = "config.wsgi.application"
+# Called once by each web process before it serves, so that no request pays for imports.
+WARM_UP = ["chat.catalog.warm_up"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
@@ -78,12 +80,13 @@ MIDDLEWARE = [
     "config.middleware.ServiceUnavailableMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "django.contrib.sessions.middleware.SessionMiddleware",
-    "django.middleware.common.CommonMiddleware",
-    "django.middleware.csrf.CsrfViewMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "django.contrib.messages.middleware.MessageMiddleware",
-    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    # The admin needs these, an API request passes them by.
+    "config.page_middleware.Sessions",
+    "config.page_middleware.Common",
+    "config.page_middleware.Csrf",
+    "config.page_middleware.Authentication",
+    "config.page_middleware.Messages",
+    "config.page_middleware.ClickJacking",
 ]
 
 TEMPLATES = [
@@ -117,8 +120,6 @@ STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
 }
-# A page still shows when `collectstatic` has not run; only its styling is missing.
-WHITENOISE_MANIFEST_STRICT = False
 
 # --- PostgreSQL ---------------------------------------------------------------------------------
 DATABASE_POOL: dict[str, Any] = {
@@ -168,6 +169,7 @@ MAX_JSON_DEPTH = env_int("MAX_JSON_DEPTH", 32, minimum=4, maximum=500)
 MAX_MESSAGES = env_int("MAX_MESSAGES", 1000, minimum=1)
 MAX_CONTENT_CHARS = env_int("MAX_CONTENT_CHARS", 1_000_000, minimum=1)
 MAX_BATCH_INPUTS = env_int("MAX_BATCH_INPUTS", 100, minimum=1)
+BATCH_CONCURRENCY = env_int("BATCH_CONCURRENCY", 8, minimum=1)
 STREAM_HEARTBEAT_SECONDS = env_float("STREAM_HEARTBEAT_SECONDS", 10.0, minimum=0.1)
 # Django's own limit guards the admin's forms; the API's parser has MAX_BODY_BYTES.
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
@@ -227,6 +229,8 @@ LOGGING = {
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
     "loggers": {
+        # A client's mistake is the client's to see; only our own faults are logged.
+        "django.request": {"level": "ERROR"},
         # httpx names every provider URL at INFO; a URL may hold a secret.
         "httpx": {"level": "WARNING"},
         "httpx2": {"level": "WARNING"},

@@ -1,8 +1,8 @@
 """A client of HAProxy's Runtime API: fill, drain and empty the server slots of a backend.
 
-Ours, because what PyPI has is no longer kept (haproxyadmin, 2018), is a command-line program, or
-edits configuration files; and because HAProxy reports a refusal as mere text, which must not pass
-for success. Source: https://docs.haproxy.org/2.8/management.html#9.3
+Ours, because haproxyadmin is untyped and judges answers by a list of the sentences of HAProxy 1.5:
+HAProxy reports a refusal as mere text, and an unknown one must not pass for success (ADR 2).
+Source: https://docs.haproxy.org/2.8/management.html#9.3
 """
 
 import os

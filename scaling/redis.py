@@ -4,7 +4,8 @@ A request waits for Redis at most about `REDIS_TIMEOUT_SECONDS`: connections com
 django-redis, which gives redis-py no retry policy, so that a command is tried once. (Two timeouts
 when a new connection must first be made; a server that dribbles one byte at a time can stretch
 each step of a new connection's handshake to one timeout.) After a failure nobody asks for
-`REDIS_RETRY_SECONDS`, then one caller at a time probes.
+`REDIS_RETRY_SECONDS`, then one caller at a time probes. A process asks at most `MAX_AT_ONCE`
+questions at once; more than that wait for their turn, at most `MAX_WAIT_SECONDS`.
 """
 
 from __future__ import annotations
@@ -12,14 +13,17 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
+import os
 import threading
 import time
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from django.conf import settings
-from django_redis import get_redis_connection  # type: ignore[import-untyped]
+from django_redis import get_redis_connection
 from prometheus_client import Counter
 from redis import exceptions
+
+from scaling.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,6 +33,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
+
+# Hundreds of greenlets may want Redis in the same millisecond. A connection for each would be a
+# storm of handshakes, and beyond the hundred that redis-py's pool allows, an error.
+MAX_AT_ONCE = 64
+# Longer than a timeout: what passes here is our own work, not Redis's. Once the breaker opens, all
+# who wait are through at once.
+MAX_WAIT_SECONDS = 0.5
 
 FAILURES = Counter(
     "headrace_redis_failures",
@@ -98,6 +109,7 @@ class Breaker:
 
 
 _breaker = Breaker()
+_turns = Turns(MAX_AT_ONCE)
 
 
 def run(work: Callable[[Redis], T]) -> T:
@@ -105,7 +117,18 @@ def run(work: Callable[[Redis], T]) -> T:
 
     A ValueError from `work` means that it could not make sense of an answer.
     """
-    is_probe = _breaker.enter()
+    turns = _turns
+    if not turns.acquire(timeout_seconds=MAX_WAIT_SECONDS):
+        FAILURES.labels("busy").inc()
+        raise RedisUnavailable("this process asks too much of Redis", was_asked=False)
+    try:
+        return _ask(work, _breaker)
+    finally:
+        turns.release()
+
+
+def _ask(work: Callable[[Redis], T], breaker: Breaker) -> T:
+    is_probe = breaker.enter()
     try:
         result = work(_client())
     except exceptions.MaxConnectionsError as error:
@@ -113,32 +136,44 @@ def run(work: Callable[[Redis], T]) -> T:
         FAILURES.labels("busy").inc()
         raise RedisUnavailable(str(error), was_asked=False) from error
     except exceptions.ResponseError as error:
-        # An answer, if a refusal (out of memory, a key of another type): the server is there.
-        FAILURES.labels("refused").inc()
+        note_refusal(error)
         if is_probe:
-            _breaker.succeed()
-        logger.debug("redis refused: %s", error)
+            breaker.succeed()
         raise RedisUnavailable(str(error), was_asked=True) from error
     except (exceptions.RedisError, OSError, ValueError) as error:
         FAILURES.labels(_kind(error)).inc()
-        if _breaker.fail(settings.REDIS_RETRY_SECONDS):
+        if breaker.fail(settings.REDIS_RETRY_SECONDS):
             logger.warning("redis is unavailable, doing without: %s", error)
         raise RedisUnavailable(str(error), was_asked=True) from error
     else:
         if is_probe:
-            _breaker.succeed()
+            breaker.succeed()
             logger.warning("redis is back")
         return result
     finally:
         if is_probe:
-            _breaker.end_probe()
+            breaker.end_probe()
+
+
+def note_refusal(error: exceptions.ResponseError) -> None:
+    """Count an answer that is a refusal (out of memory, a key of another type).
+
+    The server is there, so it is no reason to leave it alone.
+    """
+    FAILURES.labels("refused").inc()
+    logger.debug("redis refused: %s", error)
 
 
 def reset() -> None:
-    """Forget the client and the breaker's state, as after a change of settings in a test."""
-    global _breaker  # noqa: PLW0603
+    """Forget the client, the breaker's state and who is asking."""
+    global _breaker, _turns  # noqa: PLW0603
     _client.cache_clear()
     _breaker = Breaker()
+    _turns = Turns(MAX_AT_ONCE)
+
+
+# What the parent's threads were asking at the time of a fork, nobody in the child will end.
+os.register_at_fork(after_in_child=reset)
 
 
 class Script:

@@ -1,7 +1,8 @@
 """Chat with a system prompt and the history that the client sends."""
 
-from typing import Any
+from typing import Annotated, Any
 
+from django.conf import settings
 from langchain_core.messages import (
     AnyMessage,
     BaseMessage,
@@ -10,6 +11,7 @@ from langchain_core.messages import (
     convert_to_messages,
 )
 from langchain_core.runnables import Runnable, RunnableLambda
+from pydantic import Field
 from typing_extensions import TypedDict
 
 from chat.chain_config import ChainConfig
@@ -18,7 +20,10 @@ from chat.chain_config import ChainConfig
 class AssistantInput(TypedDict):
     """The messages so far, the user's last."""
 
-    messages: list[AnyMessage]
+    messages: Annotated[list[AnyMessage], Field(min_length=1, max_length=settings.MAX_MESSAGES)]
+
+
+Text = Annotated[str, Field(min_length=1, max_length=settings.MAX_CONTENT_CHARS)]
 
 
 def build(chain: ChainConfig) -> Runnable[Any, Any]:
@@ -30,5 +35,7 @@ def build(chain: ChainConfig) -> Runnable[Any, Any]:
             return [*system, HumanMessage(value)]
         return [*system, *convert_to_messages(value["messages"])]
 
-    prompt = RunnableLambda(to_messages, name="prompt").with_types(input_type=AssistantInput)
+    prompt = RunnableLambda(to_messages, name="prompt").with_types(
+        input_type=AssistantInput | Text  # type: ignore[arg-type]
+    )
     return prompt | chain.model

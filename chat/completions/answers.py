@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
@@ -46,7 +46,7 @@ def completion_body(call: Call, output: Any) -> dict[str, Any]:
 
 
 def completion_events(
-    call: Call, items: Generator[Chunk | Heartbeat], *, include_usage: bool
+    call: Call, items: sse.BegunStream[Chunk | Heartbeat], *, include_usage: bool
 ) -> sse.Events:
     """Yield the server-sent events of a streamed answer, and return the last: `[DONE]`.
 

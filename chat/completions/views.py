@@ -45,14 +45,14 @@ class ChatCompletionsView(ModelCallView):
         """Answer a list of messages, whole or as a stream of chunks."""
         body = parse(ChatCompletionRequest, request.data)
         chain = get_chain(body.model)
-        if body.tools and chain.chat_input is not ChatInput.MESSAGES:
+        if body.tools and chain.chat_input not in (ChatInput.MESSAGES, ChatInput.LIST):
             raise InvalidRequest(f"{body.model} does not take tools.", param="tools")
         value = to_chain_input(chain, [to_langchain(message) for message in body.messages])
         self.run = Run(timeout_seconds=chain.config.timeout_seconds, options=model_options(body))
         call = Call(chain=chain, value=value, run=self.run, api="completions")
         if not body.stream:
             return Response(completion_body(call, invoke(call, self.client)))
-        items = sse.begin(stream(call, self.client))
+        items = sse.BegunStream(stream(call, self.client))
         include_usage = bool(body.stream_options and body.stream_options.include_usage)
         return self.stream_response(completion_events(call, items, include_usage=include_usage))
 

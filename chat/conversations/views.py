@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from typing import Any
 
 import orjson
@@ -169,9 +168,9 @@ class MessagesView(ModelCallView):
         if self.turn is not None:
             self.turn.abandon("", "client_closed_request")
 
-    def _begin_stream(self, turn: Turn, call: Call) -> Generator[Chunk | Heartbeat]:
+    def _begin_stream(self, turn: Turn, call: Call) -> sse.BegunStream[Chunk | Heartbeat]:
         try:
-            return sse.begin(stream(call, self.client))
+            return sse.BegunStream(stream(call, self.client))
         except ApiError as error:
             turn.abandon("", error.code or "error")
             raise
@@ -180,7 +179,7 @@ class MessagesView(ModelCallView):
         return services.get_conversation(account_id=self.principal.account_id, public_id=public_id)
 
 
-def _events(turn: Turn, call: Call, items: Generator[Chunk | Heartbeat]) -> sse.Events:
+def _events(turn: Turn, call: Call, items: sse.BegunStream[Chunk | Heartbeat]) -> sse.Events:
     """Yield `question` and `delta`s, return `message` or `error`; what was sent is kept anyway."""
     sent: list[str] = []
     failure = "client_closed_request"

@@ -14,9 +14,13 @@ from langchain_core.messages import BaseMessage
 from langchain_core.prompt_values import ChatPromptValueConcrete, StringPromptValue
 from pydantic import BaseModel, ValidationError
 
-from chat.langserve.faults import from_validation, invalid_input
+from chat.langserve.faults import (
+    MAX_PARAM_CHARS,
+    from_validation,
+    invalid_input,
+    unsupported,
+)
 from chat.langserve.messages import content_length, decode_message, is_message
-from config.errors import InvalidRequest
 
 # A tag, the class, and the field without which an object only happens to have the tag.
 OTHER_CLASSES: dict[str, tuple[type[BaseModel], str]] = {
@@ -32,51 +36,67 @@ def decode(value: Any, *, param: str) -> Any:
     An object that has the tag of a message, but no `content`, is left as it is, and so on.
     Raises InvalidRequest: 422 for a malformed object or too much of it, 400 for a constructor.
     """
-    return _Decoder().decode(value, param)
+    return _Decoder().decode(value, (param,))
 
 
 class _Decoder:
     """Counts the messages of one input while decoding it.
 
-    The JSON parser limits how deep a value is, and so how deep this goes.
+    The JSON parser limits how deep a value is, and so how deep this goes. A path is joined only
+    for an error: a client's keys may be long, and what is below them many.
     """
 
     def __init__(self) -> None:
         self._messages = 0
         self._chars = 0
 
-    def decode(self, value: Any, param: str) -> Any:
+    def decode(self, value: Any, path: tuple[str | int, ...]) -> Any:
         if isinstance(value, list):
-            return [self.decode(item, f"{param}.{index}") for index, item in enumerate(value)]
-        if not isinstance(value, dict):
-            return value
-        if "lc" in value and value.get("type") in ("constructor", "secret", "not_implemented"):
-            raise InvalidRequest(
-                f"{param}: LangChain's constructors (dumpd) are not accepted; send messages as "
-                'objects such as {"type": "human", "content": "..."}.',
-                param=param,
-                code="unsupported_parameter",
+            return [
+                self.decode(item, (*path, index)) if isinstance(item, dict | list) else item
+                for index, item in enumerate(value)
+            ]
+        if isinstance(value, dict):
+            return self._decode_object(value, path)
+        return value
+
+    def _decode_object(self, value: dict[str, Any], path: tuple[str | int, ...]) -> Any:
+        kind = value.get("type")
+        if "lc" in value and kind in ("constructor", "secret", "not_implemented"):
+            raise unsupported(
+                "LangChain's constructors (dumpd) are not accepted; send messages as objects "
+                'such as {"type": "human", "content": "..."}.',
+                param=_join(path),
             )
-        parts = {key: self.decode(item, f"{param}.{key}") for key, item in value.items()}
+        parts = {
+            key: self.decode(item, (*path, key)) if isinstance(item, dict | list) else item
+            for key, item in value.items()
+        }
         if is_message(parts):
-            message = decode_message(parts, param=param)
-            self._count(message, param)
+            message = decode_message(parts, param=_join(path))
+            self._count(message, path)
             return message
-        cls, field = OTHER_CLASSES.get(str(parts.get("type")), (None, ""))
+        cls, field = OTHER_CLASSES.get(str(kind), (None, ""))
         if cls is None or field not in parts:
             return parts
         try:
             return cls.model_validate(parts)
         except ValidationError as error:
-            raise from_validation(error, parts, param=param) from error
+            raise from_validation(error, parts, param=_join(path)) from error
 
-    def _count(self, message: BaseMessage, param: str) -> None:
+    def _count(self, message: BaseMessage, path: tuple[str | int, ...]) -> None:
         self._messages += 1
         self._chars += content_length(message)
         if self._messages > settings.MAX_MESSAGES:
-            raise invalid_input(f"there may be {settings.MAX_MESSAGES} messages.", param=param)
+            raise invalid_input(
+                f"there may be {settings.MAX_MESSAGES} messages.", param=_join(path)
+            )
         if self._chars > settings.MAX_CONTENT_CHARS:
             raise invalid_input(
                 f"the messages together may have {settings.MAX_CONTENT_CHARS} characters.",
-                param=param,
+                param=_join(path),
             )
+
+
+def _join(path: tuple[str | int, ...]) -> str:
+    return ".".join(str(part)[:MAX_PARAM_CHARS] for part in path)

@@ -9,15 +9,23 @@ from pydantic import ValidationError
 
 from config.errors import InvalidRequest
 
-# A fault may quote the input.
+# A fault may quote the input, and a client's keys may be of any length.
 MAX_MESSAGE_CHARS = 300
+MAX_PARAM_CHARS = 200
 
 
 def invalid_input(message: str, *, param: str) -> InvalidRequest:
     """Return the error (422, as in LangServe) of an input that a chain cannot take."""
+    param = param[:MAX_PARAM_CHARS]
     return InvalidRequest(
         f"{param}: {message[:MAX_MESSAGE_CHARS]}", param=param, code="invalid_input", status=422
     )
+
+
+def unsupported(message: str, *, param: str) -> InvalidRequest:
+    """Return the error (400) of something that is refused by its name, never dropped."""
+    param = param[:MAX_PARAM_CHARS]
+    return InvalidRequest(f"{param}: {message}", param=param, code="unsupported_parameter")
 
 
 def from_validation(error: ValidationError, value: Any, *, param: str) -> InvalidRequest:

@@ -19,102 +19,12 @@ from scaling.cluster.errors import PartFailed
 from scaling.cluster.layout import Layout
 from scaling.cluster.parts import Part, python_module
 from scaling.cluster.plan import Plan
+from scaling.cluster.postgres import Primary
 from scaling.cluster.static_files import collect_if_changed
 from scaling.cluster.supervisord import Supervisord
 
 READY_SECONDS = 60.0
 POLL_SECONDS = 0.05
-
-
-class BringUp:
-    """One start of the stack.
-
-    `pause` waits the seconds that it is given; it raises `StopRequested` when somebody wants the
-    stack to stop, and `PartFailed` when a part cannot be kept alive.
-    """
-
-    def __init__(
-        self,
-        plan: Plan,
-        *,
-        layout: Layout,
-        supervisord: Supervisord,
-        console: Console,
-        pause: Callable[[float], None],
-    ) -> None:
-        self.plan = plan
-        self.layout = layout
-        self.supervisord = supervisord
-        self.console = console
-        self.pause = pause
-        self.started_at = time.monotonic()
-
-    def run(self) -> None:
-        """Start every part and return when all are ready; raise `PartFailed` when one is not."""
-        with PrepareProcess(self.layout) as prepare:
-            self._start_all(prepare)
-
-    def _start_all(self, prepare: "PrepareProcess") -> None:
-        plan = self.plan
-        for part in (plan.redis, plan.llm):
-            if part:
-                self._start(part)
-        if plan.primary:
-            if plan.primary.create():
-                self.console.say("made a new database cluster", part=plan.primary.id.name)
-            self._start(plan.primary)
-        self._start(plan.proxy)
-        # The nodes read the list of static files when they start.
-        if collect_if_changed():
-            self.console.say("collected the static files")
-        for node in plan.nodes:
-            self._start(node)
-        self._await_database(prepare)
-        # A node loads most of its code with the first request, so it is asked early.
-        self._await(plan.redis, plan.proxy, plan.llm, *plan.replicas, *plan.nodes)
-        while not prepare.is_done():
-            self.pause(POLL_SECONDS)
-        for node in plan.nodes:
-            host, port = node.id.address.rsplit(":", 1)
-            plan.proxy.api.add(node.id.name, host=host, port=int(port))
-
-    def _start(self, part: Part) -> None:
-        self.supervisord.add(part.id, part.program())
-
-    def _await(self, *parts: Part | None) -> None:
-        deadline = time.monotonic() + READY_SECONDS
-        # At the same time, because a part that is not ready may take its time to say so.
-        with ThreadPoolExecutor() as threads:
-            checks = {part.id.name: (part, threads.submit(part.is_ready)) for part in parts if part}
-            while checks:
-                for name, (part, check) in list(checks.items()):
-                    if check.done() and check.result():
-                        del checks[name]
-                        self._say_ready(part)
-                    elif check.done():
-                        checks[name] = (part, threads.submit(part.is_ready))
-                if checks and time.monotonic() > deadline:
-                    raise PartFailed(next(iter(checks)), "did not get ready in time")
-                if checks:
-                    self.pause(POLL_SECONDS)
-
-    def _say_ready(self, part: Part) -> None:
-        elapsed = time.monotonic() - self.started_at
-        self.console.say(f"ready at {part.id.address} ({elapsed:.1f} s)", part=part.id.name)
-
-    def _await_database(self, prepare: "PrepareProcess") -> None:
-        """Let `prepare` begin as soon as the primary is ready, and start the replicas beside it."""
-        plan = self.plan
-        if plan.primary:
-            self._await(plan.primary)
-            plan.primary.create_database()
-        prepare.begin()
-        if plan.primary:
-            names = {replica.id.name for replica in plan.replicas}
-            plan.primary.drop_slots(keep=names)
-        for replica in plan.replicas:
-            replica.create()
-            self._start(replica)
 
 
 class PrepareProcess:
@@ -154,3 +64,90 @@ class PrepareProcess:
         if code:
             raise PartFailed("prepare", "the database could not be prepared")
         return code == 0
+
+
+class BringUp:
+    """One start of the stack.
+
+    `pause` waits the seconds that it is given; it raises `StopRequested` when somebody wants the
+    stack to stop, and `PartFailed` when a part cannot be kept alive.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        supervisord: Supervisord,
+        console: Console,
+        prepare: PrepareProcess,
+        pause: Callable[[float], None],
+    ) -> None:
+        self.plan = plan
+        self.supervisord = supervisord
+        self.console = console
+        self.prepare = prepare
+        self.pause = pause
+        self.started_at = time.monotonic()
+
+    def run(self) -> None:
+        """Start every part and return when all are ready; raise `PartFailed` when one is not."""
+        plan = self.plan
+        for part in (plan.redis, plan.llm, plan.proxy):
+            if part:
+                self._start(part)
+        if plan.primary:
+            self._start_primary(plan.primary)
+        self.prepare.begin()
+        if plan.primary:
+            self._start_replicas(plan.primary)
+        # The nodes read the list of static files when they start.
+        if collect_if_changed():
+            self.console.say("collected the static files")
+        for node in plan.nodes:
+            self._start(node)
+        # A node loads most of its code with the first request, so it is asked early.
+        self._await(plan.redis, plan.proxy, plan.llm, *plan.replicas, *plan.nodes)
+        while not self.prepare.is_done():
+            self.pause(POLL_SECONDS)
+        for node in plan.nodes:
+            host, port = node.id.address.rsplit(":", 1)
+            plan.proxy.api.add(node.id.name, host=host, port=int(port))
+
+    def _start_primary(self, primary: Primary) -> None:
+        if primary.create():
+            self.console.say("made a new database cluster", part=primary.id.name)
+        self._start(primary)
+        self._await(primary)
+        primary.create_database()
+
+    def _start_replicas(self, primary: Primary) -> None:
+        primary.drop_slots(keep={replica.id.name for replica in self.plan.replicas})
+        for replica in self.plan.replicas:
+            if replica.create():
+                self.console.say("copied the primary", part=replica.id.name)
+            self._start(replica)
+
+    def _start(self, part: Part) -> None:
+        self.supervisord.add(part.id, part.program())
+
+    def _await(self, *parts: Part | None) -> None:
+        deadline = time.monotonic() + READY_SECONDS
+        # At the same time, because a part that is not ready may take its time to say so.
+        with ThreadPoolExecutor() as threads:
+            checks = {part.id.name: (part, threads.submit(part.is_ready)) for part in parts if part}
+            while checks:
+                for name, (part, check) in list(checks.items()):
+                    if check.done() and check.result():
+                        del checks[name]
+                        self._say_ready(part)
+                    elif check.done():
+                        checks[name] = (part, threads.submit(part.is_ready))
+                self.prepare.is_done()
+                if checks and time.monotonic() > deadline:
+                    raise PartFailed(next(iter(checks)), "did not get ready in time")
+                if checks:
+                    self.pause(POLL_SECONDS)
+
+    def _say_ready(self, part: Part) -> None:
+        elapsed = time.monotonic() - self.started_at
+        self.console.say(f"ready at {part.id.address} ({elapsed:.1f} s)", part=part.id.name)

@@ -51,7 +51,8 @@ def forget(layout: Layout) -> None:
     ):
         path.unlink(missing_ok=True)
     if layout.socket_dir != layout.run_dir and layout.socket_dir.is_dir():
-        layout.socket_dir.rmdir()
+        with contextlib.suppress(OSError):
+            layout.socket_dir.rmdir()
 
 
 def _end_gently(processes: dict[str, ProcessId]) -> None:

@@ -3,7 +3,7 @@
 import argparse
 import signal
 
-import xllamacpp  # type: ignore[import-untyped]
+import xllamacpp
 
 # SmolLM2 was trained on 8,192 tokens; half of it keeps four slots at about 0.5 GB.
 CONTEXT_TOKENS_PER_SLOT = 4096
@@ -33,6 +33,8 @@ def main() -> None:
     params.cpuparams_batch.n_threads = options.threads
     params.cache_ram_mib = PROMPT_CACHE_MIB
     params.ui = False
+    # A trial run at start only competes with the nodes for the processor.
+    params.warmup = False
     params.verbosity = LOG_WARNINGS
     server = xllamacpp.Server(params)
     print(f"serving {options.name} at {server.listening_address}", flush=True)  # noqa: T201

@@ -103,6 +103,11 @@ def make_plan(
     )
 
 
+def has_orphaned_data(layout: Layout) -> bool:
+    """Say whether there is a database whose password was lost."""
+    return (layout.state_dir / "primary").exists() and not layout.secrets_file.exists()
+
+
 def _is_given(name: str) -> bool:
     return bool(env_str(name) or env_str(f"{name}_FILE"))
 

@@ -199,11 +199,14 @@ class Replica(Postgres):
 
     primary: Primary
 
-    def create(self) -> None:
-        """Copy the primary unless this replica can go on where it stopped."""
+    def create(self) -> bool:
+        """Copy the primary unless this replica can go on where it stopped; return whether it did.
+
+        It cannot when its copy was cut short, or when the primary no longer has its slot.
+        """
         is_whole = (self.data_dir / "standby.signal").exists()
         if is_whole and self.id.name in self.primary.usable_slots():
-            return
+            return False
         self.primary.drop_slots(keep=self.primary.usable_slots() - {self.id.name})
         empty_data_dir(self.data_dir)
         run_tool(
@@ -222,6 +225,7 @@ class Replica(Postgres):
         signal_file = self.data_dir / "standby.signal"
         signal_file.touch(mode=0o600)
         give_to_postgres(signal_file)
+        return True
 
     def extra_settings(self) -> Mapping[str, str]:
         """Follow the primary, whose port is another at each start."""

@@ -38,8 +38,9 @@ class ProcessId:
 
 @dataclass(kw_only=True)
 class StackRecord:
-    """What one `cluster up` started; written anew whenever it changes."""
+    """What one `cluster up`, the process `pid`, started; written anew whenever it changes."""
 
+    pid: int
     url: str
     is_ready: bool = False
     supervisord: ProcessId | None = None
@@ -58,6 +59,7 @@ def load(path: Path) -> StackRecord | None:
     except (FileNotFoundError, ValueError):
         return None
     return StackRecord(
+        pid=data["pid"],
         url=data["url"],
         is_ready=data["is_ready"],
         supervisord=ProcessId(**data["supervisord"]) if data["supervisord"] else None,

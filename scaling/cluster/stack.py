@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from types import FrameType
 
 from scaling.cluster import credentials, leftovers, lock
-from scaling.cluster.bring_up import BringUp
+from scaling.cluster.bring_up import BringUp, PrepareProcess
 from scaling.cluster.console import Console, LogFollower, last_lines
 from scaling.cluster.errors import ClusterError, PartFailed, StopRequested
 from scaling.cluster.layout import Layout, write_private
 from scaling.cluster.parts import read_all
-from scaling.cluster.plan import Plan, make_plan
+from scaling.cluster.plan import Plan, has_orphaned_data, make_plan
 from scaling.cluster.privileges import check_privileges
 from scaling.cluster.record import ProcessId, StackRecord
 from scaling.cluster.stop import kill, stop_parts
@@ -42,7 +42,7 @@ class Stack:
         self._watch = Watch()
         self._followers: dict[str, LogFollower] = {}
         self._next_look = 0.0
-        self._record = StackRecord(url="")
+        self._record = StackRecord(pid=os.getpid(), url="")
 
     def up(self, *, nodes: int, replicas: int, with_llm: bool) -> None:
         """Run the stack until a signal stops it; raise `ClusterError` when it cannot go on."""
@@ -55,19 +55,17 @@ class Stack:
                 # The settings were read from that stack's file; begin again without it.
                 os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
             check_privileges()
+            if has_orphaned_data(self.layout):
+                raise ClusterError(
+                    f"{self.layout.secrets_file} is gone, and with it the password of the "
+                    f"database; bring it back, or remove {self.layout.state_dir} to begin anew."
+                )
             kept = credentials.load(self.layout.secrets_file)
             plan = make_plan(self.layout, kept, nodes=nodes, replicas=replicas, with_llm=with_llm)
             with contextlib.suppress(StopRequested):
                 self._run(plan)
 
     def _run(self, plan: Plan) -> None:
-        bring_up = BringUp(
-            plan,
-            layout=self.layout,
-            supervisord=self.supervisord,
-            console=self.console,
-            pause=self._pause,
-        )
         self._record.url = plan.url
         self._record.save(self.layout.record_file)
         try:
@@ -77,7 +75,14 @@ class Stack:
             process = self.supervisord.start()
             self._record.supervisord = ProcessId.of(process.pid)
             self._record.save(self.layout.record_file)
-            bring_up.run()
+            with PrepareProcess(self.layout) as prepare:
+                BringUp(
+                    plan,
+                    supervisord=self.supervisord,
+                    console=self.console,
+                    prepare=prepare,
+                    pause=self._pause,
+                ).run()
             self._record.is_ready = True
             self._record.save(self.layout.record_file)
             self.console.block(welcome(plan, credentials.load(self.layout.secrets_file)))

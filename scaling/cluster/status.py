@@ -1,5 +1,6 @@
 """What other processes may ask of a stack: its state, and to stop."""
 
+import contextlib
 import os
 import signal
 import time
@@ -71,7 +72,8 @@ def stop(layout: Layout, *, say: Callable[[str], None]) -> bool:
             return False
         leftovers.clean_up(layout, say=say)
         return True
-    os.kill(pid, signal.SIGTERM)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + DOWN_SECONDS
     while lock.holder(layout.lock_file) == pid:
         if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""`manage.py chains`: load the built-in chains, list and check them."""
+"""`manage.py chains`: load the built-in chains, add, list and check them."""
 
 import json
 from argparse import ArgumentParser
@@ -6,21 +6,29 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from chat.catalog import config_of
+from chat.chain_config import config_of
+from chat.errors import BadChain
 from chat.models import Chain
 from chat.registry import find_problems
-from chat.services import load_built_in_chains
+from chat.services import add_chain, load_built_in_chains
 
 
 class Command(BaseCommand):
-    """Load, list and check chains."""
+    """Load, add, list and check chains."""
 
-    help = "Load the built-in chains, list all chains, or check that each can be built."
+    help = "Load the built-in chains, add one, list all, or check that each can be built."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Add the verbs."""
         verbs = parser.add_subparsers(dest="verb", required=True)
         verbs.add_parser("load", help="add the built-in chains that are missing")
+        add = verbs.add_parser("add", help="add a chain")
+        add.add_argument("slug", help="clients send it as `model`")
+        add.add_argument("--runnable", required=True, help="a name in CHAIN_RUNNABLES")
+        add.add_argument("--model", default="", help="as init_chat_model names it")
+        add.add_argument("--base-url", default="", help="an OpenAI-compatible server")
+        add.add_argument("--system-prompt", default="")
+        add.add_argument("--json", action="store_true")
         for verb, text in (("list", "list the chains"), ("check", "build every enabled chain")):
             verbs.add_parser(verb, help=text).add_argument("--json", action="store_true")
 
@@ -29,10 +37,23 @@ class Command(BaseCommand):
         if options["verb"] == "load":
             added = load_built_in_chains()
             self.stdout.write(f"added: {', '.join(added) or 'nothing, all are there'}")
+        elif options["verb"] == "add":
+            self._add(options)
         elif options["verb"] == "list":
             self._list(as_json=options["json"])
         else:
             self._check(as_json=options["json"])
+
+    def _add(self, options: dict[str, Any]) -> None:
+        names = ("slug", "runnable", "model", "base_url", "system_prompt")
+        try:
+            chain = add_chain(**{name: options[name] for name in names})
+        except BadChain as error:
+            raise CommandError(str(error)) from error
+        if options["json"]:
+            self.stdout.write(json.dumps({"slug": chain.slug, "version": chain.version}))
+        else:
+            self.stdout.write(f"added: {chain.slug}")
 
     def _list(self, *, as_json: bool) -> None:
         rows = [

@@ -1,0 +1,193 @@
+"""LangServe's endpoints, so that `RemoteRunnable` can call every chain."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from django.conf import settings
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from chat import sse
+from chat.api_view import ApiView, ModelCallView
+from chat.catalog import get_chain
+from chat.execution import invoke, stream
+from chat.langserve.batch import BatchRun, invoke_batch
+from chat.langserve.calls import make_call, run_id_of, run_metadata
+from chat.langserve.encoding import encode
+from chat.langserve.events import stream_events
+from chat.langserve.json_schemas import config_schema, input_schema, output_schema
+from chat.langserve.schemas import (
+    BatchBody,
+    BatchRequest,
+    InvokeBody,
+    InvokeConfig,
+    InvokeRequest,
+)
+from chat.run import Run
+from config.errors import InvalidRequest, NotFound
+from config.schema import error_responses
+from config.validation import parse
+
+CALL_ERRORS = error_responses(400, 401, 403, 404, 413, 415, 422, 429, 500, 502, 503, 504)
+READ_ERRORS = error_responses(401, 403, 404, 429, 500, 503)
+
+
+class InvokeView(ModelCallView):
+    """`POST /chains/{slug}/invoke`."""
+
+    @extend_schema(
+        operation_id="invoke_chain",
+        tags=["langserve"],
+        request=InvokeRequest,
+        responses={200: InvokeBody, **CALL_ERRORS},
+    )
+    def post(self, request: Request, slug: str) -> Response:
+        """Return a chain's output for one input."""
+        body = parse(InvokeRequest, request.data)
+        chain = get_chain(slug)
+        self.run = Run(timeout_seconds=chain.config.timeout_seconds)
+        call = make_call(chain, body.input, body.config or InvokeConfig(), self.run)
+        output = encode(invoke(call, self.client))
+        return Response({"output": orjson.Fragment(output), "metadata": run_metadata(call)})
+
+
+class BatchView(ModelCallView):
+    """`POST /chains/{slug}/batch`."""
+
+    @extend_schema(
+        operation_id="batch_chain",
+        tags=["langserve"],
+        request=BatchRequest,
+        responses={200: BatchBody, **CALL_ERRORS},
+    )
+    def post(self, request: Request, slug: str) -> Response:
+        """Return a chain's outputs for several inputs; if one fails, the batch fails."""
+        body = parse(BatchRequest, request.data)
+        chain = get_chain(slug)
+        configs = _configs(body)
+        batch = self.run = BatchRun(
+            timeout_seconds=chain.config.timeout_seconds, size=len(body.inputs)
+        )
+        is_each = isinstance(body.config, list)
+        calls = [
+            make_call(
+                chain,
+                value,
+                config,
+                run,
+                input_at=f"inputs.{index}",
+                config_at=f"config.{index}" if is_each else "config",
+            )
+            for index, (value, config, run) in enumerate(
+                zip(body.inputs, configs, batch.items, strict=True)
+            )
+        ]
+        outputs = invoke_batch(calls, self.client, concurrency=_concurrency(configs))
+        return Response(
+            {
+                "output": orjson.Fragment(encode(outputs)),
+                "metadata": {
+                    "responses": [run_metadata(call) for call in calls],
+                    "run_ids": [run_id_of(call) for call in calls],
+                },
+            }
+        )
+
+
+class StreamView(ModelCallView):
+    """`POST /chains/{slug}/stream`."""
+
+    @extend_schema(
+        operation_id="stream_chain",
+        tags=["langserve"],
+        request=InvokeRequest,
+        responses={(200, "text/event-stream"): OpenApiTypes.STR, **CALL_ERRORS},
+    )
+    def post(self, request: Request, slug: str) -> Any:
+        """Return a chain's output as it comes, as the events metadata, data, error and end."""
+        body = parse(InvokeRequest, request.data)
+        chain = get_chain(slug)
+        self.run = Run(timeout_seconds=chain.config.timeout_seconds)
+        call = make_call(chain, body.input, body.config or InvokeConfig(), self.run)
+        return self.stream_response(stream_events(call, sse.BegunStream(stream(call, self.client))))
+
+
+class InputSchemaView(ApiView):
+    """`GET /chains/{slug}/input_schema`."""
+
+    @extend_schema(
+        operation_id="get_input_schema",
+        tags=["langserve"],
+        responses={200: OpenApiTypes.OBJECT, **READ_ERRORS},
+    )
+    def get(self, request: Request, slug: str) -> Response:
+        """Return the JSON schema of a chain's input."""
+        return Response(input_schema(get_chain(slug).runnable))
+
+
+class OutputSchemaView(ApiView):
+    """`GET /chains/{slug}/output_schema`."""
+
+    @extend_schema(
+        operation_id="get_output_schema",
+        tags=["langserve"],
+        responses={200: OpenApiTypes.OBJECT, **READ_ERRORS},
+    )
+    def get(self, request: Request, slug: str) -> Response:
+        """Return the JSON schema of a chain's output."""
+        return Response(output_schema(get_chain(slug).runnable))
+
+
+class ConfigSchemaView(ApiView):
+    """`GET /chains/{slug}/config_schema`."""
+
+    @extend_schema(
+        operation_id="get_config_schema",
+        tags=["langserve"],
+        responses={200: OpenApiTypes.OBJECT, **READ_ERRORS},
+    )
+    def get(self, request: Request, slug: str) -> Response:
+        """Return the JSON schema of the `config` that a chain's calls accept."""
+        return Response(config_schema(get_chain(slug).runnable))
+
+
+@extend_schema(exclude=True)
+class NotServedView(ApiView):
+    """LangServe's other endpoints, such as `stream_log`: not here."""
+
+    def get(self, request: Request, slug: str, endpoint: str) -> Response:
+        """Say what there is instead."""
+        raise NotFound(
+            f"Headrace does not serve {endpoint[:40]!r}; a chain has invoke, batch, stream, "
+            "input_schema, output_schema and config_schema.",
+            code="not_served",
+        )
+
+    post = get
+
+
+def _configs(body: BatchRequest) -> list[InvokeConfig]:
+    """Return one config for each input; raises InvalidRequest (422)."""
+    size = len(body.inputs)
+    if isinstance(body.config, list):
+        if len(body.config) != size:
+            raise InvalidRequest(
+                f"There are {len(body.config)} configs for {size} inputs.",
+                param="config",
+                code="invalid_config",
+                status=422,
+            )
+        return body.config
+    shared = body.config or InvokeConfig()
+    # An id names one run: the first, as in LangChain's own batch.
+    others = shared.model_copy(update={"run_id": None})
+    return [shared, *[others] * (size - 1)][:size]
+
+
+def _concurrency(configs: list[InvokeConfig]) -> int:
+    wanted = configs[0].max_concurrency if configs else None
+    return min(wanted or settings.BATCH_CONCURRENCY, settings.BATCH_CONCURRENCY)

@@ -1,0 +1,202 @@
+"""`make bench`: uncached chat and streams, beside LangServe, in one run and one table."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import sys
+import time
+import urllib.request
+from dataclasses import asdict, dataclass
+
+import gevent
+import psutil
+
+from loadtest import streams, wrk
+from loadtest.servers import Headrace, headrace, langserve
+from loadtest.settings import ANSWER, QUESTION
+
+WARM_UP_SECONDS = 3
+SETTLE_SECONDS = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One line of the table; `bound` is what the figure must keep to, "" when it is only told."""
+
+    measure: str
+    figure: str
+    bound: str = ""
+    is_kept: bool = True
+
+
+def main() -> int:
+    """Measure, print the table, and return 1 if a bound was missed or an answer was wrong."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=int, default=10, help="length of each run")
+    parser.add_argument("--runs", type=int, default=3, help="runs of each kind; medians are shown")
+    parser.add_argument("--streams", type=int, default=1000)
+    parser.add_argument("--only", choices=["chat", "streams"], help="measure one half")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    wrk.require()
+    rows: list[Row] = []
+    if options.only != "streams":
+        rows += measure_chat(seconds=options.seconds, runs=options.runs)
+    if options.only != "chat":
+        rows += measure_streams(count=options.streams)
+    if options.json:
+        print(json.dumps([asdict(row) for row in rows], indent=2))
+    else:
+        print_table(rows)
+    return 0 if all(row.is_kept for row in rows) else 1
+
+
+def measure_chat(*, seconds: int, runs: int) -> list[Row]:
+    """Compare uncached chat at one node, key and limits on, with LangServe's invoke."""
+    rows = []
+    with headrace(nodes=1) as ours, langserve() as theirs:
+        time.sleep(SETTLE_SECONDS)
+        megabytes = max(ours.memory_bytes()) / 1e6
+        rows.append(
+            Row(
+                measure="memory of a node after its start",
+                figure=f"{megabytes:.0f} MB",
+                bound="< 160 MB",
+                is_kept=megabytes < 160,
+            )
+        )
+        node = f"http://{ours.nodes[0]['address']}/v1/chat/completions"
+        proxy = f"{ours.url}/v1/chat/completions"
+        invoke = f"{theirs}/chat/invoke"
+        body = json.dumps(
+            {"model": "fake-chat", "messages": [{"role": "user", "content": QUESTION}]}
+        )
+        peer_body = json.dumps({"input": {"text": QUESTION}})
+        check_answer(node, body, ours.key)
+        check_answer(invoke, peer_body, "")
+        for connections in (32, 128):
+            loads: dict[str, list[wrk.Load]] = {"node": [], "proxy": [], "peer": []}
+            for run in range(runs + 1):
+                length = seconds if run else WARM_UP_SECONDS
+                for name, url, text, key in (
+                    ("node", node, body, ours.key),
+                    ("proxy", proxy, body, ours.key),
+                    ("peer", invoke, peer_body, ""),
+                ):
+                    load = wrk.post(
+                        url, body=text, key=key, connections=connections, seconds=length
+                    )
+                    if run:
+                        loads[name].append(load)
+                    tell(f"{name} {connections} connections: {load.per_second:.0f} requests/s")
+            rows += chat_rows(connections, loads)
+        check_answer(node, body, ours.key)
+    return rows
+
+
+def chat_rows(connections: int, loads: dict[str, list[wrk.Load]]) -> list[Row]:
+    """Return the lines of one number of connections."""
+    speed = {name: statistics.median(x.per_second for x in of) for name, of in loads.items()}
+    worst = {name: max(x.max_ms for x in of) for name, of in loads.items()}
+    p99 = {name: statistics.median(x.p99_ms for x in of) for name, of in loads.items()}
+    ratio = speed["node"] / speed["peer"]
+    label = f"uncached chat, {connections} connections"
+
+    def figure(name: str) -> str:
+        return f"{speed[name]:.0f}/s, p99 {p99[name]:.0f} ms, slowest {worst[name]:.0f} ms"
+
+    return [
+        Row(
+            measure=f"{label}, one node",
+            figure=figure("node"),
+            bound="slowest < 1000 ms",
+            is_kept=worst["node"] < 1000,
+        ),
+        Row(
+            measure=f"{label}, one node behind HAProxy",
+            figure=figure("proxy"),
+            bound="slowest < 1000 ms",
+            is_kept=worst["proxy"] < 1000,
+        ),
+        Row(measure=f"{label}, LangServe, one worker", figure=figure("peer")),
+        Row(
+            measure=f"{label}, node / LangServe",
+            figure=f"{ratio:.2f}",
+            bound=">= 1.0 (aim 1.5)",
+            is_kept=ratio >= 1.0,
+        ),
+    ]
+
+
+def measure_streams(*, count: int) -> list[Row]:
+    """Hold many streams on two nodes, and see how late their tokens come."""
+    with headrace(nodes=2) as ours:
+        url = f"{ours.url}/v1/chat/completions"
+        # The first streams make what later ones share.
+        streams.measure(url, key=ours.key, streams=50)
+        before = sum(ours.memory_bytes())
+        peak = gevent.spawn(_memory_when_open, ours)
+        result, _ = streams.measure(url, key=ours.key, streams=count)
+        kilobytes = (peak.get(timeout=60) - before) / count / 1000
+    delays = sorted(result.delays_ms)
+    p99 = delays[int(len(delays) * 0.99)] if delays else float("inf")
+    lost = len(result.lost)
+    for reason in sorted(set(result.lost))[:5]:
+        tell(f"lost stream: {reason}")
+    label = f"{count} streams on two nodes at 2 tokens/s"
+    return [
+        Row(
+            measure=f"{label}: added delay of a token",
+            figure=f"p50 {statistics.median(delays):.1f} ms, p99 {p99:.1f} ms, "
+            f"slowest {delays[-1]:.0f} ms",
+            bound="p99 < 50 ms",
+            is_kept=p99 < 50,
+        ),
+        Row(measure=f"{label}: lost", figure=str(lost), bound="0", is_kept=lost == 0),
+        Row(
+            measure=f"{label}: memory a stream",
+            figure=f"{kilobytes:.0f} kB",
+            bound="< 60 kB",
+            is_kept=kilobytes < 60,
+        ),
+    ]
+
+
+def _memory_when_open(ours: Headrace) -> int:
+    gevent.sleep(streams.OPENING_SECONDS + 3)
+    # `cluster status` is another process; reading it must not hold the readers up.
+    pool = gevent.get_hub().threadpool
+    total: int = sum(pool.apply(ours.memory_bytes))
+    return total
+
+
+def check_answer(url: str, body: str, key: str) -> None:
+    """Stop the benchmark unless the answer holds the model's words."""
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
+    request = urllib.request.Request(url, body.encode(), headers)  # noqa: S310
+    with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
+        text = response.read().decode()
+    if ANSWER not in text:
+        raise SystemExit(f"{url} answered wrongly: {text[:500]}")
+
+
+def print_table(rows: list[Row]) -> None:
+    """Print the rows as a Markdown table."""
+    cores = psutil.cpu_count()
+    print(f"\nPython {platform.python_version()}, {cores} cores, load generator on the same ones\n")
+    print("| measure | figure | bound | kept |\n| --- | --- | --- | --- |")
+    for row in rows:
+        kept = "" if not row.bound else ("yes" if row.is_kept else "NO")
+        print(f"| {row.measure} | {row.figure} | {row.bound} | {kept} |")
+
+
+def tell(text: str) -> None:
+    """Show progress."""
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,34 @@
+"""Chains for benchmarks: models that cost nothing, so that all else shows."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from langchain_core.language_models.fake_chat_models import FakeListChatModel
+from langchain_core.output_parsers import StrOutputParser
+from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.runnables import Runnable, RunnableGenerator
+
+from chat.chain_config import ChainConfig
+from chat.chat_model import ResilientChatModel
+from loadtest.settings import ANSWER, PROMPT, TOKENS_PER_SECOND, TOKENS_PER_STREAM
+
+
+def fake_chat(chain: ChainConfig) -> Runnable[Any, Any]:
+    """Return a prompt, a model of zero latency, and a parser, as LangServe's chain has them."""
+    model = ResilientChatModel(names=["fake"], candidates=[FakeListChatModel(responses=[ANSWER])])
+    return ChatPromptTemplate.from_template(PROMPT) | model | StrOutputParser()
+
+
+def ticker(chain: ChainConfig) -> Runnable[Any, Any]:
+    """Return a stream of time stamps, which let a client tell how late each arrives."""
+
+    def tick(inputs: Iterator[Any]) -> Iterator[str]:
+        for _ in inputs:
+            pass
+        started = time.time()
+        for number in range(1, TOKENS_PER_STREAM + 1):
+            time.sleep(max(0.0, started + number / TOKENS_PER_SECOND - time.time()))
+            yield f"{time.time():.6f} "
+
+    return RunnableGenerator(tick)

@@ -1,0 +1,138 @@
+"""Start what is measured, and stop it again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+ROOT = Path(__file__).resolve().parent.parent
+START_SECONDS = 60
+# Limits are on, and high enough never to refuse.
+KEY_LIMITS = ["--requests-per-minute=10000000", "--tokens-per-day=1000000000"]
+KEY_LIMITS += ["--max-concurrent=100000"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Headrace:
+    """A running stack: its public address, its nodes' addresses, and a key with limits."""
+
+    url: str
+    key: str
+    state_dir: Path
+
+    @property
+    def nodes(self) -> list[dict[str, Any]]:
+        """The nodes' parts, as `cluster status` shows them."""
+        status = json.loads(_manage(self.state_dir, "cluster", "status", "--json"))
+        return [part for part in status["parts"] if part["kind"] == "node"]
+
+    def memory_bytes(self) -> list[int]:
+        """Return each node's memory, master and workers; shared pages are counted in shares."""
+        return [_memory_of(node["pid"]) for node in self.nodes]
+
+
+@contextmanager
+def headrace(*, nodes: int) -> Iterator[Headrace]:
+    """Run the embedded stack with the benchmark's chains, in a directory of its own."""
+    with tempfile.TemporaryDirectory(prefix="hr-bench-", ignore_cleanup_errors=True) as name:
+        state_dir = Path(name)
+        port = free_port()
+        environment = {
+            **os.environ,
+            "STATE_DIR": name,
+            "PORT": str(port),
+            "STATS_PORT": str(free_port()),
+            "CHAIN_RUNNABLES": "fake-chat=loadtest.chains.fake_chat,ticker=loadtest.chains.ticker",
+        }
+        log = state_dir / "bench.log"
+        command = [sys.executable, "manage.py", "cluster", "up", "--no-llm"]
+        command += [f"--nodes={nodes}", "--replicas=0"]
+        with _process(command, environment, log):
+            url = f"http://127.0.0.1:{port}"
+            _wait_until_answers(f"{url}/health/ready", log)
+            _manage(state_dir, "loaddata", "loadtest/fixtures/chains.json")
+            created = _manage(state_dir, "apikey", "create", "--name=bench", "--json", *KEY_LIMITS)
+            yield Headrace(url=url, key=json.loads(created)["key"], state_dir=state_dir)
+
+
+@contextmanager
+def langserve() -> Iterator[str]:
+    """Run LangServe on one uvicorn worker from its own virtual environment; yields its URL."""
+    port = free_port()
+    python = ROOT / ".venv-peers" / "bin" / "python"
+    command = [str(python), "-m", "uvicorn", "loadtest.peers.langserve_app:app"]
+    command += ["--host=127.0.0.1", f"--port={port}", "--log-level=warning", "--no-access-log"]
+    with tempfile.TemporaryDirectory(prefix="hr-bench-") as name:
+        log = Path(name) / "langserve.log"
+        with _process(command, dict(os.environ), log):
+            _wait_until_answers(f"http://127.0.0.1:{port}/openapi.json", log)
+            yield f"http://127.0.0.1:{port}"
+
+
+def free_port() -> int:
+    """Return a port that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def _process(command: list[str], environment: dict[str, str], log: Path) -> Iterator[None]:
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT
+        )
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def _wait_until_answers(url: str, log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(url, timeout=2) as response:  # noqa: S310
+                if response.status == 200:
+                    return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.2)
+    raise RuntimeError(f"{url} did not answer:\n{log.read_text(errors='replace')[-3000:]}")
+
+
+def _manage(state_dir: Path, *arguments: str) -> str:
+    environment = {
+        **os.environ,
+        "STATE_DIR": str(state_dir),
+        "CHAIN_RUNNABLES": "fake-chat=loadtest.chains.fake_chat,ticker=loadtest.chains.ticker",
+    }
+    command = [sys.executable, "manage.py", *arguments]
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    ).stdout
+
+
+def _memory_of(pid: int) -> int:
+    process = psutil.Process(pid)
+    family = [process, *process.children(recursive=True)]
+    return sum(member.memory_full_info().pss for member in family)

@@ -1,0 +1,52 @@
+"""Run wrk, a load generator that leaves the CPU to what it measures."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+SCRIPT = Path(__file__).with_name("post.lua")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """What one run of wrk saw; times in milliseconds, `max_ms` the slowest answer of all."""
+
+    requests: int
+    seconds: float
+    bad_statuses: int
+    failures: int
+    p50_ms: float
+    p99_ms: float
+    max_ms: float
+
+    @property
+    def per_second(self) -> float:
+        """Answers a second."""
+        return self.requests / self.seconds
+
+
+def require() -> None:
+    """End the program with a sentence when wrk is not there."""
+    if shutil.which("wrk") is None:
+        sys.exit("The benchmark needs wrk on PATH; on Debian: apt-get install wrk.")
+
+
+def post(url: str, *, body: str, key: str = "", connections: int, seconds: int) -> Load:
+    """POST `body` over keep-alive connections, each as fast as it is answered.
+
+    Raises RuntimeError if wrk fails, or if any answer was not 2xx or did not come.
+    """
+    environment = {**os.environ, "BODY": body, **({"KEY": key} if key else {})}
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s"]
+    command += ["-s", str(SCRIPT), url]
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=seconds + 30, check=True
+    )
+    load = Load(**json.loads(done.stdout.strip().splitlines()[-1]))
+    if load.bad_statuses or load.failures:
+        raise RuntimeError(f"{url}: {load.bad_statuses} bad statuses, {load.failures} failures")
+    return load

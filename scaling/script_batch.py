@@ -1,0 +1,144 @@
+"""Run the Lua scripts that many requests want at once in one round trip to Redis."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar
+
+from redis import Redis
+from redis.exceptions import NoScriptError, ResponseError
+
+from scaling.redis import RedisUnavailable, Script, note_refusal, run
+
+Answer = TypeVar("Answer")
+
+# One pipeline's commands; more wait for the next, which leaves as soon as this one is answered.
+MAX_BATCH = 128
+
+
+class _Entry(Generic[Answer]):
+    """One caller's script call, and what became of it."""
+
+    __slots__ = ("answer", "args", "error", "keys", "must_lead", "parse", "script", "wake")
+
+    def __init__(
+        self,
+        script: Script,
+        keys: Sequence[str],
+        args: Sequence[str | int],
+        parse: Callable[[Any], Answer],
+    ) -> None:
+        self.script = script
+        self.keys = keys
+        self.args = args
+        self.parse = parse
+        self.answer: Answer | None = None
+        self.error: RedisUnavailable | None = None
+        self.must_lead = False
+        # A lock used as a one-time event: under gevent it costs a tenth of one.
+        self.wake = threading.Lock()
+        self.wake.acquire()
+
+
+class ScriptBatch:
+    """Callers that come while a round trip is under way share the next one.
+
+    Who comes first sends what is there, its own call and others', and then hands the lead to the
+    first of those who came meanwhile. So an idle process sends each call at once, and a busy one
+    pays for few round trips: measured at one node with 32 connections, 0.1 ms of CPU a call less.
+    Invariant: at most one batch is under way, and while calls wait, somebody leads.
+    """
+
+    def __init__(self) -> None:
+        self._lock: threading.Lock
+        self._waiting: list[_Entry[Any]]
+        self._is_led: bool
+        self._forget()
+        os.register_at_fork(after_in_child=self._forget)
+
+    def call(
+        self,
+        script: Script,
+        keys: Sequence[str],
+        args: Sequence[str | int],
+        parse: Callable[[Any], Answer],
+    ) -> Answer:
+        """Return `parse(answer)`; raises RedisUnavailable, as `run` does.
+
+        A ValueError of `parse` means that the answer makes no sense: that server is left alone for
+        a while, for everybody.
+        """
+        entry = _Entry(script, keys, args, parse)
+        with self._lock:
+            self._waiting.append(entry)
+            leads = not self._is_led
+            self._is_led = True
+        if not leads:
+            entry.wake.acquire()
+            leads = entry.must_lead
+        if leads:
+            self._lead()
+        if entry.error is not None:
+            raise entry.error
+        return entry.answer  # type: ignore[return-value]  # there is no error, so it was parsed
+
+    def _forget(self) -> None:
+        # What the parent's threads wait for at a fork, nobody in the child will send.
+        self._lock = threading.Lock()
+        self._waiting = []
+        self._is_led = False
+
+    def _lead(self) -> None:
+        with self._lock:
+            batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
+        # A leader that is killed leaves this behind for the others.
+        error: RedisUnavailable | None = RedisUnavailable("given up", was_asked=True)
+        try:
+            run(lambda client: _execute(client, batch))
+            error = None
+        except RedisUnavailable as unavailable:
+            error = unavailable
+        finally:
+            for entry in batch:
+                entry.error = entry.error or error
+            self._hand_over()
+            for entry in batch:
+                if not entry.must_lead:
+                    entry.wake.release()
+
+    def _hand_over(self) -> None:
+        with self._lock:
+            if not self._waiting:
+                self._is_led = False
+                return
+            following = self._waiting[0]
+            following.must_lead = True
+        following.wake.release()
+
+
+def _execute(client: Redis, batch: Sequence[_Entry[Any]]) -> None:
+    answers = _send(client, batch)
+    unknown = [i for i, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+    if unknown:
+        for text in {batch[i].script.text for i in unknown}:
+            client.script_load(text)
+        again = _send(client, [batch[i] for i in unknown])
+        for index, answer in zip(unknown, again, strict=True):
+            answers[index] = answer
+    for entry, answer in zip(batch, answers, strict=True):
+        if isinstance(answer, ResponseError):
+            note_refusal(answer)
+            entry.error = RedisUnavailable(str(answer), was_asked=True)
+        elif isinstance(answer, Exception):
+            raise answer
+        else:
+            entry.answer = entry.parse(answer)
+
+
+def _send(client: Redis, batch: Sequence[_Entry[Any]]) -> list[Any]:
+    pipeline = client.pipeline(transaction=False)
+    for entry in batch:
+        pipeline.evalsha(entry.script.sha, len(entry.keys), *entry.keys, *entry.args)
+    return pipeline.execute(raise_on_error=False)

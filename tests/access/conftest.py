@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+import pytest
+
+import scaling.redis
+from access import services
+from access.limits.admission import local_limiter
+from access.principal import Limits, Principal
+from tests.access.redis_server import own_redis
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["own_redis"]
+
+
+@pytest.fixture(autouse=True)
+def _forget_everything() -> Iterator[None]:
+    services.known_keys.clear()
+    local_limiter.clear()
+    scaling.redis.reset()
+    yield
+    services.known_keys.clear()
+
+
+@pytest.fixture
+def make_principal() -> Callable[..., Principal]:
+    """Return a maker of principals with limits that no other test shares."""
+
+    def make(**limits: int) -> Principal:
+        return Principal(
+            key_id=uuid.uuid4(),
+            account_id=uuid.uuid4(),
+            account_name="acme",
+            name="test",
+            scopes=frozenset({"chat"}),
+            limits=Limits(**limits),
+        )
+
+    return make

@@ -1,0 +1,232 @@
+"""Chains of the running stack that tests call, and the means to call them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from tests import chains as runnables
+from tests.provider import BEHAVIOURS, Provider
+from tests.stack_plugin import BASE_DIR, EmbeddedStack
+
+# Runs in the stack; a chain saved again has a new version, and every node builds it anew.
+SAVE_CHAINS = """
+import json
+from chat.models import Chain
+for row in json.loads({rows!r}):
+    Chain.objects.update_or_create(slug=row.pop("slug"), defaults=row)
+"""
+# The stack's CHAIN_CACHE_SECONDS, and what a slow machine adds.
+CHAINS_SEEN_SECONDS = 0.5
+# These exist to be refused.
+UNBUILDABLE = ("builds_no_runnable",)
+NEED_A_MODEL = {
+    "pair": "openai:slow-stream", "cautious": "openai:hang",
+    "bare_model": "openai:echo",
+}
+
+
+@pytest.fixture(scope="session")
+def provider() -> Iterator[Provider]:
+    """The misbehaving model provider."""
+    with Provider().running() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def save_chains(stack: EmbeddedStack) -> Callable[..., None]:
+    """Return a function that adds or changes chains of the running stack."""
+
+    def save(*rows: dict[str, Any]) -> None:
+        manage(stack, "shell", "--no-imports", "-c", SAVE_CHAINS.format(rows=json.dumps(rows)))
+        time.sleep(CHAINS_SEEN_SECONDS)
+
+    return save
+
+
+@pytest.fixture(scope="session")
+def chains(stack: EmbeddedStack, provider: Provider, save_chains: Callable[..., None]) -> None:
+    """Chains `provider-NAME` for each of the provider's behaviours, and one for each runnable."""
+
+    def at_provider(slug: str, model: str, **more: Any) -> dict[str, Any]:
+        return {
+            "slug": slug,
+            "runnable": "assistant",
+            "model": f"openai:{model}",
+            "base_url": provider.base_url,
+            "timeout_seconds": 20,
+            **more,
+        }
+
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        nobody = f"http://127.0.0.1:{closed.getsockname()[1]}/v1"
+    save_chains(
+        *(at_provider(f"provider-{name}", name) for name in BEHAVIOURS),
+        at_provider("unreachable", "hello", base_url=nobody),
+        at_provider("impatient", "hang", timeout_seconds=2),
+        at_provider("impatient-stream", "stall-mid-stream", timeout_seconds=2),
+        at_provider(
+            "with-fallbacks", "fail-500", fallback_models=["openai:fail-429", "openai:hello"]
+        ),
+        at_provider("all-fail", "fail-429", fallback_models=["openai:fail-500"]),
+        at_provider("wrong-key-first", "leaky-401", fallback_models=["openai:hello"]),
+        at_provider("request-at-fault", "too-long", fallback_models=["openai:hello"]),
+        at_provider("breaks-midway", "reset-mid-stream", fallback_models=["openai:hello"]),
+        at_provider(
+            "prompted",
+            "echo",
+            system_prompt="You are the chain's own prompt.",
+            temperature=0.25,
+            max_tokens=77,
+            parameters={"top_p": 0.5},
+        ),
+        at_provider("disabled", "hello", is_enabled=False),
+        at_provider("summarize-quick", "short-summary", runnable="summarize"),
+        at_provider("summarize-slow", "slow-summary", runnable="summarize"),
+        at_provider("summarize-never-shorter", "echo", runnable="summarize"),
+        # The stack's own local model, kept short.
+        {
+            "slug": "summarize-real",
+            "runnable": "summarize",
+            "max_tokens": 32,
+            "timeout_seconds": 110,
+        },
+        *(
+            at_provider(name, NEED_A_MODEL.get(name, "openai:hello")[7:], runnable=name)
+            for name in runnables.NAMES
+            if name not in UNBUILDABLE
+        ),
+    )
+
+
+@pytest.fixture(scope="session")
+def make_key(stack: EmbeddedStack) -> Callable[..., dict[str, Any]]:
+    """Return a function that makes an API key: its options are those of `apikey create`."""
+    numbers = itertools.count(1)
+
+    def make(**options: Any) -> dict[str, Any]:
+        arguments = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+        name = f"test {next(numbers)}"
+        created = manage(stack, "apikey", "create", f"--name={name}", "--json", *arguments)
+        key: dict[str, Any] = json.loads(created)
+        return key
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def other_key(make_key: Callable[..., dict[str, Any]]) -> str:
+    """A key of another account than the demo key's."""
+    return str(make_key(account=f"other {uuid.uuid4().hex}")["key"])
+
+
+@pytest.fixture(scope="session")
+def make_http(stack: EmbeddedStack) -> Iterator[Callable[..., httpx.Client]]:
+    """Return a maker of HTTP clients with a key, which need only paths."""
+    made: list[httpx.Client] = []
+
+    def make(key: str = stack.demo_key) -> httpx.Client:
+        client = httpx.Client(
+            base_url=stack.url, headers={"Authorization": f"Bearer {key}"}, timeout=60
+        )
+        made.append(client)
+        return client
+
+    yield make
+    for client in made:
+        client.close()
+
+
+@pytest.fixture(scope="session")
+def http(make_http: Callable[..., httpx.Client], chains: None) -> httpx.Client:
+    """An HTTP client with the demo key."""
+    return make_http()
+
+
+@pytest.fixture(scope="session")
+def other_http(
+    make_http: Callable[..., httpx.Client], other_key: str, chains: None
+) -> httpx.Client:
+    """An HTTP client with a key of another account."""
+    return make_http(other_key)
+
+
+@pytest.fixture(scope="session")
+def sdk(stack: EmbeddedStack, chains: None) -> Iterator[openai.OpenAI]:
+    """OpenAI's own SDK, pointed at the stack; it tries nothing twice."""
+    with openai.OpenAI(
+        base_url=f"{stack.url}/v1", api_key=stack.demo_key, max_retries=0, timeout=60
+    ) as client:
+        yield client
+
+
+@pytest.fixture
+def marker() -> str:
+    """A text by which a test finds its own calls at the provider, and lines in logs."""
+    return f"marker-{uuid.uuid4().hex}"
+
+
+def manage(stack: EmbeddedStack, *arguments: str) -> str:
+    """Run a command with all of the stack's settings; return what it printed."""
+    done = subprocess.run(
+        [sys.executable, str(BASE_DIR / "manage.py"), *arguments],
+        env=stack.env,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def chat_body(model: str, text: str = "Hello", **more: Any) -> dict[str, Any]:
+    """Return the body of a completion with one user message."""
+    return {"model": model, "messages": [{"role": "user", "content": text}], **more}
+
+
+def read_events(response: httpx.Response) -> Iterator[tuple[str, Any]]:
+    """Yield the name and data of each server-sent event; a comment's name is ":"."""
+    name = ""
+    for line in response.iter_lines():
+        if line.startswith(":"):
+            yield ":", line[1:].strip()
+        elif line.startswith("event: "):
+            name = line.removeprefix("event: ")
+        elif line.startswith("data: "):
+            data = line.removeprefix("data: ")
+            yield name, data if data == "[DONE]" else json.loads(data)
+            name = ""
+
+
+def error_of(response: httpx.Response, status: int, code: str | None) -> dict[str, Any]:
+    """Return the error of a response after checking all that every error must have."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/json"
+    assert response.headers["x-request-id"]
+    body = response.json()
+    assert list(body) == ["error"]
+    error: dict[str, Any] = body["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert error["message"]
+    assert error["type"]
+    assert error["code"] == code, error
+    return error
+
+
+def logs(stack: EmbeddedStack) -> str:
+    """Return everything that the stack's parts have logged."""
+    files = (stack.state_dir / "logs").glob("*")
+    return "".join(file.read_text(errors="replace") for file in files if file.is_file())

@@ -1,0 +1,1 @@
+"""Fixtures for every test; `stack` comes from tests/stack_plugin.py."""

@@ -1,0 +1,83 @@
+"""Stacks of their own for the tests that kill parts."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import psutil
+import pytest
+
+from scaling.cluster import status
+from scaling.cluster.layout import Layout
+from tests.stack_plugin import EmbeddedStack
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+QUICK = ("--no-llm", "--nodes=1", "--replicas=0")
+
+
+class OwnStack(EmbeddedStack):
+    """A stack that a test may hurt."""
+
+    def get(self, path: str, **options: Any) -> httpx.Response:
+        """Send a GET with the demo key through HAProxy."""
+        headers = {"Authorization": f"Bearer {self.demo_key}"}
+        return httpx.get(f"{self.url}{path}", headers=headers, timeout=10, **options)
+
+    def answers(self) -> bool:
+        """Say whether a request that needs key, database and node succeeds."""
+        try:
+            return self.get("/v1/models").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def status(self) -> dict[str, Any]:
+        """Return the status without the second that a command takes."""
+        return status.read(Layout(state_dir=self.state_dir)).as_dict()
+
+    def status_code(self) -> int:
+        """Return what the exit code of `cluster status` would be."""
+        return 0 if self.status()["url"] else 1
+
+    def processes(self) -> list[psutil.Process]:
+        """Return every process of the stack but `cluster up` itself."""
+        recorded = [self.record()["supervisord"]["pid"]]
+        found = psutil.Process(recorded[0])
+        return [found, *found.children(recursive=True)]
+
+
+def eventually(check: Callable[[], bool], *, seconds: float, what: str) -> None:
+    """Wait until something holds; fail with its description when it never does."""
+    deadline = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def make_stack(stack: EmbeddedStack) -> Iterator[Callable[..., OwnStack]]:
+    """Return a maker of stacks in their own state directories; all are stopped at the end."""
+    made: list[OwnStack] = []
+    roots: list[Path] = []
+
+    def make(*arguments: str, env: dict[str, str] | None = None, name: str = "stack") -> OwnStack:
+        root = Path(tempfile.mkdtemp(prefix="headrace-own-"))
+        roots.append(root)
+        # Sharing the static files saves the seconds of collecting them again.
+        static = {"STATIC_ROOT": str(stack.state_dir / "static")}
+        own = OwnStack(root / name, arguments=arguments or QUICK, env={**static, **(env or {})})
+        made.append(own)
+        return own
+
+    yield make
+    for own in made:
+        if own.process is not None and own.process.poll() is None:
+            own.stop()
+    for root in roots:
+        shutil.rmtree(root, ignore_errors=True)
