@@ -1,3 +1,5 @@
+"""Staff's view of accounts and API keys."""
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any

@@ -1,3 +1,5 @@
+"""The access app."""
+
 from django.apps import AppConfig
 
 

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from access.models import Account
 from django.core.validators import MaxValueValidator, MinValueValidator, URLValidator
 from django.db import models, transaction
 
+from access.models import Account
 from config.ids import new_uuid
 
 

@@ -12,6 +12,11 @@ from chat.errors import BadChain
 
 # Providers whose class speaks to any OpenAI-compatible server.
 OPENAI_COMPATIBLE = "openai:"
+# A parameter with one of these in its name could lead a key, or the prompts, to another server.
+GUARDED_WORDS = (
+    *("url", "base", "key", "secret", "proxy", "header", "query", "client", "endpoint"),
+    *("workload", "organization", "credential"),
+)
 
 
 def make_model(name: str, config: ChainConfig) -> BaseChatModel:
@@ -19,6 +24,11 @@ def make_model(name: str, config: ChainConfig) -> BaseChatModel:
 
     Retries are left to ResilientChatModel, which knows the run's deadline and fallbacks.
     """
+    if ":" not in name:
+        raise BadChain(f"model {name!r} names no provider; write openai:{name}, for one")
+    for parameter in config.parameters:
+        if any(word in parameter for word in GUARDED_WORDS):
+            raise BadChain(f"the parameter {parameter!r} may not be set; see LLM_API_KEYS")
     arguments: dict[str, Any] = {
         "timeout": config.timeout_seconds,
         "max_retries": 0,

@@ -14,7 +14,7 @@ BUILT_IN: dict[str, dict[str, Any]] = {
         "system_prompt": "You are a helpful assistant. Answer briefly and truthfully.",
         "timeout_seconds": 120,
     },
-    "summarize": {"timeout_seconds": 900},
+    "summarize": {"timeout_seconds": 600},
 }
 
 

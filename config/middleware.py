@@ -1,12 +1,17 @@
 """What every request passes, API and admin alike."""
 
+import logging
 import re
 from collections.abc import Callable
+from contextvars import ContextVar
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
 from config.errors import error_response, is_database_down, to_api_error
 from config.ids import new_uuid
+
+# The id of the request that this greenlet, and those it starts, work for.
+current_request_id: ContextVar[str] = ContextVar("current_request_id", default="-")
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
 
@@ -28,11 +33,21 @@ class RequestIdMiddleware:
         request_id = request.META.get("HTTP_X_REQUEST_ID", "")
         if not REQUEST_ID.fullmatch(request_id):
             request_id = f"req_{new_uuid().hex}"
+        current_request_id.set(request_id)
         response = self.get_response(request)
         response.headers["x-request-id"] = request_id
         if isinstance(response, HttpResponse):
             response.headers.setdefault("Content-Length", str(len(response.content)))
         return response
+
+
+class RequestIdFilter(logging.Filter):
+    """Put the request's id on every line of the log."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let every record pass."""
+        record.request_id = current_request_id.get()
+        return True
 
 
 class ServiceUnavailableMiddleware:

@@ -33,7 +33,7 @@ CSRF_TRUSTED_ORIGINS = env_list("CSRF_TRUSTED_ORIGINS", [])
 # different keys would not know each other's sessions.
 HAS_SECRET_KEY = bool(env_secret("SECRET_KEY"))
 SECRET_KEY = env_secret("SECRET_KEY") or secrets.token_urlsafe(50)
-SECRET_KEY_FALLBACKS = env_list("SECRET_KEY_FALLBACKS", [])
+SECRET_KEY_FALLBACKS = [k for k in env_secret("SECRET_KEY_FALLBACKS").split(",") if k]
 
 # TLS ends at the load balancer, which says so in a header that it always sets itself.
 HTTPS = env_bool("HTTPS", False)
@@ -46,6 +46,9 @@ SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS
 SECURE_HSTS_PRELOAD = HTTPS
 SESSION_COOKIE_SECURE = HTTPS
 CSRF_COOKIE_SECURE = HTTPS
+
+# These look for Django's middleware by its own path; config.page_middleware derives from it.
+SILENCED_SYSTEM_CHECKS = ["security.W002", "security.W003"]
 
 # --- Django -------------------------------------------------------------------------------------
 ROOT_URLCONF = "config.urls"
@@ -216,7 +219,7 @@ EMBEDDED_REDIS_SERVER = env_str("EMBEDDED_REDIS_SERVER")
 EMBEDDED_HAPROXY = env_str("EMBEDDED_HAPROXY")
 EMBEDDED_LLM_FILE = env_str("EMBEDDED_LLM_FILE")
 EMBEDDED_LLM_SLOTS = env_int("EMBEDDED_LLM_SLOTS", 4, minimum=1)
-EMBEDDED_LLM_THREADS = env_int("EMBEDDED_LLM_THREADS", 2, minimum=1)
+EMBEDDED_LLM_THREADS = env_int("EMBEDDED_LLM_THREADS", 1, minimum=1)
 
 # --- Logs ---------------------------------------------------------------------------------------
 LOG_LEVEL = env_choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR"))
@@ -224,9 +227,16 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
-        "line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"},
+        "line": {"format": "%(asctime)s %(levelname)s %(name)s %(request_id)s %(message)s"},
     },
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "filters": {"request_id": {"()": "config.middleware.RequestIdFilter"}},
+    "handlers": {
+        "stderr": {
+            "class": "logging.StreamHandler",
+            "formatter": "line",
+            "filters": ["request_id"],
+        }
+    },
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
     "loggers": {
         # A client's mistake is the client's to see; only our own faults are logged.

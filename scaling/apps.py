@@ -1,3 +1,5 @@
+"""The scaling app."""
+
 from django.apps import AppConfig
 
 

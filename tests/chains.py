@@ -167,7 +167,9 @@ def pair(chain: Any) -> Runnable[Any, Any]:
     """Build a chain that asks its model twice at the same time."""
     model = RunnableLambda(lambda value: value["messages"]) | chain.model
     both = RunnableParallel(first=model, second=model)
-    return both | RunnableLambda(lambda answers: f"{answers['first'].text}|{answers['second'].text}")
+    return both | RunnableLambda(
+        lambda answers: f"{answers['first'].text}|{answers['second'].text}"
+    )
 
 
 def bare_model(chain: Any) -> Runnable[Any, Any]:

@@ -13,12 +13,12 @@ from django.db import DatabaseError, transaction
 from django.db.models import Max, Q
 from django.db.models.functions import Now
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
-from scaling.database import release_connections
 
 from chat.models import Conversation, Message
 from chat.run import Usage
 from config.errors import ApiError, NotFound
 from config.ids import new_uuid
+from scaling.database import release_connections
 
 logger = logging.getLogger(__name__)
 

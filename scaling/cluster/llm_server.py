@@ -10,6 +10,8 @@ CONTEXT_TOKENS_PER_SLOT = 4096
 # Prompts of earlier requests that are kept for their next turn; llama.cpp's default is 8 GB.
 PROMPT_CACHE_MIB = 64
 LOG_WARNINGS = 2
+# It seldom ends by itself once it rambles; five seconds of it are enough.
+MAX_ANSWER_TOKENS = 512
 
 
 def main() -> None:
@@ -32,6 +34,11 @@ def main() -> None:
     params.cpuparams.n_threads = options.threads
     params.cpuparams_batch.n_threads = options.threads
     params.cache_ram_mib = PROMPT_CACHE_MIB
+    # What this small model needs to stay on its subject; a request may say otherwise.
+    params.sampling.temp = 0.2
+    params.sampling.top_p = 0.9
+    params.sampling.penalty_repeat = 1.15
+    params.n_predict = MAX_ANSWER_TOKENS
     params.ui = False
     # A trial run at start only competes with the nodes for the processor.
     params.warmup = False

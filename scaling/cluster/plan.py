@@ -11,6 +11,13 @@ from scaling.cluster.layout import Layout
 from scaling.cluster.ports import free_ports, require_free
 
 NODE_SLOTS = 32
+# Settings that decide what a command in another terminal does, as the stack was started with them.
+HANDED_ON = (
+    "CHAIN_RUNNABLES",
+    "DEFAULT_REQUESTS_PER_MINUTE",
+    "DEFAULT_TOKENS_PER_DAY",
+    "DEFAULT_MAX_CONCURRENT",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +54,8 @@ def make_plan(
         "STATS_PORT": str(settings.STATS_PORT),
         **_given("SECRET_KEY", default=credentials.secret_key),
     }
+    for name in HANDED_ON:
+        environment |= _given(name)
 
     primary = None
     standbys = []

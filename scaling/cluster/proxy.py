@@ -22,7 +22,7 @@ CONFIG_DIR = settings.BASE_DIR / "haproxy"
 MAX_CONNECTIONS = 20_000
 # Listeners, checks, logs and the Runtime API also need file descriptors.
 SPARE_FILES = 500
-MAX_RESPONSE_SECONDS = env_float("PROXY_RESPONSE_SECONDS", 600.0, minimum=1.0)
+MAX_RESPONSE_SECONDS = env_float("PROXY_RESPONSE_SECONDS", 660.0, minimum=1.0)
 
 
 def find_haproxy() -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import socket
 import subprocess
@@ -27,12 +26,30 @@ from chat.models import Chain
 for row in json.loads({rows!r}):
     Chain.objects.update_or_create(slug=row.pop("slug"), defaults=row)
 """
+MAKE_KEYS = """
+import json
+from datetime import timedelta
+from django.utils import timezone
+from access.services import create_key
+keys = {{}}
+for name, options in json.loads({rows!r}).items():
+    made = create_key(name=name, **options)
+    keys[name] = {{"id": made.key.public_id, "key": made.secret}}
+    if name == "expired":
+        made.key.expires_at = timezone.now() - timedelta(seconds=1)
+        made.key.save()
+    if name == "without scopes":
+        made.key.scopes = []
+        made.key.save()
+print(json.dumps(keys))
+"""
 # The stack's CHAIN_CACHE_SECONDS, and what a slow machine adds.
 CHAINS_SEEN_SECONDS = 0.5
 # These exist to be refused.
 UNBUILDABLE = ("builds_no_runnable",)
 NEED_A_MODEL = {
-    "pair": "openai:slow-stream", "cautious": "openai:hang",
+    "pair": "openai:slow-stream",
+    "cautious": "openai:hang",
     "bare_model": "openai:echo",
 }
 
@@ -96,7 +113,11 @@ def chains(stack: EmbeddedStack, provider: Provider, save_chains: Callable[..., 
         at_provider("summarize-quick", "short-summary", runnable="summarize"),
         at_provider("summarize-slow", "slow-summary", runnable="summarize"),
         at_provider("summarize-never-shorter", "echo", runnable="summarize"),
+        at_provider("summarize-failing", "fail-500", runnable="summarize"),
+        at_provider("blocks-briefly", "hello", runnable="blocks", timeout_seconds=1),
+        at_provider("async-hang", "hang", runnable="async_then_model"),
         # The stack's own local model, kept short.
+        {"slug": "terse", "runnable": "assistant", "max_tokens": 8},
         {
             "slug": "summarize-real",
             "runnable": "summarize",
@@ -112,37 +133,36 @@ def chains(stack: EmbeddedStack, provider: Provider, save_chains: Callable[..., 
 
 
 @pytest.fixture(scope="session")
-def make_key(stack: EmbeddedStack) -> Callable[..., dict[str, Any]]:
-    """Return a function that makes an API key: its options are those of `apikey create`."""
-    numbers = itertools.count(1)
-
-    def make(**options: Any) -> dict[str, Any]:
-        arguments = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
-        name = f"test {next(numbers)}"
-        created = manage(stack, "apikey", "create", f"--name={name}", "--json", *arguments)
-        key: dict[str, Any] = json.loads(created)
-        return key
-
-    return make
+def keys(stack: EmbeddedStack) -> dict[str, dict[str, str]]:
+    """API keys for tests, by what they are for: each with `id` and `key`."""
+    run = uuid.uuid4().hex
+    options: dict[str, dict[str, Any]] = {
+        "other": {"account_name": f"other {run}"},
+        "shared 1": {"account_name": f"shared {run}"},
+        "shared 2": {"account_name": f"shared {run}"},
+        "pages": {"account_name": f"pages {run}"},
+        "single": {"max_concurrent": 1},
+        "single for reading": {"max_concurrent": 1},
+        "to be revoked": {},
+        "expired": {"expires_days": 1},
+        "without scopes": {},
+        "schema": {"account_name": f"schema {run}"},
+    }
+    made = manage(stack, "shell", "--no-imports", "-c", MAKE_KEYS.format(rows=json.dumps(options)))
+    keys: dict[str, dict[str, str]] = json.loads(made)
+    return keys
 
 
 @pytest.fixture(scope="session")
-def other_key(make_key: Callable[..., dict[str, Any]]) -> str:
-    """A key of another account than the demo key's."""
-    return str(make_key(account=f"other {uuid.uuid4().hex}")["key"])
-
-
-@pytest.fixture(scope="session")
-def make_http(stack: EmbeddedStack) -> Iterator[Callable[..., httpx.Client]]:
-    """Return a maker of HTTP clients with a key, which need only paths."""
+def make_http(
+    stack: EmbeddedStack, keys: dict[str, dict[str, str]]
+) -> Iterator[Callable[[str], httpx.Client]]:
+    """Return a maker of HTTP clients with one of the keys, which need only paths."""
     made: list[httpx.Client] = []
 
-    def make(key: str = stack.demo_key) -> httpx.Client:
-        client = httpx.Client(
-            base_url=stack.url, headers={"Authorization": f"Bearer {key}"}, timeout=60
-        )
-        made.append(client)
-        return client
+    def make(name: str) -> httpx.Client:
+        made.append(client_with(stack, keys[name]["key"]))
+        return made[-1]
 
     yield make
     for client in made:
@@ -150,17 +170,16 @@ def make_http(stack: EmbeddedStack) -> Iterator[Callable[..., httpx.Client]]:
 
 
 @pytest.fixture(scope="session")
-def http(make_http: Callable[..., httpx.Client], chains: None) -> httpx.Client:
+def http(stack: EmbeddedStack, chains: None) -> Iterator[httpx.Client]:
     """An HTTP client with the demo key."""
-    return make_http()
+    with client_with(stack, stack.demo_key) as client:
+        yield client
 
 
 @pytest.fixture(scope="session")
-def other_http(
-    make_http: Callable[..., httpx.Client], other_key: str, chains: None
-) -> httpx.Client:
+def other_http(make_http: Callable[[str], httpx.Client], chains: None) -> httpx.Client:
     """An HTTP client with a key of another account."""
-    return make_http(other_key)
+    return make_http("other")
 
 
 @pytest.fixture(scope="session")
@@ -176,6 +195,12 @@ def sdk(stack: EmbeddedStack, chains: None) -> Iterator[openai.OpenAI]:
 def marker() -> str:
     """A text by which a test finds its own calls at the provider, and lines in logs."""
     return f"marker-{uuid.uuid4().hex}"
+
+
+def client_with(stack: EmbeddedStack, key: str) -> httpx.Client:
+    """Return an HTTP client with a key."""
+    headers = {"Authorization": f"Bearer {key}"}
+    return httpx.Client(base_url=stack.url, headers=headers, timeout=60)
 
 
 def manage(stack: EmbeddedStack, *arguments: str) -> str:

@@ -64,9 +64,7 @@ def test_the_local_models_tokens_arrive_one_by_one(sdk: openai.OpenAI) -> None:
         stream=True,
     ) as chunks:
         times = [
-            time.monotonic()
-            for chunk in chunks
-            if chunk.choices and chunk.choices[0].delta.content
+            time.monotonic() for chunk in chunks if chunk.choices and chunk.choices[0].delta.content
         ]
     assert len(times) > 10
     # An answer that a buffer had held back would come all at once.
@@ -158,9 +156,7 @@ def test_the_finish_reason_is_the_providers(sdk: openai.OpenAI, model: str, reas
 def test_an_empty_answer_is_empty_and_no_error(sdk: openai.OpenAI) -> None:
     completion = sdk.chat.completions.create(model="provider-empty", messages=USER)
     assert completion.choices[0].message.content == ""
-    with sdk.chat.completions.create(
-        model="provider-empty", messages=USER, stream=True
-    ) as stream:
+    with sdk.chat.completions.create(model="provider-empty", messages=USER, stream=True) as stream:
         chunks = list(stream)
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == ""
     assert chunks[-1].choices[0].finish_reason == "stop"
@@ -239,7 +235,10 @@ def test_a_chain_of_one_text_refuses_tools_and_a_request_without_user(
         ({"frequency_penalty": -1}, {"frequency_penalty": -1}),
         ({"presence_penalty": 1}, {"presence_penalty": 1}),
         ({"user": "u-1"}, {"user": "u-1"}),
-        ({"response_format": {"type": "json_object"}}, {"response_format": {"type": "json_object"}}),
+        (
+            {"response_format": {"type": "json_object"}},
+            {"response_format": {"type": "json_object"}},
+        ),
         ({"n": 1}, {}),
     ],
 )
@@ -251,9 +250,7 @@ def test_what_a_client_asks_of_the_model_reaches_the_provider(
 
 
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
-def test_the_token_limit_reaches_the_provider_by_either_name(
-    sdk: openai.OpenAI, name: str
-) -> None:
+def test_the_token_limit_reaches_the_provider_by_either_name(sdk: openai.OpenAI, name: str) -> None:
     body = echoed(sdk, **{name: 5})
     assert 5 in (body.get("max_tokens"), body.get("max_completion_tokens"))
 
@@ -277,7 +274,10 @@ def test_the_chains_parameters_hold_until_a_client_says_otherwise(sdk: openai.Op
 def test_the_chains_prompt_comes_before_the_clients_own(sdk: openai.OpenAI) -> None:
     messages: Any = [
         {"role": "developer", "content": "Client's rule."},
-        {"role": "user", "content": [{"type": "text", "text": "Hel"}, {"type": "text", "text": "lo"}]},
+        {
+            "role": "user",
+            "content": [{"type": "text", "text": "Hel"}, {"type": "text", "text": "lo"}],
+        },
     ]
     body = echoed(sdk, "prompted", messages=messages)
     assert [(m["role"], m["content"]) for m in body["messages"]] == [

@@ -287,12 +287,16 @@ def test_the_tokens_of_a_whole_batch_count_against_the_keys_quota(
     used = sum(answer.usage_metadata["total_tokens"] for answer in answers)
     assert used > 0
     headers = {"Authorization": f"Bearer {key}"}
-    after = httpx.get(f"{stack.url}/chains/echo/input_schema", headers=headers)
+    after = httpx.post(f"{stack.url}/chains/echo/invoke", json={"input": "x"}, headers=headers)
     assert after.headers["x-ratelimit-remaining-tokens"] == str(100_000 - used)
 
 
-def test_the_assistant_answers_a_string_and_a_history(remote: Remote) -> None:
-    assistant = remote("assistant")
+def test_the_assistant_answers_a_string_and_a_history(
+    remote: Remote, save_chains: Callable[..., None]
+) -> None:
+    # The stack's own local model, kept short.
+    save_chains({"slug": "assistant-short", "runnable": "assistant", "max_tokens": 16})
+    assistant = remote("assistant-short")
     assert isinstance(assistant.invoke("Say hello."), AIMessage)
     history: list[BaseMessage] = [HumanMessage("Say hello.")]
     chunks = list(assistant.stream({"messages": history}))

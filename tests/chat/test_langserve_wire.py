@@ -327,25 +327,9 @@ def test_a_batch_takes_one_place_among_the_concurrent_requests(
         assert client.post("/chains/echo/stream", json={"input": "a"}).status_code == 200
 
 
-KEYS = st.sampled_from(
-    [
-        "type",
-        "content",
-        "text",
-        "lc",
-        "id",
-        "name",
-        "tool_calls",
-        "args",
-        "messages",
-        "metadata",
-        "page_content",
-        "question",
-        "additional_kwargs",
-        "response_metadata",
-        "tool_call_id",
-    ]
-)
+MESSAGE_KEYS = ["type", "content", "text", "id", "name", "tool_calls", "args", "tool_call_id"]
+OTHER_KEYS = ["lc", "messages", "metadata", "page_content", "additional_kwargs", "question"]
+KEYS = st.sampled_from([*MESSAGE_KEYS, *OTHER_KEYS])
 VALUES = st.recursive(
     st.none()
     | st.booleans()

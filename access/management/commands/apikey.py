@@ -1,3 +1,5 @@
+"""`manage.py apikey`: make, list and revoke API keys."""
+
 from __future__ import annotations
 
 import json

@@ -1,0 +1,244 @@
+"""Who may add to a conversation, and for how long, on the database alone."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import gevent
+import pytest
+from django.db import connection
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from access.models import Account
+from chat.conversations.turns import Turn, begin_turn
+from chat.models import Chain, Conversation, Message
+from chat.run import Usage
+from config.errors import ApiError, NotFound
+
+
+@pytest.fixture
+def conversation(db: None) -> Conversation:
+    """A conversation without messages."""
+    account, _ = Account.objects.get_or_create(name="turns")
+    chain, _ = Chain.objects.get_or_create(slug="turns", defaults={"runnable": "assistant"})
+    return Conversation.objects.create(account=account, chain=chain)
+
+
+@pytest.fixture
+def begin(conversation: Conversation) -> Iterator[Any]:
+    """`begin_turn` on the conversation; what a test leaves open is closed."""
+    begun: list[Turn] = []
+
+    def begin(content: str = "Hello") -> Turn:
+        turn = begin_turn(conversation, content)
+        begun.append(turn)
+        return turn
+
+    yield begin
+    for turn in begun:
+        turn.abandon("", "test")
+
+
+def contents(conversation: Conversation) -> list[tuple[int, str, str]]:
+    """Return position, role and content of what is kept."""
+    rows = Message.objects.filter(conversation=conversation).order_by("position")
+    return [(row.position, row.role, row.content) for row in rows]
+
+
+def test_a_turn_is_a_question_and_its_answer(begin: Any, conversation: Conversation) -> None:
+    usage = Usage()
+    usage.add(prompt_tokens=3, completion_tokens=4)
+    answer = begin("Hello").complete("Hi", usage)
+    assert contents(conversation) == [(1, "user", "Hello"), (2, "assistant", "Hi")]
+    assert (answer.prompt_tokens, answer.completion_tokens) == (3, 4)
+    conversation.refresh_from_db()
+    assert conversation.lease_token is None
+    assert conversation.lease_until is None
+
+
+def test_while_a_turn_runs_another_is_refused(begin: Any, conversation: Conversation) -> None:
+    begin("First")
+    with pytest.raises(ApiError) as caught:
+        begin("Second")
+    assert caught.value.status == 409
+    assert caught.value.retry_after_seconds
+    assert contents(conversation) == [(1, "user", "First")]
+
+
+def test_the_lease_of_a_dead_node_runs_out(begin: Any, conversation: Conversation) -> None:
+    dead = begin("First")
+    Conversation.objects.update(lease_until=Now())
+    begin("Second").complete("Answer", Usage())
+    # The dead node was only frozen, and comes back with its answer.
+    with pytest.raises(ApiError) as caught:
+        dead.complete("Late", Usage())
+    assert caught.value.status == 409
+    assert caught.value.should_retry is False
+    assert [content for _, _, content in contents(conversation)] == ["First", "Second", "Answer"]
+
+
+def test_what_a_thawed_holder_gives_up_does_not_free_the_next_ones_turn(
+    begin: Any, conversation: Conversation
+) -> None:
+    thawed = begin("First")
+    Conversation.objects.update(lease_until=Now())
+    holder = begin("Second")
+    thawed.abandon("partial", "client_closed_request")
+    with pytest.raises(ApiError):
+        begin("Third")
+    holder.complete("Answer", Usage())
+    assert [content for _, _, content in contents(conversation)] == ["First", "Second", "Answer"]
+
+
+def test_a_living_nodes_lease_does_not_run_out(
+    begin: Any, conversation: Conversation, settings: Any
+) -> None:
+    settings.CONVERSATION_LEASE_SECONDS = 0.6
+    turn = begin("First")
+    gevent.sleep(1.0)
+    with pytest.raises(ApiError):
+        begin("Second")
+    turn.complete("Answer", Usage())
+    gevent.sleep(0.3)
+    conversation.refresh_from_db()
+    assert conversation.lease_until is None
+
+
+def test_an_abandoned_turn_keeps_what_had_come(begin: Any, conversation: Conversation) -> None:
+    begin("First").abandon("Half an ans", "provider_error")
+    partial = Message.objects.get(position=2)
+    assert partial.status == Message.Status.INCOMPLETE
+    assert partial.error_code == "provider_error"
+    begin("Second").abandon("", "provider_error")
+    begin("Third").complete("Whole", Usage())
+    assert [position for position, _, _ in contents(conversation)] == [1, 2, 3, 4, 5]
+
+
+def test_the_end_of_a_turn_is_its_end(begin: Any, conversation: Conversation) -> None:
+    turn = begin("First")
+    turn.complete("Answer", Usage())
+    turn.abandon("more", "client_closed_request")
+    assert len(contents(conversation)) == 2
+
+
+def test_abandoning_never_raises(begin: Any, conversation: Conversation) -> None:
+    turn = begin("First")
+    Conversation.objects.filter(pk=conversation.pk).delete()
+    turn.abandon("partial", "client_closed_request")
+    assert Message.objects.count() == 0
+
+
+def test_a_deleted_conversation_is_not_found(begin: Any, conversation: Conversation) -> None:
+    Conversation.objects.filter(pk=conversation.pk).delete()
+    with pytest.raises(NotFound):
+        begin("First")
+
+
+def test_the_history_is_its_last_completed_messages(
+    begin: Any, conversation: Conversation, settings: Any
+) -> None:
+    for number in range(4):
+        begin(f"q{number}").complete(f"a{number}", Usage())
+    begin("lost").abandon("half", "provider_error")
+    settings.CONVERSATION_HISTORY_MESSAGES = 6
+    texts = [message.text for message in begin("now").history()]
+    assert texts == ["q2", "a2", "q3", "a3", "lost", "now"]
+    # A window that would open on an answer opens on the question after it.
+    settings.CONVERSATION_HISTORY_MESSAGES = 5
+    Conversation.objects.update(lease_until=Now())
+    assert [m.text for m in begin("again").history()] == ["q3", "a3", "lost", "now", "again"]
+    settings.CONVERSATION_HISTORY_MESSAGES = 1
+    Conversation.objects.update(lease_until=Now())
+    assert [m.text for m in begin("alone").history()] == ["alone"]
+
+
+def test_positions_count_without_a_gap_by_the_databases_lock(
+    begin: Any, conversation: Conversation
+) -> None:
+    for number in range(3):
+        begin(str(number)).complete("a", Usage())
+    assert [position for position, _, _ in contents(conversation)] == list(range(1, 7))
+
+
+def test_waiting_gives_up_when_its_time_is_over(
+    begin: Any, conversation: Conversation, settings: Any
+) -> None:
+    settings.CONVERSATION_BUSY = "wait"
+    settings.CONVERSATION_WAIT_SECONDS = 0.5
+    begin("First")
+    started = time.monotonic()
+    with pytest.raises(ApiError) as caught:
+        begin("Second")
+    assert caught.value.code == "conversation_busy"
+    assert 0.5 <= time.monotonic() - started < 1.5
+
+
+@pytest.mark.django_db(transaction=True)
+def test_with_waiting_two_at_once_are_answered_one_after_the_other(
+    conversation: Conversation, settings: Any
+) -> None:
+    settings.CONVERSATION_BUSY = "wait"
+    settings.CONVERSATION_WAIT_SECONDS = 10.0
+    failures: list[BaseException] = []
+
+    def talk(name: str) -> None:
+        try:
+            turn = begin_turn(conversation, f"question {name}")
+            time.sleep(0.1)
+            turn.complete(f"answer {name}", Usage())
+        except BaseException as error:
+            failures.append(error)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=talk, args=(name,)) for name in "abc"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    kept = [content for _, _, content in contents(conversation)]
+    assert len(kept) == 6
+    for question, answer in zip(kept[::2], kept[1::2], strict=True):
+        assert question.removeprefix("question ") == answer.removeprefix("answer ")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_many_that_begin_at_once_one_is_let_in(conversation: Conversation) -> None:
+    turns_begun: list[Turn] = []
+    refused: list[int] = []
+    barrier = threading.Barrier(8)
+
+    def talk() -> None:
+        barrier.wait()
+        try:
+            turns_begun.append(begin_turn(conversation, "Me"))
+        except ApiError as error:
+            refused.append(error.status)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=talk) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(turns_begun) == 1
+    assert refused == [409] * 7
+    turns_begun[0].complete("You", Usage())
+
+
+def test_the_lease_is_by_the_databases_clock(
+    begin: Any, conversation: Conversation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin("First")
+    # This node's clock is a day ahead; the conversation is taken all the same.
+    tomorrow = timezone.now() + timedelta(days=1)
+    monkeypatch.setattr(timezone, "now", lambda: tomorrow)
+    with pytest.raises(ApiError):
+        begin("Second")
