@@ -16,6 +16,7 @@ from selectors import BaseSelector
 from typing import Any
 
 import gevent
+from gevent.event import Event
 from gevent.monkey import get_original
 from langchain_core.runnables import Runnable, RunnableConfig
 
@@ -114,17 +115,19 @@ def _submit(awaitable: Awaitable[Any]) -> Future[Any]:
 def _result(future: Future[Any]) -> Any:
     """Wait for a future of the loop's thread; a greenlet killed here cancels it."""
     if not future.done():
-        hub = gevent.get_hub()
-        wake = hub.loop.async_()
+        wake = gevent.get_hub().loop.async_()
+        is_done = Event()
         try:
+            # The watcher runs before the other thread may send: a send to an idle one is lost.
+            wake.start(is_done.set)
             future.add_done_callback(lambda _: wake.send())
-            if not future.done():
-                hub.wait(wake)
+            is_done.wait()
         except BaseException:
             future.cancel()
             raise
         finally:
-            wake.close()
+            # Not closed: the other thread may be about to send. It goes with its last reference.
+            wake.stop()
     return future.result(timeout=0)
 
 

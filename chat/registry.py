@@ -58,6 +58,8 @@ def build_chain(config: ChainConfig) -> BuiltChain:
     else:
         try:
             runnable = target(config)
+        except BadChain:
+            raise
         # A builder is the team's own code and may raise anything.
         except Exception as error:
             raise BadChain(f"{config.runnable}: {type(error).__name__}: {error}") from error
@@ -95,11 +97,10 @@ def import_runnable(name: str) -> Runnable[Any, Any] | Builder:
 def find_problems(config: ChainConfig) -> list[str]:
     """Return why a configuration cannot work, in sentences for staff; empty when it can.
 
-    Builds the runnable and the model, but calls no provider.
+    Builds the runnable, and the model if it uses it, but calls no provider.
     """
     try:
         build_chain(config)
-        _ = config.model
     except BadChain as error:
         return [str(error)]
     return []

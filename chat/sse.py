@@ -16,6 +16,11 @@ T = TypeVar("T")
 Events = Generator[bytes, None, bytes]
 
 
+# Line breaks to Python's `splitlines`, by which httpx cuts a stream: NEL, and the separators of
+# lines and of paragraphs. JSON may hold them as they are, and orjson leaves them so.
+LINE_BREAKS = [(char.encode(), b"\\u%04x" % ord(char)) for char in "\x85\u2028\u2029"]
+
+
 class SseResponse(StreamingHttpResponse):
     """A stream of events that no proxy may buffer or store.
 
@@ -41,7 +46,10 @@ class SseResponse(StreamingHttpResponse):
 
 
 def event(data: bytes, *, name: str = "") -> bytes:
-    """Return one event; `data` must not hold a line break, and JSON by orjson never does."""
+    """Return one event of JSON that orjson wrote, which holds no line feed."""
+    for char, escape in LINE_BREAKS:
+        if char in data:
+            data = data.replace(char, escape)
     prefix = f"event: {name}\n".encode() if name else b""
     return b"%bdata: %b\n\n" % (prefix, data)
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+import threading
+
+from django.conf import settings
 from django.core.cache import cache
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, JsonResponse
+from django.utils.module_loading import import_string
 from django.views.decorators.http import require_safe
 from psycopg_pool import PoolTimeout
 
@@ -13,6 +18,8 @@ from scaling.database import release_connections
 
 # Migrations are only ever added while a release runs; once all are there, they stay.
 _is_migrated = False
+_is_warm = False
+_warming = threading.Lock()
 
 
 @require_safe
@@ -23,9 +30,14 @@ def live(request: HttpRequest) -> JsonResponse:
 
 @require_safe
 def ready(request: HttpRequest) -> JsonResponse:
-    """Answer 200 if the database is there and migrated, else 503; Redis is told, not required."""
+    """Answer 200 if the database is there and migrated, else 503; Redis is told, not required.
+
+    The first 200 comes once the process is warm: WARM_UP has run.
+    """
     checks = {"database": _check_database(), "redis": _check_redis()}
     is_ready = checks["database"] == "ok"
+    if is_ready:
+        _warm_up()
     body = {"status": "ok" if is_ready else "unavailable", "checks": checks}
     return JsonResponse(body, status=200 if is_ready else 503)
 
@@ -43,6 +55,20 @@ def _check_database() -> str:
     finally:
         release_connections()
     return "ok" if _is_migrated else "migrations pending"
+
+
+def _warm_up() -> None:
+    global _is_warm  # noqa: PLW0603  (remembered for the life of the process)
+    with _warming:
+        if _is_warm:
+            return
+        for path in settings.WARM_UP:
+            import_string(path)()
+        # What is there now stays for the process's life. Left to the garbage collector, a full
+        # collection would walk all of it again and again, in pauses that requests notice.
+        gc.collect()
+        gc.freeze()
+        _is_warm = True
 
 
 def _check_redis() -> str:

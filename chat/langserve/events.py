@@ -11,9 +11,6 @@ from chat.langserve.encoding import encode
 from config.errors import to_api_error
 
 END = b"event: end\n\n"
-# Line breaks to Python's `splitlines`, by which the client's HTTP library cuts a stream. JSON may
-# hold them as they are, and orjson leaves them so: NEL, and the line and paragraph separators.
-LINE_BREAKS = [(char.encode(), b"\\u%04x" % ord(char)) for char in "\x85\u2028\u2029"]
 
 
 def stream_events(call: Call, items: sse.BegunStream[Chunk | Heartbeat]) -> sse.Events:
@@ -28,7 +25,7 @@ def stream_events(call: Call, items: sse.BegunStream[Chunk | Heartbeat]) -> sse.
             if isinstance(item, Heartbeat):
                 yield sse.heartbeat(item)
             else:
-                yield sse.event(_on_one_line(encode(item.value)), name="data")
+                yield sse.event(encode(item.value), name="data")
         return END
     # The status has gone out, so that every error must go inside the stream.
     except Exception as error:
@@ -37,9 +34,3 @@ def stream_events(call: Call, items: sse.BegunStream[Chunk | Heartbeat]) -> sse.
         return sse.event(orjson.dumps(data), name="error")
     finally:
         items.close()
-
-
-def _on_one_line(data: bytes) -> bytes:
-    for char, escape in LINE_BREAKS:
-        data = data.replace(char, escape)
-    return data

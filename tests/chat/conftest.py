@@ -24,7 +24,9 @@ SAVE_CHAINS = """
 import json
 from chat.models import Chain
 for row in json.loads({rows!r}):
-    Chain.objects.update_or_create(slug=row.pop("slug"), defaults=row)
+    Chain.objects.update_or_create(
+        slug=row.pop("slug"), defaults={{"is_enabled": True, **row}}
+    )
 """
 MAKE_KEYS = """
 import json
@@ -116,13 +118,15 @@ def chains(stack: EmbeddedStack, provider: Provider, save_chains: Callable[..., 
         at_provider("summarize-failing", "fail-500", runnable="summarize"),
         at_provider("blocks-briefly", "hello", runnable="blocks", timeout_seconds=1),
         at_provider("async-hang", "hang", runnable="async_then_model"),
-        # The stack's own local model, kept short.
+        # The stack's own local model, kept short: a sentence for each part and for the whole.
         {"slug": "terse", "runnable": "assistant", "max_tokens": 8},
         {
             "slug": "summarize-real",
             "runnable": "summarize",
-            "max_tokens": 32,
-            "timeout_seconds": 110,
+            "max_tokens": 48,
+            "temperature": 0,
+            "parameters": {"stop": ["."]},
+            "timeout_seconds": 200,
         },
         *(
             at_provider(name, NEED_A_MODEL.get(name, "openai:hello")[7:], runnable=name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from typing import Any
@@ -68,7 +69,7 @@ def test_the_local_models_tokens_arrive_one_by_one(sdk: openai.OpenAI) -> None:
         ]
     assert len(times) > 10
     # An answer that a buffer had held back would come all at once.
-    gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
     assert sum(gap > 0.001 for gap in gaps) > len(gaps) / 2
 
 
@@ -82,7 +83,7 @@ def test_a_slow_stream_is_as_slow_at_the_client(sdk: openai.OpenAI) -> None:
                 words.append(text)
                 times.append(time.monotonic())
     assert tuple(words) == WORDS
-    gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
     assert min(gaps) > 0.03
     assert sum(gaps) > 0.8
 

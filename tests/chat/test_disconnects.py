@@ -157,6 +157,7 @@ def test_a_chain_that_catches_every_error_is_stopped_all_the_same(
 
 @pytest.mark.parametrize("is_stream", [False, True])
 def test_leaving_frees_the_keys_place(
+    *,
     call: Callable[..., RawClient],
     single: httpx.Client,
     single_key: str,

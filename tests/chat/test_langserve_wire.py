@@ -318,9 +318,9 @@ def test_every_endpoint_needs_a_key(stack: EmbeddedStack, chains: None) -> None:
 
 
 def test_a_batch_takes_one_place_among_the_concurrent_requests(
-    make_key: Callable[..., dict[str, Any]], make_http: Callable[..., httpx.Client], chains: None
+    make_http: Callable[[str], httpx.Client], chains: None
 ) -> None:
-    client = make_http(make_key(max_concurrent=1)["key"])
+    client = make_http("single")
     for _ in range(5):
         answer = client.post("/chains/echo/batch", json={"inputs": ["a"] * 20})
         assert answer.status_code == 200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from typing import Any
 
@@ -42,7 +43,7 @@ def test_no_retry_comes_before_the_provider_wants_it(
 ) -> None:
     ask(http, "provider-fail-429-twice", marker)
     times = [call.started_at for call in provider.calls_of(marker)]
-    assert min(b - a for a, b in zip(times, times[1:], strict=False)) >= 0.05
+    assert min(b - a for a, b in itertools.pairwise(times)) >= 0.05
 
 
 @pytest.mark.parametrize("is_stream", [False, True])
@@ -97,6 +98,7 @@ def test_a_stream_that_has_begun_goes_to_no_fallback(
     ],
 )
 def test_a_failing_provider_is_a_real_status_also_for_a_stream(
+    *,
     http: httpx.Client,
     provider: Provider,
     marker: str,

@@ -6,6 +6,7 @@ import re
 import threading
 
 import httpx
+import pytest
 
 from tests.chat.conftest import chat_body, error_of, read_events
 from tests.provider import Provider
@@ -24,10 +25,11 @@ def paragraphs(count: int, word: str) -> str:
     return "\n\n".join([paragraph] * count)
 
 
+@pytest.mark.timeout(240)
 def test_a_long_real_document_is_summarized_by_the_local_model(http: httpx.Client) -> None:
     assert len(LICENSE) > 11_000
     response = http.post(
-        "/chains/summarize-real/invoke", json={"input": {"text": LICENSE}}, timeout=110
+        "/chains/summarize-real/invoke", json={"input": {"text": LICENSE}}, timeout=210
     )
     assert response.status_code == 200, response.text
     summary = response.json()["output"]
