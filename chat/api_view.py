@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from rest_framework.permissions import IsAuthenticated
@@ -18,6 +18,42 @@ from chat.run import Run
 from chat.sse import Events, SseResponse
 
 
+class Ending:
+    """What must happen when a request is over, whoever ends it; only the first call does it.
+
+    A stream outlives its view: it keeps this, and not the view with all of the request.
+    """
+
+    __slots__ = ("admission", "also", "run")
+
+    def __init__(self) -> None:
+        self.admission: Admission | None = None
+        self.run: Run | None = None
+        self.also: Callable[[], None] | None = None
+
+    def __call__(self) -> None:
+        """Stop what still runs, count the tokens, and give the place back."""
+        if self.run is not None:
+            self.run.cancel()
+        if self.admission is not None:
+            if self.run is not None:
+                self.admission.add_tokens(self.run.billed_tokens())
+            self.admission.finish()
+        if self.also is not None:
+            self.also()
+        self.run = self.admission = self.also = None
+
+    def before_last(self, events: Events) -> Iterator[bytes]:
+        """Yield a stream's events, and end the request before the last one.
+
+        A client that has read the last event may send its next request at once, and must not find
+        its own place among the concurrent requests still taken.
+        """
+        last = yield from events
+        self()
+        yield last
+
+
 class ApiView(APIView):
     """A view for keys with the scope `chat`.
 
@@ -30,8 +66,9 @@ class ApiView(APIView):
     required_scope = "chat"
     is_model_call = False
 
-    admission: Admission | None = None
-    run: Run | None = None
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.ending = Ending()
 
     @property
     def principal(self) -> Principal:
@@ -50,43 +87,24 @@ class ApiView(APIView):
         super().initial(request, *args, **kwargs)
         # Reading never calls a model, also where posting to the same address does.
         is_model_call = self.is_model_call and request.method == "POST"
-        self.admission = admit(self.principal, is_model_call=is_model_call)
+        self.ending.admission = admit(self.principal, is_model_call=is_model_call)
 
     def finalize_response(
         self, request: Request, response: Response, *args: Any, **kwargs: Any
     ) -> Response:
         """Tell the limits, and end the admission unless a stream is still to come."""
         final = super().finalize_response(request, response, *args, **kwargs)
-        if self.admission is not None:
-            for name, value in self.admission.headers.items():
+        if (admission := self.ending.admission) is not None:
+            for name, value in admission.headers.items():
                 final.headers.setdefault(name, value)
         is_stream: bool = isinstance(response, SseResponse)
         if not is_stream:
-            self.finish()
+            self.ending()
         return final
 
     def stream_response(self, events: Events) -> SseResponse:
-        """Return a streamed answer; its last event is sent once this request has ended.
-
-        A client that has read the last event may send its next request at once, and must not find
-        its own place among the concurrent requests still taken.
-        """
-        return SseResponse(self._finish_before_last(events), on_close=self.finish)
-
-    def _finish_before_last(self, events: Events) -> Iterator[bytes]:
-        last = yield from events
-        self.finish()
-        yield last
-
-    def finish(self) -> None:
-        """Stop what still runs, count the tokens, and give the place back."""
-        if self.run is not None:
-            self.run.cancel()
-        if self.admission is None:
-            return
-        if self.run is not None:
-            self.admission.add_tokens(self.run.billed_tokens())
-        self.admission.finish()
+        """Return a streamed answer; the request ends with it."""
+        return SseResponse(self.ending.before_last(events), on_close=self.ending)
 
 
 class ModelCallView(ApiView):

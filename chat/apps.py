@@ -10,4 +10,5 @@ class ChatConfig(AppConfig):
 
     def ready(self) -> None:
         """Register the system checks and the OpenAPI extensions."""
+        import chat.checks  # noqa: F401, PLC0415
         import config.schema  # noqa: F401, PLC0415

@@ -31,6 +31,14 @@ def get_chain(slug: str) -> BuiltChain:
     return built
 
 
+def find_chain(slug: str) -> Chain | None:
+    """Return the enabled chain's row; any text may be asked for."""
+    # PostgreSQL raises an error for a NUL, instead of finding nothing.
+    if "\0" in slug:
+        return None
+    return Chain.objects.filter(slug=slug, is_enabled=True).first()
+
+
 def list_chains() -> list[Chain]:
     """Return the enabled chains, by slug."""
     return list(Chain.objects.filter(is_enabled=True))
@@ -56,7 +64,7 @@ _built: dict[str, tuple[int, BuiltChain | BadChain]] = {}
 
 
 def _load(slug: str) -> BuiltChain | BadChain | None:
-    row = Chain.objects.filter(slug=slug, is_enabled=True).first()
+    row = find_chain(slug)
     release_connections()
     if row is None:
         _built.pop(slug, None)

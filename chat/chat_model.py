@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -208,6 +209,8 @@ def _as_stream(result: ChatResult) -> Iterator[ChatGenerationChunk]:
 
 
 def _describe(error: Exception) -> str:
-    """Name an error for the log without its text, which may hold a key or a prompt."""
-    status = getattr(error, "status_code", None)
-    return f"{type(error).__name__}{f' {status}' if status else ''}"
+    """Name an error and its place for the log, without its text, which may hold a key."""
+    if status := getattr(error, "status_code", None):
+        return f"{type(error).__name__} {status}"
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} in {place.name} ({place.filename}:{place.lineno})"

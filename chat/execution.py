@@ -16,7 +16,7 @@ from typing import Any
 
 import gevent
 from django.conf import settings
-from gevent.queue import Empty, Queue
+from gevent.queue import Empty, SimpleQueue
 from langchain_core.runnables import RunnableConfig
 
 from chat import metrics
@@ -97,7 +97,7 @@ def stream(call: Call, client: ClientSocket) -> Generator[Chunk | Heartbeat]:
     """
     release_connections()
     started = time.monotonic()
-    queue: Queue[Any] = Queue(maxsize=STREAM_BUFFER_CHUNKS)
+    queue: SimpleQueue[Any] = SimpleQueue(maxsize=STREAM_BUFFER_CHUNKS)
 
     def put_chunks(call: Call) -> None:
         for value in _stream_chain(call):
@@ -138,7 +138,7 @@ def _spawn(work: Callable[..., Any], *arguments: Any) -> gevent.Greenlet[..., An
     return greenlet
 
 
-def _next_item(queue: Queue[Any], call: Call) -> Any:
+def _next_item(queue: SimpleQueue[Any], call: Call) -> Any:
     left = call.run.seconds_left()
     try:
         return queue.get(timeout=min(left, settings.STREAM_HEARTBEAT_SECONDS))

@@ -1,5 +1,6 @@
 """Make LangChain's own model classes from a chain's configuration."""
 
+from inspect import signature
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -44,6 +45,11 @@ def make_model(name: str, config: ChainConfig) -> BaseChatModel:
         raise BadChain(f"model {name!r}: {type(error).__name__}: {error}") from error
     if not isinstance(model, BaseChatModel):
         raise BadChain(f"model {name!r} is not a chat model")
+    if name.startswith(OPENAI_COMPATIBLE) and (unknown := _unknown_to_openai(model)):
+        raise BadChain(
+            f"model {name!r} takes no {unknown!r}; what only your server knows goes into "
+            f'"extra_body": {{"{unknown}": ...}}'
+        )
     return model
 
 
@@ -60,6 +66,15 @@ def _openai_arguments(config: ChainConfig) -> dict[str, Any]:
     elif settings.LLM_API_KEY:
         arguments["api_key"] = settings.LLM_API_KEY
     return arguments
+
+
+def _unknown_to_openai(model: Any) -> str | None:
+    """Return a parameter that OpenAI's SDK would refuse at each call, by raising a TypeError."""
+    # Loaded with the model's class.
+    from openai.resources.chat.completions import Completions  # noqa: PLC0415
+
+    known = signature(Completions.create).parameters
+    return next((str(key) for key in model.model_kwargs if key not in known), None)
 
 
 def pass_format_unread(model: BaseChatModel, options: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,9 @@ import gevent
 
 from config.env import env_bool, env_int, env_list, env_str
 
+# gevent would note for each greenlet who started it and from where, for a debugger's sake.
+gevent.config.track_greenlet_tree = False
+
 bind = env_str("BIND", "127.0.0.1:8001")
 proc_name = env_str("NODE_NAME", "node")
 

@@ -93,7 +93,7 @@ def loads(raw: bytes) -> Any:
 def _is_deeper_than(value: Any, depth: int) -> bool:
     """Walk the containers level by level, so that depth costs no recursion."""
     level = [value]
-    for _ in range(depth + 1):
+    for _ in range(depth):
         level = [
             child
             for item in level

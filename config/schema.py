@@ -34,6 +34,14 @@ def error_responses(*statuses: int) -> dict[int, type[BaseModel]]:
     return dict.fromkeys(statuses, ErrorBody)
 
 
+# What each event of a stream looks like; OpenAPI 3.1 itself has no word for a stream.
+EVENT_STREAM = {
+    "type": "object",
+    "description": "One server-sent event. `data` is JSON, or the `[DONE]` that ends a completion.",
+    "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
+}
+
+
 class PydanticByDirection(PydanticExtension):
     """Describe requests as pydantic validates them and answers as it writes them.
 

@@ -2,14 +2,13 @@
 
 from typing import Any
 
-from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from chat import sse
 from chat.api_view import ApiView, ModelCallView
-from chat.catalog import get_chain, list_chains
+from chat.catalog import find_chain, get_chain, list_chains
 from chat.chain_input import to_chain_input
 from chat.completions.answers import completion_body, completion_events
 from chat.completions.messages import model_options, to_langchain
@@ -24,7 +23,7 @@ from chat.models import Chain
 from chat.registry import ChatInput
 from chat.run import Run
 from config.errors import InvalidRequest, NotFound
-from config.schema import error_responses
+from config.schema import EVENT_STREAM, error_responses
 from config.validation import parse
 
 
@@ -37,7 +36,7 @@ class ChatCompletionsView(ModelCallView):
         request=ChatCompletionRequest,
         responses={
             200: ChatCompletion,
-            (200, "text/event-stream"): OpenApiTypes.STR,
+            (200, "text/event-stream"): EVENT_STREAM,
             **error_responses(400, 401, 403, 404, 413, 415, 429, 500, 502, 503, 504),
         },
     )
@@ -48,8 +47,10 @@ class ChatCompletionsView(ModelCallView):
         if body.tools and chain.chat_input not in (ChatInput.MESSAGES, ChatInput.LIST):
             raise InvalidRequest(f"{body.model} does not take tools.", param="tools")
         value = to_chain_input(chain, [to_langchain(message) for message in body.messages])
-        self.run = Run(timeout_seconds=chain.config.timeout_seconds, options=model_options(body))
-        call = Call(chain=chain, value=value, run=self.run, api="completions")
+        run = self.ending.run = Run(
+            timeout_seconds=chain.config.timeout_seconds, options=model_options(body)
+        )
+        call = Call(chain=chain, value=value, run=run, api="completions")
         if not body.stream:
             return Response(completion_body(call, invoke(call, self.client)))
         items = sse.BegunStream(stream(call, self.client))
@@ -80,7 +81,7 @@ class ModelView(ApiView):
     )
     def get(self, request: Request, slug: str) -> Response:
         """Return one chain."""
-        chain = Chain.objects.filter(slug=slug, is_enabled=True).first()
+        chain = find_chain(slug)
         if chain is None:
             raise NotFound("There is no such model.", code="model_not_found", param="model")
         return Response(_model_body(chain))

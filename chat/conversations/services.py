@@ -4,8 +4,9 @@ import uuid
 
 from django.db.models import QuerySet
 
+from chat.catalog import find_chain
 from chat.errors import ChainNotFound
-from chat.models import Chain, Conversation, Message
+from chat.models import Conversation, Message
 from config.errors import InvalidRequest, NotFound
 from config.ids import from_public_id
 from config.pagination import Cursor
@@ -18,7 +19,7 @@ def create_conversation(
     *, account_id: uuid.UUID, chain_slug: str, metadata: dict[str, str]
 ) -> Conversation:
     """Start a conversation with an enabled chain; raises ChainNotFound."""
-    chain = Chain.objects.filter(slug=chain_slug, is_enabled=True).first()
+    chain = find_chain(chain_slug)
     if chain is None:
         raise ChainNotFound(chain_slug)
     return Conversation.objects.create(account_id=account_id, chain=chain, metadata=metadata)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import orjson
-from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -34,7 +34,7 @@ from chat.models import Conversation
 from chat.run import Run
 from config.errors import ApiError, to_api_error
 from config.pagination import PARAMETERS, list_body, read_cursor
-from config.schema import error_responses
+from config.schema import EVENT_STREAM, error_responses
 from config.validation import parse
 
 
@@ -117,8 +117,6 @@ class ConversationView(ApiView):
 class MessagesView(ModelCallView):
     """`/v1/conversations/{id}/messages`."""
 
-    turn: Turn | None = None
-
     @extend_schema(
         operation_id="list_messages",
         tags=["conversations"],
@@ -137,7 +135,7 @@ class MessagesView(ModelCallView):
         request=MessageCreate,
         responses={
             201: MessageBody,
-            (201, "text/event-stream"): OpenApiTypes.STR,
+            (201, "text/event-stream"): EVENT_STREAM,
             **error_responses(400, 401, 403, 404, 409, 413, 415, 429, 500, 502, 503, 504),
         },
     )
@@ -146,10 +144,12 @@ class MessagesView(ModelCallView):
         body = parse(MessageCreate, request.data)
         conversation = self._find(public_id)
         chain = get_chain(conversation.chain.slug)
-        turn = self.turn = begin_turn(conversation, body.content)
+        turn = begin_turn(conversation, body.content)
+        # A turn that nobody ended, as when a stream is never read, ends with the request.
+        self.ending.also = partial(turn.abandon, "", "client_closed_request")
         value = to_chain_input(chain, turn.history())
-        self.run = Run(timeout_seconds=chain.config.timeout_seconds)
-        call = Call(chain=chain, value=value, run=self.run, api="conversations")
+        run = self.ending.run = Run(timeout_seconds=chain.config.timeout_seconds)
+        call = Call(chain=chain, value=value, run=run, api="conversations")
         if body.stream:
             events = _events(turn, call, self._begin_stream(turn, call))
             response = self.stream_response(events)
@@ -160,13 +160,7 @@ class MessagesView(ModelCallView):
         except ApiError as error:
             turn.abandon("", error.code or "error")
             raise
-        return Response(message_body(turn.complete(answer_text(output), self.run.usage)), 201)
-
-    def finish(self) -> None:
-        """End the request; a turn that nobody ended, as when a stream is never read, ends here."""
-        super().finish()
-        if self.turn is not None:
-            self.turn.abandon("", "client_closed_request")
+        return Response(message_body(turn.complete(answer_text(output), run.usage)), 201)
 
     def _begin_stream(self, turn: Turn, call: Call) -> sse.BegunStream[Chunk | Heartbeat]:
         try:

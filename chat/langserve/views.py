@@ -29,7 +29,7 @@ from chat.langserve.schemas import (
 )
 from chat.run import Run
 from config.errors import InvalidRequest, NotFound
-from config.schema import error_responses
+from config.schema import EVENT_STREAM, error_responses
 from config.validation import parse
 
 CALL_ERRORS = error_responses(400, 401, 403, 404, 413, 415, 422, 429, 500, 502, 503, 504)
@@ -49,8 +49,8 @@ class InvokeView(ModelCallView):
         """Return a chain's output for one input."""
         body = parse(InvokeRequest, request.data)
         chain = get_chain(slug)
-        self.run = Run(timeout_seconds=chain.config.timeout_seconds)
-        call = make_call(chain, body.input, body.config or InvokeConfig(), self.run)
+        run = self.ending.run = Run(timeout_seconds=chain.config.timeout_seconds)
+        call = make_call(chain, body.input, body.config or InvokeConfig(), run)
         output = encode(invoke(call, self.client))
         return Response({"output": orjson.Fragment(output), "metadata": run_metadata(call)})
 
@@ -69,7 +69,7 @@ class BatchView(ModelCallView):
         body = parse(BatchRequest, request.data)
         chain = get_chain(slug)
         configs = _configs(body)
-        batch = self.run = BatchRun(
+        batch = self.ending.run = BatchRun(
             timeout_seconds=chain.config.timeout_seconds, size=len(body.inputs)
         )
         is_each = isinstance(body.config, list)
@@ -105,14 +105,14 @@ class StreamView(ModelCallView):
         operation_id="stream_chain",
         tags=["langserve"],
         request=InvokeRequest,
-        responses={(200, "text/event-stream"): OpenApiTypes.STR, **CALL_ERRORS},
+        responses={(200, "text/event-stream"): EVENT_STREAM, **CALL_ERRORS},
     )
     def post(self, request: Request, slug: str) -> Any:
         """Return a chain's output as it comes, as the events metadata, data, error and end."""
         body = parse(InvokeRequest, request.data)
         chain = get_chain(slug)
-        self.run = Run(timeout_seconds=chain.config.timeout_seconds)
-        call = make_call(chain, body.input, body.config or InvokeConfig(), self.run)
+        run = self.ending.run = Run(timeout_seconds=chain.config.timeout_seconds)
+        call = make_call(chain, body.input, body.config or InvokeConfig(), run)
         return self.stream_response(stream_events(call, sse.BegunStream(stream(call, self.client))))
 
 

@@ -209,16 +209,23 @@ def client_with(stack: EmbeddedStack, key: str) -> httpx.Client:
 
 def manage(stack: EmbeddedStack, *arguments: str) -> str:
     """Run a command with all of the stack's settings; return what it printed."""
-    done = subprocess.run(
+    done = run_manage(stack, *arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def run_manage(
+    stack: EmbeddedStack, *arguments: str, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command with all of the stack's settings and some others."""
+    return subprocess.run(
         [sys.executable, str(BASE_DIR / "manage.py"), *arguments],
-        env=stack.env,
+        env={**stack.env, **(env or {})},
         capture_output=True,
         text=True,
         check=False,
         timeout=60,
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def chat_body(model: str, text: str = "Hello", **more: Any) -> dict[str, Any]:
