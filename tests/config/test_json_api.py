@@ -1,0 +1,95 @@
+"""JSON in: whatever comes, a value or a clear error."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from config.errors import ApiError
+from config.json_api import loads
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=20,
+)
+
+
+def nested(levels: int) -> bytes:
+    """Return arrays in arrays."""
+    return b"[" * levels + b"]" * levels
+
+
+@given(raw=st.binary() | st.text().map(lambda text: text.encode("utf-8", "surrogatepass")))
+@example(raw=b"")
+@example(raw=b"[" * 1_000_000)
+@example(raw=nested(1_000_000))
+@example(raw=b'{"a":' * 100_000)
+@example(raw=b"NaN")
+@example(raw=b"\xff\xfe{\x00")
+@example(raw=b'"\\ud800"')
+@example(raw=b"1" * 5000)
+@example(raw=b"1e" + b"9" * 5000)
+def test_no_bytes_raise_anything_but_an_api_error(raw: bytes) -> None:
+    found: ApiError | None = None
+    try:
+        loads(raw)
+    except ApiError as error:
+        found = error
+    if found is not None:
+        assert found.status in (400, 413)
+        assert len(found.message) < 1000
+
+
+@given(value=VALUES)
+def test_good_json_is_read_as_it_is(value: Any) -> None:
+    assert loads(json.dumps(value).encode()) == value
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"NaN",
+        b"Infinity",
+        b"-Infinity",
+        b'{"a": NaN}',
+        b"[1,]",
+        b"01",
+        b"'a'",
+        b'"\x00"',
+        b'"\\ud83d"',
+        b'"\xed\xb0\x80"',
+        b"\xef\xbb\xbf1",
+    ],
+)
+def test_what_json_does_not_have_is_refused(raw: bytes) -> None:
+    with pytest.raises(ApiError) as caught:
+        loads(raw)
+    assert caught.value.code == "invalid_json"
+
+
+def test_depth_is_counted_to_the_level(settings: Any) -> None:
+    settings.MAX_JSON_DEPTH = 5
+    loads(nested(5))
+    loads(b'{"a":[{"b":[{"c":1}]}]}')
+    for raw in (nested(6), b'{"a":[{"b":[{"c":[]}]}]}', b"[1,[2,[3,[4,[5,[6]]]]]]"):
+        with pytest.raises(ApiError) as caught:
+            loads(raw)
+        assert caught.value.code == "json_too_deep"
+
+
+def test_size_is_counted_to_the_byte(settings: Any) -> None:
+    settings.MAX_BODY_BYTES = 1024
+    loads(b'"' + b"x" * 1022 + b'"')
+    with pytest.raises(ApiError) as caught:
+        loads(b'"' + b"x" * 1023 + b'"')
+    assert caught.value.status == 413
+
+
+def test_a_wide_value_is_no_deep_one(settings: Any) -> None:
+    settings.MAX_JSON_DEPTH = 4
+    assert len(loads(b"[" + b",".join([b"[[1]]"] * 10_000) + b"]")) == 10_000
