@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from inspect import isclass
 from typing import Any
 
 from langchain_core.runnables import Runnable, RunnableConfig
@@ -12,7 +11,7 @@ from pydantic import BaseModel, RootModel, TypeAdapter, ValidationError
 
 from chat.langserve.decoding import decode
 from chat.langserve.faults import from_validation, invalid_input, unsupported
-from chat.registry import BuiltChain
+from chat.registry import BuiltChain, declared_model
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +23,7 @@ class InputType:
     """The type of a runnable's input; without a declared one every input is good."""
 
     def __init__(self, runnable: Runnable[Any, Any], config: RunnableConfig | None = None) -> None:
-        declared = _declared_model(runnable)
+        declared = declared_model(runnable)
         self._is_declared_model = declared is not None
         self._adapter = _adapter(declared or _generated_model(runnable, config))
 
@@ -110,15 +109,6 @@ def contract_of(chain: BuiltChain) -> Contract:
     if contract is None or contract.runnable is not chain.runnable:
         contract = _contracts[slug] = Contract(chain.runnable)
     return contract
-
-
-def _declared_model(runnable: Runnable[Any, Any]) -> type[BaseModel] | None:
-    """Return the pydantic model that a runnable wants an instance of."""
-    try:
-        declared = runnable.InputType
-    except TypeError:
-        return None
-    return declared if isclass(declared) and issubclass(declared, BaseModel) else None
 
 
 def _generated_model(runnable: Runnable[Any, Any], config: RunnableConfig | None) -> Any:
