@@ -8,10 +8,34 @@ from django import forms
 from django.conf import settings
 from django.contrib import admin
 from django.db.models import Count, QuerySet
+from django.forms.fields import InvalidJSONInput
 from django.http import HttpRequest
 
 from chat.chain_config import config_of
 from chat.models import Chain, Conversation, Message
+from config.errors import ApiError
+from config.json_api import loads
+
+
+class StrictJsonField(forms.JSONField):
+    """JSON as the API takes it: not too deep, and nothing that PostgreSQL could not store."""
+
+    def to_python(self, value: Any) -> Any:
+        """Refuse what the API would refuse, with its reason."""
+        if isinstance(value, str) and value.strip():
+            try:
+                loads(value.encode())
+            except (ApiError, UnicodeEncodeError) as error:
+                raise forms.ValidationError(str(error)) from error
+        return super().to_python(value)
+
+    def bound_data(self, data: Any, initial: Any) -> Any:
+        """Show a value that was refused as it was typed."""
+        try:
+            self.to_python(data)
+        except forms.ValidationError:
+            return InvalidJSONInput(data)
+        return super().bound_data(data, initial)
 
 
 class ChainForm(forms.ModelForm[Chain]):
@@ -37,6 +61,9 @@ class ChainForm(forms.ModelForm[Chain]):
         super().__init__(*args, **kwargs)
         names = sorted(settings.CHAIN_RUNNABLES)
         self.fields["runnable"] = forms.ChoiceField(choices=[(name, name) for name in names])
+        for name in ("parameters", "fallback_models"):
+            help_text = self.fields[name].help_text
+            self.fields[name] = StrictJsonField(required=False, help_text=help_text)
         self.fields["model"].widget.attrs["placeholder"] = settings.LLM_MODEL
         self.fields["base_url"].widget.attrs["placeholder"] = settings.LLM_BASE_URL
 

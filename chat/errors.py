@@ -10,12 +10,12 @@ class BadChain(Exception):
 class ChainNotFound(ApiError):
     """No enabled chain has this slug."""
 
-    def __init__(self, slug: str) -> None:
+    def __init__(self, slug: str, *, param: str = "model") -> None:
         super().__init__(
             404,
             f"There is no model {slug[:100]!r}; GET /v1/models lists them.",
             code="model_not_found",
-            param="model",
+            param=param,
         )
 
 

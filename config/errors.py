@@ -10,9 +10,14 @@ from typing import Any
 
 import psycopg
 import psycopg_pool
-from django.core.exceptions import BadRequest, PermissionDenied, RequestDataTooBig
+from django.core.exceptions import (
+    BadRequest,
+    PermissionDenied,
+    RequestDataTooBig,
+    SuspiciousOperation,
+)
 from django.db import InterfaceError, OperationalError
-from django.http import Http404, HttpRequest, JsonResponse
+from django.http import Http404, HttpRequest, JsonResponse, UnreadablePostError
 from rest_framework import exceptions
 from rest_framework.response import Response
 
@@ -109,8 +114,11 @@ class NotFound(ApiError):
 DJANGO_ERRORS: list[tuple[type[Exception], ApiError]] = [
     (Http404, NotFound("There is nothing at this address.", code="not_found")),
     (PermissionDenied, ApiError(403, "This is not allowed.", code="permission_denied")),
+    (TimeoutError, ApiError(408, "The body did not come in time.", code="request_timeout")),
     (RequestDataTooBig, ApiError(413, "The request body is too large.", code="body_too_large")),
     (BadRequest, InvalidRequest("The request could not be read.")),
+    (SuspiciousOperation, InvalidRequest("The request could not be read.")),
+    (UnreadablePostError, ApiError(499, "The client left.", code="client_closed_request")),
 ]
 
 
@@ -118,6 +126,8 @@ def to_api_error(error: BaseException) -> ApiError:
     """Return the error a client may see for any exception; unexpected ones are logged whole."""
     if isinstance(error, ApiError):
         return error
+    if isinstance(error, UnreadablePostError) and isinstance(error.__cause__, TimeoutError):
+        error = error.__cause__
     for kind, api_error in DJANGO_ERRORS:
         if isinstance(error, kind):
             return api_error

@@ -1,5 +1,7 @@
 """gunicorn's settings for one node: `gunicorn -c config/gunicorn.conf.py config.wsgi`."""
 
+import contextlib
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,9 @@ from config.env import env_bool, env_int, env_list, env_str
 
 # gevent would note for each greenlet who started it and from where, for a debugger's sake.
 gevent.config.track_greenlet_tree = False
+
+LINGER_SECONDS = 1.0
+LINGER_BYTES = 8 * 1024 * 1024
 
 bind = env_str("BIND", "127.0.0.1:8001")
 proc_name = env_str("NODE_NAME", "node")
@@ -31,6 +36,9 @@ limit_request_line = 8190
 limit_request_fields = 200
 limit_request_field_size = 16384
 
+# By default a proxy may say in headers what SCRIPT_NAME and PATH_INFO are; ours never does, so
+# these would be a client's, who could walk around the proxy's rules for paths.
+forwarder_headers = ""
 forwarded_allow_ips = ",".join(env_list("FORWARDED_ALLOW_IPS", ["127.0.0.1", "::1"]))
 
 accesslog = "-" if env_bool("WEB_ACCESS_LOG", False) else None
@@ -45,10 +53,30 @@ worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
 
 
 def post_request(worker: Any, req: Any, environ: Any, resp: Any) -> None:
-    """Let the other connections of this worker have their turn.
+    """Leave no half-read body behind, and let this worker's other connections have their turn.
 
     A greenlet yields only when it waits. As long as its connection always has the next request
     ready, it never does, and other connections wait for seconds. This runs after
     each request, in the loop that serves a keep-alive connection.
     """
+    if not _is_read_to_its_end(req.body):
+        # gunicorn would wait for the rest before the next request. Closed, it is over at once.
+        with contextlib.suppress(OSError):
+            environ["gunicorn.socket"].shutdown(socket.SHUT_RDWR)
     gevent.sleep(0)
+
+
+def _is_read_to_its_end(body: Any) -> bool:
+    """Read what the application left of a body, for a moment.
+
+    A client that is refused while it still sends can read its answer meanwhile (as nginx lingers).
+    """
+    left = LINGER_BYTES
+    try:
+        with gevent.Timeout(LINGER_SECONDS, TimeoutError()):
+            while left > 0 and (data := body.read(65_536)):
+                left -= len(data)
+    # A body that cannot be read has no end; what is wrong with it was told in the answer.
+    except Exception:
+        return False
+    return left > 0

@@ -38,6 +38,8 @@ class RequestIdMiddleware:
         response.headers["x-request-id"] = request_id
         if isinstance(response, HttpResponse):
             response.headers.setdefault("Content-Length", str(len(response.content)))
+            if request.method == "HEAD":
+                response.content = b""
         return response
 
 

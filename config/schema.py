@@ -11,7 +11,6 @@ from drf_spectacular.renderers import OpenApiJsonRenderer
 from drf_spectacular.utils import Direction
 from drf_spectacular.views import SpectacularAPIView
 from pydantic import BaseModel
-from rest_framework.negotiation import DefaultContentNegotiation
 
 
 class ErrorDetail(BaseModel):
@@ -70,4 +69,3 @@ class SchemaView(SpectacularAPIView):
     """`GET /v1/schema`: the OpenAPI 3.1 document, as JSON."""
 
     renderer_classes = [OpenApiJsonRenderer]
-    content_negotiation_class = DefaultContentNegotiation

@@ -168,6 +168,7 @@ CACHES = {
 
 # --- The API ------------------------------------------------------------------------------------
 MAX_BODY_BYTES = env_int("MAX_BODY_BYTES", 4 * 1024 * 1024, minimum=1024)
+BODY_TIMEOUT_SECONDS = env_float("BODY_TIMEOUT_SECONDS", 30.0, minimum=0.1)
 MAX_JSON_DEPTH = env_int("MAX_JSON_DEPTH", 32, minimum=4, maximum=500)
 MAX_MESSAGES = env_int("MAX_MESSAGES", 1000, minimum=1)
 MAX_CONTENT_CHARS = env_int("MAX_CONTENT_CHARS", 1_000_000, minimum=1)
@@ -241,6 +242,8 @@ LOGGING = {
     "loggers": {
         # A client's mistake is the client's to see; only our own faults are logged.
         "django.request": {"level": "ERROR"},
+        # Every failed attempt to connect is a line; requests and health checks tell of it too.
+        "psycopg.pool": {"level": "ERROR"},
         # httpx names every provider URL at INFO; a URL may hold a secret.
         "httpx": {"level": "WARNING"},
         "httpx2": {"level": "WARNING"},

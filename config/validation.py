@@ -30,4 +30,5 @@ def parse(model: type[Model], data: Any) -> Model:
         raise InvalidRequest(
             f"{param} is not supported.", param=param, code="unsupported_parameter"
         )
-    raise InvalidRequest(f"{param or 'The body'}: {first['msg']}.", param=param)
+    message = first["msg"].removeprefix("Value error, ")
+    raise InvalidRequest(f"{param or 'The body'}: {message}.", param=param)

@@ -9,11 +9,11 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 from django.conf import settings
 
-from config.chunked_bodies import ChunkedBodies
+from config.request_bodies import RequestBodies
 
 if not settings.HAS_SECRET_KEY:
     raise ImproperlyConfigured(
         "set SECRET_KEY or SECRET_KEY_FILE to one long random value, the same on every node"
     )
 
-application = ChunkedBodies(get_wsgi_application())
+application = RequestBodies(get_wsgi_application())

@@ -55,6 +55,8 @@ STACK_ENV: dict[str, str] = {
     # A failing provider is tried again at once, and one that wants a pause within two seconds.
     "PROVIDER_RETRY_BASE_SECONDS": "0.02",
     "PROVIDER_RETRY_MAX_SECONDS": "2",
+    # A body that stalls is given up soon.
+    "BODY_TIMEOUT_SECONDS": "4",
 }
 
 

@@ -21,7 +21,7 @@ def create_conversation(
     """Start a conversation with an enabled chain; raises ChainNotFound."""
     chain = find_chain(chain_slug)
     if chain is None:
-        raise ChainNotFound(chain_slug)
+        raise ChainNotFound(chain_slug, param="chain")
     return Conversation.objects.create(account_id=account_id, chain=chain, metadata=metadata)
 
 
