@@ -57,6 +57,7 @@ STACK_ENV: dict[str, str] = {
     "PROVIDER_RETRY_MAX_SECONDS": "2",
     # A body that stalls is given up soon.
     "BODY_TIMEOUT_SECONDS": "4",
+    "PROXY_CLIENT_SECONDS": "3",
 }
 
 

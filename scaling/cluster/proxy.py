@@ -23,6 +23,7 @@ MAX_CONNECTIONS = 20_000
 # Listeners, checks, logs and the Runtime API also need file descriptors.
 SPARE_FILES = 500
 MAX_RESPONSE_SECONDS = env_float("PROXY_RESPONSE_SECONDS", 660.0, minimum=1.0)
+MAX_CLIENT_SECONDS = env_float("PROXY_CLIENT_SECONDS", 30.0, minimum=1.0)
 
 
 def find_haproxy() -> Path:
@@ -90,6 +91,7 @@ class Proxy:
                 "PROXY_MAX_CONNECTIONS": str(max_connections()),
                 "PROXY_NODE_CONNECTIONS": str(max_requests_in_flight()),
                 "PROXY_RESPONSE_TIMEOUT": f"{int(MAX_RESPONSE_SECONDS * 1000)}ms",
+                "PROXY_CLIENT_TIMEOUT": f"{int(MAX_CLIENT_SECONDS * 1000)}ms",
                 "MAX_BODY_BYTES": str(settings.MAX_BODY_BYTES),
             },
         )
