@@ -13,6 +13,9 @@ handler403 = "config.errors.permission_denied"
 handler404 = "config.errors.not_found"
 handler500 = "config.errors.server_error"
 
+# Where the admin's "View site" leads.
+admin.site.site_url = "/docs"
+
 urlpatterns = [
     path("v1/", include("chat.completions.urls")),
     path("v1/", include("chat.conversations.urls")),

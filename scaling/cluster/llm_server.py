@@ -40,6 +40,8 @@ def main() -> None:
     params.sampling.penalty_repeat = 1.15
     params.n_predict = MAX_ANSWER_TOKENS
     params.ui = False
+    # By default any page in a browser on this machine could ask it.
+    params.cors_origins = f"http://127.0.0.1:{options.port}"
     # A trial run at start only competes with the nodes for the processor.
     params.warmup = False
     params.verbosity = LOG_WARNINGS

@@ -90,6 +90,9 @@ def test_each_save_is_a_new_version(admin_client: Client) -> None:
         ({"fallback_models": "openai:gpt-5-nano"}, "valid JSON"),
         ({"parameters": "[1]"}, "JSON object"),
         ({"parameters": "{"}, "valid JSON"),
+        ({"parameters": '{"a":' * 3000 + "1" + "}" * 3000}, "depth limit"),
+        ({"parameters": '{"a": "\\ud800"}'}, "valid JSON"),
+        ({"fallback_models": "[" * 3000 + "]" * 3000}, "depth limit"),
         ({"parameters": '{"top_p": "high"}'}, "top_p"),
         pytest.param(
             {"parameters": '{"top_k": 5}'},
