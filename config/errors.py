@@ -114,11 +114,9 @@ class NotFound(ApiError):
 DJANGO_ERRORS: list[tuple[type[Exception], ApiError]] = [
     (Http404, NotFound("There is nothing at this address.", code="not_found")),
     (PermissionDenied, ApiError(403, "This is not allowed.", code="permission_denied")),
-    (TimeoutError, ApiError(408, "The body did not come in time.", code="request_timeout")),
     (RequestDataTooBig, ApiError(413, "The request body is too large.", code="body_too_large")),
     (BadRequest, InvalidRequest("The request could not be read.")),
     (SuspiciousOperation, InvalidRequest("The request could not be read.")),
-    (UnreadablePostError, ApiError(499, "The client left.", code="client_closed_request")),
 ]
 
 
@@ -126,8 +124,10 @@ def to_api_error(error: BaseException) -> ApiError:
     """Return the error a client may see for any exception; unexpected ones are logged whole."""
     if isinstance(error, ApiError):
         return error
-    if isinstance(error, UnreadablePostError) and isinstance(error.__cause__, TimeoutError):
-        error = error.__cause__
+    if isinstance(error, UnreadablePostError):
+        if isinstance(error.__cause__, TimeoutError):
+            return ApiError(408, "The body did not come in time.", code="request_timeout")
+        return ApiError(499, "The client left.", code="client_closed_request")
     for kind, api_error in DJANGO_ERRORS:
         if isinstance(error, kind):
             return api_error

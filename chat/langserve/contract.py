@@ -126,6 +126,7 @@ def _adapter(kind: Any) -> TypeAdapter[Any] | None:
         return None
     try:
         return TypeAdapter(kind)
+    # As above: a type of the team's own, of which pydantic may make anything.
     except Exception as error:
         logger.warning("inputs are not validated: %s", error)
         return None

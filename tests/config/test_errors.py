@@ -9,9 +9,14 @@ from typing import Any
 import psycopg
 import psycopg_pool
 import pytest
-from django.core.exceptions import BadRequest, PermissionDenied, RequestDataTooBig
+from django.core.exceptions import (
+    BadRequest,
+    PermissionDenied,
+    RequestDataTooBig,
+    TooManyFieldsSent,
+)
 from django.db import InterfaceError, OperationalError, ProgrammingError
-from django.http import Http404, HttpRequest
+from django.http import Http404, HttpRequest, UnreadablePostError
 from django.test import Client
 from rest_framework import exceptions
 
@@ -28,6 +33,10 @@ from config.errors import ApiError, InvalidRequest, NotFound, to_api_error
         (Http404("secret path"), 404, "not_found"),
         (PermissionDenied("secret"), 403, "permission_denied"),
         (RequestDataTooBig("x"), 413, "body_too_large"),
+        (TooManyFieldsSent("x"), 400, None),
+        (UnreadablePostError("x"), 499, "client_closed_request"),
+        # Only a body's own delay is the client's; any other is ours.
+        (TimeoutError("x"), 500, "internal_error"),
         (BadRequest("secret"), 400, None),
         (exceptions.MethodNotAllowed("PUT"), 405, "method_not_allowed"),
         (exceptions.UnsupportedMediaType("x/y"), 415, "unsupported_media_type"),
