@@ -27,8 +27,9 @@ else:
 
 @admin.register(Account)
 class AccountAdmin(AccountAdminBase):
-    list_display = ["name", "created_at"]
+    list_display = ["name", "max_running_jobs", "created_at"]
     search_fields = ["name"]
+    fields = ["name", "max_running_jobs", "created_at"]
     readonly_fields = ["created_at"]
     show_full_result_count = False
 

@@ -6,12 +6,16 @@ from django.contrib.postgres.fields import ArrayField
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator
 from django.db import models
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from config.ids import new_uuid, to_public_id
 
 # What keys may be allowed to do. An app that adds a scope adds it here.
-SCOPES = {"chat": "Call chains and hold conversations"}
+SCOPES = {
+    "chat": "Call chains and hold conversations",
+    "jobs": "Run chains in the background",
+}
 
 # Ten million a minute is what one HAProxy passes on; above it a request's share of the minute is
 # too small for the microseconds that the limiter counts in.
@@ -42,6 +46,9 @@ class Account(models.Model):
 
     id = models.UUIDField(primary_key=True, default=new_uuid, editable=False)
     name = models.CharField(max_length=100, unique=True, validators=[validate_name])
+    max_running_jobs = models.PositiveIntegerField(
+        default=0, db_default=0, help_text="Background jobs at a time. 0: JOB_ACCOUNT_CONCURRENCY."
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:
@@ -116,3 +123,32 @@ class ApiKey(models.Model):
         """Strip the name first, so that a name of spaces is an empty one."""
         self.name = self.name.strip()
         super().clean_fields(exclude=exclude)
+
+
+class IdempotencyKey(models.Model):
+    """What a request with an `Idempotency-Key` was answered, for those that repeat it.
+
+    Invariant: one row an account and key. While `is_done` is false, the request that made it is
+    under way, until `lease_until` at the latest; then another may take its place.
+    """
+
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="+", db_index=False)
+    key = models.CharField(max_length=255)
+    # Digest of the method, the address and the body.
+    fingerprint = models.CharField(max_length=64)
+    is_done = models.BooleanField(default=False)
+    token = models.UUIDField(default=new_uuid)
+    lease_until = models.DateTimeField()
+    status = models.PositiveSmallIntegerField(null=True)
+    headers = models.JSONField(default=dict)
+    body = models.JSONField(null=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["account", "key"], name="idempotency_key_of_account")
+        ]
+        indexes = [models.Index(fields=["created_at"], name="idempotency_by_age")]
+
+    def __str__(self) -> str:
+        return self.key

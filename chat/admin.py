@@ -55,6 +55,7 @@ class ChainForm(forms.ModelForm[Chain]):
             "max_tokens",
             "parameters",
             "timeout_seconds",
+            "max_running_jobs",
         ]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -13,8 +13,15 @@ from django.conf import settings
 from langchain_core.callbacks import CallbackManagerForLLMRun
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.language_models.chat_models import BaseChatModel
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
-from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    BaseMessage,
+    message_chunk_to_message,
+    messages_to_dict,
+)
+from langchain_core.messages.ai import add_ai_message_chunks
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable, RunnableBinding
 from langchain_core.tools import BaseTool
 
@@ -81,10 +88,15 @@ class ResilientChatModel(BaseChatModel):
                 raise UnreadableAnswer
             return result
 
+        kept = _Kept(run, self.names, messages, stop, kwargs)
+        if (answer := kept.find()) is not None:
+            _count_usage(run, answer)
+            return ChatResult(generations=[ChatGeneration(message=answer)])
         with run.cancellable():
             result: ChatResult = self._first_answer(call, run, kwargs, stop)
         for generation in result.generations:
             _count_usage(run, generation.message)
+        kept.keep(result.generations[0].message)
         return result
 
     def _stream(
@@ -107,15 +119,22 @@ class ResilientChatModel(BaseChatModel):
                 raise UnreadableAnswer
             return first, chunks
 
+        kept = _Kept(run, self.names, messages, stop, kwargs)
+        if (answer := kept.find()) is not None:
+            _count_usage(run, answer)
+            yield ChatGenerationChunk(message=_to_chunk(answer))
+            return
         with run.cancellable():
             first, rest = self._first_answer(call, run, kwargs, stop)
         try:
             while first is not None:
                 run.streamed_chunks += 1
                 _count_usage(run, first.message)
+                kept.add(first.message)
                 yield first
                 with run.cancellable():
                     first = next(rest, None)
+            kept.keep_all()
         except Exception as error:
             metrics.PROVIDER_CALLS.labels(outcome="broken_stream").inc()
             raise to_provider_error(error) or UnreadableAnswer() from error
@@ -179,6 +198,50 @@ class ResilientChatModel(BaseChatModel):
         return {**options, "stop": stops or None}
 
 
+class _Kept:
+    """One model call's place among the answers that its run keeps, if it keeps any."""
+
+    def __init__(
+        self,
+        run: Run,
+        names: Sequence[str],
+        messages: list[BaseMessage],
+        stop: list[str] | None,
+        kwargs: dict[str, Any],
+    ) -> None:
+        self._answers = run.answers
+        self._key = ""
+        self._chunks: list[BaseMessage] = []
+        if self._answers is not None:
+            self._key = self._answers.key(
+                {
+                    "models": list(names),
+                    "messages": messages_to_dict(messages),
+                    "options": {**run.options, **kwargs, "stop": stop},
+                }
+            )
+
+    def find(self) -> AIMessage | None:
+        """Return the answer of an earlier attempt."""
+        return None if self._answers is None else self._answers.find(self._key)
+
+    def add(self, chunk: BaseMessage) -> None:
+        """Note a chunk of an answer that is being streamed."""
+        if self._answers is not None:
+            self._chunks.append(chunk)
+
+    def keep_all(self) -> None:
+        """Keep the chunks as one answer."""
+        if self._chunks:
+            first, *others = self._chunks
+            self.keep(message_chunk_to_message(add_ai_message_chunks(first, *others)))  # type: ignore[arg-type]
+
+    def keep(self, answer: BaseMessage) -> None:
+        """Keep a whole answer."""
+        if self._answers is not None and isinstance(answer, AIMessage):
+            self._answers.keep(self._key, answer)
+
+
 def _wait_before_retry(error: ProviderError, attempt: int, run: Run) -> bool:
     """Sleep before another attempt; False when the deadline leaves no time for one.
 
@@ -204,8 +267,12 @@ def _count_usage(run: Run, message: BaseMessage) -> None:
 
 def _as_stream(result: ChatResult) -> Iterator[ChatGenerationChunk]:
     """Return a whole answer as a stream of one chunk, for models that cannot stream."""
-    message = result.generations[0].message
-    yield ChatGenerationChunk(message=AIMessageChunk(**message.model_dump(exclude={"type"})))
+    yield ChatGenerationChunk(message=_to_chunk(result.generations[0].message))
+
+
+def _to_chunk(message: BaseMessage) -> AIMessageChunk:
+    """Return a whole message as a chunk."""
+    return AIMessageChunk(**message.model_dump(exclude={"type"}))
 
 
 def _describe(error: Exception) -> str:

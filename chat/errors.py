@@ -38,6 +38,7 @@ class ChainTimeout(ApiError):
         super().__init__(
             504, f"The answer took longer than {timeout_seconds:g} s.", code="chain_timeout"
         )
+        self.timeout_seconds = timeout_seconds
 
 
 class ClientGone(ApiError):

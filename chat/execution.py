@@ -10,9 +10,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager
 from contextvars import copy_context
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import gevent
 from django.conf import settings
@@ -21,7 +22,6 @@ from langchain_core.runnables import RunnableConfig
 
 from chat import metrics
 from chat.async_bridge import invoke_async, stream_async
-from chat.client_socket import ClientSocket
 from chat.errors import ChainBroken, ChainTimeout, ClientGone
 from chat.provider_errors import to_provider_error
 from chat.registry import BuiltChain
@@ -33,6 +33,15 @@ logger = logging.getLogger(__name__)
 
 # Chunks a fast model may be ahead of a slow client; then the model waits.
 STREAM_BUFFER_CHUNKS = 64
+
+
+class Client(Protocol):
+    """Whom a chain runs for, and who may lose interest before it is done."""
+
+    is_gone: bool
+
+    def watch(self, on_gone: Callable[[], None]) -> AbstractContextManager[None]:
+        """Call `on_gone` once, in this thread and without blocking, when nobody waits any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +66,8 @@ class _Done:
 @dataclass(frozen=True, slots=True)
 class _Failed:
     error: ApiError
+    # What was raised in the chain, where `error` only stands for it.
+    cause: Exception | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +81,7 @@ class Call:
     config: RunnableConfig | None = None
 
 
-def invoke(call: Call, client: ClientSocket) -> Any:
+def invoke(call: Call, client: Client) -> Any:
     """Return a chain's output; raises ApiError.
 
     Gives this greenlet's database connections back first: a chain may take minutes.
@@ -86,21 +97,27 @@ def invoke(call: Call, client: ClientSocket) -> Any:
         call.run.cancel()
     _record(call, outcome, started)
     if isinstance(outcome, _Failed):
-        raise outcome.error
+        raise outcome.error from outcome.cause
     return outcome.value
 
 
-def stream(call: Call, client: ClientSocket) -> Generator[Chunk | Heartbeat]:
+def stream(
+    call: Call, client: Client, *, beat_seconds: float | None = None, is_whole: bool = False
+) -> Generator[Chunk | Heartbeat]:
     """Yield a chain's output as it comes, and heartbeats; raises ApiError.
 
-    Closing the iterator aborts the chain. The database connections are given back first.
+    Closing the iterator aborts the chain. The database connections are given back first. A
+    heartbeat comes after each `beat_seconds` of silence (None: STREAM_HEARTBEAT_SECONDS).
+    `is_whole` asks for the output in one piece.
     """
+    if beat_seconds is None:
+        beat_seconds = settings.STREAM_HEARTBEAT_SECONDS
     release_connections()
     started = time.monotonic()
     queue: SimpleQueue[Any] = SimpleQueue(maxsize=STREAM_BUFFER_CHUNKS)
 
     def put_chunks(call: Call) -> None:
-        for value in _stream_chain(call):
+        for value in [_invoke_chain(call)] if is_whole else _stream_chain(call):
             queue.put(Chunk(value))
 
     def produce() -> None:
@@ -116,7 +133,7 @@ def stream(call: Call, client: ClientSocket) -> Generator[Chunk | Heartbeat]:
     try:
         with client.watch(on_client_gone):
             while True:
-                item = _next_item(queue, call)
+                item = _next_item(queue, call, beat_seconds)
                 if isinstance(item, _Done | _Failed):
                     outcome = item
                     break
@@ -127,7 +144,7 @@ def stream(call: Call, client: ClientSocket) -> Generator[Chunk | Heartbeat]:
         worker.kill(block=False)
         _record(call, outcome, started)
     if isinstance(outcome, _Failed):
-        raise outcome.error
+        raise outcome.error from outcome.cause
 
 
 def _spawn(work: Callable[..., Any], *arguments: Any) -> gevent.Greenlet[..., Any]:
@@ -138,14 +155,14 @@ def _spawn(work: Callable[..., Any], *arguments: Any) -> gevent.Greenlet[..., An
     return greenlet
 
 
-def _next_item(queue: SimpleQueue[Any], call: Call) -> Any:
+def _next_item(queue: SimpleQueue[Any], call: Call, beat_seconds: float) -> Any:
     left = call.run.seconds_left()
     try:
-        return queue.get(timeout=min(left, settings.STREAM_HEARTBEAT_SECONDS))
+        return queue.get(timeout=min(left, beat_seconds))
     except Empty:
         if call.run.seconds_left() > 0:
             return Heartbeat(call.run.progress)
-        return _Failed(ChainTimeout(call.chain.config.timeout_seconds))
+        return _Failed(ChainTimeout(call.run.timeout_seconds))
 
 
 def _work(call: Call, do: Callable[[Call], Any]) -> _Done | _Failed:
@@ -161,9 +178,9 @@ def _work(call: Call, do: Callable[[Call], Any]) -> _Done | _Failed:
     # A chain is the team's own code and may raise anything, a provider's error among it.
     except Exception as error:
         if provider_error := to_provider_error(error):
-            return _Failed(provider_error)
+            return _Failed(provider_error, error)
         logger.exception("chain %s failed", call.chain.config.slug)
-        return _Failed(ChainBroken())
+        return _Failed(ChainBroken(), error)
     finally:
         release_connections()
 
@@ -180,13 +197,11 @@ def _stream_chain(call: Call) -> Iterator[Any]:
     return call.chain.runnable.stream(call.value, call.config)
 
 
-def _outcome(worker: Any, call: Call, client: ClientSocket) -> _Done | _Failed:
+def _outcome(worker: Any, call: Call, client: Client) -> _Done | _Failed:
     if worker.ready() and not client.is_gone:
         outcome: _Done | _Failed = worker.value
         return outcome
-    return _Failed(
-        ClientGone() if client.is_gone else ChainTimeout(call.chain.config.timeout_seconds)
-    )
+    return _Failed(ClientGone() if client.is_gone else ChainTimeout(call.run.timeout_seconds))
 
 
 def _record(call: Call, outcome: _Done | _Failed, started: float) -> None:

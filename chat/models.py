@@ -55,6 +55,9 @@ class Chain(models.Model):
         blank=True,
         help_text='Tried in order when the model fails, such as ["openai:gpt-5-nano"].',
     )
+    max_running_jobs = models.PositiveIntegerField(
+        default=0, db_default=0, help_text="Background jobs of this chain at a time. 0 is no limit."
+    )
     is_enabled = models.BooleanField(default=True)
     version = models.PositiveIntegerField(default=1, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)

@@ -12,9 +12,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import gevent
+from langchain_core.messages import AIMessage
 
 from config.ids import new_uuid
 
@@ -56,12 +57,33 @@ class Progress:
     message: str = ""
 
 
+class ModelAnswers(Protocol):
+    """Answers of model calls that an earlier attempt at the same work has paid for."""
+
+    def key(self, call: Mapping[str, Any]) -> str:
+        """Return what names a model call; the same call made twice has two names."""
+
+    def find(self, key: str) -> AIMessage | None:
+        """Return the kept answer."""
+
+    def keep(self, key: str, answer: AIMessage) -> None:
+        """Keep a whole answer; never raises."""
+
+
 class Run:
     """The state of one call; used by the request's greenlet and by those of its chain."""
 
-    def __init__(self, *, timeout_seconds: float, options: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        timeout_seconds: float,
+        options: Mapping[str, Any] | None = None,
+        answers: ModelAnswers | None = None,
+    ) -> None:
         self.id: uuid.UUID = new_uuid()
         self.options: Mapping[str, Any] = options or {}
+        self.answers = answers
+        self.timeout_seconds = timeout_seconds
         self.deadline = time.monotonic() + timeout_seconds
         self.usage = Usage()
         self.streamed_chunks = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from prometheus_client import Counter
@@ -108,10 +109,11 @@ class Admission:
         return verdict
 
 
-def admit(principal: Principal, *, is_model_call: bool) -> Admission:
+def admit(principal: Principal, *, is_model_call: bool, needs_place: bool = True) -> Admission:
     """Count a request against its key's limits; raises LimitExceeded (429).
 
-    Tokens and concurrency are asked of model calls only. One round trip to Redis, none for a key
+    Tokens and concurrency are asked of model calls only; `needs_place` False leaves out the
+    latter, for a call that will be made in the background. One round trip to Redis, none for a key
     without limits. How exact this is:
 
     - requests: the allowance fills evenly, so a key that rested may send its whole minute at once,
@@ -124,6 +126,8 @@ def admit(principal: Principal, *, is_model_call: bool) -> Admission:
     limits = principal.limits
     if not is_model_call:
         limits = Limits(requests_per_minute=limits.requests_per_minute)
+    elif not needs_place:
+        limits = replace(limits, max_concurrent=0)
     admission = Admission(principal.key_id)
     if not (limits.requests_per_minute or limits.tokens_per_day or limits.max_concurrent):
         return admission
@@ -142,3 +146,16 @@ def admit(principal: Principal, *, is_model_call: bool) -> Admission:
         retry_after_seconds=verdict.wait_seconds,
         headers=headers,
     )
+
+
+def count_tokens(*, key_id: UUID, tokens: int) -> None:
+    """Count tokens against a key's day that were used outside of a request; raises nothing.
+
+    While Redis is away they are not counted: the process that used them admits no requests.
+    """
+    if tokens <= 0:
+        return
+    try:
+        shared.finish(key_id=key_id, lease="", tokens=tokens)
+    except RedisUnavailable:
+        LOCAL.labels("finish").inc()

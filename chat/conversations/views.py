@@ -6,16 +6,18 @@ from functools import partial
 from typing import Any
 
 import orjson
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from access import idempotency
 from chat import sse
 from chat.api_view import ApiView, ModelCallView
 from chat.catalog import get_chain
 from chat.chain_input import to_chain_input
 from chat.completions.messages import answer_text
 from chat.conversations import services
+from chat.conversations.repeats import FirstTry, begin_try, find_question, replay_events
 from chat.conversations.schemas import (
     ConversationBody,
     ConversationCreate,
@@ -30,12 +32,19 @@ from chat.conversations.schemas import (
 )
 from chat.conversations.turns import Turn, begin_turn
 from chat.execution import Call, Chunk, Heartbeat, invoke, stream
-from chat.models import Conversation
+from chat.models import Conversation, Message
 from chat.run import Run
 from config.errors import ApiError, to_api_error
 from config.pagination import PARAMETERS, list_body, read_cursor
 from config.schema import EVENT_STREAM, error_responses
 from config.validation import parse
+
+IDEMPOTENCY_PARAMETER = OpenApiParameter(
+    idempotency.HEADER,
+    {"type": "string", "minLength": 1, "maxLength": idempotency.MAX_KEY_CHARS},
+    OpenApiParameter.HEADER,
+    description="Any text of your own: the same message sent again with it is answered once.",
+)
 
 
 class ConversationsView(ApiView):
@@ -132,26 +141,37 @@ class MessagesView(ModelCallView):
     @extend_schema(
         operation_id="create_message",
         tags=["conversations"],
+        parameters=[IDEMPOTENCY_PARAMETER],
         request=MessageCreate,
         responses={
             201: MessageBody,
             (201, "text/event-stream"): EVENT_STREAM,
-            **error_responses(400, 401, 403, 404, 409, 413, 415, 429, 500, 502, 503, 504),
+            **error_responses(400, 401, 403, 404, 409, 413, 415, 422, 429, 500, 502, 503, 504),
         },
     )
     def post(self, request: Request, public_id: str) -> Any:
         """Add a user's message and return the assistant's, streamed if asked."""
+        key = idempotency.read_key(request.headers)
         body = parse(MessageCreate, request.data)
         conversation = self._find(public_id)
+        first_try = begin_try(
+            account_id=self.principal.account_id,
+            key=key,
+            conversation=conversation,
+            content=body.content,
+        )
+        if isinstance(first_try, Message):
+            return self._replay(first_try, is_stream=body.stream)
+        self.ending.also = first_try.give_up
         chain = get_chain(conversation.chain.slug)
         turn = begin_turn(conversation, body.content)
         # A turn that nobody ended, as when a stream is never read, ends with the request.
-        self.ending.also = partial(turn.abandon, "", "client_closed_request")
+        self.ending.also = partial(_give_up, turn, first_try)
         value = to_chain_input(chain, turn.history())
         run = self.ending.run = Run(timeout_seconds=chain.config.timeout_seconds)
         call = Call(chain=chain, value=value, run=run, api="conversations")
         if body.stream:
-            events = _events(turn, call, self._begin_stream(turn, call))
+            events = _events(first_try, turn, call, self._begin_stream(turn, call))
             response = self.stream_response(events)
             response.status_code = 201
             return response
@@ -160,7 +180,17 @@ class MessagesView(ModelCallView):
         except ApiError as error:
             turn.abandon("", error.code or "error")
             raise
-        return Response(message_body(turn.complete(answer_text(output), run.usage)), 201)
+        message = first_try.complete(turn, answer_text(output), run.usage)
+        return Response(message_body(message), 201)
+
+    def _replay(self, message: Message, *, is_stream: bool) -> Any:
+        if not is_stream:
+            return Response(message_body(message), 201, headers=idempotency.REPLAYED)
+        response = self.stream_response(replay_events(find_question(message), message))
+        response.status_code = 201
+        for name, value in idempotency.REPLAYED.items():
+            response[name] = value
+        return response
 
     def _begin_stream(self, turn: Turn, call: Call) -> sse.BegunStream[Chunk | Heartbeat]:
         try:
@@ -173,7 +203,15 @@ class MessagesView(ModelCallView):
         return services.get_conversation(account_id=self.principal.account_id, public_id=public_id)
 
 
-def _events(turn: Turn, call: Call, items: sse.BegunStream[Chunk | Heartbeat]) -> sse.Events:
+def _give_up(turn: Turn, first_try: FirstTry) -> None:
+    # In this order: whoever tries again with the key must not find the conversation still busy.
+    turn.abandon("", "client_closed_request")
+    first_try.give_up()
+
+
+def _events(
+    first_try: FirstTry, turn: Turn, call: Call, items: sse.BegunStream[Chunk | Heartbeat]
+) -> sse.Events:
     """Yield `question` and `delta`s, return `message` or `error`; what was sent is kept anyway."""
     sent: list[str] = []
     failure = "client_closed_request"
@@ -185,7 +223,7 @@ def _events(turn: Turn, call: Call, items: sse.BegunStream[Chunk | Heartbeat]) -
             elif text := answer_text(item.value):
                 sent.append(text)
                 yield sse.event(orjson.dumps({"content": text}), name="delta")
-        message = turn.complete("".join(sent), call.run.usage)
+        message = first_try.complete(turn, "".join(sent), call.run.usage)
         return sse.event(orjson.dumps(message_body(message)), name="message")
     # The status has gone out, so that every error must go inside the stream.
     except Exception as error:

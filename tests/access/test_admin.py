@@ -100,7 +100,11 @@ def test_limits_name_and_expiry_can_be_changed_and_nothing_else(admin_client, ac
     assert response.status_code == 302
     key = ApiKey.objects.get()
     assert (key.name, key.requests_per_minute) == ("new", 7)
-    assert (key.account, key.digest, key.scopes) == (account, created.key.digest, ["chat"])
+    assert (key.account, key.digest, key.scopes) == (
+        account,
+        created.key.digest,
+        created.key.scopes,
+    )
     assert find_principal(created.secret).limits.requests_per_minute == 7
 
 
@@ -161,6 +165,14 @@ def test_an_account_with_keys_cannot_be_deleted_here(admin_client):
     url = reverse("admin:access_account_delete", args=[key.account_id])
     admin_client.post(url, {"post": "yes"})
     assert Account.objects.count() == 1
+
+
+def test_an_account_may_get_a_limit_of_running_jobs(admin_client, account):
+    url = reverse("admin:access_account_change", args=[account.pk])
+    changes = {"name": "acme", "max_running_jobs": "3"}
+    assert admin_client.post(url, changes).status_code == 302
+    account.refresh_from_db()
+    assert account.max_running_jobs == 3
 
 
 def test_staff_who_may_only_look_can_neither_add_nor_revoke(client, django_user_model):

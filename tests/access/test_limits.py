@@ -10,7 +10,7 @@ from prometheus_client import REGISTRY
 import scaling.redis
 from access.errors import LimitExceeded
 from access.limits import admission as admission_module
-from access.limits import admit
+from access.limits import admit, count_tokens
 from access.limits.verdict import format_duration
 from scaling.redis import Script, run
 
@@ -332,6 +332,73 @@ def test_the_bound_on_what_a_key_holds_in_memory_is_none_without_limits(make_pri
     size = len(admission_module.local_limiter)
     admit(make_principal(), is_model_call=True).finish()
     assert len(admission_module.local_limiter) == size
+
+
+# --- Work in the background ---------------------------------------------------------------------
+def test_a_submission_takes_no_place_and_needs_none(make_principal):
+    principal = make_principal(max_concurrent=1)
+    running = admit(principal, is_model_call=True)
+    for _ in range(3):
+        submission = admit(principal, is_model_call=True, needs_place=False)
+        submission.finish()
+    # What was never taken is not given back either.
+    assert refused(principal).code == "too_many_concurrent_requests"
+    running.finish()
+    unfinished = [admit(principal, is_model_call=True, needs_place=False) for _ in range(3)]
+    admit(principal, is_model_call=True).finish()
+    assert len(unfinished) == 3
+
+
+def test_a_submission_asks_redis_only_if_there_is_a_limit_for_it(make_principal, calls):
+    admit(make_principal(max_concurrent=1), is_model_call=True, needs_place=False).finish()
+    assert calls == []
+    principal = make_principal(requests_per_minute=5, tokens_per_day=5, max_concurrent=1)
+    admission = admit(principal, is_model_call=True, needs_place=False)
+    admission.finish()
+    assert len(calls) == 1
+    assert admission.headers["x-ratelimit-remaining-requests"] == "4"
+    assert admission.headers["x-ratelimit-remaining-tokens"] == "5"
+
+
+def test_a_submission_counts_as_a_request(make_principal):
+    principal = make_principal(requests_per_minute=1)
+    admit(principal, is_model_call=True, needs_place=False)
+    with pytest.raises(LimitExceeded) as caught:
+        admit(principal, is_model_call=True, needs_place=False)
+    assert caught.value.code == "requests_per_minute_exceeded"
+
+
+def test_tokens_that_jobs_used_refuse_the_next_submission(make_principal):
+    principal = make_principal(tokens_per_day=100)
+    count_tokens(key_id=principal.key_id, tokens=60)
+    count_tokens(key_id=principal.key_id, tokens=-60)
+    count_tokens(key_id=principal.key_id, tokens=0)
+    admission = admit(principal, is_model_call=True, needs_place=False)
+    assert admission.headers["x-ratelimit-remaining-tokens"] == "40"
+    count_tokens(key_id=principal.key_id, tokens=40)
+    with pytest.raises(LimitExceeded) as caught:
+        admit(principal, is_model_call=True, needs_place=False)
+    assert (caught.value.status, caught.value.code) == (429, "tokens_per_day_exceeded")
+    assert refused(principal).code == "tokens_per_day_exceeded"
+    expires_at = run(lambda client: client.expiretime(names(principal)[1]))
+    assert expires_at % 86_400 == 0
+
+
+def test_counting_nothing_asks_nobody(make_principal, calls):
+    count_tokens(key_id=make_principal().key_id, tokens=0)
+    assert calls == []
+
+
+def test_counting_tokens_without_redis_raises_nothing(make_principal, own_redis):
+    principal = make_principal(tokens_per_day=10, max_concurrent=1)
+    own_redis.kill()
+    before = sample("headrace_limits_local_total", step="finish")
+    count_tokens(key_id=principal.key_id, tokens=100)
+    assert sample("headrace_limits_local_total", step="finish") == before + 1
+    running = admit(principal, is_model_call=True)
+    admit(principal, is_model_call=True, needs_place=False).finish()
+    assert refused(principal).code == "too_many_concurrent_requests"
+    running.finish()
 
 
 @pytest.mark.parametrize(

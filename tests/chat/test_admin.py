@@ -39,6 +39,7 @@ def form(**changes: Any) -> dict[str, Any]:
         "max_tokens": "100",
         "parameters": "{}",
         "timeout_seconds": "30",
+        "max_running_jobs": "4",
         **changes,
     }
 
@@ -56,6 +57,7 @@ def test_a_good_chain_is_saved_as_version_one(admin_client: Client) -> None:
     assert response.status_code == 302
     chain = Chain.objects.get()
     assert (chain.slug, chain.version, chain.temperature) == ("helper", 1, 0.5)
+    assert chain.max_running_jobs == 4
 
 
 def test_empty_fields_are_defaults(admin_client: Client) -> None:
@@ -111,6 +113,7 @@ def test_each_save_is_a_new_version(admin_client: Client) -> None:
         ({"max_tokens": "0"}, "max_tokens"),
         ({"timeout_seconds": "0"}, "timeout_seconds"),
         ({"timeout_seconds": "3601"}, "timeout_seconds"),
+        ({"max_running_jobs": "-1"}, "max_running_jobs"),
     ],
 )
 def test_what_cannot_work_is_refused_with_the_reason(

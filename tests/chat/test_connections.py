@@ -12,7 +12,7 @@ NODES = 2
 CHATS = settings.DATABASE_POOL["max_size"] * NODES + 16
 
 
-@pytest.mark.parametrize("path", ["completions", "conversations"])
+@pytest.mark.parametrize("path", ["completions", "conversations", "conversations with a key"])
 def test_more_chats_than_connections_leave_the_database_to_others(http: httpx.Client, path: str):
     def chat(number: int) -> int:
         if path == "completions":
@@ -20,7 +20,9 @@ def test_more_chats_than_connections_leave_the_database_to_others(http: httpx.Cl
             return http.post("/v1/chat/completions", json=body).status_code
         made = http.post("/v1/conversations", json={"chain": "impatient"}).json()
         return http.post(
-            f"/v1/conversations/{made['id']}/messages", json={"content": "Hello"}
+            f"/v1/conversations/{made['id']}/messages",
+            json={"content": "Hello"},
+            headers={"Idempotency-Key": made["id"]} if path.endswith("key") else {},
         ).status_code
 
     with ThreadPoolExecutor(CHATS) as pool:

@@ -53,15 +53,28 @@ OPERATIONS = (
     ("get", "/chains/{slug}/input_schema"),
     ("get", "/chains/{slug}/output_schema"),
     ("get", "/chains/{slug}/config_schema"),
+    ("post", "/v1/jobs"),
+    ("get", "/v1/jobs"),
+    ("get", "/v1/jobs/{public_id}"),
+    ("post", "/v1/jobs/{public_id}/cancel"),
+    ("post", "/v1/jobs/{public_id}/retry"),
+    ("get", "/v1/jobs/{public_id}/events"),
+    ("post", "/v1/responses"),
+    ("get", "/v1/responses/{public_id}"),
+    ("post", "/v1/responses/{public_id}/cancel"),
+    ("get", "/v1/webhook_secret"),
+    ("post", "/v1/webhook_secret/rotate"),
 )
-LISTS = ("/v1/conversations", "/v1/conversations/{public_id}/messages")
+LISTS = ("/v1/conversations", "/v1/conversations/{public_id}/messages", "/v1/jobs")
+# Nothing can be wrong with them but the id.
+BARE_POSTS = ("cancel", "retry", "rotate")
 CASES = [
     *((*operation, GenerationMode.POSITIVE) for operation in OPERATIONS),
     # Where there is something to get wrong: a body, or a page's parameters.
     *(
         (method, path, GenerationMode.NEGATIVE)
         for method, path in OPERATIONS
-        if method in ("post", "patch") or path in LISTS
+        if (method in ("post", "patch") and not path.endswith(BARE_POSTS)) or path in LISTS
     ),
 ]
 # Chains without a model of their own, or with one that answers at once.
@@ -149,12 +162,22 @@ def conversations(make_http: Any, chains: None) -> list[str]:
     ]
 
 
+@pytest.fixture(scope="module")
+def jobs(make_http: Any, chains: None) -> list[str]:
+    """Jobs of the key that asks."""
+    http = make_http("schema")
+    return [
+        http.post("/v1/jobs", json={"chain": "echo", "input": "x"}).json()["id"] for _ in range(3)
+    ]
+
+
 @pytest.mark.parametrize(("method", "path", "mode"), CASES)
 def test_the_api_keeps_to_its_description(
     *,
     described: Any,
     keys: dict[str, dict[str, str]],
     conversations: list[str],
+    jobs: list[str],
     method: str,
     path: str,
     mode: GenerationMode,
@@ -172,7 +195,8 @@ def test_the_api_keeps_to_its_description(
         if "slug" in case.path_parameters and pick.random() < 0.8:
             case.path_parameters["slug"] = pick.choice(QUICK_CHAINS)
         if "public_id" in case.path_parameters and pick.random() < 0.8:
-            case.path_parameters["public_id"] = pick.choice(conversations)
+            ids = jobs if path.startswith("/v1/jobs") else conversations
+            case.path_parameters["public_id"] = pick.choice(ids)
         if isinstance(case.body, dict) and pick.random() < 0.8:
             for name in {"model", "chain"} & case.body.keys():
                 case.body[name] = pick.choice(QUICK_CHAINS)

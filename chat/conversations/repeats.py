@@ -1,0 +1,117 @@
+"""A message that is sent again with its `Idempotency-Key` gets the answer that it got before.
+
+Kept is which message the answer was, and no copy of its words: they go with their conversation.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from typing import TYPE_CHECKING
+
+import gevent
+import orjson
+from django.conf import settings
+from django.db import Error, transaction
+from psycopg_pool import PoolTimeout
+
+from access import idempotency
+from access.idempotency import Answer, Ticket
+from chat import sse
+from chat.conversations.schemas import message_body
+from chat.models import Conversation, Message
+from config.errors import NotFound
+from config.ids import from_public_id
+from scaling.database import release_connections
+
+if TYPE_CHECKING:
+    from chat.conversations.turns import Turn
+    from chat.run import Usage
+
+logger = logging.getLogger(__name__)
+
+RENEWALS_PER_LEASE = 3
+
+
+class FirstTry:
+    """The right to answer a message for the first time; without a key, every try is one.
+
+    The key is held for CONVERSATION_LEASE_SECONDS by the database's clock, and is held on in the
+    background, so that a dead node frees it.
+    """
+
+    def __init__(self, ticket: Ticket | None = None) -> None:
+        self._ticket = ticket
+        self._renewer = gevent.spawn(self._renew, ticket) if ticket else None
+
+    def complete(self, turn: Turn, content: str, usage: Usage) -> Message:
+        """Store the answer and keep it for those who ask again, both or neither.
+
+        Raises ApiError 409 as Turn.complete does.
+        """
+        if self._ticket is None:
+            return turn.complete(content, usage)
+        with transaction.atomic():
+            message = turn.complete(content, usage)
+            self._ticket.keep(Answer(status=201, body={"id": str(message)}, headers={}))
+        self._stop()
+        return message
+
+    def give_up(self) -> None:
+        """Free the key, unless there is an answer; never raises."""
+        self._stop()
+        if self._ticket is not None:
+            self._ticket.give_up()
+
+    def _stop(self) -> None:
+        if self._renewer is not None:
+            self._renewer.kill(block=False)
+
+    def _renew(self, ticket: Ticket) -> None:
+        while not ticket.is_over:
+            gevent.sleep(settings.CONVERSATION_LEASE_SECONDS / RENEWALS_PER_LEASE)
+            try:
+                ticket.prolong(settings.CONVERSATION_LEASE_SECONDS)
+            except (Error, PoolTimeout) as error:
+                logger.warning("an idempotency key was not renewed: %s", error)
+            finally:
+                release_connections()
+
+
+def begin_try(
+    *, account_id: uuid.UUID, key: str | None, conversation: Conversation, content: str
+) -> FirstTry | Message:
+    """Return the right to answer a message, or the answer that it got before.
+
+    Raises what `idempotency.begin` raises. Whether the answer is streamed makes no other message.
+    """
+    if key is None:
+        return FirstTry()
+    begun = idempotency.begin(
+        account_id=account_id,
+        key=key,
+        fingerprint=idempotency.fingerprint(
+            b"POST message", str(conversation).encode(), content.encode("utf-8", "surrogatepass")
+        ),
+        lease_seconds=settings.CONVERSATION_LEASE_SECONDS,
+    )
+    if isinstance(begun, Ticket):
+        return FirstTry(begun)
+    message_id = from_public_id("msg", begun.body["id"])
+    message = Message.objects.filter(conversation=conversation, pk=message_id).first()
+    if message is None:
+        raise NotFound("The answer to this message was deleted.", code="not_found")
+    return message
+
+
+def find_question(message: Message) -> Message:
+    """Return the message that this one answers."""
+    return Message.objects.get(conversation=message.conversation_id, position=message.position - 1)
+
+
+def replay_events(question: Message, message: Message) -> sse.Events:
+    """Yield what a stream of a message's answer would have held, its words in one piece."""
+    yield sse.event(orjson.dumps(message_body(question)), name="question")
+    if message.content:
+        yield sse.event(orjson.dumps({"content": message.content}), name="delta")
+    return sse.event(orjson.dumps(message_body(message)), name="message")
