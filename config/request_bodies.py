@@ -12,6 +12,9 @@ from django.conf import settings
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
+# The one address that takes documents, as in haproxy.cfg.
+UPLOAD_PATH = "/v1/jobs"
+
 
 class RequestBodies:
     """Bound the time that a body may take, and give one in chunks a length.
@@ -29,8 +32,8 @@ class RequestBodies:
         """Pass the request on."""
         is_chunked = "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower()
         if is_chunked and environ.get("wsgi.input_terminated"):
-            environ["CONTENT_LENGTH"] = str(settings.MAX_BODY_BYTES + 1)
-        environ["wsgi.input"] = TimedInput(environ["wsgi.input"], settings.BODY_TIMEOUT_SECONDS)
+            environ["CONTENT_LENGTH"] = str(_most_bytes(environ) + 1)
+        environ["wsgi.input"] = TimedInput(environ["wsgi.input"], _seconds(environ))
         return self.application(environ, start_response)
 
 
@@ -61,3 +64,20 @@ class TimedInput:
         left = max(0.001, self._deadline - time.monotonic())
         with gevent.Timeout(left, TimeoutError("the request's body did not come in time")):
             return read(*size)
+
+
+def _most_bytes(environ: WSGIEnvironment) -> int:
+    kind = environ.get("CONTENT_TYPE", "").lower()
+    is_upload = (
+        environ["REQUEST_METHOD"] == "POST"
+        and environ["PATH_INFO"] == UPLOAD_PATH
+        and kind.startswith("multipart/form-data")
+    )
+    return settings.MAX_UPLOAD_BYTES if is_upload else settings.MAX_BODY_BYTES
+
+
+def _seconds(environ: WSGIEnvironment) -> float:
+    """Return the body's time: a document has as much more as it may be larger than other bodies."""
+    length = environ.get("CONTENT_LENGTH") or "0"
+    most = min(int(length) if length.isdecimal() else 0, _most_bytes(environ))
+    return settings.BODY_TIMEOUT_SECONDS * max(1.0, most / settings.MAX_BODY_BYTES)

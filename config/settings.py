@@ -19,6 +19,7 @@ from config.env import (
     env_str,
     parse_map,
 )
+from config.version import VERSION
 
 __all__ = ["BASE_DIR", "STATE_DIR"]
 
@@ -76,6 +77,7 @@ INSTALLED_APPS = [
     "scaling",
     "access",
     "chat",
+    "jobs",
 ]
 
 MIDDLEWARE = [
@@ -142,6 +144,10 @@ DATABASES = {
                 int(env_float("DATABASE_STATEMENT_TIMEOUT_SECONDS", 30.0) * 1000)
             ),
             "lock_timeout": str(int(env_float("DATABASE_LOCK_TIMEOUT_SECONDS", 10.0) * 1000)),
+            # A process that is frozen inside a transaction must not hold its locks for ever.
+            "idle_in_transaction_session_timeout": str(
+                int(env_float("DATABASE_IDLE_TRANSACTION_SECONDS", 10.0) * 1000)
+            ),
         },
     )
 }
@@ -201,6 +207,65 @@ PROVIDER_RETRY_MAX_SECONDS = env_float("PROVIDER_RETRY_MAX_SECONDS", 8.0)
 
 SUMMARIZE_PART_CHARS = env_int("SUMMARIZE_PART_CHARS", 6000, minimum=200)
 SUMMARIZE_CONCURRENCY = env_int("SUMMARIZE_CONCURRENCY", 4, minimum=1)
+
+# --- Jobs ---------------------------------------------------------------------------------------
+BROKER_URL = env_secret("BROKER_URL", "redis://127.0.0.1:6379/1")
+BROKER_TIMEOUT_SECONDS = env_float("BROKER_TIMEOUT_SECONDS", 2.0, minimum=0.1)
+BROKER_POLL_SECONDS = env_float("BROKER_POLL_SECONDS", 0.025, minimum=0.005)
+JOB_CONCURRENCY = env_int("JOB_CONCURRENCY", 256, minimum=1)
+JOB_ACCOUNT_CONCURRENCY = env_int("JOB_ACCOUNT_CONCURRENCY", 0)
+JOB_QUEUE_MAX = env_int("JOB_QUEUE_MAX", 100_000, minimum=1)
+JOB_TIMEOUT_SECONDS = env_int("JOB_TIMEOUT_SECONDS", 1800, minimum=1)
+JOB_MAX_TIMEOUT_SECONDS = env_int("JOB_MAX_TIMEOUT_SECONDS", 86_400, minimum=1)
+JOB_MAX_ATTEMPTS = env_int("JOB_MAX_ATTEMPTS", 3, minimum=1, maximum=20)
+JOB_RETRY_BASE_SECONDS = env_float("JOB_RETRY_BASE_SECONDS", 5.0)
+JOB_RETRY_MAX_SECONDS = env_float("JOB_RETRY_MAX_SECONDS", 300.0)
+JOB_HEARTBEAT_SECONDS = env_float("JOB_HEARTBEAT_SECONDS", 1.0, minimum=0.1)
+JOB_LEASE_SECONDS = env_float("JOB_LEASE_SECONDS", 15.0, minimum=1.0)
+JOB_STALL_SECONDS = env_float("JOB_STALL_SECONDS", 5.0, minimum=0.5)
+JOB_GRACE_SECONDS = env_float("JOB_GRACE_SECONDS", 20.0)
+JOB_EVENT_FLUSH_SECONDS = env_float("JOB_EVENT_FLUSH_SECONDS", 0.2, minimum=0.01)
+JOB_EVENT_POLL_SECONDS = env_float("JOB_EVENT_POLL_SECONDS", 0.2, minimum=0.01)
+JOB_MAX_OUTPUT_BYTES = env_int("JOB_MAX_OUTPUT_BYTES", 4 * 1024 * 1024, minimum=1024)
+JOB_RETENTION_DAYS = env_int("JOB_RETENTION_DAYS", 30, minimum=1)
+WEBHOOK_GIVE_UP_HOURS = env_float("WEBHOOK_GIVE_UP_HOURS", 24.0)
+WEBHOOK_ALLOW_PRIVATE = env_bool("WEBHOOK_ALLOW_PRIVATE", False)
+WEBHOOK_TIMEOUT_SECONDS = env_float("WEBHOOK_TIMEOUT_SECONDS", 10.0, minimum=0.1)
+WEBHOOK_MAX_ANSWER_BYTES = env_int("WEBHOOK_MAX_ANSWER_BYTES", 65_536)
+WEBHOOK_RETRY_BASE_SECONDS = env_float("WEBHOOK_RETRY_BASE_SECONDS", 5.0)
+WEBHOOK_RETRY_MAX_SECONDS = env_float("WEBHOOK_RETRY_MAX_SECONDS", 3600.0)
+WEBHOOK_SECRET_OVERLAP_HOURS = env_float("WEBHOOK_SECRET_OVERLAP_HOURS", 24.0)
+NOTICE_CONCURRENCY = env_int("NOTICE_CONCURRENCY", 32, minimum=1)
+NOTICE_ACCOUNT_CONCURRENCY = env_int("NOTICE_ACCOUNT_CONCURRENCY", 8, minimum=1)
+IDEMPOTENCY_HOURS = env_int("IDEMPOTENCY_HOURS", 24, minimum=1)
+WORKER_NAME = env_str("WORKER_NAME", "worker")
+WORKER_BIND = env_str("WORKER_BIND", "127.0.0.1:8009")
+
+# --- Documents ----------------------------------------------------------------------------------
+JOB_MAX_FILE_BYTES = env_int("JOB_MAX_FILE_BYTES", 20 * 1024 * 1024, minimum=1024)
+JOB_MAX_FILE_PAGES = env_int("JOB_MAX_FILE_PAGES", 2000, minimum=1)
+JOB_FILE_TIMEOUT_SECONDS = env_float("JOB_FILE_TIMEOUT_SECONDS", 20.0, minimum=1.0)
+JOB_MAX_TEXT_CHARS = env_int("JOB_MAX_TEXT_CHARS", 5_000_000, minimum=1)
+MEDIA_ROOT = Path(env_str("MEDIA_ROOT", str(STATE_DIR / "media")))
+# The form's other fields come on top of the file.
+MAX_UPLOAD_BYTES = JOB_MAX_FILE_BYTES + 1024 * 1024
+# Documents are nobody's but the service's; nothing serves them.
+FILE_UPLOAD_PERMISSIONS = 0o600
+FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o700
+
+# --- E-mail -------------------------------------------------------------------------------------
+EMAIL_BACKEND = env_str("EMAIL_BACKEND", "django.core.mail.backends.console.EmailBackend")
+DEFAULT_FROM_EMAIL = env_str("DEFAULT_FROM_EMAIL", "headrace@localhost")
+EMAIL_HOST = env_str("EMAIL_HOST", "localhost")
+EMAIL_PORT = env_int("EMAIL_PORT", 25, minimum=1, maximum=65535)
+EMAIL_HOST_USER = env_str("EMAIL_HOST_USER")
+EMAIL_HOST_PASSWORD = env_secret("EMAIL_HOST_PASSWORD")
+EMAIL_USE_TLS = env_bool("EMAIL_USE_TLS", False)
+EMAIL_TIMEOUT = env_float("EMAIL_TIMEOUT", 10.0, minimum=0.1)
+# Options of django-anymail's backends.
+ANYMAIL = parse_map("ANYMAIL", env_secret("ANYMAIL"))
+if EMAIL_BACKEND.startswith("anymail."):
+    INSTALLED_APPS.append("anymail")
 
 # --- Conversations ------------------------------------------------------------------------------
 CONVERSATION_BUSY = env_choice("CONVERSATION_BUSY", "reject", ("reject", "wait"))
@@ -264,7 +329,7 @@ REST_FRAMEWORK = {
 SPECTACULAR_SETTINGS = {
     "TITLE": "Headrace",
     "DESCRIPTION": "LangChain chains over HTTP: OpenAI chat completions, LangServe, conversations.",
-    "VERSION": "0.1.0",
+    "VERSION": VERSION,
     "OAS_VERSION": "3.1.0",
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],

@@ -19,6 +19,9 @@ admin.site.site_url = "/docs"
 urlpatterns = [
     path("v1/", include("chat.completions.urls")),
     path("v1/", include("chat.conversations.urls")),
+    path("v1/", include("jobs.urls")),
+    path("v1/", include("jobs.notices.urls")),
+    path("v1/", include("jobs.responses.urls")),
     path("chains/", include("chat.langserve.urls")),
     path("v1/schema", SchemaView.as_view(), name="schema"),
     path("docs", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),

@@ -1,4 +1,4 @@
-"""`make bench`: uncached chat and streams, beside LangServe, in one run and one table."""
+"""`make bench`: uncached chat, streams and jobs, beside LangServe, in one run and one table."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 import gevent
 import psutil
 
-from loadtest import streams, wrk
+from loadtest import jobs, streams, wrk
 from loadtest.servers import Headrace, headrace, langserve
 from loadtest.settings import ANSWER, QUESTION
 
@@ -38,15 +38,17 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=10, help="length of each run")
     parser.add_argument("--runs", type=int, default=3, help="runs of each kind; medians are shown")
     parser.add_argument("--streams", type=int, default=1000)
-    parser.add_argument("--only", choices=["chat", "streams"], help="measure one half")
+    parser.add_argument("--only", choices=["chat", "streams", "jobs"], help="measure one part")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     wrk.require()
     rows: list[Row] = []
-    if options.only != "streams":
+    if options.only in (None, "chat"):
         rows += measure_chat(seconds=options.seconds, runs=options.runs)
-    if options.only != "chat":
+    if options.only in (None, "streams"):
         rows += measure_streams(count=options.streams)
+    if options.only in (None, "jobs"):
+        rows += measure_jobs(seconds=options.seconds, runs=options.runs)
     if options.json:
         print(json.dumps([asdict(row) for row in rows], indent=2))
     else:
@@ -161,6 +163,43 @@ def measure_streams(*, count: int) -> list[Row]:
             figure=f"{kilobytes:.0f} kB",
             bound="< 60 kB",
             is_kept=kilobytes < 60,
+        ),
+    ]
+
+
+def measure_jobs(*, seconds: int, runs: int) -> list[Row]:
+    """Measure background jobs on two nodes and one worker."""
+    seen = jobs.measure(seconds=seconds, runs=runs)
+    return [
+        Row(
+            measure="durable submits through HAProxy, row committed",
+            figure=f"{seen.submits_per_second:.0f}/s",
+            bound=">= 700/s",
+            is_kept=seen.submits_per_second >= 700,
+        ),
+        Row(
+            measure=f"submits at {jobs.PACED_PER_SECOND}/s while the jobs run",
+            figure=f"p99 {seen.paced_p99_ms:.0f} ms",
+            bound="< 100 ms",
+            is_kept=seen.paced_p99_ms < 100,
+        ),
+        Row(
+            measure=f"{jobs.TRIVIAL_JOBS} trivial jobs, submit to end, one worker",
+            figure=f"{seen.trivial_per_second:.0f}/s",
+            bound=">= 300/s",
+            is_kept=seen.trivial_per_second >= 300,
+        ),
+        Row(
+            measure="wait of a job in an idle queue",
+            figure=f"p50 {seen.idle_wait_p50_ms:.0f} ms",
+            bound="< 30 ms",
+            is_kept=seen.idle_wait_p50_ms < 30,
+        ),
+        Row(
+            measure=f"{jobs.WAITING_JOBS} jobs that wait 2 s each, one worker",
+            figure=f"{seen.waiting_seconds:.1f} s",
+            bound="<= 10 s",
+            is_kept=seen.waiting_seconds <= 10,
         ),
     ]
 

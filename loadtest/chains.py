@@ -7,7 +7,7 @@ from typing import Any
 from langchain_core.language_models.fake_chat_models import FakeListChatModel
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
-from langchain_core.runnables import Runnable, RunnableGenerator
+from langchain_core.runnables import Runnable, RunnableGenerator, RunnableLambda
 
 from chat.chain_config import ChainConfig
 from chat.chat_model import ResilientChatModel
@@ -32,3 +32,22 @@ def ticker(chain: ChainConfig) -> Runnable[Any, Any]:
             yield f"{time.time():.6f} "
 
     return RunnableGenerator(tick)
+
+
+def trivial(chain: ChainConfig) -> Runnable[Any, Any]:
+    """Return a chain that gives back what it gets."""
+    return RunnableLambda(_same)
+
+
+def two_seconds(chain: ChainConfig) -> Runnable[Any, Any]:
+    """Return a chain that waits as for a provider."""
+
+    def wait(value: Any) -> Any:
+        time.sleep(2)
+        return value
+
+    return RunnableLambda(wait)
+
+
+def _same(value: Any) -> Any:
+    return value

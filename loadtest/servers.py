@@ -25,6 +25,8 @@ START_SECONDS = 60
 # Limits are on, and high enough never to refuse.
 KEY_LIMITS = ["--requests-per-minute=10000000", "--tokens-per-day=1000000000"]
 KEY_LIMITS += ["--max-concurrent=100000"]
+CHAINS = ("fake-chat", "ticker", "trivial", "two-seconds")
+RUNNABLES = ",".join(f"{name}=loadtest.chains.{name.replace('-', '_')}" for name in CHAINS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +49,7 @@ class Headrace:
 
 
 @contextmanager
-def headrace(*, nodes: int) -> Iterator[Headrace]:
+def headrace(*, nodes: int, workers: int = 0) -> Iterator[Headrace]:
     """Run the embedded stack with the benchmark's chains, in a directory of its own."""
     with tempfile.TemporaryDirectory(prefix="hr-bench-", ignore_cleanup_errors=True) as name:
         state_dir = Path(name)
@@ -57,11 +59,11 @@ def headrace(*, nodes: int) -> Iterator[Headrace]:
             "STATE_DIR": name,
             "PORT": str(port),
             "STATS_PORT": str(free_port()),
-            "CHAIN_RUNNABLES": "fake-chat=loadtest.chains.fake_chat,ticker=loadtest.chains.ticker",
+            "CHAIN_RUNNABLES": RUNNABLES,
         }
         log = state_dir / "bench.log"
         command = [sys.executable, "manage.py", "cluster", "up", "--no-llm"]
-        command += [f"--nodes={nodes}", "--replicas=0"]
+        command += [f"--nodes={nodes}", f"--workers={workers}", "--replicas=0"]
         with _process(command, environment, log):
             url = f"http://127.0.0.1:{port}"
             _wait_until_answers(f"{url}/health/ready", log)
@@ -124,7 +126,7 @@ def _manage(state_dir: Path, *arguments: str) -> str:
     environment = {
         **os.environ,
         "STATE_DIR": str(state_dir),
-        "CHAIN_RUNNABLES": "fake-chat=loadtest.chains.fake_chat,ticker=loadtest.chains.ticker",
+        "CHAIN_RUNNABLES": RUNNABLES,
     }
     command = [sys.executable, "manage.py", *arguments]
     return subprocess.run(

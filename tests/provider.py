@@ -324,6 +324,15 @@ def fail_500(exchange: Exchange) -> None:
 
 
 @behaviour
+def fail_whole(exchange: Exchange) -> None:
+    """Summarize parts, and fail at what is made of them."""
+    if exchange.call.text.startswith("Summarize this part"):
+        exchange.answer("A short ", "summary.")
+    else:
+        exchange.fail(500)
+
+
+@behaviour
 def fail_503(exchange: Exchange) -> None:
     """Be overloaded for ever."""
     exchange.fail(503)

@@ -55,6 +55,8 @@ STACK_ENV: dict[str, str] = {
     # A failing provider is tried again at once, and one that wants a pause within two seconds.
     "PROVIDER_RETRY_BASE_SECONDS": "0.02",
     "PROVIDER_RETRY_MAX_SECONDS": "2",
+    # A job that failed is tried again soon.
+    "JOB_RETRY_BASE_SECONDS": "0.1",
     # A body that stalls is given up soon.
     "BODY_TIMEOUT_SECONDS": "4",
     "PROXY_CLIENT_SECONDS": "3",
@@ -133,9 +135,11 @@ class EmbeddedStack:
             return {}
         return record
 
-    def manage(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run another `manage.py` command beside the stack, with nothing set but STATE_DIR."""
-        env = {**CLEAN_ENVIRONMENT, "STATE_DIR": str(self.state_dir)}
+    def manage(
+        self, *arguments: str, env: Mapping[str, str] = {}
+    ) -> subprocess.CompletedProcess[str]:
+        """Run another `manage.py` command beside the stack, with little set but STATE_DIR."""
+        env = {**CLEAN_ENVIRONMENT, **env, "STATE_DIR": str(self.state_dir)}
         return subprocess.run(
             [*MANAGE, *arguments], env=env, capture_output=True, text=True, check=False, timeout=60
         )

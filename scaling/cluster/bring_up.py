@@ -105,10 +105,14 @@ class BringUp:
             self.console.say("collected the static files")
         for node in plan.nodes:
             self._start(node)
+        for worker in plan.workers:
+            self._start(worker)
         # A node loads most of its code with the first request, so it is asked early.
         self._await(plan.redis, plan.proxy, plan.llm, *plan.replicas, *plan.nodes)
         while not self.prepare.is_done():
             self.pause(POLL_SECONDS)
+        # They register in tables that `prepare` has made.
+        self._await(*plan.workers)
         for node in plan.nodes:
             host, port = node.id.address.rsplit(":", 1)
             plan.proxy.api.add(node.id.name, host=host, port=int(port))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from django.conf import settings
 
 from config.env import env_str
-from scaling.cluster import llm, node, postgres, proxy, redis
+from scaling.cluster import llm, node, postgres, proxy, redis, worker
 from scaling.cluster.credentials import Credentials
 from scaling.cluster.layout import Layout
 from scaling.cluster.ports import free_ports, require_free
@@ -31,16 +31,25 @@ class Plan:
     redis: redis.Redis | None
     llm: llm.Llm | None
     nodes: list[node.Node]
+    workers: list[worker.Worker]
     proxy: proxy.Proxy
 
 
 def make_plan(
-    layout: Layout, credentials: Credentials, *, nodes: int, replicas: int, with_llm: bool
+    layout: Layout,
+    credentials: Credentials,
+    *,
+    nodes: int,
+    workers: int,
+    replicas: int,
+    with_llm: bool,
 ) -> Plan:
     """Choose programs and ports; raise `ClusterError` when one is missing or taken."""
     require_free(settings.PORT, setting="PORT")
     require_free(settings.STATS_PORT, setting="STATS_PORT")
-    ports = iter(free_ports(nodes + replicas + 3, avoid={settings.PORT, settings.STATS_PORT}))
+    ports = iter(
+        free_ports(nodes + workers + replicas + 3, avoid={settings.PORT, settings.STATS_PORT})
+    )
     binary = proxy.find_haproxy()
     haproxy = proxy.Proxy(
         id=proxy.proxy_id(settings.PORT),
@@ -82,15 +91,16 @@ def make_plan(
         environment["DATABASE_REPLICA_URLS"] = ",".join(replica.url() for replica in standbys)
 
     cache = None
-    environment |= _given("CACHE_URL")
-    if not _is_given("CACHE_URL"):
+    environment |= _given("CACHE_URL") | _given("BROKER_URL")
+    if not (_is_given("CACHE_URL") and _is_given("BROKER_URL")):
         cache = redis.Redis(
             id=redis.redis_id(next(ports)),
             layout=layout,
             credentials=credentials,
             server=redis.find_server(),
         )
-        environment["CACHE_URL"] = cache.url
+        environment.setdefault("CACHE_URL", cache.url)
+        environment.setdefault("BROKER_URL", cache.broker_url)
 
     model = None
     if with_llm and not any(map(_is_given, ("LLM_BASE_URL", "LLM_MODEL", "LLM_API_KEY"))):
@@ -108,6 +118,7 @@ def make_plan(
         redis=cache,
         llm=model,
         nodes=[node.Node(id=node.node_id(n, next(ports))) for n in range(1, nodes + 1)],
+        workers=[worker.Worker(id=worker.worker_id(n, next(ports))) for n in range(1, workers + 1)],
         proxy=haproxy,
     )
 

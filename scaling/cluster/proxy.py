@@ -92,6 +92,7 @@ class Proxy:
                 "PROXY_NODE_CONNECTIONS": str(max_requests_in_flight()),
                 "PROXY_RESPONSE_TIMEOUT": f"{int(MAX_RESPONSE_SECONDS * 1000)}ms",
                 "PROXY_CLIENT_TIMEOUT": f"{int(MAX_CLIENT_SECONDS * 1000)}ms",
+                "PROXY_UPLOAD_BYTES": str(settings.MAX_UPLOAD_BYTES),
                 "MAX_BODY_BYTES": str(settings.MAX_BODY_BYTES),
             },
         )

@@ -47,6 +47,11 @@ class Redis:
         """The URL of database 0, password included."""
         return f"redis://:{self.credentials.redis_password}@{self.id.address}/0"
 
+    @property
+    def broker_url(self) -> str:
+        """The URL of database 1, where the broker's queues are."""
+        return f"redis://:{self.credentials.redis_password}@{self.id.address}/1"
+
     def program(self) -> Program:
         """Write redis.conf and return the server's command."""
         data_dir = self.layout.state_dir / "redis"

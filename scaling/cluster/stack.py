@@ -44,7 +44,7 @@ class Stack:
         self._next_look = 0.0
         self._record = StackRecord(pid=os.getpid(), url="")
 
-    def up(self, *, nodes: int, replicas: int, with_llm: bool) -> None:
+    def up(self, *, nodes: int, workers: int, replicas: int, with_llm: bool) -> None:
         """Run the stack until a signal stops it; raise `ClusterError` when it cannot go on."""
         os.umask(0o077)
         self.layout.create()
@@ -61,7 +61,14 @@ class Stack:
                     f"database; bring it back, or remove {self.layout.state_dir} to begin anew."
                 )
             kept = credentials.load(self.layout.secrets_file)
-            plan = make_plan(self.layout, kept, nodes=nodes, replicas=replicas, with_llm=with_llm)
+            plan = make_plan(
+                self.layout,
+                kept,
+                nodes=nodes,
+                workers=workers,
+                replicas=replicas,
+                with_llm=with_llm,
+            )
             with contextlib.suppress(StopRequested):
                 self._run(plan)
 

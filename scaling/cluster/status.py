@@ -15,7 +15,7 @@ from scaling.cluster.supervisord import ProcessInfo, Supervisord, SupervisorGone
 
 DOWN_SECONDS = 20.0
 # What a running part must answer to be called ready; the others must take a connection.
-READY_PATHS = {"node": "/health/ready", "llm": "/health"}
+READY_PATHS = {"node": "/health/ready", "worker": "/health/ready", "llm": "/health"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,6 +28,7 @@ class Command(BaseCommand):
         actions = parser.add_subparsers(dest="action", required=True)
         up = actions.add_parser("up", help="start the stack and stay in the foreground")
         up.add_argument("--nodes", type=_count(1, NODE_SLOTS), default=2, metavar="N")
+        up.add_argument("--workers", type=_count(0, 32), default=1, metavar="N")
         up.add_argument("--replicas", type=_count(0, 8), default=1, metavar="N")
         up.add_argument("--no-llm", action="store_true", help="do not start the local model")
         actions.add_parser("down", help="stop the running stack")
@@ -53,7 +54,10 @@ class Command(BaseCommand):
         has_colours = sys.stdout.isatty() and not env_str("NO_COLOR")
         console = Console(stream=sys.stdout, has_colours=has_colours)
         Stack(layout, console).up(
-            nodes=options["nodes"], replicas=options["replicas"], with_llm=not options["no_llm"]
+            nodes=options["nodes"],
+            workers=options["workers"],
+            replicas=options["replicas"],
+            with_llm=not options["no_llm"],
         )
 
     def _status(self, layout: Layout, *, as_json: bool) -> None:

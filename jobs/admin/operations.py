@@ -1,0 +1,108 @@
+"""What staff can do to a job, and what really came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from config.errors import ApiError
+from jobs import services
+from jobs.models import Delivery, Job
+from jobs.notices import services as notices
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What came of it: a sentence, and whether anything changed."""
+
+    is_done: bool
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """A button and a list action; `past` follows the count of jobs in the action's message."""
+
+    name: str
+    label: str
+    past: str
+    hint: str
+    statuses: tuple[str, ...]
+    run: Callable[[Job], Result]
+
+
+def retry(job: Job) -> Result:
+    """Queue a failed or cancelled job again."""
+    try:
+        services.retry(job)
+    except ApiError as error:
+        return Result(is_done=False, text=error.message)
+    return Result(is_done=True, text="Queued again, with all its attempts.")
+
+
+def cancel(job: Job) -> Result:
+    """Cancel a waiting job, or ask the worker of a running one to."""
+    try:
+        # What the caller has read may be old: a job that has ended since is not "cancelled" by us.
+        before = services.reload(job)
+        if before.is_over:
+            return Result(is_done=False, text=f"The job was already over: {before.status}.")
+        after = services.request_cancel(before)
+    except ApiError as error:
+        return Result(is_done=False, text=error.message)
+    if after.status == Job.Status.CANCELLED:
+        return Result(is_done=True, text="Cancelled.")
+    if after.is_over:
+        return Result(is_done=False, text=f"The job was already over: {after.status}.")
+    if before.cancel_requested_at is not None:
+        return Result(is_done=False, text="Its worker had already been asked to cancel it.")
+    return Result(is_done=True, text="Its worker has been asked to cancel it.")
+
+
+def requeue(job: Job) -> Result:
+    """Take a running job from its worker."""
+    if services.requeue(job):
+        return Result(
+            is_done=True, text="Taken from its worker and queued again; the attempt does not count."
+        )
+    return Result(is_done=False, text="The job does not run, so there is nothing to take away.")
+
+
+def redeliver(delivery: Delivery) -> Result:
+    """Try a notice again, however its delivery went before."""
+    try:
+        notices.redeliver(delivery)
+    except ApiError as error:
+        return Result(is_done=False, text=error.message)
+    return Result(is_done=True, text="To be delivered again, at once.")
+
+
+OPERATIONS = {
+    operation.name: operation
+    for operation in (
+        Operation(
+            name="retry",
+            label="Retry",
+            past="queued again",
+            hint="Queue it again with all its attempts; answered model calls are not paid again.",
+            statuses=(Job.Status.FAILED, Job.Status.CANCELLED),
+            run=retry,
+        ),
+        Operation(
+            name="cancel",
+            label="Cancel",
+            past="cancelled, or asked of their workers",
+            hint="End it: at once if it waits, within seconds if it runs.",
+            statuses=(Job.Status.QUEUED, Job.Status.RUNNING),
+            run=cancel,
+        ),
+        Operation(
+            name="requeue",
+            label="Requeue",
+            past="taken from their workers and queued again",
+            hint="Take it from its worker and queue it again; the attempt does not count.",
+            statuses=(Job.Status.RUNNING,),
+            run=requeue,
+        ),
+    )
+}

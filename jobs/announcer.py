@@ -1,0 +1,84 @@
+"""Tell the broker of jobs, off the request's path.
+
+A message only wakes a worker. One that is lost, because the broker is away or this process is
+killed, is made good by the reaper, so nobody waits for the broker here.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import threading
+import time
+
+from jobs import metrics
+
+logger = logging.getLogger(__name__)
+
+# Beyond this the reaper's messages are enough: as many as there are idle slots, every second.
+MAX_PENDING = 10_000
+PAUSE_AFTER_FAILURE_SECONDS = 1.0
+
+
+class Announcer:
+    """Sends messages from one daemon thread a process (a greenlet under gevent)."""
+
+    def __init__(self) -> None:
+        self._lock: threading.Lock
+        self._pending: queue.Queue[str]
+        self._thread: threading.Thread | None
+        self._begin()
+        os.register_at_fork(after_in_child=self._begin)
+
+    def announce(self, job_id: str) -> None:
+        """Send a message for a committed job soon; returns at once and raises nothing."""
+        try:
+            self._pending.put_nowait(job_id)
+        except queue.Full:
+            metrics.ANNOUNCE_FAILURES.inc()
+            return
+        if self._thread is None:
+            with self._lock:
+                if self._thread is None:
+                    self._thread = threading.Thread(
+                        target=self._run, args=(self._pending,), name="announcer", daemon=True
+                    )
+                    self._thread.start()
+
+    def _begin(self) -> None:
+        self._lock = threading.Lock()
+        self._pending = queue.Queue(MAX_PENDING)
+        self._thread = None
+
+    def _run(self, pending: queue.Queue[str]) -> None:
+        while pending is self._pending:
+            job_id = pending.get()
+            if not send(job_id):
+                self._drop_all(pending)
+                time.sleep(PAUSE_AFTER_FAILURE_SECONDS)
+
+    def _drop_all(self, pending: queue.Queue[str]) -> None:
+        while True:
+            try:
+                pending.get_nowait()
+            except queue.Empty:
+                return
+
+
+def send(job_id: str) -> bool:
+    """Send one message now; return whether the broker took it."""
+    # Dramatiq and a broker's client are not loaded by commands that never send.
+    from jobs.tasks import actor  # noqa: PLC0415
+
+    try:
+        actor().send(job_id)
+    # Each broker's client raises errors of its own, and the reaper makes all of them good.
+    except Exception as error:
+        metrics.ANNOUNCE_FAILURES.inc()
+        logger.warning("the broker took no message: %s", type(error).__name__)
+        return False
+    return True
+
+
+ANNOUNCER = Announcer()

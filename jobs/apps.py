@@ -1,0 +1,13 @@
+"""The jobs app."""
+
+from django.apps import AppConfig
+
+
+class JobsConfig(AppConfig):
+    """Durable background jobs, and what is told of them."""
+
+    name = "jobs"
+
+    def ready(self) -> None:
+        """Register the system checks."""
+        import jobs.notices.checks  # noqa: F401, PLC0415

@@ -1,0 +1,167 @@
+"""Claim waiting jobs for a worker: one statement, exact under any number of claimers."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+from django.conf import settings
+from django.db import connection
+
+# Any constant of ours, for pg_advisory_xact_lock.
+CLAIM_LOCK = 0x6865_6164_0001
+# In-batch limits may pass over some candidates, so more are looked at than are wanted.
+CANDIDATES_PER_CLAIM = 4
+# A job that took two workers down runs beside no other such job, so that it cannot make innocent
+# ones look guilty for ever.
+SUSPECT_LOSSES = 2
+
+# Sent as one simple query: PostgreSQL runs both statements in one transaction of its own, so a
+# claimer that is frozen in between holds no lock. The second statement's snapshot comes after the
+# lock, so it counts what every other claimer has taken.
+CLAIM = f"""
+SELECT pg_advisory_xact_lock({CLAIM_LOCK});
+WITH running_accounts AS (
+    SELECT account_id, count(*) AS running FROM jobs_job WHERE status = 'running' GROUP BY 1
+), running_chains AS (
+    SELECT chain_id, count(*) AS running FROM jobs_job WHERE status = 'running' GROUP BY 1
+), account_room AS (
+    SELECT a.id, coalesce(nullif(a.max_running_jobs, 0), %(account_limit)s) - r.running AS room
+    FROM running_accounts r JOIN access_account a ON a.id = r.account_id
+), chain_room AS (
+    SELECT c.id, nullif(c.max_running_jobs, 0) - r.running AS room
+    FROM running_chains r JOIN chat_chain c ON c.id = r.chain_id
+), candidates AS (
+    SELECT id, account_id, chain_id, priority, rank, losses >= {SUSPECT_LOSSES} AS is_suspect
+    FROM jobs_job
+    WHERE status = 'queued' AND is_due
+      AND account_id NOT IN (SELECT id FROM account_room WHERE room <= 0)
+      AND chain_id NOT IN (SELECT id FROM chain_room WHERE room <= 0)
+      AND NOT account_id = ANY(%(resting_accounts)s::uuid[])
+    ORDER BY priority DESC, rank, id
+    LIMIT %(candidates)s
+), placed AS (
+    SELECT c.*,
+        row_number() OVER (PARTITION BY account_id ORDER BY priority DESC, rank, id) AS of_account,
+        row_number() OVER (PARTITION BY chain_id ORDER BY priority DESC, rank, id) AS of_chain,
+        row_number() OVER (PARTITION BY is_suspect ORDER BY priority DESC, rank, id) AS of_suspects
+    FROM candidates c
+), chosen AS (
+    SELECT p.id FROM placed p
+    JOIN access_account a ON a.id = p.account_id
+    JOIN chat_chain ch ON ch.id = p.chain_id
+    LEFT JOIN account_room ar ON ar.id = p.account_id
+    LEFT JOIN chain_room cr ON cr.id = p.chain_id
+    WHERE of_account <= coalesce(
+            ar.room, nullif(a.max_running_jobs, 0), %(account_limit)s, {2**31 - 1})
+      AND of_chain <= coalesce(cr.room, nullif(ch.max_running_jobs, 0), {2**31 - 1})
+      AND of_account <= %(most_of_account)s
+      AND (NOT is_suspect OR (%(takes_suspect)s AND of_suspects = 1))
+    ORDER BY p.priority DESC, p.rank, p.id
+    LIMIT %(count)s
+), claimed AS (
+    UPDATE jobs_job j
+    SET status = 'running', lease = gen_random_uuid(), worker_id = %(worker_id)s,
+        attempts = j.attempts + 1, last_event = j.last_event + 1,
+        started_at = coalesce(j.started_at, now()),
+        progress_completed = NULL, progress_total = NULL, progress_message = ''
+    FROM chosen
+    WHERE j.id = chosen.id AND j.status = 'queued' AND j.is_due
+      AND EXISTS (SELECT 1 FROM jobs_worker w WHERE w.id = %(worker_id)s
+                  AND w.state = 'ready' AND w.lease_until > now())
+    RETURNING j.*
+), opened AS (
+    INSERT INTO jobs_attempt (id, job_id, number, worker_id, worker_name, outcome,
+                              error_code, error_message, traceback)
+    SELECT lease, id, attempts, %(worker_id)s, %(worker_name)s, 'running', '', '', '' FROM claimed
+), told AS (
+    INSERT INTO jobs_event (job_id, seq, kind, data)
+    SELECT id, last_event, 'status',
+           jsonb_build_object('status', 'running', 'attempt', attempts) FROM claimed
+)
+SELECT j.id, j.lease, j.account_id, j.api_key_id, c.slug, j.input::text,
+       coalesce(j.request->'options', '{{}}')::text, j.attempts,
+       j.max_attempts, j.timeout_seconds, j.losses, j.last_event, j.created_at, j.run_at, now()
+FROM claimed j JOIN chat_chain c ON c.id = j.chain_id
+ORDER BY j.priority DESC, j.rank, j.id
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claimed:
+    """A job in this worker's hands; `lease` is the attempt's id."""
+
+    job_id: uuid.UUID
+    lease: uuid.UUID
+    account_id: uuid.UUID
+    api_key_id: uuid.UUID | None
+    chain_slug: str
+    input: Any
+    # What the request asks of the model (chat.run.Run.options).
+    options: dict[str, Any]
+    attempt: int
+    max_attempts: int
+    timeout_seconds: int
+    is_first: bool
+    is_suspect: bool
+    waited_seconds: float
+
+
+def claim(
+    *,
+    worker_id: uuid.UUID,
+    worker_name: str,
+    count: int,
+    resting_accounts: Collection[uuid.UUID] = (),
+    most_of_account: int = 2**31 - 1,
+    takes_suspect: bool = True,
+) -> list[Claimed]:
+    """Take at most `count` due jobs, the first in order.
+
+    None of `resting_accounts`, at most `most_of_account` of any other, and within the limits of
+    accounts and chains, which count the jobs of all workers. A worker whose lease has run out gets
+    none. One round trip.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            CLAIM,
+            {
+                "account_limit": settings.JOB_ACCOUNT_CONCURRENCY or None,
+                "resting_accounts": list(resting_accounts),
+                "candidates": count * CANDIDATES_PER_CLAIM,
+                "most_of_account": most_of_account,
+                "takes_suspect": takes_suspect,
+                "count": count,
+                "worker_id": worker_id,
+                "worker_name": worker_name,
+            },
+        )
+        cursor.nextset()
+        rows = cursor.fetchall()
+    return [_claimed(row) for row in rows]
+
+
+def _claimed(row: tuple[Any, ...]) -> Claimed:
+    job_id, lease, account_id, key_id, slug, text, options = row[:7]
+    attempt, most, timeout, losses, last_event, created_at, run_at, now = row[7:]
+    since: datetime = max(created_at, run_at) if run_at else created_at
+    return Claimed(
+        job_id=job_id,
+        lease=lease,
+        account_id=account_id,
+        api_key_id=key_id,
+        chain_slug=slug,
+        input=orjson.loads(text),
+        options=orjson.loads(options),
+        attempt=attempt,
+        max_attempts=most,
+        timeout_seconds=timeout,
+        # The claim itself was told as one event; any before it is of an earlier attempt.
+        is_first=last_event == 1,
+        is_suspect=losses >= SUSPECT_LOSSES,
+        waited_seconds=max(0.0, (now - since).total_seconds()),
+    )

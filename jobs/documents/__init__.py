@@ -1,0 +1,1 @@
+"""Documents that clients send as files: reading them, and making jobs of them."""

@@ -1,0 +1,43 @@
+"""The uploaded file itself, kept beside its job."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.core.files.uploadedfile import TemporaryUploadedFile
+
+from jobs.models import Job
+
+
+class Original:
+    """A file that `services.submit` keeps under the job's own name.
+
+    A client's name for it never reaches the storage: it is shown, and nothing else.
+    """
+
+    def __init__(self, file: TemporaryUploadedFile, *, suffix: str) -> None:
+        self._file = file
+        self._suffix = suffix
+        self._job: Job | None = None
+
+    def keep_for(self, job: Job) -> None:
+        """Save the file; the job's row must still be saved."""
+        job.file.save(f"{job}{self._suffix}", self._file, save=False)
+        self._job = job
+
+    def discard(self) -> None:
+        """Delete what was saved, if anything was."""
+        if self._job is not None:
+            self._job.file.delete(save=False)
+            self._job = None
+
+
+@contextmanager
+def discarded_on_failure(original: Original) -> Iterator[None]:
+    """Delete the saved file if its job does not come to be."""
+    try:
+        yield
+    except BaseException:
+        original.discard()
+        raise

@@ -1,0 +1,133 @@
+"""Follow jobs' events: one query a poll for all the followers of a process.
+
+Events come from PostgreSQL alone, so any node can tell a story from any point, during and after
+the run, and nothing has to be up but the database.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import uuid
+from collections.abc import Generator
+from dataclasses import dataclass
+
+import gevent
+from django.conf import settings
+from django.db import DatabaseError, connection
+from gevent.event import Event as Signal
+from psycopg_pool import PoolTimeout
+
+from scaling.database import release_connections
+
+logger = logging.getLogger(__name__)
+
+# What one follower is given at once; the rest follows at the next look.
+MAX_EVENTS = 500
+
+NEW_EVENTS = """
+SELECT w.place, e.seq, e.kind, e.data::text, extract(epoch FROM e.created_at)::bigint
+FROM unnest(%(jobs)s::uuid[], %(seqs)s::int[]) WITH ORDINALITY AS w (job_id, seq, place),
+     LATERAL (SELECT * FROM jobs_event WHERE job_id = w.job_id AND seq > w.seq
+              ORDER BY seq LIMIT %(most)s) AS e
+ORDER BY w.place, e.seq
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One event as it was written; `data` is JSON text."""
+
+    seq: int
+    kind: str
+    data: str
+    created_at: int
+
+
+class _Follower:
+    def __init__(self, job_id: uuid.UUID, after: int) -> None:
+        self.job_id = job_id
+        self.after = after
+        self.events: list[Told] = []
+        self.news = Signal()
+
+
+class Feed:
+    """The followers of one process, and the greenlet that looks for news while there are any."""
+
+    def __init__(self) -> None:
+        self._lock: threading.Lock
+        self._followers: set[_Follower]
+        self._poller: gevent.Greenlet[..., None] | None
+        self._wake: Signal
+        self._begin()
+        os.register_at_fork(after_in_child=self._begin)
+
+    def follow(self, job_id: uuid.UUID, *, after: int) -> Generator[list[Told]]:
+        """Yield a job's events after a number, in batches; an empty one after each silence.
+
+        A silence is STREAM_HEARTBEAT_SECONDS. Holds no connection while it waits. Never ends.
+        """
+        follower = _Follower(job_id, after)
+        with self._lock:
+            self._followers.add(follower)
+            if self._poller is None:
+                self._poller = gevent.spawn(self._poll, self._followers)
+        self._wake.set()
+        try:
+            while True:
+                follower.news.wait(settings.STREAM_HEARTBEAT_SECONDS)
+                follower.news.clear()
+                events, follower.events = follower.events, []
+                yield events
+        finally:
+            self._followers.discard(follower)
+
+    def _begin(self) -> None:
+        self._lock = threading.Lock()
+        self._followers = set()
+        self._poller = None
+        self._wake = Signal()
+
+    def _poll(self, followers: set[_Follower]) -> None:
+        while followers is self._followers:
+            if not followers:
+                self._wake.clear()
+                self._wake.wait()
+            try:
+                self._look(list(followers))
+            except (DatabaseError, PoolTimeout) as error:
+                logger.warning("events not read: %s", error)
+            # The outermost tick of the loop: it must go on whatever happens.
+            except Exception:
+                logger.exception("reading events failed")
+            finally:
+                release_connections()
+            gevent.sleep(settings.JOB_EVENT_POLL_SECONDS)
+
+    def _look(self, followers: list[_Follower]) -> None:
+        # One that has not taken its last batch yet is asked about later.
+        hungry = [follower for follower in followers if not follower.events]
+        if not hungry:
+            return
+        with connection.cursor() as cursor:
+            cursor.execute(
+                NEW_EVENTS,
+                {
+                    "jobs": [follower.job_id for follower in hungry],
+                    "seqs": [follower.after for follower in hungry],
+                    "most": MAX_EVENTS,
+                },
+            )
+            rows = cursor.fetchall()
+        for place, *event in rows:
+            follower = hungry[place - 1]
+            follower.events.append(Told(*event))
+            follower.after = follower.events[-1].seq
+        for follower in hungry:
+            if follower.events:
+                follower.news.set()
+
+
+FEED = Feed()

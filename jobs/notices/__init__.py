@@ -1,0 +1,1 @@
+"""Tell clients of their jobs' ends: webhooks and e-mail."""

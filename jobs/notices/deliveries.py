@@ -1,0 +1,184 @@
+"""The statements by which couriers share deliveries: each is exact under any number of couriers."""
+
+from __future__ import annotations
+
+import random
+import uuid
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from django.conf import settings
+from django.db import connection
+
+from jobs.models import Delivery
+from jobs.notices import mail
+from jobs.notices.outcomes import Outcome
+
+# One account's due deliveries may fill the candidates; the next claim leaves that account out.
+CANDIDATES_PER_CLAIM = 4
+LEASE_MARGIN_SECONDS = 15.0
+
+IS_DUE = """status = 'pending' AND due_at <= now()
+      AND (lease IS NULL OR lease_until <= now())"""
+
+# Every delivery is tried once, however late a courier comes.
+CLAIM = f"""
+WITH candidates AS (
+    SELECT id, account_id, due_at FROM jobs_delivery
+    WHERE {IS_DUE} AND (give_up_at > now() OR attempts = 0)
+      AND NOT account_id = ANY(%(full_accounts)s::uuid[])
+    ORDER BY due_at LIMIT %(candidates)s
+), placed AS (
+    SELECT id, account_id, due_at,
+           row_number() OVER (PARTITION BY account_id ORDER BY due_at, id) AS of_account
+    FROM candidates
+), chosen AS (
+    SELECT id FROM jobs_delivery
+    WHERE id IN (
+        SELECT id FROM placed
+        WHERE of_account <= %(most_of_account)s - coalesce(
+            (%(running)s::jsonb ->> placed.account_id::text)::int, 0)
+        ORDER BY due_at LIMIT %(count)s
+    ) AND {IS_DUE}
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE jobs_delivery d SET lease = gen_random_uuid(), attempts = d.attempts + 1,
+    lease_until = now() + interval '1 second'
+        * CASE d.channel WHEN 'webhook' THEN %(webhook_seconds)s ELSE %(email_seconds)s END
+FROM chosen WHERE d.id = chosen.id
+RETURNING d.id, d.lease, d.account_id, d.channel, d.attempts
+"""  # noqa: S608  (constants alone)
+
+FINISH = """
+WITH done AS (
+    UPDATE jobs_delivery SET lease = NULL, lease_until = NULL,
+        delivered_at = CASE WHEN %(is_delivered)s THEN now() END,
+        due_at = now() + %(delay)s * interval '1 second',
+        status = CASE
+            WHEN %(is_delivered)s THEN 'delivered'
+            WHEN %(is_permanent)s OR now() + %(delay)s * interval '1 second' > give_up_at
+                THEN 'given_up'
+            ELSE 'pending' END
+    WHERE id = %(id)s AND lease = %(lease)s
+    RETURNING id, status
+), kept AS (
+    INSERT INTO jobs_deliveryattempt (delivery_id, started_at, duration_seconds, is_delivered,
+                                      status_code, error)
+    SELECT id, now() - %(duration)s * interval '1 second', %(duration)s, %(is_delivered)s,
+           %(status_code)s, %(error)s
+    FROM done
+)
+SELECT status FROM done
+"""
+
+GIVE_UP = f"""
+UPDATE jobs_delivery SET status = 'given_up', lease = NULL, lease_until = NULL
+WHERE id IN (SELECT id FROM jobs_delivery WHERE {IS_DUE} AND give_up_at <= now() AND attempts > 0
+             LIMIT 1000 FOR UPDATE SKIP LOCKED)
+RETURNING channel
+"""  # noqa: S608  (constants alone)
+
+RELEASE = """
+UPDATE jobs_delivery SET lease = NULL, lease_until = NULL, attempts = attempts - 1
+WHERE lease = ANY(%(leases)s::uuid[])
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClaimedDelivery:
+    """A delivery in this courier's hands until its lease runs out."""
+
+    id: uuid.UUID
+    lease: uuid.UUID
+    account_id: uuid.UUID
+    channel: str
+    attempt: int
+
+
+def claim(*, count: int, running: Mapping[uuid.UUID, int]) -> list[ClaimedDelivery]:
+    """Take at most `count` due deliveries, the longest due first.
+
+    `running` says how many of each account are under way here; with those an account has at most
+    NOTICE_ACCOUNT_CONCURRENCY.
+    """
+    most = settings.NOTICE_ACCOUNT_CONCURRENCY
+    rows = _rows(
+        CLAIM,
+        {
+            "full_accounts": [account for account, number in running.items() if number >= most],
+            "running": orjson.dumps({str(a): n for a, n in running.items()}).decode(),
+            "most_of_account": most,
+            "candidates": count * CANDIDATES_PER_CLAIM,
+            "count": count,
+            "webhook_seconds": lease_seconds(Delivery.Channel.WEBHOOK),
+            "email_seconds": lease_seconds(Delivery.Channel.EMAIL),
+        },
+    )
+    return [
+        ClaimedDelivery(id=row[0], lease=row[1], account_id=row[2], channel=row[3], attempt=row[4])
+        for row in rows
+    ]
+
+
+def lease_seconds(channel: str) -> float:
+    """Return how long a try may take, and what the database may take beside."""
+    is_webhook = channel == Delivery.Channel.WEBHOOK
+    longest: float = settings.WEBHOOK_TIMEOUT_SECONDS if is_webhook else mail.TOTAL_SECONDS
+    return longest + LEASE_MARGIN_SECONDS
+
+
+def finish(claimed: ClaimedDelivery, outcome: Outcome, *, duration_seconds: float) -> str | None:
+    """Write down how a try went; return the delivery's status then, None if the lease is lost."""
+    rows = _rows(
+        FINISH,
+        {
+            "id": claimed.id,
+            "lease": claimed.lease,
+            "is_delivered": outcome.is_delivered,
+            "is_permanent": outcome.is_permanent,
+            "status_code": outcome.status_code,
+            "error": outcome.error,
+            "duration": duration_seconds,
+            "delay": 0.0 if outcome.is_delivered else retry_delay_seconds(claimed.attempt),
+        },
+    )
+    return str(rows[0][0]) if rows else None
+
+
+def give_up() -> list[str]:
+    """End what was tried and is past `give_up_at`; return the channel of each."""
+    return [row[0] for row in _rows(GIVE_UP, {})]
+
+
+def release(leases: Collection[uuid.UUID]) -> None:
+    """Give back deliveries whose try was broken off, for another courier to take at once."""
+    with connection.cursor() as cursor:
+        cursor.execute(RELEASE, {"leases": list(leases)})
+
+
+def load(claimed: ClaimedDelivery) -> Delivery | None:
+    """Return a delivery with its job and chain, without the job's input."""
+    return (
+        Delivery.objects.select_related("job__chain")
+        .defer("job__input", "job__request")
+        .filter(pk=claimed.id)
+        .first()
+    )
+
+
+def retry_delay_seconds(attempt: int) -> float:
+    """Return the pause after the failed try of this number, with equal jitter."""
+    # A float's exponent ends at 1023.
+    growth = 2.0 ** min(attempt - 1, 60)
+    longest: float = min(
+        settings.WEBHOOK_RETRY_BASE_SECONDS * growth, settings.WEBHOOK_RETRY_MAX_SECONDS
+    )
+    return longest / 2 + random.uniform(0, longest / 2)  # noqa: S311
+
+
+def _rows(statement: str, params: dict[str, Any]) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, params)
+        return list(cursor.fetchall())

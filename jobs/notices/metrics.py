@@ -1,0 +1,9 @@
+"""What the notices count, for Prometheus."""
+
+from prometheus_client import Counter
+
+NOTICES = Counter(
+    "headrace_notices",
+    "Tries at deliveries that ended here, by outcome.",
+    ["channel", "outcome"],
+)

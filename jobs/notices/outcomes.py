@@ -1,0 +1,31 @@
+"""How one try at a delivery went."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MAX_ERROR_CHARS = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """The end of one try; `is_permanent` says of a failure that no later try can help."""
+
+    is_delivered: bool
+    is_permanent: bool = False
+    status_code: int | None = None
+    error: str = ""
+
+
+def delivered(*, status_code: int | None = None) -> Outcome:
+    """Return the outcome of a try that succeeded."""
+    return Outcome(is_delivered=True, status_code=status_code)
+
+
+def failed(error: str, *, is_permanent: bool = False, status_code: int | None = None) -> Outcome:
+    """Return the outcome of a try that failed, with as much of the reason as is kept."""
+    # The text may be a receiver's, and PostgreSQL stores neither NUL nor half a character.
+    text = error.replace("\0", "").encode(errors="replace").decode()[:MAX_ERROR_CHARS]
+    return Outcome(
+        is_delivered=False, is_permanent=is_permanent, status_code=status_code, error=text
+    )

@@ -1,0 +1,217 @@
+"""Make good whatever was lost: one worker at a time, every second.
+
+`reap` returns what it did in one sentence. All statements may be run by two reapers at once; the
+advisory lock only saves the work.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.models import F, QuerySet, Sum
+from django.db.models.functions import Now
+
+from access import idempotency
+from jobs import metrics, transitions
+from jobs.announcer import send
+from jobs.errors import WorkerLost
+from jobs.failures import Failure, read_failure
+from jobs.models import Job, Worker
+from jobs.ranks import RANK
+
+logger = logging.getLogger(__name__)
+
+REAPER_LOCK = 0x6865_6164_0002
+# A job that nobody took for so long although a place is free has lost its message.
+UNNOTICED_SECONDS = 1.0
+PURGE_EVERY_SECONDS = 60.0
+PURGE_BATCH = 500
+DUE_BATCH = 1000
+
+_RANK_OF_ROW = RANK.replace("%s", "j.priority", 2).replace("%s", "j.account_id")
+MAKE_DUE = f"""
+UPDATE jobs_job j SET is_due = true, rank = {_RANK_OF_ROW}
+FROM (SELECT id FROM jobs_job WHERE status = 'queued' AND NOT is_due AND run_at <= now()
+      ORDER BY run_at LIMIT {DUE_BATCH} FOR UPDATE SKIP LOCKED) AS due
+WHERE j.id = due.id
+"""
+
+# Jobs of accounts and chains that are at their limit wait for good reason.
+UNNOTICED = """
+SELECT j.id FROM jobs_job j
+JOIN access_account a ON a.id = j.account_id JOIN chat_chain c ON c.id = j.chain_id
+WHERE j.status = 'queued' AND j.is_due
+  AND greatest(j.created_at, j.run_at) < now() - %(seconds)s * interval '1 second'
+  AND (c.max_running_jobs = 0 OR c.max_running_jobs >
+       (SELECT count(*) FROM jobs_job r WHERE r.status = 'running' AND r.chain_id = c.id))
+  AND (coalesce(nullif(a.max_running_jobs, 0), %(limit)s) = 0
+       OR coalesce(nullif(a.max_running_jobs, 0), %(limit)s) >
+       (SELECT count(*) FROM jobs_job r WHERE r.status = 'running' AND r.account_id = a.id))
+ORDER BY j.priority DESC, j.rank, j.id LIMIT %(count)s
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reaped:
+    """What one round did: jobs of dead workers, jobs that became due, messages sent again."""
+
+    lost: int = 0
+    due: int = 0
+    announced: int = 0
+    purged: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.lost} lost, {self.due} due, {self.announced} announced, {self.purged} purged"
+
+
+class Reaper:
+    """Reaps for a worker that has itself kept its lease for a whole lease time.
+
+    So after the database was away, every other worker has had the time to renew its lease before
+    anybody calls it dead.
+    """
+
+    def __init__(self) -> None:
+        self._steady_since: float | None = None
+        self._next_purge = 0.0
+
+    def note_heartbeat(self, *, is_good: bool, now: float) -> None:
+        """Note whether this worker's own lease was renewed; `now` is a monotonic clock."""
+        if not is_good:
+            self._steady_since = None
+        elif self._steady_since is None:
+            self._steady_since = now
+
+    def tick(self, *, now: float) -> Reaped | None:
+        """Do one round unless another worker is at it."""
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [REAPER_LOCK])
+            if not cursor.fetchone()[0]:
+                return None
+            is_steady = (
+                self._steady_since is not None
+                and now - self._steady_since >= settings.JOB_LEASE_SECONDS
+            )
+            lost = reap_dead_workers() if is_steady else 0
+            due = make_due()
+        announced = announce_unnoticed(idle_places())
+        purged = 0
+        if now >= self._next_purge:
+            purged = purge()
+            # A full batch means that there is more.
+            self._next_purge = now + (0.0 if purged >= PURGE_BATCH else PURGE_EVERY_SECONDS)
+        return Reaped(lost=lost, due=due, announced=announced, purged=purged)
+
+
+def reap_dead_workers() -> int:
+    """Take the jobs of workers whose lease has run out; return how many."""
+    dead = list(
+        Worker.objects.select_for_update(skip_locked=True)
+        .exclude(state=Worker.State.GONE)
+        .filter(lease_until__lt=Now())
+    )
+    count = 0
+    for worker in dead:
+        worker.state = Worker.State.GONE
+        worker.ended_at = Now()
+        worker.running = 0
+        worker.save(update_fields=["state", "ended_at", "running"])
+        logger.warning("%s is dead", worker)
+    rows = Job.objects.filter(status=Job.Status.RUNNING, worker__state=Worker.State.GONE)
+    for job in rows.only("id", "lease", "attempts", "max_attempts", "cancel_requested_at"):
+        count += take_away(job)
+    metrics.REAPED.labels("lost").inc(count)
+    return count
+
+
+def take_away(job: Job) -> bool:
+    """End a running attempt whose worker is dead, and the job too if that was its last."""
+    assert job.lease is not None  # noqa: S101  (a running job has one)
+    Job.objects.filter(pk=job.pk, lease=job.lease).update(losses=F("losses") + 1)
+    if job.cancel_requested_at is not None:
+        return transitions.cancel(job_id=job.pk, lease=job.lease)
+    failure = _lost()
+    if job.attempts >= job.max_attempts:
+        return transitions.fail(job_id=job.pk, lease=job.lease, failure=failure, outcome="lost")
+    return transitions.give_back(
+        job_id=job.pk, lease=job.lease, outcome="lost", is_counted=True, failure=failure
+    )
+
+
+def make_due() -> int:
+    """Let queued jobs wait in line whose `run_at` has come."""
+    with connection.cursor() as cursor:
+        cursor.execute(MAKE_DUE)
+        count: int = cursor.rowcount
+    metrics.REAPED.labels("due").inc(count)
+    return count
+
+
+def idle_places() -> int:
+    """Return how many more jobs the living workers could run, as they last said."""
+    living = Worker.objects.filter(state=Worker.State.READY, lease_until__gt=Now())
+    places = living.aggregate(places=Sum(F("concurrency") - F("running")))["places"]
+    return max(0, places or 0)
+
+
+def announce_unnoticed(count: int) -> int:
+    """Send a message for each due job that nobody noticed, at most `count`.
+
+    More would be of no use: a message only wakes an idle place, and a place that was woken works
+    until nothing is left.
+    """
+    if not count:
+        return 0
+    with connection.cursor() as cursor:
+        cursor.execute(
+            UNNOTICED,
+            {
+                "seconds": UNNOTICED_SECONDS,
+                "limit": settings.JOB_ACCOUNT_CONCURRENCY,
+                "count": count,
+            },
+        )
+        ids = [row[0] for row in cursor.fetchall()]
+    sent = 0
+    for job_id in ids:
+        if not send(f"job_{job_id.hex}"):
+            break
+        sent += 1
+    metrics.REAPED.labels("announced").inc(sent)
+    return sent
+
+
+def old_jobs(*, days: int) -> QuerySet[Job]:
+    """Return the jobs that have been over for so many days."""
+    return Job.objects.filter(finished_at__lt=Now() - timedelta(days=days))
+
+
+def purge(*, batch: int = PURGE_BATCH, days: int | None = None) -> int:
+    """Remove one batch of jobs that are over, the oldest first; return its size.
+
+    They are those older than `days`, or than JOB_RETENTION_DAYS.
+
+    Goes with a job: its attempts, events, model calls, deliveries and uploaded file. Workers that
+    ended and idempotency keys that ran out go too.
+    """
+    days = settings.JOB_RETENTION_DAYS if days is None else days
+    with transaction.atomic():
+        # Locked, so that nobody queues one of them again meanwhile.
+        rows = old_jobs(days=days).select_for_update(skip_locked=True).order_by("finished_at")
+        old = list(rows.only("id", "file")[:batch])
+        for job in old:
+            if job.file:
+                job.file.delete(save=False)
+        Job.objects.filter(pk__in=[job.pk for job in old]).delete()
+    Worker.objects.filter(ended_at__lt=Now() - timedelta(days=1)).delete()
+    idempotency.purge(batch=batch)
+    metrics.REAPED.labels("purged").inc(len(old))
+    return len(old)
+
+
+def _lost() -> Failure:
+    return read_failure(WorkerLost())

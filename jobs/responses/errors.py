@@ -1,0 +1,12 @@
+"""What can go wrong with a response beside what can go wrong with its job."""
+
+from __future__ import annotations
+
+from config.errors import ApiError
+
+
+class ResponseNotFound(ApiError):
+    """There is no such response, or it is another account's."""
+
+    def __init__(self) -> None:
+        super().__init__(404, "There is no such response.", code="response_not_found")

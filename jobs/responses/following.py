@@ -1,0 +1,155 @@
+"""Wait for a response's job, whole or event by event."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import time
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from typing import Any
+
+import gevent
+import orjson
+from gevent.queue import Empty, SimpleQueue
+
+from chat import sse
+from chat.client_socket import ClientSocket
+from chat.errors import ChainTimeout, ClientGone
+from config.errors import to_api_error
+from jobs.feed import FEED, Told
+from jobs.models import Job
+from jobs.responses.bodies import STATUSES, queued_body, response_body
+from jobs.responses.events import TERMINAL, Story
+from jobs.responses.services import Waiting
+from jobs.services import reload
+from scaling.database import release_connections
+
+# A job that runs out of time says so itself, if it is given a moment.
+GRACE_SECONDS = 5.0
+
+
+def wait_until_over(waiting: Waiting, client: ClientSocket) -> Job:
+    """Return the job once it has ended; raises ClientGone, and ChainTimeout after its timeout."""
+    job = waiting.job
+    deadline = time.monotonic() + job.timeout_seconds + GRACE_SECONDS
+    with contextlib.closing(_follow(job, client, deadline)) as batches:
+        for batch in batches:
+            # An empty batch is a silence: the job may have ended otherwise, or have been removed.
+            if not batch or any(told.kind == "done" for told in batch):
+                job = reload(job)
+                release_connections()
+                if job.is_over:
+                    break
+    waiting.cancels_job = False
+    return job
+
+
+def response_events(
+    waiting: Waiting, request: Mapping[str, Any], client: ClientSocket, *, after: int = -1
+) -> sse.Events:
+    """Yield the events of a response after a number, and return its terminal one.
+
+    Comments tell of silence and of progress. An error becomes an `error` event with the number of
+    the event before it, so that a client can go on from there.
+    """
+    job = waiting.job
+    deadline = time.monotonic() + job.timeout_seconds + GRACE_SECONDS
+    stored = _follow(job, client, deadline if waiting.cancels_job else None)
+    teller = _Teller(job, request)
+    number = after
+    last = b": there is nothing after this\n\n"
+    try:
+        with contextlib.closing(stored) as batches:
+            for event in itertools.chain(teller.begin(), teller.tell_all(batches)):
+                if isinstance(event, bytes):
+                    yield event
+                elif event["sequence_number"] > after:
+                    number = event["sequence_number"]
+                    data = sse.event(orjson.dumps(event), name=event["type"])
+                    if teller.is_over and event["type"] in TERMINAL.values():
+                        last = data
+                    else:
+                        yield data
+        waiting.cancels_job = False
+    # The status has gone out, so that every error must go inside the stream.
+    except Exception as error:
+        body = {**to_api_error(error).body["error"], "type": "error"}
+        last = sse.event(orjson.dumps({**body, "sequence_number": max(0, number)}), name="error")
+    return last
+
+
+class _Teller:
+    """Tells a job's story until the job is over; comments are bytes."""
+
+    def __init__(self, job: Job, request: Mapping[str, Any]) -> None:
+        self.is_over = False
+        self._job = job
+        self._request = request
+        self._story = Story(queued_body(job, request))
+
+    def begin(self) -> Iterator[dict[str, Any]]:
+        """Yield what goes before every stored event."""
+        return self._story.begin()
+
+    def tell_all(self, batches: Iterable[list[Told]]) -> Iterator[dict[str, Any] | bytes]:
+        """Yield what the stored events mean; raises JobNotFound once the job is removed."""
+        for batch in batches:
+            if not batch:
+                self._reload()
+                yield b": heartbeat\n\n"
+            for told in batch:
+                data = orjson.loads(told.data)
+                if told.kind == "progress":
+                    yield b": progress %d/%d\n\n" % (data["completed"], data["total"])
+                elif told.kind == "done":
+                    yield from self._end(told.seq, data["status"])
+                else:
+                    yield from self._story.tell(told.kind, data)
+            if self.is_over:
+                return
+
+    def _end(self, seq: int, job_status: str) -> Iterator[dict[str, Any]]:
+        self._reload()
+        self.is_over = self._job.is_over and self._job.last_event <= seq
+        final = response_body(self._job, self._request)
+        status = final["status"] if self.is_over else STATUSES[Job.Status(job_status)]
+        *closing, terminal = self._story.end(status, final)
+        yield from closing
+        # Else it was retried since; what would have been the end keeps its number.
+        if self.is_over:
+            yield terminal
+
+    def _reload(self) -> None:
+        self._job = reload(self._job)
+        release_connections()
+
+
+def _follow(job: Job, client: ClientSocket, deadline: float | None) -> Generator[list[Told]]:
+    """Yield a job's events as Feed.follow does; raises ClientGone and ChainTimeout."""
+    queue: SimpleQueue[list[Told]] = SimpleQueue(maxsize=1)
+
+    def pump() -> None:
+        with contextlib.closing(FEED.follow(job.pk, after=0)) as batches:
+            for batch in batches:
+                queue.put(batch)
+
+    def on_gone() -> None:
+        # A full queue wakes its reader anyway.
+        if not queue.full():
+            queue.put_nowait([])
+
+    release_connections()
+    pumping = gevent.spawn(pump)
+    try:
+        with client.watch(on_gone):
+            while True:
+                left = None if deadline is None else max(0.0, deadline - time.monotonic())
+                try:
+                    batch = queue.get(timeout=left)
+                except Empty as error:
+                    raise ChainTimeout(job.timeout_seconds) from error
+                if client.is_gone:
+                    raise ClientGone
+                yield batch
+    finally:
+        pumping.kill(block=False)

@@ -1,0 +1,80 @@
+"""What clients do with responses; each is a job."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+
+from django.db import DatabaseError
+from psycopg_pool import PoolTimeout
+
+from chat.catalog import get_chain
+from config.errors import NotFound
+from config.ids import from_public_id
+from config.middleware import current_request_id
+from jobs.models import Job
+from jobs.responses.bodies import PREFIX
+from jobs.responses.errors import ResponseNotFound
+from jobs.responses.requests import job_input, job_request
+from jobs.responses.schemas import ResponseRequest
+from jobs.services import Submission, request_cancel
+
+API = "responses"
+logger = logging.getLogger(__name__)
+
+
+def submission_of(request: ResponseRequest) -> Submission:
+    """Return the job that a request asks for; raises ChainNotFound and InvalidRequest.
+
+    A request that waits for its answer has the chain's time, as a chat completion has; one in the
+    background has JOB_TIMEOUT_SECONDS.
+    """
+    chain = get_chain(request.model)
+    return Submission(
+        chain=request.model,
+        input=job_input(chain, request),
+        request=job_request(request),
+        metadata=request.metadata or {},
+        timeout_seconds=None if request.background else chain.config.timeout_seconds,
+        api=API,
+        request_id=current_request_id.get(),
+    )
+
+
+def get_response_job(*, account_id: uuid.UUID, public_id: str) -> Job:
+    """Return the job of an account's response; raises ResponseNotFound, also for other jobs."""
+    try:
+        job_id = from_public_id(PREFIX, public_id)
+    except NotFound as error:
+        raise ResponseNotFound from error
+    job = (
+        Job.objects.filter(pk=job_id, account_id=account_id, api=API)
+        .select_related("chain")
+        .defer("input")
+        .first()
+    )
+    if job is None:
+        raise ResponseNotFound
+    return job
+
+
+class Waiting:
+    """The wait of a request for a job; when the request ends before the job, so does the job.
+
+    Unless `cancels_job` is False: it runs in the background, or the client can ask for it again.
+    """
+
+    def __init__(self, job: Job, *, cancels_job: bool) -> None:
+        self.job = job
+        self.cancels_job = cancels_job
+
+    def __call__(self) -> None:
+        """End the wait (chat.api_view.Ending.also)."""
+        if not self.cancels_job:
+            return
+        self.cancels_job = False
+        try:
+            request_cancel(self.job)
+        except (DatabaseError, PoolTimeout) as error:
+            # It runs to its end, and nobody reads its answer.
+            logger.warning("%s was not cancelled: %s", self.job, error)

@@ -1,0 +1,269 @@
+"""Run one attempt of a job, from the claim to its end in the database."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypedDict
+
+import gevent
+from django.conf import settings
+from django.db import DatabaseError
+from langchain_core.messages import AnyMessage, BaseMessage
+from psycopg_pool import PoolTimeout
+
+from chat.catalog import get_chain
+from chat.completions.messages import answer_text, answer_tool_calls, finish_reason
+from chat.execution import Call, Chunk, stream
+from chat.langserve.encoding import encode
+from chat.run import Run
+from config.errors import is_database_down
+from jobs import metrics, transitions
+from jobs.claims import Claimed
+from jobs.errors import OutputTooLarge
+from jobs.failures import Failure, read_failure, retry_delay_seconds
+from jobs.inputs import read_input
+from jobs.model_calls import JobModelCalls
+from jobs.transitions import Tokens
+from scaling.database import release_connections
+
+logger = logging.getLogger(__name__)
+
+DATABASE_RETRY_SECONDS = 0.5
+MAX_PROGRESS_MESSAGE_CHARS = 500
+
+
+class _Held(TypedDict):
+    job_id: uuid.UUID
+    lease: uuid.UUID
+
+
+class RunningAttempt:
+    """An attempt under way. To its chain it is the client, which may be gone at any time.
+
+    `stop` may be called from anywhere in the worker; the first reason counts: `cancelled` (the
+    client wants it), `released` (the worker stops), `lost` (the lease is somebody else's).
+    """
+
+    def __init__(self, claimed: Claimed) -> None:
+        self.claimed = claimed
+        self.run: Run | None = None
+        self.stop_reason = ""
+        self.is_gone = False
+        self._on_gone: Callable[[], None] | None = None
+
+    def stop(self, reason: str) -> None:
+        """Abort the chain and whatever it waits for; does not wait for its end."""
+        if self.stop_reason:
+            return
+        self.stop_reason = reason
+        self.is_gone = True
+        if self._on_gone is not None:
+            self._on_gone()
+
+    @contextmanager
+    def watch(self, on_gone: Callable[[], None]) -> Iterator[None]:
+        """Have `on_gone` called by `stop` (chat.execution.Client)."""
+        self._on_gone = on_gone
+        if self.is_gone:
+            on_gone()
+        try:
+            yield
+        finally:
+            self._on_gone = None
+
+
+def run_attempt(attempt: RunningAttempt) -> str:
+    """Run the chain and write down how it ended; return the outcome, in a word.
+
+    Raises nothing. While the database is away the result is held and written later; if by then
+    the lease is lost, it is thrown away.
+    """
+    claimed = attempt.claimed
+    started = time.monotonic()
+    metrics.WAIT_SECONDS.observe(claimed.waited_seconds)
+    story = _Story(attempt)
+    try:
+        output = _run_chain(attempt, story)
+        outcome = _until_written(lambda: _succeed(attempt, story, output))
+    # Whatever the chain's own code or its loading may raise ends this attempt alone.
+    except Exception as error:
+        failure = read_failure(error)
+        outcome = _until_written(lambda: _stopped_or_failed(attempt, failure))
+    finally:
+        release_connections()
+    metrics.ATTEMPTS.labels(chain=claimed.chain_slug, outcome=outcome).inc()
+    metrics.RUN_SECONDS.labels(chain=claimed.chain_slug).observe(time.monotonic() - started)
+    return outcome
+
+
+def _run_chain(attempt: RunningAttempt, story: _Story) -> bytes:
+    claimed = attempt.claimed
+    chain = get_chain(claimed.chain_slug)
+    answers = JobModelCalls(claimed.job_id, claimed.api_key_id, is_first=claimed.is_first)
+    run = attempt.run = Run(
+        timeout_seconds=claimed.timeout_seconds, options=claimed.options, answers=answers
+    )
+    value = read_input(chain, claimed.input)
+    call = Call(chain=chain, value=value, run=run, api="jobs")
+    items = stream(
+        call,
+        attempt,
+        beat_seconds=settings.JOB_EVENT_FLUSH_SECONDS,
+        is_whole=not _streams_text(chain.runnable),
+    )
+    output: Any = None
+    try:
+        for item in items:
+            if isinstance(item, Chunk):
+                output = item.value if output is None else output + item.value
+                story.add_chunk(item.value)
+            story.tell_if_due(run)
+    finally:
+        items.close()
+    story.tell(run)
+    encoded = encode(_as_output(output))
+    if len(encoded) > settings.JOB_MAX_OUTPUT_BYTES:
+        raise OutputTooLarge(settings.JOB_MAX_OUTPUT_BYTES)
+    return encoded
+
+
+class _Story:
+    """Collects tokens and progress, and writes them as events every JOB_EVENT_FLUSH_SECONDS."""
+
+    def __init__(self, attempt: RunningAttempt) -> None:
+        self._attempt = attempt
+        self._text: list[str] = []
+        self._told_progress: object = None
+        self._told_at = time.monotonic()
+
+    def add_chunk(self, value: Any) -> None:
+        """Note a piece of text."""
+        if isinstance(value, str | BaseMessage) and (text := answer_text(value)):
+            self._text.append(text)
+
+    def tell_if_due(self, run: Run) -> None:
+        """Write what there is, if the last time is long enough ago."""
+        if time.monotonic() - self._told_at >= settings.JOB_EVENT_FLUSH_SECONDS:
+            self.tell(run)
+
+    def tell(self, run: Run) -> None:
+        """Write what there is; a lost lease stops the attempt."""
+        self._told_at = time.monotonic()
+        progress = run.progress
+        events: list[dict[str, Any]] = []
+        if progress is not None and progress is not self._told_progress:
+            message = progress.message.replace("\0", "")[:MAX_PROGRESS_MESSAGE_CHARS]
+            data = {"completed": progress.completed, "total": progress.total, "message": message}
+            events.append({"kind": "progress", "data": data})
+        if self._text:
+            events.append({"kind": "tokens", "data": {"text": "".join(self._text)}})
+        if not events:
+            return
+        claimed = self._attempt.claimed
+        try:
+            is_ours = transitions.add_events(
+                job_id=claimed.job_id,
+                lease=claimed.lease,
+                events=events,
+                completed=progress.completed if progress else None,
+                total=progress.total if progress else None,
+                message=events[0]["data"].get("message"),
+            )
+        except (DatabaseError, PoolTimeout) as error:
+            # Told with the next ones.
+            logger.warning("job %s: events not written: %s", claimed.job_id.hex, error)
+            return
+        finally:
+            release_connections()
+        self._told_progress = progress
+        self._text.clear()
+        if not is_ours:
+            self._attempt.stop("lost")
+
+
+def _succeed(attempt: RunningAttempt, story: _Story, output: bytes) -> str:
+    claimed = attempt.claimed
+    written = transitions.succeed(
+        job_id=claimed.job_id, lease=claimed.lease, output=output, tokens=_tokens(attempt)
+    )
+    return _ended(claimed, "succeeded") if written else "lost"
+
+
+def _stopped_or_failed(attempt: RunningAttempt, failure: Failure) -> str:
+    claimed = attempt.claimed
+    job: _Held = {"job_id": claimed.job_id, "lease": claimed.lease}
+    match attempt.stop_reason:
+        case "lost":
+            return "lost"
+        case "cancelled":
+            written = transitions.cancel(**job, tokens=_tokens(attempt))
+            return _ended(claimed, "cancelled") if written else "lost"
+        case "released":
+            written = transitions.give_back(**job, outcome="released", is_counted=False)
+            return "released" if written else "lost"
+    outcome = "timed_out" if failure.code == "job_timeout" else "failed"
+    if failure.is_transient and claimed.attempt < claimed.max_attempts:
+        delay = retry_delay_seconds(claimed.attempt, failure.retry_after_seconds)
+        written = transitions.give_back(
+            **job, outcome=outcome, is_counted=True, delay_seconds=delay, failure=failure
+        )
+        return outcome if written else "lost"
+    written = transitions.fail(**job, failure=failure, outcome=outcome, tokens=_tokens(attempt))
+    return _ended(claimed, outcome) if written else "lost"
+
+
+def _ended(claimed: Claimed, outcome: str) -> str:
+    metrics.ENDED.labels(chain=claimed.chain_slug, outcome=outcome).inc()
+    return outcome
+
+
+def _until_written(write: Callable[[], str]) -> str:
+    """Return what `write` returns, however long the database is away."""
+    while True:
+        try:
+            return write()
+        except (DatabaseError, PoolTimeout) as error:
+            if not is_database_down(error):
+                logger.exception("a job's end could not be written")
+                return "lost"
+            gevent.sleep(DATABASE_RETRY_SECONDS)
+        finally:
+            release_connections()
+
+
+def _tokens(attempt: RunningAttempt) -> Tokens:
+    if attempt.run is None or not attempt.run.usage.is_reported:
+        return Tokens()
+    usage = attempt.run.usage
+    return Tokens(prompt=usage.prompt_tokens, completion=usage.completion_tokens)
+
+
+def _streams_text(runnable: Any) -> bool:
+    """Say whether the chunks of a chain are pieces of one text; others cannot be joined surely."""
+    try:
+        declared = runnable.OutputType
+    # LangChain cannot tell the type of every runnable.
+    except TypeError:
+        return False
+    if declared is str or declared == AnyMessage:
+        return True
+    return isinstance(declared, type) and issubclass(declared, BaseMessage)
+
+
+def _as_output(output: Any) -> Any:
+    """Return text as it is, a message as OpenAI has it, and anything else as LangServe does.
+
+    A message that was cut off says so: `finish_reason` is length or content_filter.
+    """
+    if not isinstance(output, BaseMessage):
+        return output
+    message: dict[str, Any] = {"role": "assistant", "content": answer_text(output)}
+    if calls := answer_tool_calls(output):
+        message["tool_calls"] = calls
+    if (reason := finish_reason(output)) in ("length", "content_filter"):
+        message["finish_reason"] = reason
+    return message

@@ -1,0 +1,241 @@
+"""What clients, staff and operators do with jobs."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.models import F, QuerySet
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from access.principal import Principal
+from chat.catalog import find_chain, get_chain
+from chat.errors import ChainNotFound
+from chat.langserve.faults import invalid_input
+from config.errors import NotFound
+from config.ids import from_public_id
+from config.pagination import Cursor
+from jobs import metrics, transitions
+from jobs.announcer import ANNOUNCER
+from jobs.documents.original import Original
+from jobs.errors import JobNotFound, JobNotRetryable, QueueFull
+from jobs.inputs import has_nul, read_input
+from jobs.models import DEFAULT_PRIORITY, Event, Job
+from jobs.ranks import next_rank
+from scaling.near_cache import NearCache
+
+PREFIX = "job"
+# How stale the count may be by which a full queue is known; see docs/guides/jobs.md.
+QUEUE_COUNT_SECONDS = 1.0
+# Never sent to clients with a job: large, or staff's alone.
+HEAVY = ("input", "request")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """What a client wants done; None is the setting's default."""
+
+    chain: str
+    input: Any
+    metadata: dict[str, str] = field(default_factory=dict)
+    webhook_url: str = ""
+    notify_email: str = ""
+    priority: int = DEFAULT_PRIORITY
+    run_at: datetime | None = None
+    timeout_seconds: int | None = None
+    max_attempts: int | None = None
+    api: str = "jobs"
+    request: dict[str, Any] = field(default_factory=dict)
+    request_id: str = ""
+    file: Original | None = None
+    file_name: str = ""
+    file_bytes: int | None = None
+    file_pages: int | None = None
+
+
+def submit(principal: Principal, submission: Submission) -> Job:
+    """Commit a job and have it announced.
+
+    Raises ChainNotFound, InvalidRequest for an input that the chain does not take, and QueueFull.
+    Announces once the transaction is committed, if there is one.
+    """
+    row = find_chain(submission.chain)
+    if row is None:
+        raise ChainNotFound(submission.chain, param="chain")
+    if has_nul(submission.input):
+        # PostgreSQL cannot store it.
+        raise invalid_input("must not contain a NUL character.", param="input")
+    read_input(get_chain(submission.chain), submission.input)
+    if (_queue_length.get(None) or 0) >= settings.JOB_QUEUE_MAX:
+        metrics.REFUSED.inc()
+        raise QueueFull
+    is_due = submission.run_at is None or submission.run_at <= timezone.now()
+    job = Job(
+        account_id=principal.account_id,
+        api_key_id=principal.key_id,
+        chain=row,
+        api=submission.api,
+        request_id=submission.request_id,
+        input=submission.input,
+        request=submission.request,
+        metadata=submission.metadata,
+        webhook_url=submission.webhook_url,
+        notify_email=submission.notify_email,
+        priority=submission.priority,
+        is_due=is_due,
+        run_at=submission.run_at,
+        timeout_seconds=submission.timeout_seconds or settings.JOB_TIMEOUT_SECONDS,
+        max_attempts=submission.max_attempts or settings.JOB_MAX_ATTEMPTS,
+        created_at=timezone.now(),
+        file_name=submission.file_name,
+        file_bytes=submission.file_bytes,
+        file_pages=submission.file_pages,
+    )
+    if submission.file is not None:
+        submission.file.keep_for(job)
+    if is_due:
+        job.rank = next_rank(account_id=principal.account_id, priority=submission.priority)
+    job.save(force_insert=True)
+    metrics.SUBMITTED.labels(chain=row.slug).inc()
+    if is_due:
+        announce_on_commit(job)
+    return job
+
+
+def announce_on_commit(job: Job) -> None:
+    """Wake a worker once the job is there for it to see."""
+    transaction.on_commit(partial(ANNOUNCER.announce, str(job)))
+
+
+def get_job(*, account_id: uuid.UUID, public_id: str) -> Job:
+    """Return an account's job with its chain; another's raises JobNotFound."""
+    job = _owned(account_id).filter(pk=job_id_of(public_id)).first()
+    if job is None:
+        raise JobNotFound
+    return job
+
+
+def list_jobs(
+    *, account_id: uuid.UUID, cursor: Cursor, status: str = "", chain: str = ""
+) -> list[Job]:
+    """Return a page of an account's jobs without their outputs, and one row more if there are."""
+    rows = _owned(account_id).defer(*HEAVY, "output")
+    if status:
+        rows = rows.filter(status=status)
+    if chain:
+        rows = rows.filter(chain__slug=chain)
+    if cursor.after:
+        after = job_id_of(cursor.after)
+        rows = rows.filter(pk__lt=after) if cursor.is_descending else rows.filter(pk__gt=after)
+    return list(rows.order_by("-pk" if cursor.is_descending else "pk")[: cursor.limit + 1])
+
+
+def request_cancel(job: Job) -> Job:
+    """Cancel a waiting job now, ask for the end of a running one, leave one that is over.
+
+    Returns the job as it is then. A running job is cancelled within two seconds by the worker that
+    runs it; until then it is shown as cancelling.
+    """
+    Job.objects.filter(
+        pk=job.pk, status__in=(Job.Status.QUEUED, Job.Status.RUNNING), cancel_requested_at=None
+    ).update(cancel_requested_at=Now())
+    if transitions.cancel(job_id=job.pk, lease=None):
+        metrics.ENDED.labels(chain=job.chain.slug, outcome="cancelled").inc()
+    return reload(job)
+
+
+def retry(job: Job) -> Job:
+    """Queue a failed or cancelled job again, with all its attempts; raises JobNotRetryable (409).
+
+    Model calls that were answered are not paid again.
+    """
+    with transaction.atomic():
+        changed = Job.objects.filter(
+            pk=job.pk, status__in=(Job.Status.FAILED, Job.Status.CANCELLED)
+        ).update(
+            status=Job.Status.QUEUED,
+            is_due=True,
+            run_at=Now(),
+            rank=next_rank(account_id=job.account_id, priority=job.priority),
+            attempts=0,
+            losses=0,
+            cancel_requested_at=None,
+            error_code="",
+            error_message="",
+            started_at=None,
+            finished_at=None,
+            last_event=F("last_event") + 1,
+        )
+        if changed:
+            _add_queued_event(job.pk, "retry")
+            announce_on_commit(job)
+    job = reload(job)
+    if not changed:
+        raise JobNotRetryable(job.status)
+    return job
+
+
+def requeue(job: Job) -> bool:
+    """Take a running job away from its worker and queue it again; False if it does not run.
+
+    For staff: the attempt does not count, and its result, if it still comes, is thrown away.
+    """
+    current = Job.objects.only("lease").filter(pk=job.pk, status=Job.Status.RUNNING).first()
+    if current is None or current.lease is None:
+        return False
+    done = transitions.give_back(
+        job_id=job.pk, lease=current.lease, outcome="released", is_counted=False
+    )
+    if done:
+        announce_on_commit(job)
+    return done
+
+
+def reload(job: Job) -> Job:
+    """Return the job as it is now, with its chain; raises JobNotFound if it was removed."""
+    found = Job.objects.select_related("chain").defer(*HEAVY).filter(pk=job.pk).first()
+    if found is None:
+        raise JobNotFound
+    return found
+
+
+def job_id_of(public_id: str) -> uuid.UUID:
+    """Return the UUID in a public id; raises JobNotFound."""
+    try:
+        return from_public_id(PREFIX, public_id)
+    except NotFound as error:
+        raise JobNotFound from error
+
+
+def _owned(account_id: uuid.UUID) -> QuerySet[Job]:
+    return Job.objects.filter(account_id=account_id).select_related("chain").defer(*HEAVY)
+
+
+def _add_queued_event(job_id: uuid.UUID, reason: str) -> None:
+    last_event = Job.objects.values_list("last_event", flat=True).get(pk=job_id)
+    Event.objects.create(
+        job_id=job_id,
+        seq=last_event,
+        kind=Event.Kind.STATUS,
+        data={"status": "queued", "reason": reason},
+    )
+
+
+def _count_queue(_: None) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM (SELECT 1 FROM jobs_job WHERE status = 'queued' LIMIT %s) AS q",
+            [settings.JOB_QUEUE_MAX],
+        )
+        return int(cursor.fetchone()[0])
+
+
+_queue_length: NearCache[None, int] = NearCache(
+    load=_count_queue, ttl_seconds=QUEUE_COUNT_SECONDS, max_entries=1, name="queue_length"
+)

@@ -1,0 +1,141 @@
+"""The places in which a worker process runs jobs."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import uuid
+from collections import Counter
+
+import gevent
+from django.conf import settings
+from django.db import DatabaseError
+from psycopg_pool import PoolTimeout
+
+from jobs import metrics
+from jobs.claims import Claimed, claim
+from jobs.runner import RunningAttempt, run_attempt
+from scaling.database import release_connections
+
+logger = logging.getLogger(__name__)
+
+# The last tenth of the places is for accounts that have nothing running here, so that one account's
+# long jobs never fill a worker.
+RESERVED_SHARE = 10
+MAX_CLAIM = 64
+# A waiting message looks this often whether the worker drains.
+ROOM_WAIT_SECONDS = 0.5
+
+
+class Slots:
+    """At most JOB_CONCURRENCY places, each of which runs jobs until it finds none.
+
+    A message opens one place, and a place that finds a job opens the next. So a single message is
+    enough for any number of waiting jobs, a broker's message is answered at once however long the
+    jobs take, and a worker that is full takes no messages from others: `wake` waits.
+
+    Places that want a job while a claim is under way share the next one, so a busy worker pays for
+    few claims. Invariant: at most one claim at a time.
+    """
+
+    def __init__(self) -> None:
+        self.worker_id: uuid.UUID | None = None
+        self.worker_name = ""
+        self.is_draining = False
+        # Messages that woke nobody because the worker drains; others must have them.
+        self.unused_messages = 0
+        self.running: dict[uuid.UUID, RunningAttempt] = {}
+        self._open = 0
+        self._has_room = threading.Event()
+        self._claiming = threading.Lock()
+        self._wanted = 0
+        self._found: list[Claimed] = []
+        # Claims are numbered; the last one that found less than was wanted has this number.
+        self._claims = 0
+        self._last_short = 0
+
+    def wake(self) -> None:
+        """Open a place, once there is room for one."""
+        while not self.is_draining and not self._has_idle():
+            self._has_room.clear()
+            self._has_room.wait(ROOM_WAIT_SECONDS)
+        if self.is_draining or self.worker_id is None:
+            self.unused_messages += 1
+            return
+        self._open_place()
+
+    def _has_idle(self) -> bool:
+        return self._open < int(settings.JOB_CONCURRENCY)
+
+    def _open_place(self) -> None:
+        self._open += 1
+        gevent.spawn(self._work)
+
+    def _work(self) -> None:
+        """Run jobs until none is left for this worker."""
+        try:
+            while not self.is_draining and (claimed := self._next()) is not None:
+                if self._has_idle():
+                    self._open_place()
+                self._run(claimed)
+        finally:
+            self._open -= 1
+            self._has_room.set()
+
+    def stop_all(self, reason: str) -> None:
+        """Stop every attempt."""
+        for attempt in list(self.running.values()):
+            attempt.stop(reason)
+
+    def _run(self, claimed: Claimed) -> None:
+        attempt = RunningAttempt(claimed)
+        self.running[claimed.lease] = attempt
+        metrics.RUNNING.set(len(self.running))
+        try:
+            run_attempt(attempt)
+        finally:
+            self.running.pop(claimed.lease, None)
+            metrics.RUNNING.set(len(self.running))
+
+    def _next(self) -> Claimed | None:
+        """Return a job, or None when there is none for this worker."""
+        self._wanted += 1
+        asked_after = self._claims
+        with self._claiming:
+            if self._found:
+                return self._found.pop()
+            if self._last_short > asked_after:
+                # A claim that began after this place asked has left nothing.
+                return None
+            count, self._wanted = min(max(1, self._wanted), MAX_CLAIM), 0
+            self._claims += 1
+            self._found = self._claim(count)
+            if len(self._found) < count:
+                self._last_short = self._claims
+            return self._found.pop() if self._found else None
+
+    def _claim(self, count: int) -> list[Claimed]:
+        assert self.worker_id is not None  # noqa: S101  (work has seen to it)
+        here = Counter(attempt.claimed.account_id for attempt in self.running.values())
+        reserve = settings.JOB_CONCURRENCY // RESERVED_SHARE
+        room = max(0, settings.JOB_CONCURRENCY - len(self.running) - reserve)
+        try:
+            found = claim(
+                worker_id=self.worker_id,
+                worker_name=self.worker_name,
+                count=count if room else 1,
+                resting_accounts=() if room else here.keys(),
+                most_of_account=room or 1,
+                takes_suspect=not any(a.claimed.is_suspect for a in self.running.values()),
+            )
+        except (DatabaseError, PoolTimeout) as error:
+            # The reaper wakes somebody once the database is back.
+            logger.warning("no jobs claimed: %s", error)
+            return []
+        finally:
+            release_connections()
+        found.reverse()
+        return found
+
+
+SLOTS = Slots()

@@ -1,0 +1,47 @@
+"""Submit a job once for each Idempotency-Key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from django.db import transaction
+from rest_framework.request import Request
+
+from access import idempotency
+from access.idempotency import Answer
+from access.principal import Principal
+from jobs import services
+from jobs.models import Job
+from jobs.services import Submission
+
+# Submitting in one transaction takes no longer; a killed node's key is free after that.
+SUBMIT_LEASE_SECONDS = 30.0
+
+
+def submit_once(
+    request: Request,
+    principal: Principal,
+    submission: Submission,
+    *,
+    body: bytes,
+    to_answer: Callable[[Job], Answer],
+) -> Answer:
+    """Return the answer for a new job, or the one that the same request got before."""
+    key = idempotency.read_key(request.headers)
+    if key is None:
+        return to_answer(services.submit(principal, submission))
+    mark = idempotency.fingerprint(b"POST", request.path.encode(), body)
+    # One transaction: who comes with the same key meanwhile waits for it, and finds the answer.
+    with transaction.atomic():
+        ticket = idempotency.begin(
+            account_id=principal.account_id,
+            key=key,
+            fingerprint=mark,
+            lease_seconds=SUBMIT_LEASE_SECONDS,
+        )
+        if isinstance(ticket, Answer):
+            headers = {**ticket.headers, **idempotency.REPLAYED}
+            return Answer(status=ticket.status, body=ticket.body, headers=headers)
+        answer = to_answer(services.submit(principal, submission))
+        ticket.keep(answer)
+    return answer

@@ -1,0 +1,29 @@
+"""The actor: what a message of the broker makes a worker do."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import dramatiq
+
+from config.brokers import get_broker
+from jobs.slots import SLOTS
+
+QUEUE = "jobs"
+
+
+def run_job(job_id: str) -> None:
+    """Wake a place of this worker; which job it runs, the database decides.
+
+    So a message that is delivered twice, late or not at all changes nothing. `job_id` is for
+    whoever reads the queue.
+    """
+    SLOTS.wake()
+
+
+@functools.cache
+def actor() -> dramatiq.Actor[..., Any]:
+    """Return the actor, bound to the broker on first use."""
+    declare = dramatiq.actor(broker=get_broker(), actor_name="run_job", queue_name=QUEUE)
+    return declare(run_job)

@@ -1,0 +1,138 @@
+"""Notice that the event loop stands still, and end the worker without harm to other jobs.
+
+A chain that blocks without yielding (a library in C, an endless computation) stops every job of
+its worker, and nothing inside the loop can interrupt it. A native thread sees the loop's beat
+stop, finds in the loop's stack whose run it is, ends that attempt, gives the others back and ends
+the process. Should even that thread be kept from running, faulthandler's timer, which needs no
+Python, ends the process once its lease is over.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+
+import gevent
+from django.conf import settings
+from django.db import DEFAULT_DB_ALIAS, connections
+from gevent.monkey import get_original
+
+from chat.run import Run
+from jobs import transitions
+from jobs.errors import JobTimeout, TransientFailure
+from jobs.failures import read_failure
+from jobs.runner import RunningAttempt
+from jobs.slots import Slots
+
+logger = logging.getLogger(__name__)
+
+_sleep: Callable[[float], None] = get_original("time", "sleep")
+_start_native_thread: Callable[..., int] = get_original("_thread", "start_new_thread")
+
+BEAT_SECONDS = 0.1
+LOOK_SECONDS = 0.25
+# A job past its time is ended by the loop itself, unless the loop has stood still for so long.
+OVERDUE_SECONDS = 1.0
+EXIT_CODE = 70
+
+
+class Watchdog:
+    """Watches the loop of the thread that makes it."""
+
+    def __init__(self, slots: Slots) -> None:
+        self._slots = slots
+        self._beat_at = time.monotonic()
+        self._thread_id = threading.get_ident()
+
+    def start(self) -> None:
+        """Begin to beat, and to watch."""
+        gevent.spawn(self._beat)
+        _start_native_thread(self._watch, ())
+
+    def _beat(self) -> None:
+        while True:
+            self._beat_at = time.monotonic()
+            faulthandler.dump_traceback_later(settings.JOB_LEASE_SECONDS, exit=True)
+            gevent.sleep(BEAT_SECONDS)
+
+    def _watch(self) -> None:
+        while True:
+            _sleep(LOOK_SECONDS)
+            stood_still = time.monotonic() - self._beat_at
+            if stood_still < OVERDUE_SECONDS:
+                continue
+            guilty = self._find_guilty()
+            is_overdue = (
+                guilty is not None
+                and guilty.run is not None
+                and time.monotonic() > guilty.run.deadline + OVERDUE_SECONDS
+            )
+            if is_overdue or stood_still >= settings.JOB_STALL_SECONDS:
+                self._end(guilty, is_overdue=is_overdue)
+
+    def _find_guilty(self) -> RunningAttempt | None:
+        """Return the attempt in whose code the loop is, by the runs in its stack."""
+        frame: FrameType | None = sys._current_frames().get(self._thread_id)
+        while frame is not None:
+            for value in list(frame.f_locals.values()):
+                run = value if isinstance(value, Run) else getattr(value, "run", None)
+                for attempt in list(self._slots.running.values()):
+                    if run is not None and attempt.run is run:
+                        return attempt
+            frame = frame.f_back
+        return None
+
+    def _end(self, guilty: RunningAttempt | None, *, is_overdue: bool) -> None:
+        logger.error("the event loop stands still; this worker ends")
+        faulthandler.dump_traceback()
+        try:
+            # Without a culprit the leases run out, and each job's attempt counts.
+            if guilty is not None:
+                _connect_alone()
+                self._settle(guilty, is_overdue=is_overdue)
+        # The database may be away, or anything may be broken: the leases run out then.
+        except Exception:
+            logger.exception("the jobs could not be given back")
+        finally:
+            os._exit(EXIT_CODE)
+
+    def _settle(self, guilty: RunningAttempt, *, is_overdue: bool) -> None:
+        claimed = guilty.claimed
+        stalled = TransientFailure("The chain blocked its worker.")
+        error = JobTimeout(claimed.timeout_seconds) if is_overdue else stalled
+        failure = read_failure(error)
+        outcome = "timed_out" if is_overdue else "failed"
+        if is_overdue or claimed.attempt >= claimed.max_attempts:
+            transitions.fail(
+                job_id=claimed.job_id, lease=claimed.lease, failure=failure, outcome=outcome
+            )
+        else:
+            transitions.give_back(
+                job_id=claimed.job_id,
+                lease=claimed.lease,
+                outcome=outcome,
+                is_counted=True,
+                failure=failure,
+            )
+        for attempt in list(self._slots.running.values()):
+            if attempt is not guilty:
+                transitions.give_back(
+                    job_id=attempt.claimed.job_id, lease=attempt.claimed.lease,
+                    outcome="released", is_counted=False,
+                )  # fmt: skip
+
+
+def _connect_alone() -> None:
+    """Give this thread a database connection that is not the pool's, whose helpers stand still."""
+    alone = connections.create_connection(DEFAULT_DB_ALIAS)
+    options = {
+        name: value for name, value in alone.settings_dict["OPTIONS"].items() if name != "pool"
+    }
+    alone.settings_dict = {**alone.settings_dict, "OPTIONS": options}
+    connections[DEFAULT_DB_ALIAS] = alone

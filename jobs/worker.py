@@ -1,0 +1,194 @@
+"""A worker process: `python -m jobs.worker`.
+
+It takes messages from the broker, runs jobs as greenlets, keeps its lease, reaps, and delivers
+notices. SIGTERM drains it: no new jobs, JOB_GRACE_SECONDS for those that run, and what is not done
+by then is given back at once.
+"""
+
+# Before anything else is imported that could hold on to a blocking function.
+from gevent import monkey
+
+monkey.patch_all()
+
+import contextlib
+import logging
+import os
+import signal
+import time
+from typing import Any
+
+import django
+import gevent
+from gevent.event import Event
+from gevent.pywsgi import WSGIServer
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+django.setup()
+
+import dramatiq
+from django.conf import settings
+from django.db import DatabaseError
+from psycopg_pool import PoolTimeout
+
+from config.brokers import get_broker
+from jobs import presence
+from jobs.announcer import send
+from jobs.notices.courier import Courier
+from jobs.reaper import Reaper
+from jobs.slots import SLOTS
+from jobs.tasks import actor
+from jobs.watchdog import Watchdog
+from jobs.worker_pages import pages
+from scaling.database import release_connections
+
+logger = logging.getLogger("jobs.worker")
+
+LOOK_SECONDS = 0.05
+# They only wake places; more would take messages from other workers while this one is full.
+MESSAGE_THREADS = 4
+# After so long they look whether they are to stop.
+THREAD_TIMEOUT_MS = 1000
+STOP_CONSUMERS_SECONDS = 5.0
+
+
+class WorkerProcess:
+    """One process: as many places as JOB_CONCURRENCY, and the loops that keep them honest."""
+
+    def __init__(self) -> None:
+        self.stop = Event()
+        self.is_ready = False
+        self._reaper = Reaper()
+        self._courier = Courier()
+        self._server: WSGIServer | None = None
+
+    def run(self) -> None:
+        """Work until a signal."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            gevent.signal_handler(number, self.stop.set)
+        self._server = WSGIServer(_address(settings.WORKER_BIND), pages(self), log=None)
+        self._server.start()
+        if not self._enter():
+            return
+        Watchdog(SLOTS).start()
+        actor()
+        dramatiq_worker = dramatiq.Worker(
+            get_broker(),
+            worker_threads=MESSAGE_THREADS,
+            worker_timeout=THREAD_TIMEOUT_MS,
+        )
+        dramatiq_worker.start()
+        heartbeat = gevent.spawn(self._every, settings.JOB_HEARTBEAT_SECONDS, self._beat)
+        gevent.spawn(self._every, settings.JOB_HEARTBEAT_SECONDS, self._reap)
+        gevent.spawn(self._courier.run)
+        self.is_ready = True
+        logger.info("ready: %d places", settings.JOB_CONCURRENCY)
+        self.stop.wait()
+        self.is_ready = False
+        self._drain()
+        heartbeat.kill()
+        self._leave(dramatiq_worker)
+
+    def _enter(self) -> bool:
+        """Register, however long the database takes; False if told to stop meanwhile."""
+        while not self.stop.is_set():
+            try:
+                worker = presence.enter()
+            except (DatabaseError, PoolTimeout) as error:
+                logger.warning("waiting for the database: %s", error)
+                self.stop.wait(1.0)
+                continue
+            finally:
+                release_connections()
+            SLOTS.worker_id, SLOTS.worker_name = worker.pk, worker.name
+            return True
+        return False
+
+    def _every(self, seconds: float, work: Any) -> None:
+        while True:
+            try:
+                work()
+            except (DatabaseError, PoolTimeout) as error:
+                logger.warning("%s: %s", work.__name__, error)
+            # The outermost tick of the loop: it must go on whatever happens.
+            except Exception:
+                logger.exception("%s failed", work.__name__)
+            finally:
+                release_connections()
+            gevent.sleep(seconds)
+
+    def _beat(self) -> None:
+        assert SLOTS.worker_id is not None  # noqa: S101  (run enters first)
+        is_good = False
+        try:
+            is_good = presence.beat(SLOTS.worker_id, running=len(SLOTS.running))
+        finally:
+            self._reaper.note_heartbeat(is_good=is_good, now=time.monotonic())
+        if not is_good:
+            self._begin_anew()
+            return
+        # What is claimed from here on is not among the leases that are read now.
+        running = dict(SLOTS.running)
+        held = presence.held_leases(SLOTS.worker_id)
+        for lease, attempt in running.items():
+            if lease not in held:
+                attempt.stop("lost")
+            elif held[lease]:
+                attempt.stop("cancelled")
+
+    def _begin_anew(self) -> None:
+        """Go on as another worker, after this one was taken for dead."""
+        logger.warning("the lease was lost: this process was frozen or cut off; beginning anew")
+        SLOTS.stop_all("lost")
+        worker = presence.enter()
+        SLOTS.worker_id = worker.pk
+
+    def _reap(self) -> None:
+        if (done := self._reaper.tick(now=time.monotonic())) and any(vars(done).values()):
+            logger.info("reaper: %s", done)
+
+    def _drain(self) -> None:
+        logger.info("draining: %d jobs run", len(SLOTS.running))
+        SLOTS.is_draining = True
+        assert SLOTS.worker_id is not None  # noqa: S101  (run enters first)
+        try:
+            presence.drain(SLOTS.worker_id)
+        except (DatabaseError, PoolTimeout) as error:
+            logger.warning("not told that this worker drains: %s", error)
+        finally:
+            release_connections()
+        deadline = time.monotonic() + settings.JOB_GRACE_SECONDS
+        while SLOTS.running and time.monotonic() < deadline:
+            gevent.sleep(LOOK_SECONDS)
+        given_back = len(SLOTS.running)
+        SLOTS.stop_all("released")
+        deadline = time.monotonic() + STOP_CONSUMERS_SECONDS
+        while SLOTS.running and time.monotonic() < deadline:
+            gevent.sleep(LOOK_SECONDS)
+        # Others are woken for what was given back, and for the messages that came meanwhile.
+        for _ in range(min(given_back + SLOTS.unused_messages, settings.JOB_CONCURRENCY)):
+            if not send(""):
+                break
+        logger.info("drained: %d jobs given back", given_back)
+
+    def _leave(self, dramatiq_worker: dramatiq.Worker) -> None:
+        self._courier.stop()
+        try:
+            if SLOTS.worker_id is not None and not SLOTS.running:
+                presence.leave(SLOTS.worker_id)
+        except (DatabaseError, PoolTimeout) as error:
+            logger.warning("not told that this worker left: %s", error)
+        finally:
+            release_connections()
+        with contextlib.suppress(gevent.Timeout), gevent.Timeout(STOP_CONSUMERS_SECONDS):
+            dramatiq_worker.stop(timeout=int(STOP_CONSUMERS_SECONDS * 1000))
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    return host, int(port)
+
+
+if __name__ == "__main__":
+    WorkerProcess().run()
+    # Threads of brokers' clients must not keep the process.
+    os._exit(0)

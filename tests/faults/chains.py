@@ -1,0 +1,81 @@
+"""Chains for the fault suite; the stack serves each under its own name."""
+
+import ctypes
+import os
+import signal
+import time
+from typing import Any
+
+from gevent.monkey import get_original
+from langchain_core.output_parsers import StrOutputParser
+from langchain_core.runnables import Runnable, RunnableLambda
+
+from chat.run import report_progress
+
+STEPS = 5
+SECONDS = 1.5
+
+native_sleep = get_original("time", "sleep")
+
+
+def _slow(text: str) -> str:
+    """Take a while in steps, and shout the text."""
+    for step in range(STEPS):
+        report_progress(step, STEPS, "working")
+        time.sleep(SECONDS / STEPS)
+    return text.upper()
+
+
+def _quick(text: str) -> str:
+    return text.upper()
+
+
+def _deadly(text: str) -> str:
+    """End the worker as the kernel does when memory is short."""
+    time.sleep(0.3)
+    os.kill(os.getpid(), signal.SIGKILL)
+    return text
+
+
+def _segfault(text: str) -> str:
+    """End the worker as a bad extension does."""
+    time.sleep(0.3)
+    ctypes.string_at(0)
+    return text
+
+
+def _stuck(text: str) -> str:
+    """Block the event loop, out of reach of any greenlet."""
+    native_sleep(60)
+    return text
+
+
+def _busy(text: str) -> str:
+    """Compute for ever."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        pass
+    return text
+
+
+slow: Runnable[Any, Any] = RunnableLambda(_slow)
+quick: Runnable[Any, Any] = RunnableLambda(_quick)
+deadly: Runnable[Any, Any] = RunnableLambda(_deadly)
+segfault: Runnable[Any, Any] = RunnableLambda(_segfault)
+stuck: Runnable[Any, Any] = RunnableLambda(_stuck)
+busy: Runnable[Any, Any] = RunnableLambda(_busy)
+
+
+def two_calls(chain: Any) -> Runnable[Any, Any]:
+    """Ask the model twice, with a pause between."""
+    ask = chain.model | StrOutputParser()
+
+    def run(text: str) -> str:
+        first = ask.invoke(f"first {text}")
+        time.sleep(3)
+        return f"{first} {ask.invoke(f'second {text}')}"
+
+    return RunnableLambda(run)
+
+
+NAMES = ("slow", "quick", "deadly", "segfault", "stuck", "busy", "two_calls")

@@ -1,0 +1,31 @@
+"""A process that only delivers notices, as a worker does; SIGTERM stops it.
+
+`python -m tests.jobs.courier_process`, with the settings in its environment.
+"""
+
+# Before anything else is imported that could hold on to a blocking function.
+# ruff: noqa: E402
+from gevent import monkey
+
+monkey.patch_all()
+
+import os
+import signal
+
+import django
+import gevent
+from gevent.event import Event
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+django.setup()
+
+from jobs.notices.courier import Courier
+
+if __name__ == "__main__":
+    stop = Event()
+    gevent.signal_handler(signal.SIGTERM, stop.set)
+    courier = Courier()
+    gevent.spawn(courier.run)
+    print("ready", flush=True)  # noqa: T201
+    stop.wait()
+    courier.stop()

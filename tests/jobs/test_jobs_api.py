@@ -1,0 +1,274 @@
+"""Jobs over HTTP: a real worker runs them, and every node tells the same."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.chat.conftest import error_of, read_events
+from tests.provider import Provider
+from tests.stack_plugin import EmbeddedStack
+
+ENDS = ("succeeded", "failed", "cancelled")
+
+
+def post(http: httpx.Client, chain: str, value: Any, **more: Any) -> dict[str, Any]:
+    """Post a job that is accepted; return it."""
+    response = http.post("/v1/jobs", json={"chain": chain, "input": value, **more})
+    assert response.status_code == 202, response.text
+    body: dict[str, Any] = response.json()
+    assert response.headers["location"] == f"/v1/jobs/{body['id']}"
+    return body
+
+
+def get(http: httpx.Client, job_id: str) -> dict[str, Any]:
+    """Return a job."""
+    response = http.get(f"/v1/jobs/{job_id}")
+    assert response.status_code == 200, response.text
+    body: dict[str, Any] = response.json()
+    return body
+
+
+def wait(http: httpx.Client, job_id: str, *statuses: str, seconds: float = 30) -> dict[str, Any]:
+    """Return a job once it has one of these statuses."""
+    deadline = time.monotonic() + seconds
+    while (job := get(http, job_id))["status"] not in (statuses or ENDS):
+        assert time.monotonic() < deadline, job
+        time.sleep(0.05)
+    return job
+
+
+def events_of(http: httpx.Client, job_id: str, after: str | None = None) -> list[tuple[str, Any]]:
+    """Return the whole stream of a job's events."""
+    headers = {} if after is None else {"Last-Event-ID": after}
+    with http.stream("GET", f"/v1/jobs/{job_id}/events", headers=headers) as response:
+        assert response.status_code == 200
+        return [event for event in read_events(response) if event[0] != ":"]
+
+
+def messages(text: str) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": text}]}
+
+
+def test_a_job_is_accepted_at_once_and_runs(http: httpx.Client) -> None:
+    job = post(http, "provider-hello", messages("Hello"), metadata={"order": "7"})
+    assert job["status"] == "queued"
+    assert job["output"] is None
+    done = wait(http, job["id"])
+    assert done["status"] == "succeeded"
+    assert done["output"] == {"role": "assistant", "content": "Hello there."}
+    assert done["usage"] == {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
+    assert done["metadata"] == {"order": "7"}
+    assert done["attempts"] == 1
+    assert done["created_at"] <= done["started_at"] <= done["finished_at"]
+
+
+def test_inputs_arrive_as_the_chain_takes_them(http: httpx.Client) -> None:
+    value = {"a": [1, 2, {"b": None}]}
+    assert wait(http, post(http, "mirror", value)["id"])["output"] == value
+    names = wait(http, post(http, "names", messages("x"))["id"])["output"]
+    assert names == {"messages": ["HumanMessage"]}
+
+
+def test_progress_and_summary_of_a_long_document(http: httpx.Client) -> None:
+    text = "\n\n".join(f"Paragraph {n}. " + "word " * 300 for n in range(20))
+    job = post(http, "summarize-quick", {"text": text})
+    done = wait(http, job["id"])
+    assert done["status"] == "succeeded", done
+    assert done["output"] == "A short summary."
+    assert done["progress"]["completed"] == done["progress"]["total"] > 1
+    assert any(name == "progress" for name, _ in events_of(http, job["id"]))
+
+
+def test_the_story_is_whole_while_it_runs_and_after_its_end(http: httpx.Client) -> None:
+    job = post(http, "provider-slow-stream", messages("Count"))
+    live = events_of(http, job["id"])
+    names = [name for name, _ in live]
+    assert names[:2] == ["status", "status"]
+    assert names[-1] == "done"
+    text = "".join(data["text"] for name, data in live if name == "tokens")
+    assert text == "One two three four five six seven eight."
+    assert names.count("tokens") > 2
+    assert live[-1][1]["status"] == "succeeded"
+    assert events_of(http, job["id"]) == live
+    # From the third event on, as after a lost connection.
+    assert events_of(http, job["id"], after="2") == live[3:]
+    last = str(len(live) - 1)
+    assert events_of(http, job["id"], after=last) == live[-1:]
+
+
+@pytest.mark.parametrize("last", ["-1", "x", "1.5", "9" * 30, "٣"])
+def test_a_bad_last_event_id_is_refused(http: httpx.Client, last: str) -> None:
+    headers = {b"Last-Event-ID": last.encode()}
+    response = http.get("/v1/jobs/job_" + "0" * 32 + "/events", headers=headers)
+    error_of(response, 400, None)
+
+
+def test_a_running_job_is_cancelled_within_two_seconds_and_its_call_aborted(
+    http: httpx.Client, provider: Provider, marker: str
+) -> None:
+    job = post(http, "provider-hang", messages(marker))
+    call = provider.wait_for_call(marker)
+    started = time.monotonic()
+    answer = http.post(f"/v1/jobs/{job['id']}/cancel").json()
+    assert answer["status"] in ("cancelling", "cancelled")
+    done = wait(http, job["id"], "cancelled", seconds=3)
+    assert time.monotonic() - started < 3
+    assert done["finished_at"]
+    assert provider.seconds_until_hung_up(call, since=started) < 3
+    # A second time changes nothing.
+    assert http.post(f"/v1/jobs/{job['id']}/cancel").json()["status"] == "cancelled"
+
+
+def test_a_waiting_job_is_cancelled_at_once(http: httpx.Client) -> None:
+    later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    job = post(http, "echo", "later", run_at=later)
+    assert http.post(f"/v1/jobs/{job['id']}/cancel").json()["status"] == "cancelled"
+    assert [name for name, _ in events_of(http, job["id"])] == ["status", "done"]
+
+
+def test_a_job_waits_for_its_time(http: httpx.Client) -> None:
+    soon = datetime.now(UTC) + timedelta(seconds=2)
+    job = post(http, "echo", "soon", run_at=soon.isoformat())
+    assert get(http, job["id"])["status"] == "queued"
+    done = wait(http, job["id"])
+    assert done["started_at"] >= int(soon.timestamp())
+
+
+def test_a_transient_fault_is_tried_again_and_a_permanent_one_is_not(http: httpx.Client) -> None:
+    job = post(http, "provider-fail-500", messages("x"), max_attempts=2)
+    done = wait(http, job["id"])
+    assert (done["status"], done["attempts"]) == ("failed", 2)
+    assert done["error"]["code"] == "provider_error"
+    names = [data.get("reason") for name, data in events_of(http, job["id"]) if name == "status"]
+    assert "failed" in names
+    job = post(http, "provider-leaky-400", messages("x"))
+    done = wait(http, job["id"])
+    assert (done["status"], done["attempts"]) == ("failed", 1)
+    assert "SECRET" not in json.dumps(done)
+
+
+def test_a_jobs_time_is_kept(http: httpx.Client, provider: Provider, marker: str) -> None:
+    job = post(http, "provider-hang", messages(marker), timeout_seconds=1)
+    done = wait(http, job["id"], seconds=10)
+    assert done["status"] == "failed"
+    assert done["error"]["code"] == "job_timeout"
+    assert done["attempts"] == 1
+
+
+def test_a_retry_does_not_pay_again_for_what_was_answered(
+    http: httpx.Client, provider: Provider, save_chains: Callable[..., None], marker: str
+) -> None:
+    text = "\n\n".join(f"{marker} {n}. " + "word " * 300 for n in range(12))
+    chain = {
+        "slug": "summarize-then-fail",
+        "runnable": "summarize",
+        "model": "openai:fail-whole",
+        "base_url": provider.base_url,
+    }
+    save_chains(chain)
+    job = post(http, "summarize-then-fail", {"text": text}, max_attempts=1)
+    assert wait(http, job["id"])["status"] == "failed"
+    paid = len(provider.calls_of(marker))
+    assert paid > 1
+    save_chains({**chain, "model": "openai:fail-whole"})
+    again = http.post(f"/v1/jobs/{job['id']}/retry")
+    assert again.status_code == 202
+    assert again.json()["status"] == "queued"
+    wait(http, job["id"])
+    assert len(provider.calls_of(marker)) == paid
+
+
+def test_only_what_failed_or_was_cancelled_can_be_retried(http: httpx.Client) -> None:
+    job = post(http, "echo", "fine")
+    wait(http, job["id"])
+    error_of(http.post(f"/v1/jobs/{job['id']}/retry"), 409, "job_not_retryable")
+
+
+def test_jobs_are_listed_by_status_and_chain(make_http: Callable[[str], httpx.Client]) -> None:
+    http = make_http("pages")
+    ids = [post(http, "echo", f"n {n}")["id"] for n in range(3)]
+    later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    waiting = post(http, "mirror", "later", run_at=later)["id"]
+    for job_id in ids:
+        wait(http, job_id)
+    page = http.get("/v1/jobs", params={"limit": 2}).json()
+    assert [job["id"] for job in page["data"]] == [waiting, ids[2]]
+    assert page["has_more"]
+    rest = http.get("/v1/jobs", params={"after": page["last_id"]}).json()
+    assert [job["id"] for job in rest["data"]] == [ids[1], ids[0]]
+    queued = http.get("/v1/jobs", params={"status": "queued"}).json()
+    assert [job["id"] for job in queued["data"]] == [waiting]
+    mirrors = http.get("/v1/jobs", params={"chain": "mirror"}).json()
+    assert [job["id"] for job in mirrors["data"]] == [waiting]
+    error_of(http.get("/v1/jobs", params={"status": "lost"}), 400, None)
+    http.post(f"/v1/jobs/{waiting}/cancel")
+
+
+def test_another_accounts_job_is_not_found(http: httpx.Client, other_http: httpx.Client) -> None:
+    job_id = post(http, "echo", "mine")["id"]
+    for method, path in (
+        ("GET", ""),
+        ("GET", "/events"),
+        ("POST", "/cancel"),
+        ("POST", "/retry"),
+    ):
+        response = other_http.request(method, f"/v1/jobs/{job_id}{path}")
+        error_of(response, 404, "job_not_found")
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code", "param"),
+    [
+        ({"input": "x"}, 400, None, "chain"),
+        ({"chain": "echo"}, 400, None, "input"),
+        ({"chain": "no-such", "input": "x"}, 404, "model_not_found", "chain"),
+        ({"chain": "disabled", "input": "x"}, 404, "model_not_found", "chain"),
+        ({"chain": "summarize", "input": {"text": 7}}, 422, "invalid_input", "input.text"),
+        ({"chain": "echo", "input": "x", "colour": 1}, 400, "unsupported_parameter", "colour"),
+        ({"chain": "echo", "input": "x", "priority": 10}, 400, None, "priority"),
+        ({"chain": "echo", "input": "x", "priority": "5"}, 400, None, "priority"),
+        ({"chain": "echo", "input": "x", "timeout_seconds": 0}, 400, None, "timeout_seconds"),
+        ({"chain": "echo", "input": "x", "max_attempts": 99}, 400, None, "max_attempts"),
+        ({"chain": "echo", "input": "x", "run_at": "tomorrow"}, 400, None, "run_at"),
+        ({"chain": "echo", "input": "x", "run_at": "2030-01-01T00:00:00"}, 400, None, "run_at"),
+        ({"chain": "echo", "input": "x", "notify_email": "no"}, 400, None, "notify_email"),
+        ({"chain": "echo", "input": "x", "webhook_url": "ftp://x"}, 400, None, "webhook_url"),
+        ({"chain": "echo", "input": "x", "metadata": {"a": 1}}, 400, None, "metadata.a"),
+    ],
+)
+def test_a_bad_submission_is_refused(
+    http: httpx.Client, body: dict[str, Any], status: int, code: str | None, param: str
+) -> None:
+    error = error_of(http.post("/v1/jobs", json=body), status, code)
+    assert error["param"] == param
+
+
+def test_hostile_texts_pass_unharmed(http: httpx.Client) -> None:
+    value = {"a": "<script>\u2028'\";--", "b": "😀"}
+    assert wait(http, post(http, "mirror", value)["id"])["output"] == value
+    # PostgreSQL cannot store a NUL.
+    error_of(
+        http.post("/v1/jobs", json={"chain": "mirror", "input": {"a\0": "b"}}), 422, "invalid_input"
+    )
+    assert wait(http, post(http, "provider-nul", messages("x"))["id"])["output"]["content"] == "ab"
+
+
+def test_a_key_without_the_scope_is_refused(make_http: Callable[[str], httpx.Client]) -> None:
+    http = make_http("without scopes")
+    error_of(http.get("/v1/jobs"), 403, "missing_scope")
+
+
+def test_the_status_command_shows_the_worker(stack: EmbeddedStack) -> None:
+    worker = stack.part("worker1")
+    assert worker["state"] == "ready"
+    metrics = httpx.get(f"http://{worker['address']}/metrics").text
+    assert "headrace_jobs_running" in metrics
+    assert httpx.get(f"http://{worker['address']}/health/live").status_code == 200
+    assert httpx.get(f"http://{worker['address']}/secret").status_code == 404
