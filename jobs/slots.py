@@ -6,6 +6,7 @@ import logging
 import threading
 import uuid
 from collections import Counter
+from collections.abc import Callable
 
 import gevent
 from django.conf import settings
@@ -44,6 +45,8 @@ class Slots:
         self.is_draining = False
         # Messages that woke nobody because the worker drains; others must have them.
         self.unused_messages = 0
+        # Called when an attempt has ended: a notice may be due.
+        self.on_end: Callable[[], None] = lambda: None
         self.running: dict[uuid.UUID, RunningAttempt] = {}
         self._open = 0
         self._has_room = threading.Event()
@@ -95,6 +98,7 @@ class Slots:
             run_attempt(attempt)
         finally:
             self.running.pop(claimed.lease, None)
+            self.on_end()
             metrics.RUNNING.set(len(self.running))
 
     def _next(self) -> Claimed | None:

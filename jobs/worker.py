@@ -14,6 +14,7 @@ import contextlib
 import logging
 import os
 import signal
+import sys
 import time
 from typing import Any
 
@@ -80,6 +81,7 @@ class WorkerProcess:
         heartbeat = gevent.spawn(self._every, settings.JOB_HEARTBEAT_SECONDS, self._beat)
         gevent.spawn(self._every, settings.JOB_HEARTBEAT_SECONDS, self._reap)
         gevent.spawn(self._courier.run)
+        SLOTS.on_end = self._courier.wake
         self.is_ready = True
         logger.info("ready: %d places", settings.JOB_CONCURRENCY)
         self.stop.wait()
@@ -189,6 +191,9 @@ def _address(text: str) -> tuple[str, int]:
 
 
 if __name__ == "__main__":
+    # The secrets of webhooks are made from it.
+    if not settings.HAS_SECRET_KEY:
+        sys.exit("Error: set SECRET_KEY or SECRET_KEY_FILE to the value that the nodes have")
     WorkerProcess().run()
     # Threads of brokers' clients must not keep the process.
     os._exit(0)

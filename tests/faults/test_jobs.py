@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
 
 import httpx
 import pytest
 
 from tests.faults.harness import Faults
+from tests.stack_plugin import BASE_DIR, free_public_port
 
 COUNT = 220
 DUPLICATES = """
@@ -181,7 +188,13 @@ def test_a_job_that_blocks_its_worker_times_out_and_the_others_go_on(
     faults.wait_for_all(seconds=90)
     faults.check(ids)
     faults.check([bad], statuses=("failed",))
-    assert faults.job(bad)["error"]["code"] in ("job_timeout", "chain_failed", "worker_lost")
+    body = faults.job(bad)
+    assert (body["error"]["code"], body["attempts"]) == ("job_timeout", 1)
+    rows = faults.query(
+        "SELECT count(*) FROM jobs_attempt WHERE outcome = 'lost' AND job_id = ANY(%s::uuid[])",
+        [job_id.removeprefix("job_") for job_id in ids],
+    )
+    assert rows[0][0] == 0, "innocent jobs paid for it"
 
 
 def test_a_worker_that_is_told_to_stop_gives_its_jobs_back_at_once(faults: Faults) -> None:
@@ -196,3 +209,100 @@ def test_a_worker_that_is_told_to_stop_gives_its_jobs_back_at_once(faults: Fault
         [job_id.removeprefix("job_") for job_id in ids],
     )
     assert rows[0][0] == 0
+
+
+class Receiver(BaseHTTPRequestHandler):
+    """Hangs, fails or redirects to itself at first, and takes every webhook at its second try."""
+
+    seen: ClassVar[Counter[str]] = Counter()
+    taken: ClassVar[Counter[str]] = Counter()
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        webhook = self.headers["webhook-id"]
+        self.seen[webhook] += 1
+        number = len(self.seen)
+        if self.seen[webhook] == 1 and number % 3 == 0:
+            # Longer than WEBHOOK_TIMEOUT_SECONDS.
+            time.sleep(4)
+            return
+        if self.seen[webhook] == 1 and number % 3 == 1:
+            self.send_response(500)
+        elif self.path == "/hook":
+            self.send_response(307)
+            self.send_header("Location", "/moved")
+        else:
+            self.taken[webhook] += 1
+            self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *arguments: object) -> None:
+        """Say nothing."""
+
+
+def test_every_webhook_arrives_at_a_receiver_that_fails_at_first(faults: Faults) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        url = f"http://127.0.0.1:{server.server_address[1]}/hook"
+        ids = faults.post_many(COUNT, mark="webhook", chain="quick", webhook_url=url)
+        faults.wait_for_all()
+        faults.check(ids)
+        pending = "SELECT count(*) FROM jobs_delivery WHERE status = 'pending'"
+        faults.wait_until(
+            lambda: faults.query(pending)[0][0] == 0, seconds=90, why="webhooks are not delivered"
+        )
+        rows = faults.query("SELECT status, count(*) FROM jobs_delivery GROUP BY 1")
+        assert rows == [("delivered", COUNT)]
+        assert len(Receiver.taken) == COUNT
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_worker_whose_clock_is_wrong_does_no_harm(faults: Faults) -> None:
+    faketime = shutil.which("faketime")
+    if faketime is None:
+        if os.environ.get("CI"):
+            pytest.fail("faketime is not installed")
+        pytest.skip("faketime is not installed")
+    port = free_public_port()
+    environment = {
+        **faults.stack.env,
+        "WORKER_NAME": "worker-in-the-future",
+        "WORKER_BIND": f"127.0.0.1:{port}",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
+    process = subprocess.Popen(
+        [faketime, "-f", "+120s", sys.executable, "-m", "jobs.worker"],
+        env=environment,
+        cwd=BASE_DIR,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        alive = "SELECT count(*) FROM jobs_worker WHERE name = %s AND lease_until > now()"
+        faults.wait_until(
+            lambda: faults.query(alive, "worker-in-the-future")[0][0] == 1,
+            seconds=30,
+            why="the worker did not come",
+        )
+        # Long enough for it to reap, if its clock made it think that others are dead.
+        time.sleep(6)
+        ids = start(faults, "clock")
+        faults.wait_for_all()
+        faults.check(ids)
+        rows = faults.query(
+            "SELECT count(*) FILTER (WHERE outcome <> 'succeeded'),"
+            " count(*) FILTER (WHERE worker_name = 'worker-in-the-future') FROM jobs_attempt"
+            " WHERE job_id = ANY(%s::uuid[])",
+            [job_id.removeprefix("job_") for job_id in ids],
+        )
+        assert rows[0][0] == 0
+        assert rows[0][1] > 0, "it ran nothing"
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(30)

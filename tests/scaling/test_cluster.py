@@ -36,6 +36,7 @@ def test_status_names_every_part_with_its_state_and_address(running: OwnStack) -
         ("primary", "primary"),
         ("replica1", "replica"),
         ("redis", "redis"),
+        ("worker1", "worker"),
         ("node1", "node"),
         ("node2", "node"),
         ("haproxy", "haproxy"),

@@ -62,6 +62,7 @@ def test_sigterm_stops_everything_in_order_within_ten_seconds(own: OwnStack) -> 
     assert [line.split()[0].rstrip(",") for line in stopped] == [
         "haproxy",
         "node1",
+        "worker1",
         "redis",
         "replica1",
         "primary",
