@@ -13,7 +13,6 @@ import faulthandler
 import logging
 import os
 import sys
-import threading
 import time
 from collections.abc import Callable
 from types import FrameType
@@ -33,6 +32,8 @@ from jobs.slots import Slots
 logger = logging.getLogger(__name__)
 
 _sleep: Callable[[float], None] = get_original("time", "sleep")
+# gevent's own gives each greenlet an id.
+_native_id: Callable[[], int] = get_original("_thread", "get_ident")
 _start_native_thread: Callable[..., int] = get_original("_thread", "start_new_thread")
 
 BEAT_SECONDS = 0.1
@@ -48,7 +49,7 @@ class Watchdog:
     def __init__(self, slots: Slots) -> None:
         self._slots = slots
         self._beat_at = time.monotonic()
-        self._thread_id = threading.get_ident()
+        self._thread_id = _native_id()
 
     def start(self) -> None:
         """Begin to beat, and to watch."""
@@ -68,13 +69,11 @@ class Watchdog:
             if stood_still < OVERDUE_SECONDS:
                 continue
             guilty = self._find_guilty()
-            is_overdue = (
-                guilty is not None
-                and guilty.run is not None
-                and time.monotonic() > guilty.run.deadline + OVERDUE_SECONDS
-            )
-            if is_overdue or stood_still >= settings.JOB_STALL_SECONDS:
-                self._end(guilty, is_overdue=is_overdue)
+            overdue = 0.0
+            if guilty is not None and guilty.run is not None:
+                overdue = time.monotonic() - guilty.run.deadline
+            if overdue > OVERDUE_SECONDS or stood_still >= settings.JOB_STALL_SECONDS:
+                self._end(guilty, is_overdue=overdue > 0)
 
     def _find_guilty(self) -> RunningAttempt | None:
         """Return the attempt in whose code the loop is, by the runs in its stack."""

@@ -146,7 +146,8 @@ class WorkerProcess:
 
     def _reap(self) -> None:
         if (done := self._reaper.tick(now=time.monotonic())) and any(vars(done).values()):
-            logger.info("reaper: %s", done)
+            # Lost jobs are news; that waiting ones became due is not.
+            logger.log(logging.INFO if done.lost else logging.DEBUG, "reaper: %s", done)
 
     def _drain(self) -> None:
         logger.info("draining: %d jobs run", len(SLOTS.running))
