@@ -33,6 +33,8 @@ class ChainConfig:
     parameters: dict[str, Any] = field(default_factory=dict)
     timeout_seconds: int = 120
     fallback_models: tuple[str, ...] = ()
+    # The row's primary key; None for a configuration that is of no row.
+    chain_id: int | None = None
 
     @cached_property
     def model(self) -> ResilientChatModel:
@@ -57,4 +59,5 @@ def config_of(chain: Chain) -> ChainConfig:
         parameters=dict(chain.parameters),
         timeout_seconds=chain.timeout_seconds,
         fallback_models=tuple(chain.fallback_models),
+        chain_id=chain.pk,
     )

@@ -15,9 +15,10 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from access.principal import Principal
-from chat.catalog import find_chain, get_chain
+from chat.catalog import get_chain
 from chat.errors import ChainNotFound
 from chat.langserve.faults import invalid_input
+from chat.models import Chain
 from config.errors import NotFound
 from config.ids import from_public_id
 from config.pagination import Cursor
@@ -28,6 +29,7 @@ from jobs.errors import JobNotFound, JobNotRetryable, QueueFull
 from jobs.inputs import has_nul, read_input
 from jobs.models import DEFAULT_PRIORITY, Event, Job
 from jobs.ranks import next_rank
+from scaling.database import release_connections
 from scaling.near_cache import NearCache
 
 PREFIX = "job"
@@ -59,27 +61,37 @@ class Submission:
     file_pages: int | None = None
 
 
-def submit(principal: Principal, submission: Submission) -> Job:
-    """Commit a job and have it announced.
+def check(submission: Submission) -> Chain:
+    """Refuse what cannot be a job now; return its chain, of which only id and slug are loaded.
 
     Raises ChainNotFound, InvalidRequest for an input that the chain does not take, and QueueFull.
-    Announces once the transaction is committed, if there is one.
+    Call it while no connection is held: it may wait for what another request loads, and that
+    request may need the pool's last connection.
     """
-    row = find_chain(submission.chain)
-    if row is None:
-        raise ChainNotFound(submission.chain, param="chain")
     if has_nul(submission.input):
         # PostgreSQL cannot store it.
         raise invalid_input("must not contain a NUL character.", param="input")
-    read_input(get_chain(submission.chain), submission.input)
+    try:
+        chain = get_chain(submission.chain)
+    except ChainNotFound as error:
+        raise ChainNotFound(submission.chain, param="chain") from error
+    read_input(chain, submission.input)
     if (_queue_length.get(None) or 0) >= settings.JOB_QUEUE_MAX:
         metrics.REFUSED.inc()
         raise QueueFull
+    return Chain(pk=chain.config.chain_id, slug=chain.config.slug)
+
+
+def submit(principal: Principal, chain: Chain, submission: Submission) -> Job:
+    """Commit a job that `check` has passed, and have it announced.
+
+    Announces once the transaction is committed, if there is one. The only query is the INSERT.
+    """
     is_due = submission.run_at is None or submission.run_at <= timezone.now()
     job = Job(
         account_id=principal.account_id,
         api_key_id=principal.key_id,
-        chain=row,
+        chain=chain,
         api=submission.api,
         request_id=submission.request_id,
         input=submission.input,
@@ -102,7 +114,7 @@ def submit(principal: Principal, submission: Submission) -> Job:
     if is_due:
         job.rank = next_rank(account_id=principal.account_id, priority=submission.priority)
     job.save(force_insert=True)
-    metrics.SUBMITTED.labels(chain=row.slug).inc()
+    metrics.SUBMITTED.labels(chain=chain.slug).inc()
     if is_due:
         announce_on_commit(job)
     return job
@@ -228,12 +240,16 @@ def _add_queued_event(job_id: uuid.UUID, reason: str) -> None:
 
 
 def _count_queue(_: None) -> int:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT count(*) FROM (SELECT 1 FROM jobs_job WHERE status = 'queued' LIMIT %s) AS q",
-            [settings.JOB_QUEUE_MAX],
-        )
-        return int(cursor.fetchone()[0])
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT count(*) FROM"
+                " (SELECT 1 FROM jobs_job WHERE status = 'queued' LIMIT %s) AS q",
+                [settings.JOB_QUEUE_MAX],
+            )
+            return int(cursor.fetchone()[0])
+    finally:
+        release_connections()
 
 
 _queue_length: NearCache[None, int] = NearCache(

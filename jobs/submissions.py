@@ -10,6 +10,8 @@ from rest_framework.request import Request
 from access import idempotency
 from access.idempotency import Answer
 from access.principal import Principal
+from chat.models import Chain
+from config.errors import ApiError
 from jobs import services
 from jobs.models import Job
 from jobs.services import Submission
@@ -29,7 +31,14 @@ def submit_once(
     """Return the answer for a new job, or the one that the same request got before."""
     key = idempotency.read_key(request.headers)
     if key is None:
-        return to_answer(services.submit(principal, submission))
+        chain = services.check(submission)
+        return to_answer(services.submit(principal, chain, submission))
+    checked: Chain | ApiError
+    try:
+        checked = services.check(submission)
+    except ApiError as error:
+        # A request that was answered before is answered so again, whatever has changed since.
+        checked = error
     mark = idempotency.fingerprint(b"POST", request.path.encode(), body)
     # One transaction: who comes with the same key meanwhile waits for it, and finds the answer.
     with transaction.atomic():
@@ -42,6 +51,8 @@ def submit_once(
         if isinstance(ticket, Answer):
             headers = {**ticket.headers, **idempotency.REPLAYED}
             return Answer(status=ticket.status, body=ticket.body, headers=headers)
-        answer = to_answer(services.submit(principal, submission))
+        if isinstance(checked, ApiError):
+            raise checked
+        answer = to_answer(services.submit(principal, checked, submission))
         ticket.keep(answer)
     return answer
