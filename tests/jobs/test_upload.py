@@ -324,7 +324,7 @@ def test_a_node_answers_others_while_it_reads_documents(http: httpx.Client, stac
 @pytest.mark.django_db
 def test_a_file_whose_job_cannot_be_saved_is_removed(settings, tmp_path: Path):
     settings.MEDIA_ROOT = tmp_path
-    Chain.objects.create(slug="uploads", runnable="summarize")
+    chain = Chain.objects.create(slug="uploads", runnable="summarize")
     principal = find_principal(create_key(name="uploads", account_name="uploads").secret)
     request = Request(
         APIRequestFactory().post(
@@ -340,7 +340,7 @@ def test_a_file_whose_job_cannot_be_saved_is_removed(settings, tmp_path: Path):
 
     with pytest.raises(DataError), read_upload(request) as upload, transaction.atomic():  # noqa: PT012
         assert upload.submission.file is not None
-        job = submit(principal, upload.submission)
+        job = submit(principal, chain, upload.submission)
         assert [path.read_bytes() for path in files()] == [b"Some text."]
         Job.objects.filter(pk=job.pk).update(priority=10**9)
     assert files() == []
