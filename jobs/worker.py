@@ -29,6 +29,7 @@ django.setup()
 import dramatiq
 from django.conf import settings
 from django.db import DatabaseError
+from django.utils.module_loading import import_string
 from psycopg_pool import PoolTimeout
 
 from config.brokers import get_broker
@@ -70,6 +71,9 @@ class WorkerProcess:
         self._server.start()
         if not self._enter():
             return
+        # Building chains takes seconds of imports, which would look like a blocked loop.
+        for path in settings.WARM_UP:
+            import_string(path)()
         Watchdog(SLOTS).start()
         actor()
         dramatiq_worker = dramatiq.Worker(
