@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests import chains as runnables
-from tests.chat.conftest import chat_body, error_of, read_events
+from tests.calls import chat_body, error_of, read_events
 from tests.provider import Provider
 
 MANY = 30

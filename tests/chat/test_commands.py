@@ -13,7 +13,7 @@ from django.db import connection
 
 from chat.checks import check_chains, check_runnables
 from chat.models import Chain
-from tests.chat.conftest import manage, run_manage
+from tests.calls import manage, run_manage
 from tests.stack_plugin import EmbeddedStack
 
 

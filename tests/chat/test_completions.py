@@ -11,7 +11,7 @@ import httpx
 import openai
 import pytest
 
-from tests.chat.conftest import chat_body, error_of, read_events
+from tests.calls import chat_body, error_of, read_events
 from tests.provider import USAGE, WORDS, Provider
 from tests.stack_plugin import EmbeddedStack
 

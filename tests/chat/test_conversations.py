@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.chat.conftest import chat_body, error_of, read_events
+from tests.calls import chat_body, error_of, read_events
 from tests.provider import USAGE, WORDS, Provider
 
 

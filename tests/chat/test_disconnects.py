@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.chat.conftest import chat_body, read_events
+from tests.calls import chat_body, read_events
 from tests.provider import Provider
 from tests.stack_plugin import EmbeddedStack
 

@@ -7,7 +7,7 @@ import json
 import httpx
 import pytest
 
-from tests.chat.conftest import chat_body, run_manage
+from tests.calls import chat_body, run_manage
 from tests.stack_plugin import EmbeddedStack
 
 # What a node without its database answers, asked from inside.

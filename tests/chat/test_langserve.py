@@ -28,8 +28,8 @@ from langchain_core.runnables import RunnableLambda
 from langgraph.graph import END, START, StateGraph
 from langserve import RemoteRunnable
 
+from tests.calls import manage
 from tests.chains import SECRET
-from tests.chat.conftest import manage
 from tests.stack_plugin import EmbeddedStack
 
 LICENCE = Path("/usr/share/common-licenses/Apache-2.0")

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.calls import error_of, logs, read_events
 from tests.chains import SECRET
-from tests.chat.conftest import error_of, logs, read_events
 from tests.stack_plugin import EmbeddedStack
 
 HUMAN = {"type": "human", "content": "hello"}

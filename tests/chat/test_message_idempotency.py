@@ -12,7 +12,7 @@ import httpx
 import psycopg
 import pytest
 
-from tests.chat.conftest import error_of, read_events
+from tests.calls import error_of, read_events
 from tests.chat.test_conversations import history, start
 from tests.provider import WORDS, Provider
 from tests.stack_plugin import EmbeddedStack

@@ -11,7 +11,7 @@ import openai
 import pytest
 
 from tests import chains as runnables
-from tests.chat.conftest import chat_body, error_of, logs, read_events
+from tests.calls import chat_body, error_of, logs, read_events
 from tests.provider import SECRET, Provider
 from tests.stack_plugin import EmbeddedStack
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.chat.conftest import chat_body
+from tests.calls import chat_body
 from tests.provider import Provider
 from tests.stack_plugin import EmbeddedStack
 

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.chat.conftest import chat_body, error_of, manage
+from tests.calls import chat_body, error_of, manage
 from tests.provider import Provider
 from tests.stack_plugin import EmbeddedStack
 

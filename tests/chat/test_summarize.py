@@ -8,7 +8,7 @@ import threading
 import httpx
 import pytest
 
-from tests.chat.conftest import chat_body, error_of, read_events
+from tests.calls import chat_body, error_of, read_events
 from tests.provider import Provider
 from tests.stack_plugin import BASE_DIR
 

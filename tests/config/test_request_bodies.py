@@ -29,6 +29,17 @@ def read_status(connection: socket.socket) -> int:
     return int(connection.recv(65_536).split(b" ", 2)[1])
 
 
+def read_to_end(connection: socket.socket) -> bytes:
+    """Return what comes until the other side hangs up; raises TimeoutError if it does not."""
+    found = b""
+    try:
+        while piece := connection.recv(65_536):
+            found += piece
+    except ConnectionResetError:
+        pass
+    return found
+
+
 def is_closed_within(connection: socket.socket, seconds: float) -> bool:
     connection.settimeout(seconds)
     try:
@@ -111,11 +122,10 @@ def test_a_body_that_stalls_at_the_node_is_a_408(stack: EmbeddedStack, node: str
     with open_request(
         node, stack.demo_key, path="/v1/conversations", length=500, body=body
     ) as connection:
-        answer = connection.recv(65_536)
+        answer = read_to_end(connection)
         assert answer.startswith(b"HTTP/1.1 408 ")
         error = json.loads(answer.split(b"\r\n\r\n", 1)[1])["error"]
         assert error["code"] == "request_timeout"
-        assert is_closed_within(connection, 5)
 
 
 def test_a_client_that_leaves_in_its_body_is_no_error_of_ours(stack: EmbeddedStack, node: str):

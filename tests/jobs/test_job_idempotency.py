@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.chat.conftest import client_with, error_of
+from tests.calls import client_with, error_of
 from tests.stack_plugin import EmbeddedStack
 
 AT_ONCE = 20

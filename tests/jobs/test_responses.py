@@ -13,7 +13,7 @@ import openai
 import pytest
 from openai.types.responses import Response
 
-from tests.chat.conftest import error_of, read_events
+from tests.calls import error_of, read_events
 from tests.provider import WORDS, Provider, ProviderCall
 from tests.stack_plugin import BASE_DIR, EmbeddedStack
 

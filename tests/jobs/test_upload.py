@@ -25,7 +25,7 @@ from jobs.documents.form import read_upload
 from jobs.documents.parser import UploadParser
 from jobs.models import Job
 from jobs.services import submit
-from tests.chat.conftest import error_of
+from tests.calls import error_of
 from tests.jobs import documents
 from tests.stack_plugin import EmbeddedStack
 
