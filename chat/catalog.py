@@ -21,8 +21,10 @@ MAX_CACHED_SLUGS = 1024
 def get_chain(slug: str) -> BuiltChain:
     """Return the enabled chain of this slug; raises ChainNotFound, or ChainBroken (see the log).
 
-    A change in the admin is seen within CHAIN_CACHE_SECONDS on every node.
+    A change in the admin is seen within CHAIN_CACHE_SECONDS on every node. The caller's database
+    connection goes back first: it may wait for another caller's load, which needs one of the pool.
     """
+    release_connections()
     built = _chains.get(slug)
     if built is None:
         raise ChainNotFound(slug)
