@@ -6,6 +6,7 @@ killed, is made good by the reaper, so nobody waits for the broker here.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import queue
@@ -19,6 +20,10 @@ logger = logging.getLogger(__name__)
 # Beyond this the reaper's messages are enough: as many as there are idle slots, every second.
 MAX_PENDING = 10_000
 PAUSE_AFTER_FAILURE_SECONDS = 1.0
+# A place that finds a job opens the next, so jobs that come at nearly the same time share messages;
+# more than one for many jobs, so that several workers are woken.
+PAUSE_SECONDS = 0.02
+JOBS_PER_MESSAGE = 8
 
 
 class Announcer:
@@ -32,7 +37,7 @@ class Announcer:
         os.register_at_fork(after_in_child=self._begin)
 
     def announce(self, job_id: str) -> None:
-        """Send a message for a committed job soon; returns at once and raises nothing."""
+        """Have a worker woken for a committed job; returns at once and raises nothing."""
         try:
             self._pending.put_nowait(job_id)
         except queue.Full:
@@ -53,17 +58,19 @@ class Announcer:
 
     def _run(self, pending: queue.Queue[str]) -> None:
         while pending is self._pending:
-            job_id = pending.get()
-            if not send(job_id):
-                self._drop_all(pending)
-                time.sleep(PAUSE_AFTER_FAILURE_SECONDS)
+            waiting = [pending.get(), *_take_all(pending)]
+            is_sent = all(send(job_id) for job_id in waiting[::JOBS_PER_MESSAGE])
+            if not is_sent:
+                _take_all(pending)
+            time.sleep(PAUSE_SECONDS if is_sent else PAUSE_AFTER_FAILURE_SECONDS)
 
-    def _drop_all(self, pending: queue.Queue[str]) -> None:
+
+def _take_all(pending: queue.Queue[str]) -> list[str]:
+    taken = []
+    with contextlib.suppress(queue.Empty):
         while True:
-            try:
-                pending.get_nowait()
-            except queue.Empty:
-                return
+            taken.append(pending.get_nowait())
+    return taken
 
 
 def send(job_id: str) -> bool:
