@@ -239,6 +239,7 @@ NOTICE_CONCURRENCY = env_int("NOTICE_CONCURRENCY", 32, minimum=1)
 NOTICE_ACCOUNT_CONCURRENCY = env_int("NOTICE_ACCOUNT_CONCURRENCY", 8, minimum=1)
 IDEMPOTENCY_HOURS = env_int("IDEMPOTENCY_HOURS", 24, minimum=1)
 WORKER_NAME = env_str("WORKER_NAME", "worker")
+WORKER_NICE = env_int("WORKER_NICE", 5, maximum=19)
 WORKER_BIND = env_str("WORKER_BIND", "127.0.0.1:8009")
 
 # --- Documents ----------------------------------------------------------------------------------

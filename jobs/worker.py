@@ -65,6 +65,7 @@ class WorkerProcess:
 
     def run(self) -> None:
         """Work until a signal."""
+        os.nice(settings.WORKER_NICE)
         for number in (signal.SIGTERM, signal.SIGINT):
             gevent.signal_handler(number, self.stop.set)
         self._server = WSGIServer(_address(settings.WORKER_BIND), pages(self), log=None)
@@ -85,7 +86,7 @@ class WorkerProcess:
         heartbeat = gevent.spawn(self._every, settings.JOB_HEARTBEAT_SECONDS, self._beat)
         gevent.spawn(self._every, settings.JOB_HEARTBEAT_SECONDS, self._reap)
         gevent.spawn(self._courier.run)
-        SLOTS.on_end = self._courier.wake
+        SLOTS.on_notice = self._courier.wake
         self.is_ready = True
         logger.info("ready: %d places", settings.JOB_CONCURRENCY)
         self.stop.wait()
