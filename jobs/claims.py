@@ -85,7 +85,8 @@ WITH running_accounts AS (
 )
 SELECT j.id, j.lease, j.account_id, j.api_key_id, c.slug, j.input::text,
        coalesce(j.request->'options', '{{}}')::text, j.attempts,
-       j.max_attempts, j.timeout_seconds, j.losses, j.last_event, j.created_at, j.run_at, now()
+       j.max_attempts, j.timeout_seconds, j.losses, j.last_event,
+       j.webhook_url <> '' OR j.notify_email <> '', j.created_at, j.run_at, now()
 FROM claimed j JOIN chat_chain c ON c.id = j.chain_id
 ORDER BY j.priority DESC, j.rank, j.id
 """
@@ -108,6 +109,8 @@ class Claimed:
     timeout_seconds: int
     is_first: bool
     is_suspect: bool
+    # Whether its end is told by webhook or e-mail.
+    has_notice: bool
     waited_seconds: float
 
 
@@ -147,7 +150,8 @@ def claim(
 
 def _claimed(row: tuple[Any, ...]) -> Claimed:
     job_id, lease, account_id, key_id, slug, text, options = row[:7]
-    attempt, most, timeout, losses, last_event, created_at, run_at, now = row[7:]
+    attempt, most, timeout, losses, last_event, has_notice = row[7:13]
+    created_at, run_at, now = row[13:]
     since: datetime = max(created_at, run_at) if run_at else created_at
     return Claimed(
         job_id=job_id,
@@ -163,5 +167,6 @@ def _claimed(row: tuple[Any, ...]) -> Claimed:
         # The claim itself was told as one event; any before it is of an earlier attempt.
         is_first=last_event == 1,
         is_suspect=losses >= SUSPECT_LOSSES,
+        has_notice=has_notice,
         waited_seconds=max(0.0, (now - since).total_seconds()),
     )

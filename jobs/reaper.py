@@ -19,9 +19,10 @@ from access import idempotency
 from jobs import metrics, transitions
 from jobs.announcer import send
 from jobs.errors import WorkerLost
-from jobs.failures import Failure, read_failure
+from jobs.failures import read_failure
 from jobs.models import Job, Worker
 from jobs.ranks import RANK
+from jobs.transitions import Ending
 
 logger = logging.getLogger(__name__)
 
@@ -133,10 +134,14 @@ def take_away(job: Job) -> bool:
     assert job.lease is not None  # noqa: S101  (a running job has one)
     Job.objects.filter(pk=job.pk, lease=job.lease).update(losses=F("losses") + 1)
     if job.cancel_requested_at is not None:
-        return transitions.cancel(job_id=job.pk, lease=job.lease)
-    failure = _lost()
+        cancelled = Ending(job_id=job.pk, lease=job.lease, status="cancelled")
+        return bool(transitions.end([cancelled]))
+    failure = read_failure(WorkerLost())
     if job.attempts >= job.max_attempts:
-        return transitions.fail(job_id=job.pk, lease=job.lease, failure=failure, outcome="lost")
+        failed = Ending(
+            job_id=job.pk, lease=job.lease, status="failed", outcome="lost", failure=failure
+        )
+        return bool(transitions.end([failed]))
     return transitions.give_back(
         job_id=job.pk, lease=job.lease, outcome="lost", is_counted=True, failure=failure
     )
@@ -211,7 +216,3 @@ def purge(*, batch: int = PURGE_BATCH, days: int | None = None) -> int:
     idempotency.purge(batch=batch)
     metrics.REAPED.labels("purged").inc(len(old))
     return len(old)
-
-
-def _lost() -> Failure:
-    return read_failure(WorkerLost())

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypedDict
+from typing import Any
 
 import gevent
 from django.conf import settings
@@ -19,26 +18,22 @@ from chat.catalog import get_chain
 from chat.completions.messages import answer_text, answer_tool_calls, finish_reason
 from chat.execution import Call, Chunk, stream
 from chat.langserve.encoding import encode
-from chat.run import Run
+from chat.run import Progress, Run
 from config.errors import is_database_down
 from jobs import metrics, transitions
 from jobs.claims import Claimed
+from jobs.endings import ENDINGS
 from jobs.errors import OutputTooLarge
 from jobs.failures import Failure, read_failure, retry_delay_seconds
 from jobs.inputs import read_input
 from jobs.model_calls import JobModelCalls
-from jobs.transitions import Tokens
+from jobs.transitions import Ending, Event, Tokens
 from scaling.database import release_connections
 
 logger = logging.getLogger(__name__)
 
 DATABASE_RETRY_SECONDS = 0.5
 MAX_PROGRESS_MESSAGE_CHARS = 500
-
-
-class _Held(TypedDict):
-    job_id: uuid.UUID
-    lease: uuid.UUID
 
 
 class RunningAttempt:
@@ -88,11 +83,13 @@ def run_attempt(attempt: RunningAttempt) -> str:
     story = _Story(attempt)
     try:
         output = _run_chain(attempt, story)
-        outcome = _until_written(lambda: _succeed(attempt, story, output))
+        outcome = _until_written(
+            lambda: _end(attempt, story, status="succeeded", output=output.decode())
+        )
     # Whatever the chain's own code or its loading may raise ends this attempt alone.
     except Exception as error:
         failure = read_failure(error)
-        outcome = _until_written(lambda: _stopped_or_failed(attempt, failure))
+        outcome = _until_written(lambda: _stopped_or_failed(attempt, story, failure))
     finally:
         release_connections()
     metrics.ATTEMPTS.labels(chain=claimed.chain_slug, outcome=outcome).inc()
@@ -124,7 +121,6 @@ def _run_chain(attempt: RunningAttempt, story: _Story) -> bytes:
             story.tell_if_due(run)
     finally:
         items.close()
-    story.tell(run)
     encoded = encode(_as_output(output))
     if len(encoded) > settings.JOB_MAX_OUTPUT_BYTES:
         raise OutputTooLarge(settings.JOB_MAX_OUTPUT_BYTES)
@@ -154,24 +150,12 @@ class _Story:
         """Write what there is; a lost lease stops the attempt."""
         self._told_at = time.monotonic()
         progress = run.progress
-        events: list[dict[str, Any]] = []
-        if progress is not None and progress is not self._told_progress:
-            message = progress.message.replace("\0", "")[:MAX_PROGRESS_MESSAGE_CHARS]
-            data = {"completed": progress.completed, "total": progress.total, "message": message}
-            events.append({"kind": "progress", "data": data})
-        if self._text:
-            events.append({"kind": "tokens", "data": {"text": "".join(self._text)}})
-        if not events:
+        if not (events := self.news(progress)):
             return
         claimed = self._attempt.claimed
         try:
             is_ours = transitions.add_events(
-                job_id=claimed.job_id,
-                lease=claimed.lease,
-                events=events,
-                completed=progress.completed if progress else None,
-                total=progress.total if progress else None,
-                message=events[0]["data"].get("message"),
+                job_id=claimed.job_id, lease=claimed.lease, events=events
             )
         except (DatabaseError, PoolTimeout) as error:
             # Told with the next ones.
@@ -184,41 +168,58 @@ class _Story:
         if not is_ours:
             self._attempt.stop("lost")
 
+    def news(self, progress: Progress | None) -> list[Event]:
+        """Return what was not yet told."""
+        events: list[Event] = []
+        if progress is not None and progress is not self._told_progress:
+            message = progress.message.replace("\0", "")[:MAX_PROGRESS_MESSAGE_CHARS]
+            data = {"completed": progress.completed, "total": progress.total, "message": message}
+            events.append({"kind": "progress", "data": data})
+        if self._text:
+            events.append({"kind": "tokens", "data": {"text": "".join(self._text)}})
+        return events
 
-def _succeed(attempt: RunningAttempt, story: _Story, output: bytes) -> str:
+
+def _stopped_or_failed(attempt: RunningAttempt, story: _Story, failure: Failure) -> str:
     claimed = attempt.claimed
-    written = transitions.succeed(
-        job_id=claimed.job_id, lease=claimed.lease, output=output, tokens=_tokens(attempt)
-    )
-    return _ended(claimed, "succeeded") if written else "lost"
-
-
-def _stopped_or_failed(attempt: RunningAttempt, failure: Failure) -> str:
-    claimed = attempt.claimed
-    job: _Held = {"job_id": claimed.job_id, "lease": claimed.lease}
     match attempt.stop_reason:
         case "lost":
             return "lost"
         case "cancelled":
-            written = transitions.cancel(**job, tokens=_tokens(attempt))
-            return _ended(claimed, "cancelled") if written else "lost"
+            return _end(attempt, story, status="cancelled")
         case "released":
-            written = transitions.give_back(**job, outcome="released", is_counted=False)
-            return "released" if written else "lost"
+            return _give_back(claimed, outcome="released", is_counted=False)
     outcome = "timed_out" if failure.code == "job_timeout" else "failed"
     if failure.is_transient and claimed.attempt < claimed.max_attempts:
         delay = retry_delay_seconds(claimed.attempt, failure.retry_after_seconds)
-        written = transitions.give_back(
-            **job, outcome=outcome, is_counted=True, delay_seconds=delay, failure=failure
+        return _give_back(
+            claimed, outcome=outcome, is_counted=True, delay_seconds=delay, failure=failure
         )
-        return outcome if written else "lost"
-    written = transitions.fail(**job, failure=failure, outcome=outcome, tokens=_tokens(attempt))
-    return _ended(claimed, outcome) if written else "lost"
+    return _end(attempt, story, status="failed", outcome=outcome, failure=failure)
 
 
-def _ended(claimed: Claimed, outcome: str) -> str:
+def _end(attempt: RunningAttempt, story: _Story, *, status: str, **more: Any) -> str:
+    claimed, run = attempt.claimed, attempt.run
+    ending = Ending(
+        job_id=claimed.job_id,
+        lease=claimed.lease,
+        status=status,
+        tokens=_tokens(attempt),
+        events=story.news(run.progress) if run is not None else (),
+        **more,
+    )
+    if not ENDINGS.write(ending):
+        return "lost"
+    outcome = ending.outcome or status
     metrics.ENDED.labels(chain=claimed.chain_slug, outcome=outcome).inc()
     return outcome
+
+
+def _give_back(claimed: Claimed, *, outcome: str, **more: Any) -> str:
+    written = transitions.give_back(
+        job_id=claimed.job_id, lease=claimed.lease, outcome=outcome, **more
+    )
+    return outcome if written else "lost"
 
 
 def _until_written(write: Callable[[], str]) -> str:

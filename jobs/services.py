@@ -29,6 +29,7 @@ from jobs.errors import JobNotFound, JobNotRetryable, QueueFull
 from jobs.inputs import has_nul, read_input
 from jobs.models import DEFAULT_PRIORITY, Event, Job
 from jobs.ranks import next_rank
+from jobs.transitions import Ending
 from scaling.database import release_connections
 from scaling.near_cache import NearCache
 
@@ -65,8 +66,6 @@ def check(submission: Submission) -> Chain:
     """Refuse what cannot be a job now; return its chain, of which only id and slug are loaded.
 
     Raises ChainNotFound, InvalidRequest for an input that the chain does not take, and QueueFull.
-    Call it while no connection is held: it may wait for what another request loads, and that
-    request may need the pool's last connection.
     """
     if has_nul(submission.input):
         # PostgreSQL cannot store it.
@@ -157,7 +156,7 @@ def request_cancel(job: Job) -> Job:
     Job.objects.filter(
         pk=job.pk, status__in=(Job.Status.QUEUED, Job.Status.RUNNING), cancel_requested_at=None
     ).update(cancel_requested_at=Now())
-    if transitions.cancel(job_id=job.pk, lease=None):
+    if transitions.end([Ending(job_id=job.pk, lease=None, status="cancelled")]):
         metrics.ENDED.labels(chain=job.chain.slug, outcome="cancelled").inc()
     return reload(job)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import orjson
 from django.conf import settings
@@ -18,15 +18,46 @@ from django.db import connection
 
 from jobs.failures import Failure
 
-# What follows an UPDATE that ended jobs, named `ended`.
-AFTER_END = """
-closed AS (
-    UPDATE jobs_attempt a SET outcome = %(outcome)s, ended_at = now(),
-        error_code = ended.error_code, error_message = ended.error_message,
-        traceback = %(traceback)s
-    FROM ended WHERE a.id = ended.old_lease AND a.outcome = 'running'
+END = """
+WITH given AS (
+    SELECT * FROM unnest(
+        %(job_ids)s::uuid[], %(leases)s::uuid[], %(statuses)s::text[], %(outcomes)s::text[],
+        %(outputs)s::text[], %(error_codes)s::text[], %(error_messages)s::text[],
+        %(tracebacks)s::text[], %(prompt_tokens)s::integer[], %(completion_tokens)s::integer[],
+        %(events)s::text[], %(progress)s::text[]
+    ) AS g (job_id, lease, status, outcome, output, error_code, error_message, traceback,
+            prompt_tokens, completion_tokens, events, progress)
+), old AS (
+    SELECT j.id, j.lease FROM jobs_job j JOIN given g ON j.id = g.job_id
+    WHERE j.lease IS NOT DISTINCT FROM g.lease
+      AND j.status = CASE WHEN g.lease IS NULL THEN 'queued' ELSE 'running' END
+    ORDER BY j.id FOR UPDATE OF j
+), ended AS (
+    UPDATE jobs_job j SET status = g.status, output = g.output::jsonb,
+        error_code = g.error_code, error_message = g.error_message,
+        prompt_tokens = coalesce(g.prompt_tokens, j.prompt_tokens),
+        completion_tokens = coalesce(g.completion_tokens, j.completion_tokens),
+        progress_completed = coalesce((g.progress::jsonb->>'completed')::integer,
+                                      j.progress_completed),
+        progress_total = coalesce((g.progress::jsonb->>'total')::integer, j.progress_total),
+        progress_message = coalesce(g.progress::jsonb->>'message', j.progress_message),
+        lease = NULL, worker_id = NULL, finished_at = now(),
+        last_event = j.last_event + jsonb_array_length(g.events::jsonb) + 1
+    FROM old JOIN given g ON g.job_id = old.id
+    WHERE j.id = old.id
+    RETURNING j.id, j.account_id, j.webhook_url, j.notify_email, j.last_event, j.status
+), closed AS (
+    UPDATE jobs_attempt a SET outcome = g.outcome, ended_at = now(), error_code = g.error_code,
+        error_message = g.error_message, traceback = g.traceback
+    FROM ended JOIN given g ON g.job_id = ended.id
+    WHERE a.id = g.lease AND a.outcome = 'running'
 ), told AS (
     INSERT INTO jobs_event (job_id, seq, kind, data)
+    SELECT ended.id, ended.last_event - jsonb_array_length(g.events::jsonb) - 1 + e.place,
+           e.event->>'kind', e.event->'data'
+    FROM ended JOIN given g ON g.job_id = ended.id,
+         jsonb_array_elements(g.events::jsonb) WITH ORDINALITY AS e (event, place)
+    UNION ALL
     SELECT id, last_event, 'done', jsonb_build_object('status', status) FROM ended
 ), notices AS (
     INSERT INTO jobs_delivery (id, job_id, account_id, channel, event_type, target, status,
@@ -38,22 +69,6 @@ closed AS (
     WHERE target <> ''
 )
 SELECT id FROM ended
-"""
-
-END = f"""
-WITH old AS (
-    SELECT id, lease FROM jobs_job
-    WHERE id = %(job_id)s AND status = %(expected)s AND lease IS NOT DISTINCT FROM %(lease)s
-    FOR UPDATE
-), ended AS (
-    UPDATE jobs_job j SET status = %(status)s, output = %(output)s::jsonb,
-        error_code = %(error_code)s, error_message = %(error_message)s,
-        prompt_tokens = coalesce(%(prompt_tokens)s, prompt_tokens),
-        completion_tokens = coalesce(%(completion_tokens)s, completion_tokens),
-        lease = NULL, worker_id = NULL, finished_at = now(), last_event = last_event + 1
-    FROM old WHERE j.id = old.id
-    RETURNING j.*, old.lease AS old_lease
-), {AFTER_END}
 """
 
 GIVE_BACK = """
@@ -86,9 +101,10 @@ SELECT id FROM back
 ADD_EVENTS = """
 WITH job AS (
     UPDATE jobs_job SET last_event = last_event + %(count)s,
-        progress_completed = coalesce(%(completed)s, progress_completed),
-        progress_total = coalesce(%(total)s, progress_total),
-        progress_message = coalesce(%(message)s, progress_message)
+        progress_completed = coalesce((%(progress)s::jsonb->>'completed')::integer,
+                                      progress_completed),
+        progress_total = coalesce((%(progress)s::jsonb->>'total')::integer, progress_total),
+        progress_message = coalesce(%(progress)s::jsonb->>'message', progress_message)
     WHERE id = %(job_id)s AND status = 'running' AND lease = %(lease)s
     RETURNING id, last_event
 ), told AS (
@@ -100,6 +116,13 @@ SELECT id FROM job
 """
 
 
+class Event(TypedDict):
+    """`progress` {completed, total, message} or `tokens` {text}."""
+
+    kind: str
+    data: dict[str, Any]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Tokens:
     """What an attempt used; None when no provider told any."""
@@ -108,35 +131,49 @@ class Tokens:
     completion: int | None = None
 
 
-def succeed(*, job_id: uuid.UUID, lease: uuid.UUID, output: bytes, tokens: Tokens) -> bool:
-    """End a running job with its output, which is JSON; False if the lease is lost."""
-    return _end(
-        job_id=job_id, lease=lease, status="succeeded", outcome="succeeded",
-        output=without_nul(output.decode()), tokens=tokens,
-    )  # fmt: skip
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """How a job is to end: a running one under its `lease`, or a queued one (`lease` None)."""
+
+    job_id: uuid.UUID
+    lease: uuid.UUID | None
+    status: str
+    # The attempt's, when it is more than the status.
+    outcome: str = ""
+    # JSON text.
+    output: str | None = None
+    failure: Failure | None = None
+    tokens: Tokens = Tokens()
+    # What there is to tell before the end.
+    events: Sequence[Event] = ()
 
 
-def fail(
-    *,
-    job_id: uuid.UUID,
-    lease: uuid.UUID,
-    failure: Failure,
-    outcome: str = "failed",
-    tokens: Tokens | None = None,
-) -> bool:
-    """End a running job for good; False if the lease is lost."""
-    return _end(
-        job_id=job_id, lease=lease, status="failed", outcome=outcome, failure=failure,
-        tokens=tokens or Tokens(),
-    )  # fmt: skip
+def end(endings: Sequence[Ending]) -> set[uuid.UUID]:
+    """End jobs for good, all or none; return those that were still in the state that was expected.
 
-
-def cancel(*, job_id: uuid.UUID, lease: uuid.UUID | None, tokens: Tokens | None = None) -> bool:
-    """End a job as cancelled: a queued one (`lease` None), or a running one whose run has ended."""
-    return _end(
-        job_id=job_id, lease=lease, status="cancelled", outcome="cancelled",
-        tokens=tokens or Tokens(),
-    )  # fmt: skip
+    No job may be among them twice.
+    """
+    errors = [_error(ending.failure) for ending in endings]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            END,
+            {
+                "job_ids": [ending.job_id for ending in endings],
+                "leases": [ending.lease for ending in endings],
+                "statuses": [ending.status for ending in endings],
+                "outcomes": [ending.outcome or ending.status for ending in endings],
+                "outputs": [ending.output and without_nul(ending.output) for ending in endings],
+                "error_codes": [error["error_code"] for error in errors],
+                "error_messages": [error["error_message"] for error in errors],
+                "tracebacks": [error["traceback"] for error in errors],
+                "prompt_tokens": [ending.tokens.prompt for ending in endings],
+                "completion_tokens": [ending.tokens.completion for ending in endings],
+                "events": [_json(list(ending.events)) for ending in endings],
+                "progress": [_progress(ending.events) for ending in endings],
+                "notice_hours": settings.WEBHOOK_GIVE_UP_HOURS,
+            },
+        )
+        return {row[0] for row in cursor.fetchall()}
 
 
 def give_back(
@@ -165,26 +202,16 @@ def give_back(
     )
 
 
-def add_events(
-    *,
-    job_id: uuid.UUID,
-    lease: uuid.UUID,
-    events: Sequence[dict[str, Any]],
-    completed: int | None = None,
-    total: int | None = None,
-    message: str | None = None,
-) -> bool:
-    """Append events `{"kind", "data"}` of a running job and its progress; False if it is lost."""
+def add_events(*, job_id: uuid.UUID, lease: uuid.UUID, events: Sequence[Event]) -> bool:
+    """Append events of a running job, and note its progress; False if the lease is lost."""
     return _changed(
         ADD_EVENTS,
         {
             "job_id": job_id,
             "lease": lease,
             "count": len(events),
-            "events": without_nul(orjson.dumps(list(events)).decode()),
-            "completed": completed,
-            "total": total,
-            "message": message,
+            "events": _json(list(events)),
+            "progress": _progress(events),
         },
     )
 
@@ -206,31 +233,13 @@ def _strip(value: Any) -> Any:
     return value
 
 
-def _end(
-    *,
-    job_id: uuid.UUID,
-    lease: uuid.UUID | None,
-    status: str,
-    outcome: str,
-    tokens: Tokens,
-    output: str | None = None,
-    failure: Failure | None = None,
-) -> bool:
-    return _changed(
-        END,
-        {
-            "job_id": job_id,
-            "lease": lease,
-            "expected": "queued" if lease is None else "running",
-            "status": status,
-            "outcome": outcome,
-            "output": output,
-            "prompt_tokens": tokens.prompt,
-            "completion_tokens": tokens.completion,
-            "notice_hours": settings.WEBHOOK_GIVE_UP_HOURS,
-            **_error(failure),
-        },
-    )
+def _progress(events: Sequence[Event]) -> str | None:
+    last = next((event["data"] for event in reversed(events) if event["kind"] == "progress"), None)
+    return None if last is None else _json(last)
+
+
+def _json(value: Any) -> str:
+    return without_nul(orjson.dumps(value).decode())
 
 
 def _error(failure: Failure | None) -> dict[str, str]:

@@ -28,6 +28,7 @@ from jobs.errors import JobTimeout, TransientFailure
 from jobs.failures import read_failure
 from jobs.runner import RunningAttempt
 from jobs.slots import Slots
+from jobs.transitions import Ending
 
 logger = logging.getLogger(__name__)
 
@@ -108,9 +109,11 @@ class Watchdog:
         failure = read_failure(error)
         outcome = "timed_out" if is_overdue else "failed"
         if is_overdue or claimed.attempt >= claimed.max_attempts:
-            transitions.fail(
-                job_id=claimed.job_id, lease=claimed.lease, failure=failure, outcome=outcome
-            )
+            ending = Ending(
+                job_id=claimed.job_id, lease=claimed.lease, status="failed", outcome=outcome,
+                failure=failure,
+            )  # fmt: skip
+            transitions.end([ending])
         else:
             transitions.give_back(
                 job_id=claimed.job_id,

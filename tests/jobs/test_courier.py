@@ -26,6 +26,7 @@ from jobs.models import Delivery, DeliveryAttempt, Job
 from jobs.notices import deliveries, secrets
 from jobs.notices.outcomes import delivered, failed
 from jobs.notices.services import redeliver
+from jobs.transitions import Ending
 from tests.jobs.notices import make_account, make_delivery, make_job
 from tests.jobs.receivers import MailServer, Receiver, answer, hang, in_turn
 from tests.stack_plugin import BASE_DIR
@@ -114,8 +115,8 @@ def test_the_end_of_a_job_is_told_by_webhook_and_by_mail() -> None:
             webhook_url=receiver.url(),
             notify_email="ada@example.com",
         )
-        tokens = transitions.Tokens()
-        assert transitions.succeed(job_id=job.pk, lease=lease, output=b'"yes"', tokens=tokens)
+        ending = Ending(job_id=job.pk, lease=lease, status="succeeded", output='"yes"')
+        assert transitions.end([ending])
         with courier(
             EMAIL_BACKEND="django.core.mail.backends.smtp.EmailBackend",
             EMAIL_HOST="127.0.0.1",
