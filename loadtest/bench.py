@@ -178,10 +178,16 @@ def measure_jobs(*, seconds: int, runs: int) -> list[Row]:
             is_kept=seen.submits_per_second >= 700,
         ),
         Row(
-            measure=f"submits at {jobs.PACED_PER_SECOND}/s while the jobs run",
+            measure=f"submits at {jobs.PACED_PER_SECOND}/s",
             figure=f"p99 {seen.paced_p99_ms:.0f} ms",
             bound="< 100 ms",
             is_kept=seen.paced_p99_ms < 100,
+        ),
+        Row(
+            measure=f"submits at {jobs.PACED_PER_SECOND}/s while the jobs run beside them",
+            figure=f"p99 {seen.paced_busy_p99_ms:.0f} ms",
+            bound="< 150 ms (aim 100)",
+            is_kept=seen.paced_busy_p99_ms < 150,
         ),
         Row(
             measure=f"{jobs.TRIVIAL_JOBS} trivial jobs, submit to end, one worker",
