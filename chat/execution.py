@@ -181,6 +181,12 @@ def _work(call: Call, do: Callable[[Call], Any]) -> _Done | _Failed:
             return _Failed(provider_error, error)
         logger.exception("chain %s failed", call.chain.config.slug)
         return _Failed(ChainBroken(), error)
+    except gevent.GreenletExit:
+        raise
+    # sys.exit() in a chain must not end the process with everybody's requests.
+    except BaseException:
+        logger.exception("chain %s failed", call.chain.config.slug)
+        return _Failed(ChainBroken())
     finally:
         release_connections()
 

@@ -19,6 +19,8 @@ from langchain_core.messages import AIMessage
 
 from config.ids import new_uuid
 
+MAX_COUNT = 2**31 - 1
+
 
 class RunCancelled(BaseException):
     """Thrown into a chain that must stop.
@@ -137,4 +139,9 @@ current_run: ContextVar[Run | None] = ContextVar("current_run", default=None)
 def report_progress(completed: int, total: int, message: str = "") -> None:
     """Tell whoever waits for the current run how far it has come; outside a run, do nothing."""
     if run := current_run.get():
-        run.progress = Progress(completed, total, message)
+        run.progress = Progress(_count(completed), _count(total), str(message))
+
+
+def _count(number: int) -> int:
+    """Return a number that any store takes; a chain's author may pass anything."""
+    return max(0, min(int(number), MAX_COUNT))

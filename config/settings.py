@@ -329,7 +329,8 @@ REST_FRAMEWORK = {
 }
 SPECTACULAR_SETTINGS = {
     "TITLE": "Headrace",
-    "DESCRIPTION": "LangChain chains over HTTP: OpenAI chat completions, LangServe, conversations.",
+    "DESCRIPTION": "LangChain chains over HTTP: OpenAI chat completions and responses, LangServe,"
+    " conversations, background jobs.",
     "VERSION": VERSION,
     "OAS_VERSION": "3.1.0",
     "SERVE_INCLUDE_SCHEMA": False,

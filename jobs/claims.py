@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import orjson
@@ -86,7 +85,8 @@ WITH running_accounts AS (
 SELECT j.id, j.lease, j.account_id, j.api_key_id, c.slug, j.input::text,
        coalesce(j.request->'options', '{{}}')::text, j.attempts,
        j.max_attempts, j.timeout_seconds, j.losses, j.last_event,
-       j.webhook_url <> '' OR j.notify_email <> '', j.created_at, j.run_at, now()
+       j.webhook_url <> '' OR j.notify_email <> '',
+       greatest(0, extract(epoch FROM now() - greatest(j.created_at, j.run_at)))::float8
 FROM claimed j JOIN chat_chain c ON c.id = j.chain_id
 ORDER BY j.priority DESC, j.rank, j.id
 """
@@ -150,9 +150,7 @@ def claim(
 
 def _claimed(row: tuple[Any, ...]) -> Claimed:
     job_id, lease, account_id, key_id, slug, text, options = row[:7]
-    attempt, most, timeout, losses, last_event, has_notice = row[7:13]
-    created_at, run_at, now = row[13:]
-    since: datetime = max(created_at, run_at) if run_at else created_at
+    attempt, most, timeout, losses, last_event, has_notice, waited_seconds = row[7:]
     return Claimed(
         job_id=job_id,
         lease=lease,
@@ -168,5 +166,5 @@ def _claimed(row: tuple[Any, ...]) -> Claimed:
         is_first=last_event == 1,
         is_suspect=losses >= SUSPECT_LOSSES,
         has_notice=has_notice,
-        waited_seconds=max(0.0, (now - since).total_seconds()),
+        waited_seconds=waited_seconds,
     )

@@ -6,7 +6,7 @@ import threading
 import uuid
 from collections import deque
 
-from django.db import DataError
+from django.db import DataError, IntegrityError
 
 from jobs.transitions import Ending, end
 from scaling.database import release_connections
@@ -73,8 +73,8 @@ class _Waiting:
 def _write(batch: list[_Waiting]) -> None:
     try:
         ended = end([waiting.ending for waiting in batch])
-    except DataError as error:
-        # PostgreSQL cannot store one of them; it alone must fail.
+    except (DataError, IntegrityError, TypeError, ValueError) as error:
+        # One of them cannot be written; it alone must fail.
         if len(batch) == 1:
             batch[0].fail(error)
             return

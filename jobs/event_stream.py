@@ -15,13 +15,15 @@ from jobs.services import reload
 
 # Followers poll; one that asks for the impossible would do so for ever.
 MAX_EVENT_ID = 2**31 - 1
+MAX_EVENT_DIGITS = 10
 
 
 def read_event_id(text: str | None, *, param: str) -> int:
     """Return the number of the last event that a client has seen, -1 for none."""
     if text is None or text == "":
         return -1
-    if not (text.isascii() and text.isdecimal()) or int(text[:20]) > MAX_EVENT_ID:
+    is_number = text.isascii() and text.isdecimal() and len(text) <= MAX_EVENT_DIGITS
+    if not is_number or int(text) > MAX_EVENT_ID:
         raise InvalidRequest(f"{param} must be the id of an event.", param=param)
     return int(text)
 

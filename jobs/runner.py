@@ -34,6 +34,9 @@ logger = logging.getLogger(__name__)
 
 DATABASE_RETRY_SECONDS = 0.5
 MAX_PROGRESS_MESSAGE_CHARS = 500
+UNWRITABLE = Failure(
+    code="chain_error", message="The chain's result could not be stored.", is_transient=False
+)
 
 
 class RunningAttempt:
@@ -88,13 +91,27 @@ def run_attempt(attempt: RunningAttempt) -> str:
         )
     # Whatever the chain's own code or its loading may raise ends this attempt alone.
     except Exception as error:
-        failure = read_failure(error)
-        outcome = _until_written(lambda: _stopped_or_failed(attempt, story, failure))
+        outcome = _write_failure(attempt, story, error)
     finally:
         release_connections()
     metrics.ATTEMPTS.labels(chain=claimed.chain_slug, outcome=outcome).inc()
     metrics.RUN_SECONDS.labels(chain=claimed.chain_slug).observe(time.monotonic() - started)
     return outcome
+
+
+def _write_failure(attempt: RunningAttempt, story: _Story, error: Exception) -> str:
+    try:
+        failure = read_failure(error)
+        return _until_written(lambda: _stopped_or_failed(attempt, story, failure))
+    # A chain may have made something that cannot be written; the job must end all the same.
+    except Exception:
+        logger.exception("job %s: its failure could not be written", attempt.claimed.job_id.hex)
+    try:
+        return _until_written(lambda: _end(attempt, None, status="failed", failure=UNWRITABLE))
+    # Its lease is found to be nobody's at the next heartbeats.
+    except Exception:
+        logger.exception("job %s could not be ended", attempt.claimed.job_id.hex)
+        return "lost"
 
 
 def _run_chain(attempt: RunningAttempt, story: _Story) -> bytes:
@@ -172,7 +189,7 @@ class _Story:
         """Return what was not yet told."""
         events: list[Event] = []
         if progress is not None and progress is not self._told_progress:
-            message = progress.message.replace("\0", "")[:MAX_PROGRESS_MESSAGE_CHARS]
+            message = transitions.clean_text(progress.message)[:MAX_PROGRESS_MESSAGE_CHARS]
             data = {"completed": progress.completed, "total": progress.total, "message": message}
             events.append({"kind": "progress", "data": data})
         if self._text:
@@ -198,14 +215,14 @@ def _stopped_or_failed(attempt: RunningAttempt, story: _Story, failure: Failure)
     return _end(attempt, story, status="failed", outcome=outcome, failure=failure)
 
 
-def _end(attempt: RunningAttempt, story: _Story, *, status: str, **more: Any) -> str:
+def _end(attempt: RunningAttempt, story: _Story | None, *, status: str, **more: Any) -> str:
     claimed, run = attempt.claimed, attempt.run
     ending = Ending(
         job_id=claimed.job_id,
         lease=claimed.lease,
         status=status,
         tokens=_tokens(attempt),
-        events=story.news(run.progress) if run is not None else (),
+        events=story.news(run.progress) if run is not None and story is not None else (),
         **more,
     )
     if not ENDINGS.write(ending):
@@ -223,14 +240,13 @@ def _give_back(claimed: Claimed, *, outcome: str, **more: Any) -> str:
 
 
 def _until_written(write: Callable[[], str]) -> str:
-    """Return what `write` returns, however long the database is away."""
+    """Return what `write` returns, however long the database is away; raises what else it does."""
     while True:
         try:
             return write()
         except (DatabaseError, PoolTimeout) as error:
             if not is_database_down(error):
-                logger.exception("a job's end could not be written")
-                return "lost"
+                raise
             gevent.sleep(DATABASE_RETRY_SECONDS)
         finally:
             release_connections()

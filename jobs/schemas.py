@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from django.conf import settings
@@ -30,6 +30,10 @@ Email = Annotated[str, Field(max_length=254), AfterValidator(_email)]
 WebhookUrl = Annotated[str, Field(max_length=2000), AfterValidator(check_webhook_url)]
 
 
+FIRST_YEAR, LAST_YEAR = 1970, 2200
+OUT_OF_RANGE = f"must be a time of the years {FIRST_YEAR} to {LAST_YEAR}"
+
+
 class JobOptions(RequestModel):
     """What may be said of a job beside its chain and input."""
 
@@ -48,9 +52,19 @@ class JobOptions(RequestModel):
         if not isinstance(value, str):
             return value
         try:
-            return datetime.fromisoformat(value)
+            time = datetime.fromisoformat(value)
         except ValueError as error:
             raise ValueError("must be a time such as 2030-01-31T09:00:00Z") from error
+        if time.tzinfo is None:
+            return time
+        # What PostgreSQL can store and Python cannot read would be in the way of everybody's jobs.
+        try:
+            time = time.astimezone(UTC)
+        except OverflowError as error:
+            raise ValueError(OUT_OF_RANGE) from error
+        if not FIRST_YEAR <= time.year <= LAST_YEAR:
+            raise ValueError(OUT_OF_RANGE)
+        return time
 
 
 class JobCreate(JobOptions):

@@ -10,7 +10,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import F, QuerySet
+from django.db.models import F, JSONField, QuerySet, Value
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -75,10 +75,15 @@ def check(submission: Submission) -> Chain:
     except ChainNotFound as error:
         raise ChainNotFound(submission.chain, param="chain") from error
     read_input(chain, submission.input)
+    refuse_if_full()
+    return Chain(pk=chain.config.chain_id, slug=chain.config.slug)
+
+
+def refuse_if_full() -> None:
+    """Raise QueueFull (429) while as many jobs wait as JOB_QUEUE_MAX allows."""
     if (_queue_length.get(None) or 0) >= settings.JOB_QUEUE_MAX:
         metrics.REFUSED.inc()
         raise QueueFull
-    return Chain(pk=chain.config.chain_id, slug=chain.config.slug)
 
 
 def submit(principal: Principal, chain: Chain, submission: Submission) -> Job:
@@ -93,7 +98,8 @@ def submit(principal: Principal, chain: Chain, submission: Submission) -> Job:
         chain=chain,
         api=submission.api,
         request_id=submission.request_id,
-        input=submission.input,
+        # JSON's null, where None would be SQL's.
+        input=Value(None, JSONField()) if submission.input is None else submission.input,
         request=submission.request,
         metadata=submission.metadata,
         webhook_url=submission.webhook_url,

@@ -85,6 +85,10 @@ class Slots:
             self._open -= 1
             self._has_room.set()
 
+    def leases(self) -> set[uuid.UUID]:
+        """Return the leases that this worker knows: of what it runs, and of what is to run next."""
+        return {*self.running, *(claimed.lease for claimed in list(self._found))}
+
     def stop_all(self, reason: str) -> None:
         """Stop every attempt."""
         for attempt in list(self.running.values()):

@@ -18,6 +18,8 @@ from django.db import connection
 
 from jobs.failures import Failure
 
+MAX_CODE_CHARS = 64
+
 END = """
 WITH given AS (
     SELECT * FROM unnest(
@@ -75,6 +77,7 @@ GIVE_BACK = """
 WITH old AS (
     SELECT id, lease FROM jobs_job
     WHERE id = %(job_id)s AND status = 'running' AND lease = %(lease)s
+      AND cancel_requested_at IS NULL
     FOR UPDATE
 ), back AS (
     UPDATE jobs_job j SET status = 'queued', is_due = %(delay)s = 0,
@@ -187,9 +190,11 @@ def give_back(
 ) -> bool:
     """Make a running job wait again; False if the lease is lost.
 
+    One that is to be cancelled ends so instead.
+
     `is_counted` says whether the attempt counts against `max_attempts`.
     """
-    return _changed(
+    is_back = _changed(
         GIVE_BACK,
         {
             "job_id": job_id,
@@ -200,6 +205,8 @@ def give_back(
             **_error(failure),
         },
     )
+    # Under its lease only one that is to be cancelled is left.
+    return is_back or bool(end([Ending(job_id=job_id, lease=lease, status="cancelled")]))
 
 
 def add_events(*, job_id: uuid.UUID, lease: uuid.UUID, events: Sequence[Event]) -> bool:
@@ -220,16 +227,21 @@ def without_nul(json_text: str) -> str:
     r"""Return JSON without the escape `\u0000`, which PostgreSQL cannot store."""
     if "\\u0000" not in json_text:
         return json_text
-    return orjson.dumps(_strip(orjson.loads(json_text))).decode()
+    return orjson.dumps(_clean(orjson.loads(json_text))).decode()
 
 
-def _strip(value: Any) -> Any:
+def clean_text(text: str) -> str:
+    """Return a text that PostgreSQL can store: no NUL, and `?` for each lone surrogate."""
+    return text.replace("\0", "").encode(errors="replace").decode()
+
+
+def _clean(value: Any) -> Any:
     if isinstance(value, str):
-        return value.replace("\0", "")
+        return clean_text(value)
     if isinstance(value, list):
-        return [_strip(item) for item in value]
+        return [_clean(item) for item in value]
     if isinstance(value, dict):
-        return {_strip(key): _strip(item) for key, item in value.items()}
+        return {_clean(key): _clean(item) for key, item in value.items()}
     return value
 
 
@@ -239,14 +251,18 @@ def _progress(events: Sequence[Event]) -> str | None:
 
 
 def _json(value: Any) -> str:
-    return without_nul(orjson.dumps(value).decode())
+    try:
+        return without_nul(orjson.dumps(value).decode())
+    except orjson.JSONEncodeError:
+        # A lone surrogate, as models and parsers of documents make now and then.
+        return orjson.dumps(_clean(value)).decode()
 
 
 def _error(failure: Failure | None) -> dict[str, str]:
     return {
-        "error_code": failure.code if failure else "",
-        "error_message": failure.message.replace("\0", "") if failure else "",
-        "traceback": failure.traceback.replace("\0", "") if failure else "",
+        "error_code": clean_text(failure.code)[:MAX_CODE_CHARS] if failure else "",
+        "error_message": clean_text(failure.message) if failure else "",
+        "traceback": clean_text(failure.traceback) if failure else "",
     }
 
 

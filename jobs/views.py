@@ -155,7 +155,7 @@ class JobCancelView(JobsApiView):
         return Response(job_body(services.request_cancel(job)))
 
 
-class JobRetryView(JobsApiView):
+class JobRetryView(SubmissionView):
     """`/v1/jobs/{id}/retry`."""
 
     @extend_schema(
@@ -167,6 +167,7 @@ class JobRetryView(JobsApiView):
     def post(self, request: Request, public_id: str) -> Response:
         """Queue a failed or cancelled job again; answered model calls are not paid again."""
         job = services.get_job(account_id=self.principal.account_id, public_id=public_id)
+        services.refuse_if_full()
         return _accepted(services.retry(job))
 
 

@@ -16,6 +16,7 @@ import os
 import signal
 import sys
 import time
+import uuid
 from typing import Any
 
 import django
@@ -35,8 +36,9 @@ from psycopg_pool import PoolTimeout
 from config.brokers import get_broker
 from jobs import presence
 from jobs.announcer import send
+from jobs.models import Job
 from jobs.notices.courier import Courier
-from jobs.reaper import Reaper
+from jobs.reaper import Reaper, take_away
 from jobs.slots import SLOTS
 from jobs.tasks import actor
 from jobs.watchdog import Watchdog
@@ -62,6 +64,7 @@ class WorkerProcess:
         self._reaper = Reaper()
         self._courier = Courier()
         self._server: WSGIServer | None = None
+        self._orphans: set[uuid.UUID] = set()
 
     def run(self) -> None:
         """Work until a signal."""
@@ -141,6 +144,18 @@ class WorkerProcess:
                 attempt.stop("lost")
             elif held[lease]:
                 attempt.stop("cancelled")
+        self._take_back_orphans(held.keys() - SLOTS.leases())
+
+    def _take_back_orphans(self, orphans: set[uuid.UUID]) -> None:
+        """Have jobs wait again that are this worker's, and that it does not know of.
+
+        The answer to a claim may be lost on its way, or an end could not be written. Only what was
+        so at the last heartbeat too: a claim may be under way just now.
+        """
+        lost, self._orphans = orphans & self._orphans, orphans
+        for job in Job.objects.filter(lease__in=lost):
+            logger.error("job %s: nobody runs it", job.pk.hex)
+            take_away(job)
 
     def _begin_anew(self) -> None:
         """Go on as another worker, after this one was taken for dead."""

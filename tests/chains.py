@@ -4,6 +4,7 @@ The stack imports them as `tests.chains.NAME`, see CHAIN_RUNNABLES.
 """
 
 import asyncio
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -22,6 +23,10 @@ from langchain_core.runnables import (
 )
 from pydantic import BaseModel
 from typing_extensions import TypedDict
+
+from chat.run import report_progress
+from config.errors import ApiError
+from jobs.errors import PermanentFailure
 
 SECRET = "sk-this-must-never-be-seen"
 
@@ -280,7 +285,48 @@ prompt: Runnable[Any, Any] = ChatPromptTemplate.from_messages(
     ]
 ).partial(rules="the rules of the house")
 
+
+def _hostile(how: str) -> Any:
+    """Do what no chain should do, to nobody's harm but its own."""
+    match how:
+        case "surrogate":
+            return "abc \ud800"
+        case "huge number":
+            return {"n": 2**70}
+        case "progress":
+            report_progress(2**40, -1, "\ud800")
+        case "odd progress":
+            report_progress(1.5, 2, None)  # type: ignore[arg-type]
+        case "no number":
+            report_progress("many", 2)  # type: ignore[arg-type]
+        case "error":
+            raise ValueError("\ud800 \0")
+        case "permanent error":
+            raise PermanentFailure("\ud800 \0")
+        case "long code":
+            raise ApiError(500, "No.", code="c" * 200)
+        case "exit":
+            sys.exit(1)
+        case "interrupt":
+            raise KeyboardInterrupt
+        case "generator":
+            raise GeneratorExit
+    return how
+
+
+hostile: Runnable[Any, Any] = RunnableLambda(_hostile)
+
+
+def _fails_slowly(seconds: float) -> None:
+    time.sleep(seconds)
+    raise RuntimeError
+
+
+fails_slowly: Runnable[Any, Any] = RunnableLambda(_fails_slowly)
+
 NAMES = (
+    "hostile",
+    "fails_slowly",
     "echo",
     "typed",
     "async_only",

@@ -107,7 +107,9 @@ def read_upload(request: Request) -> Iterator[Upload]:
         file_bytes=file.size,
         file_pages=document.pages,
     )
-    identity = orjson.dumps([sorted(fields.items()), name, _digest(file)])
+    # An empty field counts as not sent.
+    sent = sorted((name, value) for name, value in fields.items() if value)
+    identity = orjson.dumps([sent, name, _digest(file)])
     with discarded_on_failure(original):
         yield Upload(submission=submission, identity=identity)
 

@@ -50,7 +50,7 @@ class ResponsesView(SubmissionView):
             request,
             self.principal,
             submission_of(body),
-            body=orjson.dumps(request.data),
+            body=orjson.dumps(request.data, option=orjson.OPT_SORT_KEYS),
             to_answer=lambda job: Answer(status=200, body=queued_body(job, words), headers={}),
         )
         if body.background and not body.stream:

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.calls import client_with, error_of, read_events
+from tests.calls import client_with, error_of, manage, read_events
 from tests.provider import Provider
 from tests.stack_plugin import EmbeddedStack
 
@@ -103,7 +103,9 @@ def test_the_story_is_whole_while_it_runs_and_after_its_end(http: httpx.Client) 
     assert events_of(http, job["id"], after=last) == live[-1:]
 
 
-@pytest.mark.parametrize("last", ["-1", "x", "1.5", "9" * 30, "٣"])
+@pytest.mark.parametrize(
+    "last", ["-1", "x", "1.5", "9" * 30, "٣", "0" * 21 + "99999999999", "0" * 5000]
+)
 def test_a_bad_last_event_id_is_refused(http: httpx.Client, last: str) -> None:
     headers = {b"Last-Event-ID": last.encode()}
     response = http.get("/v1/jobs/job_" + "0" * 32 + "/events", headers=headers)
@@ -260,6 +262,84 @@ def test_hostile_texts_pass_unharmed(http: httpx.Client) -> None:
     assert wait(http, post(http, "provider-nul", messages("x"))["id"])["output"]["content"] == "ab"
 
 
+@pytest.mark.parametrize(
+    ("how", "status"),
+    [
+        ("progress", "succeeded"),
+        ("odd progress", "succeeded"),
+        ("no number", "failed"),
+        ("surrogate", "failed"),
+        ("huge number", "failed"),
+        ("error", "failed"),
+        ("permanent error", "failed"),
+        ("long code", "failed"),
+        ("exit", "failed"),
+        ("interrupt", "failed"),
+        ("generator", "failed"),
+    ],
+)
+def test_whatever_a_chain_does_its_job_ends_and_others_go_on(
+    http: httpx.Client, how: str, status: str
+) -> None:
+    innocent = post(http, "provider-slow-stream", messages("Hello"))
+    job = post(http, "hostile", how, max_attempts=1)
+    ended = wait(http, job["id"], seconds=10)
+    assert ended["status"] == status, ended
+    assert bool(ended["error"]) == (status == "failed")
+    assert events_of(http, job["id"])[-1][0] == "done"
+    assert wait(http, innocent["id"])["attempts"] == 1
+
+
+def test_a_job_that_fails_while_it_is_cancelled_is_cancelled(http: httpx.Client) -> None:
+    for _ in range(3):
+        job = post(http, "fails_slowly", 0.4)
+        wait(http, job["id"], "running")
+        http.post(f"/v1/jobs/{job['id']}/cancel")
+        assert wait(http, job["id"], seconds=3)["status"] == "cancelled"
+
+
+def test_null_is_an_input(http: httpx.Client) -> None:
+    assert wait(http, post(http, "mirror", None)["id"])["status"] == "succeeded"
+
+
+@pytest.mark.parametrize(
+    "time",
+    [
+        "0001-01-01T00:00:00+14:00",
+        "9999-12-31T23:59:59-12:00",
+        "1969-12-31T23:59:59Z",
+        "2201-01-01T00:00:00Z",
+        "2030-01-31T09:00:00",
+        "2030-01-31",
+    ],
+)
+def test_a_time_that_nobody_could_read_is_refused(http: httpx.Client, time: str) -> None:
+    body = {"chain": "echo", "input": "x", "run_at": time}
+    assert error_of(http.post("/v1/jobs", json=body), 400, None)["param"] == "run_at"
+
+
+def test_any_offset_of_a_time_will_do(http: httpx.Client) -> None:
+    job = post(http, "echo", "x", run_at="2030-01-31T09:00:00+23:59")
+    assert job["run_at"] == int(datetime(2030, 1, 30, 9, 1, tzinfo=UTC).timestamp())
+
+
+def test_a_retry_is_bound_by_the_limits_of_its_key(
+    http: httpx.Client, stack: EmbeddedStack
+) -> None:
+    made = json.loads(
+        manage(stack, "apikey", "create", "--name=poor", "--tokens-per-day=5", "--json")
+    )
+    with client_with(stack, made["key"]) as poor:
+        job = post(poor, "provider-hello", messages("Hello"))
+        wait(poor, job["id"], "succeeded")
+        error_of(
+            poor.post("/v1/jobs", json={"chain": "echo", "input": "x"}),
+            429,
+            "tokens_per_day_exceeded",
+        )
+        error_of(poor.post(f"/v1/jobs/{job['id']}/retry"), 429, "tokens_per_day_exceeded")
+
+
 def test_a_key_without_the_scope_is_refused(make_http: Callable[[str], httpx.Client]) -> None:
     http = make_http("without scopes")
     error_of(http.get("/v1/jobs"), 403, "missing_scope")
@@ -293,4 +373,4 @@ def test_a_story_that_began_on_one_node_goes_on_at_the_other(
         rest = events_of(second, job["id"], after="2")
         assert [name for name, _ in seen] == ["status", "status", "tokens"]
         assert seen + rest == events_of(http, job["id"])
-        assert rest[-1] == ("done", {"status": "succeeded"})
+        assert (rest[-1][0], rest[-1][1]["status"]) == ("done", "succeeded")

@@ -23,6 +23,8 @@ class Command(BaseCommand):
     """Manage API keys. A whole number is read here and not by argparse, for one kind of error."""
 
     help = "Create, list and revoke API keys."
+    # An operator may be where the chains' own modules are not.
+    requires_system_checks = []
 
     def add_arguments(self, parser: CommandParser) -> None:
         verbs = parser.add_subparsers(dest="verb", required=True)
