@@ -100,7 +100,7 @@ def set_secret(key: ApiKey) -> str:
     """Give an unsaved key its secret and return it; this is the only moment that it is known."""
     body = "".join(secrets.choice(ALPHABET) for _ in range(RANDOM_CHARS))
     secret = f"hr_{body}{_checksum(body)}"
-    key.digest = _digest(secret)
+    key.digest = hashlib.sha256(secret.encode()).hexdigest()
     key.hint = f"{secret[:HINT_CHARS]}…"
     return secret
 
@@ -129,9 +129,21 @@ def find_principal(secret: str) -> Principal:
     One query at most each `KEY_CACHE_SECONDS`, key and process. That a key is revoked or expired
     is told only to somebody who has it.
     """
-    known = None
-    if _is_well_formed(secret):
-        known = known_keys.get(_digest(secret))
+    return find_by_digest(digest_of(secret))
+
+
+def digest_of(secret: str) -> str:
+    """Return the digest by which a key is known; raises Unauthenticated for what is no key."""
+    digest = hashlib.sha256(secret.encode(errors="surrogatepass")).hexdigest()
+    # The checksum of a key that is remembered need not be worked out again.
+    if digest in known_keys or _is_well_formed(secret):
+        return digest
+    raise Unauthenticated("This API key is not valid.", code="invalid_api_key")
+
+
+def find_by_digest(digest: str) -> Principal:
+    """Return who holds the key of this digest, as `find_principal` does."""
+    known = known_keys.get(digest)
     if known is None:
         raise Unauthenticated("This API key is not valid.", code="invalid_api_key")
     if known.is_revoked:
@@ -207,10 +219,6 @@ def _checksum(body: str) -> str:
         number, digit = divmod(number, len(ALPHABET))
         digits.append(ALPHABET[digit])
     return "".join(digits)
-
-
-def _digest(secret: str) -> str:
-    return hashlib.sha256(secret.encode()).hexdigest()
 
 
 def _or_default(value: int | None, default: int) -> int:

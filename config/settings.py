@@ -6,6 +6,7 @@ from typing import Any
 
 import django_stubs_ext
 
+from config.cache_urls import is_memcached, redis_cache, redis_url
 from config.database import database_from_url
 from config.env import (
     BASE_DIR,
@@ -158,19 +159,25 @@ DATABASES["default"]["OPTIONS"].setdefault(
 
 # --- Redis --------------------------------------------------------------------------------------
 CACHE_URL = env_secret("CACHE_URL", "redis://127.0.0.1:6379/0")
+REDIS_URL = redis_url(cache_url=CACHE_URL, redis_url=env_secret("REDIS_URL"))
 REDIS_TIMEOUT_SECONDS = env_float("REDIS_TIMEOUT_SECONDS", 0.05, minimum=0.001)
 REDIS_RETRY_SECONDS = env_float("REDIS_RETRY_SECONDS", 1.0, minimum=0.0)
-CACHES = {
-    "default": {
-        "BACKEND": "django_redis.cache.RedisCache",
-        "LOCATION": CACHE_URL,
-        "OPTIONS": {
-            "CLIENT_CLASS": "django_redis.client.DefaultClient",
-            "SOCKET_CONNECT_TIMEOUT": REDIS_TIMEOUT_SECONDS,
-            "SOCKET_TIMEOUT": REDIS_TIMEOUT_SECONDS,
-        },
-    }
-}
+CACHES = {"default": redis_cache("REDIS_URL", REDIS_URL, timeout_seconds=REDIS_TIMEOUT_SECONDS)}
+# A Redis for answers alone may throw away what it likes; the one with the limits may not.
+if CACHE_URL != REDIS_URL and not is_memcached(CACHE_URL):
+    CACHES["responses"] = redis_cache("CACHE_URL", CACHE_URL, timeout_seconds=REDIS_TIMEOUT_SECONDS)
+
+# --- Cached answers -----------------------------------------------------------------------------
+CACHE_ENABLED = env_bool("CACHE_ENABLED", True)
+CACHE_WAIT_SECONDS = env_float("CACHE_WAIT_SECONDS", 30.0, minimum=0.0)
+CACHE_MAX_ENTRY_BYTES = env_int("CACHE_MAX_ENTRY_BYTES", 1024 * 1024, minimum=1)
+CACHE_EDGE_MAX_BODY_BYTES = env_int("CACHE_EDGE_MAX_BODY_BYTES", 256 * 1024)
+READ_CACHE_SECONDS = env_int("READ_CACHE_SECONDS", 1, maximum=60)
+CACHE_STREAM_EVENTS_PER_SECOND = env_float("CACHE_STREAM_EVENTS_PER_SECOND", 0.0)
+CACHE_COMPRESS_BYTES = env_int("CACHE_COMPRESS_BYTES", 1024)
+CACHE_NEAR_SECONDS = env_float("CACHE_NEAR_SECONDS", 5.0)
+CACHE_NEAR_MAX_BYTES = env_int("CACHE_NEAR_MAX_BYTES", 64 * 1024 * 1024)
+CACHE_NEAR_MAX_ENTRIES = env_int("CACHE_NEAR_MAX_ENTRIES", 50_000)
 
 # --- The API ------------------------------------------------------------------------------------
 MAX_BODY_BYTES = env_int("MAX_BODY_BYTES", 4 * 1024 * 1024, minimum=1024)
@@ -186,6 +193,7 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
 
 # --- Access -------------------------------------------------------------------------------------
 KEY_CACHE_SECONDS = env_float("KEY_CACHE_SECONDS", 1.0, minimum=0.0, maximum=60.0)
+LIMIT_SYNC_SECONDS = env_float("LIMIT_SYNC_SECONDS", 0.1, minimum=0.01, maximum=5.0)
 DEFAULT_REQUESTS_PER_MINUTE = env_int("DEFAULT_REQUESTS_PER_MINUTE", 0)
 DEFAULT_TOKENS_PER_DAY = env_int("DEFAULT_TOKENS_PER_DAY", 0)
 DEFAULT_MAX_CONCURRENT = env_int("DEFAULT_MAX_CONCURRENT", 0)

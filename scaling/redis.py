@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from redis import Redis
+    from redis.client import Pipeline
 
 T = TypeVar("T")
 
@@ -45,6 +46,25 @@ FAILURES = Counter(
     "headrace_redis_failures",
     "Calls to Redis that failed, by kind: timeout, connection, busy, refused or garbage.",
     ["kind"],
+)
+
+
+_FAILURES = (
+    exceptions.RedisError,
+    # A cluster's client has a base class of its own for what it finds out by itself.
+    exceptions.RedisClusterException,
+    OSError,
+    ValueError,
+    # redis-py takes it on trust that answers to its handshake have their shape.
+    AttributeError,
+    LookupError,
+    TypeError,
+)
+_CONNECTION_ERRORS = (
+    exceptions.ConnectionError,
+    exceptions.ClusterDownError,
+    exceptions.RedisClusterException,
+    OSError,
 )
 
 
@@ -108,43 +128,59 @@ class Breaker:
             self._is_probing = False
 
 
-_breaker = Breaker()
-_turns = Turns(MAX_AT_ONCE)
+class _Server:
+    """One of Django's caches, the breaker before it, and who is asking it."""
+
+    def __init__(self, alias: str) -> None:
+        self.alias = alias
+        self.breaker = Breaker()
+        self.turns = Turns(MAX_AT_ONCE)
+
+    @functools.cached_property
+    def client(self) -> Redis:
+        # One for the process: Django would build a new cache backend for every greenlet. The client
+        # is thread-safe, and its pool notices a fork.
+        return cast("Redis", get_redis_connection(self.alias))
 
 
-def run(work: Callable[[Redis], T]) -> T:
+_servers: dict[str, _Server] = {}
+
+
+def run(work: Callable[[Redis], T], *, alias: str = "default") -> T:
     """Return `work(client)`; raises RedisUnavailable at once, or after one timeout.
 
-    A ValueError from `work` means that it could not make sense of an answer.
+    `alias` names one of Django's caches; the failures of one say nothing about another. A
+    ValueError from `work` means that it could not make sense of an answer.
     """
-    turns = _turns
-    if not turns.acquire(timeout_seconds=MAX_WAIT_SECONDS):
+    server = _servers.get(alias) or _servers.setdefault(alias, _Server(alias))
+    if not server.turns.acquire(timeout_seconds=MAX_WAIT_SECONDS):
         FAILURES.labels("busy").inc()
         raise RedisUnavailable("this process asks too much of Redis", was_asked=False)
     try:
-        return _ask(work, _breaker)
+        return _ask(work, server)
     finally:
-        turns.release()
+        server.turns.release()
 
 
-def _ask(work: Callable[[Redis], T], breaker: Breaker) -> T:
+def _ask(work: Callable[[Redis], T], server: _Server) -> T:
+    breaker = server.breaker
     is_probe = breaker.enter()
     try:
-        result = work(_client())
+        result = work(server.client)
     except exceptions.MaxConnectionsError as error:
         # Our own pool is exhausted, which is no reason to stop those who hold its connections.
         FAILURES.labels("busy").inc()
         raise RedisUnavailable(str(error), was_asked=False) from error
+    except exceptions.ClusterDownError as error:
+        # It is a response, but says that nobody is there. redis-py slept a quarter of a second.
+        raise _failed(error, breaker) from error
     except exceptions.ResponseError as error:
         note_refusal(error)
         if is_probe:
             breaker.succeed()
         raise RedisUnavailable(str(error), was_asked=True) from error
-    except (exceptions.RedisError, OSError, ValueError) as error:
-        FAILURES.labels(_kind(error)).inc()
-        if breaker.fail(settings.REDIS_RETRY_SECONDS):
-            logger.warning("redis is unavailable, doing without: %s", error)
-        raise RedisUnavailable(str(error), was_asked=True) from error
+    except _FAILURES as error:
+        raise _failed(error, breaker) from error
     else:
         if is_probe:
             breaker.succeed()
@@ -153,6 +189,13 @@ def _ask(work: Callable[[Redis], T], breaker: Breaker) -> T:
     finally:
         if is_probe:
             breaker.end_probe()
+
+
+def _failed(error: Exception, breaker: Breaker) -> RedisUnavailable:
+    FAILURES.labels(_kind(error)).inc()
+    if breaker.fail(settings.REDIS_RETRY_SECONDS):
+        logger.warning("redis is unavailable, doing without: %s", error)
+    return RedisUnavailable(str(error), was_asked=True)
 
 
 def note_refusal(error: exceptions.ResponseError) -> None:
@@ -165,11 +208,9 @@ def note_refusal(error: exceptions.ResponseError) -> None:
 
 
 def reset() -> None:
-    """Forget the client, the breaker's state and who is asking."""
-    global _breaker, _turns  # noqa: PLW0603
-    _client.cache_clear()
-    _breaker = Breaker()
-    _turns = Turns(MAX_AT_ONCE)
+    """Forget the clients, the breakers' states and who is asking."""
+    global _servers  # noqa: PLW0603
+    _servers = {}
 
 
 # What the parent's threads were asking at the time of a fork, nobody in the child will end.
@@ -183,24 +224,27 @@ class Script:
         self.text = text
         self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
-    def __call__(self, client: Redis, keys: Sequence[str], args: Sequence[str | int]) -> Any:
+    def __call__(
+        self, client: Redis, keys: Sequence[str], args: Sequence[str | bytes | int]
+    ) -> Any:
         """Run it and return its answer; raises redis-py's exceptions."""
         try:
             return client.evalsha(self.sha, len(keys), *keys, *args)
         except exceptions.NoScriptError:
             return client.eval(self.text, len(keys), *keys, *args)
 
-
-@functools.cache
-def _client() -> Redis:
-    # One for the process: Django would build a new cache backend for every greenlet. The client is
-    # thread-safe, and its pool notices a fork.
-    return cast("Redis", get_redis_connection("default"))
+    def queue(
+        self, pipeline: Pipeline, keys: Sequence[str], args: Sequence[str | bytes | int]
+    ) -> None:
+        """Add a call by its SHA-1 to a pipeline, whose answer may be a NoScriptError."""
+        # A cluster's pipeline refuses `evalsha` because keys may be on several nodes. Ours have one
+        # hash tag, or there is one only.
+        pipeline.execute_command("EVALSHA", self.sha, len(keys), *keys, *args)  # type: ignore[no-untyped-call]
 
 
 def _kind(error: Exception) -> str:
     if isinstance(error, exceptions.TimeoutError | TimeoutError):
         return "timeout"
-    if isinstance(error, exceptions.ConnectionError | OSError):
+    if isinstance(error, _CONNECTION_ERRORS):
         return "connection"
     return "garbage"

@@ -140,5 +140,5 @@ def _execute(client: Redis, batch: Sequence[_Entry[Any]]) -> None:
 def _send(client: Redis, batch: Sequence[_Entry[Any]]) -> list[Any]:
     pipeline = client.pipeline(transaction=False)
     for entry in batch:
-        pipeline.evalsha(entry.script.sha, len(entry.keys), *entry.keys, *entry.args)
+        entry.script.queue(pipeline, entry.keys, entry.args)
     return pipeline.execute(raise_on_error=False)

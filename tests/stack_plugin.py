@@ -41,7 +41,9 @@ CLEAN_ENVIRONMENT = {
     name: value
     for name, value in os.environ.items()
     if name not in {"STATE_DIR", "PORT", "STATS_PORT", "SECRET_KEY"}
-    and not name.startswith(("DATABASE_URL", "DATABASE_REPLICA_URLS", "CACHE_URL", "LLM_"))
+    and not name.startswith(
+        ("DATABASE_URL", "DATABASE_REPLICA_URLS", "CACHE_URL", "REDIS_URL", "LLM_")
+    )
 }
 
 # Settings of the session's stack, and of Django in this process.

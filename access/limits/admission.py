@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 LOCAL = Counter(
     "headrace_limits_local",
-    "Times that Redis was away and a process's own limits stood in, by step: admit or finish.",
+    "Times that Redis was away and a process's own limits stood in: admit, finish or hit.",
     ["step"],
 )
 REFUSED = Counter("headrace_limits_refused", "Requests refused, by the limit.", ["limit"])
 for _limit in LIMIT_CODES:
     REFUSED.labels(_limit)
-for _step in ("admit", "finish"):
+for _step in ("admit", "finish", "hit"):
     LOCAL.labels(_step)
 
 local_limiter = LocalLimiter()
@@ -135,14 +135,19 @@ def admit(principal: Principal, *, is_model_call: bool, needs_place: bool = True
     admission.headers = verdict.headers(limits)
     if verdict.refused_by is None:
         return admission
-    REFUSED.labels(verdict.refused_by).inc()
     admission.finish()
-    headers = dict(admission.headers)
+    raise refusal(verdict.refused_by, verdict, limits)
+
+
+def refusal(limit: str, verdict: Verdict, limits: Limits) -> LimitExceeded:
+    """Count a refusal by this limit and return the error that tells the client."""
+    REFUSED.labels(limit).inc()
+    headers = verdict.headers(limits)
     # The SDKs prefer it to Retry-After, which knows whole seconds only.
     headers["retry-after-ms"] = str(max(1, round(verdict.wait_seconds * 1000)))
-    raise LimitExceeded(
-        verdict.refused_by,
-        allowed=getattr(limits, verdict.refused_by),
+    return LimitExceeded(
+        limit,
+        allowed=getattr(limits, limit),
         retry_after_seconds=verdict.wait_seconds,
         headers=headers,
     )

@@ -5,6 +5,9 @@
 -- Answer: refused by (0 none, 1 requests, 2 tokens, 3 concurrency), wait, requests remaining,
 --         their reset, tokens used, their reset; all times in microseconds.
 local MINUTE, DAY = 60000000, 86400
+-- Hits are told late (hits.lua), so more may have passed than the minute allows, and the key's time
+-- lies further ahead. Further than this only if the server's clock was set back.
+local LONGEST_DEBT = 3600000000
 local time = redis.call('TIME')
 local seconds = tonumber(time[1])
 local now = seconds * 1000000 + tonumber(time[2])
@@ -12,13 +15,17 @@ local per_minute, per_day, at_once = tonumber(ARGV[1]), tonumber(ARGV[2]), tonum
 local refused, wait = 0, 0
 
 -- GCRA: the key holds the time at which the whole minute's allowance is there again. Each request
--- moves it by its share of the minute, and it may not lie more than a minute ahead.
+-- moves it by its share of the minute, and passes only if it then lies no more than a minute ahead.
 local share, full_at = 0, now
 if per_minute > 0 then
   share = MINUTE / per_minute
   local stored = tonumber(redis.call('GET', KEYS[1]) or '') or now
-  -- Never further ahead than a minute, even if the server's clock was set back.
-  full_at = math.min(math.max(stored, now), now + MINUTE)
+  full_at = math.max(stored, now)
+  if full_at > now + MINUTE + LONGEST_DEBT then
+    full_at = now + MINUTE
+    -- Stored also when this request is refused: the wait that it is told must come to an end.
+    redis.call('SET', KEYS[1], string.format('%.3f', full_at), 'PX', MINUTE / 1000 + 1)
+  end
   -- One microsecond forgives the rounding of shares that are no whole number.
   local early = full_at + share - now - MINUTE
   if early > 1 then

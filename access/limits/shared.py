@@ -11,10 +11,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, ResponseError
 
 from access.limits.verdict import Verdict
-from scaling.redis import Script, run
+from scaling.redis import Script, note_refusal, run
 from scaling.script_batch import ScriptBatch
 
 if TYPE_CHECKING:
@@ -25,10 +25,14 @@ if TYPE_CHECKING:
 
     from access.principal import Limits
 
+    # A script's keys and arguments.
+    _Call = tuple[Sequence[str], Sequence[str | int]]
+
 LEASE_SECONDS = 30
 
 _HERE = Path(__file__).parent
 _ADMIT = Script((_HERE / "admit.lua").read_text(encoding="utf-8"))
+_HITS = Script((_HERE / "hits.lua").read_text(encoding="utf-8"))
 _FINISH = Script((_HERE / "finish.lua").read_text(encoding="utf-8"))
 _RENEW = Script((_HERE / "renew.lua").read_text(encoding="utf-8"))
 _batch = ScriptBatch()
@@ -57,22 +61,62 @@ def finish(*, key_id: UUID, lease: str, tokens: int) -> None:
 def renew(leases_by_key: Mapping[UUID, Sequence[str]]) -> None:
     """Prolong the leases of running requests, all in one round trip."""
 
-    def call(client: Redis) -> list[Any]:
-        pipeline = client.pipeline(transaction=False)
-        for key_id, leases in leases_by_key.items():
-            pipeline.evalsha(_RENEW.sha, 1, _names(key_id)[2], LEASE_SECONDS * 1000, *leases)
-        return pipeline.execute(raise_on_error=False)
+    calls: list[_Call] = [
+        ((_names(key_id)[2],), (LEASE_SECONDS * 1000, *leases))
+        for key_id, leases in leases_by_key.items()
+    ]
 
     def work(client: Redis) -> None:
-        answers = call(client)
-        if any(isinstance(answer, NoScriptError) for answer in answers):
-            client.script_load(_RENEW.text)
-            answers = call(client)
-        for answer in answers:
+        for answer in _call_all(client, _RENEW, calls):
             if isinstance(answer, Exception):
                 raise answer
 
     run(work)
+
+
+def tell_hits(told: Sequence[tuple[UUID, Limits, int]]) -> list[Verdict | None]:
+    """Count hits that have passed, all in one round trip, and return how each key stands.
+
+    None for a key that Redis refuses to count (out of memory, a value of another type).
+    """
+    calls: list[_Call] = [
+        (_names(key_id)[:2], (limits.requests_per_minute, limits.tokens_per_day, count))
+        for key_id, limits, count in told
+    ]
+
+    def work(client: Redis) -> list[Verdict | None]:
+        return [_told(answer) for answer in _call_all(client, _HITS, calls)]
+
+    return run(work)
+
+
+def ping() -> None:
+    """Find out whether Redis is there."""
+    run(lambda client: client.ping())
+
+
+def _call_all(client: Redis, script: Script, calls: Sequence[_Call]) -> list[Any]:
+    def send() -> list[Any]:
+        pipeline = client.pipeline(transaction=False)
+        for keys, args in calls:
+            script.queue(pipeline, keys, args)
+        return pipeline.execute(raise_on_error=False)
+
+    answers = send()
+    # One server for all: it knows the script, or has run none of these calls.
+    if any(isinstance(answer, NoScriptError) for answer in answers):
+        client.script_load(script.text)
+        answers = send()
+    return answers
+
+
+def _told(answer: Any) -> Verdict | None:
+    if isinstance(answer, ResponseError):
+        note_refusal(answer)
+        return None
+    if isinstance(answer, Exception):
+        raise answer
+    return _verdict(answer)
 
 
 def _names(key_id: UUID) -> tuple[str, str, str]:

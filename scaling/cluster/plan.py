@@ -91,7 +91,7 @@ def make_plan(
         environment["DATABASE_REPLICA_URLS"] = ",".join(replica.url() for replica in standbys)
 
     cache = None
-    environment |= _given("CACHE_URL") | _given("BROKER_URL")
+    environment |= _given("CACHE_URL") | _given("REDIS_URL") | _given("BROKER_URL")
     if not (_is_given("CACHE_URL") and _is_given("BROKER_URL")):
         cache = redis.Redis(
             id=redis.redis_id(next(ports)),

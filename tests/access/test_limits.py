@@ -247,6 +247,10 @@ def test_a_clock_that_was_set_back_locks_nobody_out_for_long(make_principal):
     in_a_year = (time.time() + 3e7) * 1e6
     run(lambda client: client.set(rate, f"{in_a_year:.3f}"))
     assert refused(principal).retry_after_seconds <= 1
+    # The wait comes to an end.
+    full_in = float(run(lambda client: client.get(rate))) / 1e6 - time.time()
+    assert full_in == pytest.approx(60, abs=1)
+    assert 0 < run(lambda client: client.pttl(rate)) <= 60_001
 
 
 def test_rubbish_in_redis_is_no_outage(make_principal):

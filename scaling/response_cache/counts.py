@@ -1,0 +1,175 @@
+"""How often answers were found, and where: for Prometheus, and for all nodes together in Redis.
+
+A count is a dictionary's entry until the next second; a request pays for no more.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import prometheus_client
+
+from scaling.redis import RedisUnavailable, run
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from redis import Redis
+
+    from scaling.response_cache.entry import Entry
+
+logger = logging.getLogger(__name__)
+
+EVERY_SECONDS = 1.0
+# Fields are `chain|result`.
+NAME = "headrace:cache:counts"
+# A hash for each minute of Unix time; its fields are results.
+MINUTE = "headrace:cache:minute:"
+MINUTE_SECONDS = 60
+KEEP_MINUTES_SECONDS = 2 * 3600
+# near, store: hits of a layer. collapsed: waited for another's call. stale: old, while one renews
+# it. stale_error: old, instead of a failure. bypass: not to be cached.
+RESULTS = (
+    "near",
+    "store",
+    "collapsed",
+    "stale",
+    "stale_error",
+    "miss",
+    "bypass",
+    "stored",
+    "too_large",
+    "error",
+)
+
+LOOKUPS = prometheus_client.Counter(
+    "headrace_cache_results", "What came of requests at the response cache.", ["chain", "result"]
+)
+SAVED = prometheus_client.Counter(
+    "headrace_cache_saved_tokens", "Tokens that kept answers did not cost.", ["chain", "kind"]
+)
+
+
+class _Counts:
+    def __init__(self) -> None:
+        self._new: Counter[tuple[str, str]]
+        self._untold: Counter[tuple[str, str]]
+        self._saved: Counter[tuple[str, str]]
+        self._thread: threading.Thread | None
+        self._lock: threading.Lock
+        self._begin()
+        os.register_at_fork(after_in_child=self._begin)
+
+    def note(self, chain: str, result: str) -> None:
+        self._new[chain, result] += 1
+        if self._thread is None:
+            self._start()
+
+    def note_hit(self, entry: Entry, result: str) -> None:
+        self.note(entry.chain, result)
+        self._saved[entry.chain, "prompt"] += entry.prompt_tokens
+        self._saved[entry.chain, "completion"] += entry.completion_tokens
+
+    def flush(self) -> None:
+        saved, self._saved = self._saved, Counter()
+        for (chain, kind), tokens in saved.items():
+            SAVED.labels(chain, kind).inc(tokens)
+        new, self._new = self._new, Counter()
+        for (chain, result), count in new.items():
+            LOOKUPS.labels(chain, result).inc(count)
+        new.update(self._untold)
+        self._untold.clear()
+        if not new:
+            return
+
+        by_result: Counter[str] = Counter()
+        for (_, result), count in new.items():
+            by_result[result] += count
+        minute = _minute_name(int(time.time()) // MINUTE_SECONDS)
+
+        def tell(client: Redis) -> None:
+            pipeline = client.pipeline(transaction=False)
+            for (chain, result), count in new.items():
+                pipeline.hincrby(NAME, f"{chain}|{result}", count)
+            for result, count in by_result.items():
+                pipeline.hincrby(minute, result, count)
+            pipeline.expire(minute, KEEP_MINUTES_SECONDS)
+            pipeline.execute()
+
+        try:
+            run(tell)
+        except RedisUnavailable as error:
+            if not error.was_asked:
+                self._untold = new
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._keep_flushing, name="cache-counts", daemon=True
+                )
+                self._thread.start()
+
+    def _keep_flushing(self) -> None:
+        lock = self._lock
+        while lock is self._lock:
+            time.sleep(EVERY_SECONDS)
+            try:
+                self.flush()
+            except Exception:
+                logger.exception("counting failed")
+
+    def _begin(self) -> None:
+        self._new = Counter()
+        self._untold = Counter()
+        self._saved = Counter()
+        self._thread = None
+        self._lock = threading.Lock()
+
+
+_COUNTS = _Counts()
+note = _COUNTS.note
+note_hit = _COUNTS.note_hit
+flush = _COUNTS.flush
+
+
+def read() -> dict[str, dict[str, int]]:
+    """Return what all nodes counted: chain -> result -> count; raises RedisUnavailable."""
+
+    def work(client: Redis) -> dict[str, dict[str, int]]:
+        found: dict[str, dict[str, int]] = {}
+        raw: Any = client.hgetall(NAME)
+        for field, count in raw.items():
+            chain, _, result = field.decode().rpartition("|")
+            found.setdefault(chain, {})[result] = int(count)
+        return found
+
+    return run(work)
+
+
+def read_minutes(numbers: Sequence[int]) -> list[dict[str, int]]:
+    """Return what all nodes counted in each of these minutes of Unix time: result -> count.
+
+    One round trip; a minute that is over for KEEP_MINUTES_SECONDS is empty. Raises
+    RedisUnavailable.
+    """
+
+    def work(client: Redis) -> list[dict[str, int]]:
+        pipeline = client.pipeline(transaction=False)
+        for number in numbers:
+            pipeline.hgetall(_minute_name(number))
+        return [
+            {result.decode(): int(count) for result, count in raw.items()}
+            for raw in pipeline.execute()
+        ]
+
+    return run(work)
+
+
+def _minute_name(number: int) -> str:
+    return f"{MINUTE}{number}"

@@ -1,0 +1,179 @@
+"""Cached answers in Redis: alone, behind Sentinels, or a cluster."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from django.conf import settings
+from redis.cluster import RedisCluster
+
+from scaling.redis import RedisUnavailable, Script, run
+from scaling.response_cache.store import ALL_MARK, MAX_MARKS, StoreUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from redis import Redis
+
+T = TypeVar("T")
+
+PREFIX = "headrace:cache:"
+VALUES = f"{PREFIX}value:"
+MARKS = f"{PREFIX}marks"
+SCAN_BATCH = 500
+
+_RENEW_IF = Script("""
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('PEXPIRE', KEYS[1], ARGV[2])
+""")
+_DELETE_IF = Script("""
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('DEL', KEYS[1])
+""")
+# Numbers come and go as text: Lua's own would lose the last digits of a time in milliseconds when
+# it writes them. Milliseconds that `all` begins with are later than any generation before.
+_READ_MARKS = Script(f"""
+redis.call('HSETNX', KEYS[1], '{ALL_MARK}', ARGV[1])
+return redis.call('HGETALL', KEYS[1])
+""")
+_BUMP_MARK = Script(f"""
+redis.call('HSETNX', KEYS[1], '{ALL_MARK}', ARGV[2])
+if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 and redis.call('HLEN', KEYS[1]) >= {MAX_MARKS} then
+  redis.call('HINCRBY', KEYS[1], '{ALL_MARK}', 1)
+  local text = redis.call('HGET', KEYS[1], '{ALL_MARK}')
+  redis.call('DEL', KEYS[1])
+  redis.call('HSET', KEYS[1], '{ALL_MARK}', text)
+else
+  redis.call('HINCRBY', KEYS[1], ARGV[1], 1)
+end
+return 1
+""")
+
+
+class RedisStore:
+    """A `Store` in one of Django's caches; each call is one round trip, a node in a cluster."""
+
+    def __init__(self, *, alias: str) -> None:
+        self._alias = alias
+
+    def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
+        """Return the values in the order of the keys."""
+        if not keys:
+            return []
+        names = [VALUES + key for key in keys]
+
+        def work(client: Redis) -> list[Any]:
+            # The keys of one call may be on several nodes.
+            fetch = client.mget_nonatomic if isinstance(client, RedisCluster) else client.mget
+            values = fetch(names)
+            if not isinstance(values, list) or len(values) != len(names):
+                raise ValueError("not an answer to MGET")
+            return values
+
+        return self._run(work)
+
+    def set(self, key: str, value: bytes, ttl_seconds: float) -> None:
+        """Keep a value."""
+        self._run(lambda client: client.set(VALUES + key, value, px=_milliseconds(ttl_seconds)))
+
+    def set_many(self, keys: Sequence[str], value: bytes, ttl_seconds: float) -> None:
+        """Keep one value under several keys, in one round trip."""
+        ttl = _milliseconds(ttl_seconds)
+
+        def work(client: Redis) -> None:
+            pipeline = client.pipeline(transaction=False)
+            for key in keys:
+                pipeline.set(VALUES + key, value, px=ttl)
+            pipeline.execute()
+
+        if len(keys) == 1:
+            self.set(keys[0], value, ttl_seconds)
+        elif keys:
+            self._run(work)
+
+    def delete(self, key: str) -> None:
+        """Forget a key."""
+        self._run(lambda client: client.delete(VALUES + key))
+
+    def add(self, key: str, value: bytes, ttl_seconds: float) -> bool:
+        """Take a lock."""
+        ttl = _milliseconds(ttl_seconds)
+        return bool(self._run(lambda client: client.set(VALUES + key, value, px=ttl, nx=True)))
+
+    def renew_if(self, key: str, value: bytes, ttl_seconds: float) -> bool:
+        """Prolong a lock."""
+        return bool(self._script(_RENEW_IF, VALUES + key, value, _milliseconds(ttl_seconds)))
+
+    def delete_if(self, key: str, value: bytes) -> bool:
+        """Release a lock."""
+        return bool(self._script(_DELETE_IF, VALUES + key, value))
+
+    def read_marks(self) -> dict[str, int]:
+        """Return all generation counters by name."""
+
+        def work(client: Redis) -> dict[str, int]:
+            found: dict[Any, Any] = client.hgetall(MARKS)
+            if ALL_MARK.encode() not in found:
+                pairs = _READ_MARKS(client, [MARKS], [_now_milliseconds()])
+                found = dict(zip(pairs[::2], pairs[1::2], strict=True))
+            # Bytes that are neither text nor numbers are a ValueError, which `run` knows.
+            return {name.decode(): int(value) for name, value in found.items()}
+
+        return self._run(work)
+
+    def bump_mark(self, name: str) -> None:
+        """Begin a new generation."""
+        self._script(_BUMP_MARK, MARKS, name, _now_milliseconds())
+
+    def count(self) -> Iterator[list[tuple[str, int]]]:
+        """Yield batches of keys with their sizes; two round trips for each SCAN_BATCH looked at."""
+        nodes = self._run(
+            lambda client: client.get_primaries() if isinstance(client, RedisCluster) else [None]
+        )
+        for node in nodes:
+            cursor = -1
+            while cursor != 0:
+                cursor, batch = self._scan(max(cursor, 0), node)
+                yield batch
+
+    def _scan(self, cursor: int, node: Any) -> tuple[int, list[tuple[str, int]]]:
+        def work(client: Redis) -> tuple[int, list[tuple[str, int]]]:
+            options = {} if node is None else {"target_nodes": node}
+            answer: Any = client.scan(cursor, match=f"{VALUES}*", count=SCAN_BATCH, **options)
+            following, names = answer
+            if isinstance(following, dict):
+                # A cluster tells the cursor of each node that was asked.
+                following = next(iter(following.values()))
+            pipeline = client.pipeline(transaction=False)
+            for name in names:
+                pipeline.strlen(name)
+            sizes = pipeline.execute() if names else []
+            keys = [name.decode(errors="replace").removeprefix(VALUES) for name in names]
+            # What has just gone has no size.
+            return following, [pair for pair in zip(keys, sizes, strict=True) if pair[1]]
+
+        return self._run(work)
+
+    def _script(self, script: Script, key: str, *args: str | bytes | int) -> Any:
+        return self._run(lambda client: script(client, [key], args))
+
+    def _run(self, work: Callable[[Redis], T]) -> T:
+        try:
+            return run(work, alias=self._alias)
+        except RedisUnavailable as error:
+            raise StoreUnavailable(str(error), was_asked=error.was_asked) from error
+
+
+def make_store() -> RedisStore:
+    """Return the store on the Redis of CACHE_URL."""
+    return RedisStore(alias="responses" if "responses" in settings.CACHES else "default")
+
+
+def _milliseconds(ttl_seconds: float) -> int:
+    return max(1, math.ceil(ttl_seconds * 1000))
+
+
+def _now_milliseconds() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,48 @@
+"""What tests of hits ask a counter, and Redis about it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from prometheus_client import REGISTRY
+
+from access.errors import LimitExceeded
+from access.limits import admit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from access.limits.hits import HitCounter
+    from access.principal import Principal
+
+# So long that only the test itself syncs.
+NEVER = 600.0
+
+
+def passes(counter: HitCounter, principal: Principal, tries: int = 1) -> int:
+    passed = 0
+    for _ in range(tries):
+        try:
+            counter.count(principal)
+        except LimitExceeded:
+            continue
+        passed += 1
+    return passed
+
+
+def remaining(principal: Principal) -> int:
+    """Return what is left after one more request that Redis itself counts."""
+    headers = admit(principal, is_model_call=True).headers
+    return int(headers["x-ratelimit-remaining-requests"])
+
+
+def sample(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(name, labels) or 0
+
+
+def eventually(is_so: Callable[[], bool], *, within_seconds: float = 5.0) -> None:
+    deadline = time.monotonic() + within_seconds
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

@@ -1,0 +1,283 @@
+"""Processes that count hits, in a time of the test's own.
+
+`Server` is what admit.lua and hits.lua do; test_hit_limits.py runs those themselves.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+from access.limits.hit_state import HitState
+from access.limits.verdict import Verdict
+from access.principal import Limits
+
+PERIOD = 0.1
+KNOWN = 0.3
+DAY = 86_400.0
+ROUNDING = 1e-6
+
+
+class World:
+    """Do what is planned, in the order of time."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self._plans: list[tuple[float, int, Callable[[], None]]] = []
+        self._numbers = itertools.count()
+
+    def at(self, when: float, act: Callable[[], None]) -> None:
+        heapq.heappush(self._plans, (when, next(self._numbers), act))
+
+    def run(self, until: float) -> None:
+        while self._plans and self._plans[0][0] <= until:
+            self.now, _, act = heapq.heappop(self._plans)
+            act()
+
+
+@dataclass
+class Server:
+    world: World
+    limit: int
+    full_at: float = 0.0
+
+    def admit(self) -> Verdict:
+        full_at = max(self.full_at, self.world.now)
+        early = full_at + 60 / self.limit - self.world.now - 60
+        if early > ROUNDING:
+            return self._answer("requests_per_minute", early)
+        self.full_at = full_at + 60 / self.limit
+        return self._answer(None, 0)
+
+    def tell(self, count: int) -> Verdict:
+        self.full_at = max(self.full_at, self.world.now) + count * 60 / self.limit
+        return self._answer(None, 0)
+
+    def _answer(self, refused_by: str | None, wait: float) -> Verdict:
+        return Verdict(refused_by, wait, 0, max(0.0, self.full_at - self.world.now), 0, DAY)
+
+
+@dataclass
+class Process:
+    """One process; each of its calls of the server takes up to `longest_trip` seconds."""
+
+    world: World
+    server: Server
+    chance: random.Random
+    longest_trip: float
+    limits: Limits
+    passed: list[float] = field(default_factory=list)
+    by_itself: list[float] = field(default_factory=list)
+    asked: int = 0
+
+    def __post_init__(self) -> None:
+        self.state = HitState(uuid.uuid4(), self.limits)
+        self.world.at(self.world.now + self.chance.random() * PERIOD, self.sync)
+
+    def hit(self) -> None:
+        now = self.world.now
+        if self.state.is_known(self.limits, now):
+            if self.state.take(now) is not None:
+                self.passed.append(now)
+                self.by_itself.append(now)
+            else:
+                assert self.state.verdict(now).wait_seconds > 0
+            return
+        self.asked += 1
+        self.state.untold += 1
+        self._call(self.server.admit, self._answered)
+
+    def sync(self) -> None:
+        count, self.state.pending = self.state.pending, 0
+
+        def told(answer: Verdict, sent_at: float, _: float) -> None:
+            self.state.untold -= count
+            self._learn(answer, count, sent_at)
+            self.world.at(self.world.now + PERIOD, self.sync)
+
+        self._call(lambda: self.server.tell(count), told)
+
+    def _answered(self, answer: Verdict, sent_at: float, decided_at: float) -> None:
+        self.state.untold -= 1
+        self._learn(answer, int(answer.refused_by is None), sent_at)
+        if answer.refused_by is None:
+            self.passed.append(decided_at)
+
+    def _learn(self, answer: Verdict, counted: int, sent_at: float) -> None:
+        now = self.world.now
+        self.state.learn(
+            answer, counted=counted, sent_at=sent_at, received_at=now, known_until=now + KNOWN
+        )
+
+    def _call(
+        self, work: Callable[[], Verdict], answered: Callable[[Verdict, float, float], None]
+    ) -> None:
+        sent_at = self.world.now
+        decided_at = sent_at + self.chance.random() * self.longest_trip / 2
+        received_at = decided_at + self.chance.random() * self.longest_trip / 2
+
+        def decide() -> None:
+            answer = work()
+            self.world.at(received_at, lambda: answered(answer, sent_at, decided_at))
+
+        self.world.at(decided_at, decide)
+
+
+@dataclass
+class Run:
+    processes: list[Process]
+    misses: list[float]
+    tried: list[float]
+    limit: int
+
+    @property
+    def passed(self) -> list[float]:
+        return sorted([*self.misses, *(t for process in self.processes for t in process.passed)])
+
+    @property
+    def excess(self) -> float:
+        """Return by how many requests some window of time holds more than GCRA lets pass."""
+        return most_ahead(self.passed, self.limit) - self.limit
+
+    def bound(self, longest_trip: float) -> float:
+        """Return the documented bound, with the rates that there really were."""
+        window = 2 * (PERIOD + longest_trip)
+        bursts = [most_within(process.by_itself, window) for process in self.processes]
+        if self.misses:
+            bursts.append(most_within(self.misses, window))
+        unseen = sum(bursts) - min(bursts)
+        return unseen + longest_trip * self.limit / 60 + ROUNDING
+
+
+def most_ahead(times: list[float], limit: int) -> float:
+    """Return the most that a bucket filled by these, and leaking at the limit, ever holds."""
+    level = most = 0.0
+    last = 0.0
+    for now in times:
+        level = max(0.0, level - (now - last) * limit / 60) + 1
+        most = max(most, level)
+        last = now
+    return most
+
+
+def most_within(times: list[float], window: float) -> int:
+    return max(
+        (sum(t <= u <= t + window for u in times[i:]) for i, t in enumerate(times)), default=0
+    )
+
+
+def simulate(
+    seed: int, *, processes: int, limit: int, longest_trip: float, miss_share: float = 0.0
+) -> Run:
+    """Run bursts of hits, and rests, for about three minutes."""
+    chance = random.Random(seed)
+    world = World()
+    server = Server(world, limit)
+    all_processes = [
+        Process(world, server, chance, longest_trip, Limits(requests_per_minute=limit))
+        for _ in range(processes)
+    ]
+    misses: list[float] = []
+    tried: list[float] = []
+
+    def miss() -> None:
+        if server.admit().refused_by is None:
+            misses.append(world.now)
+
+    when = world.now
+    end = when + 180
+    while when < end:
+        for _ in range(chance.choice([1, 3, 20, 100])):
+            is_miss = chance.random() < miss_share
+            world.at(when, miss if is_miss else chance.choice(all_processes).hit)
+            tried.append(when)
+            when += chance.expovariate(chance.choice([0.5, 2.0, 20.0, 500.0]) * limit / 10)
+            if when > end:
+                break
+        when += chance.choice([0, 0.05, 0.5, 20]) * chance.random()
+    world.run(end + 5)
+    return Run(all_processes, misses, tried, limit)
+
+
+@pytest.mark.parametrize("processes", [1, 2, 4])
+@pytest.mark.parametrize("limit", [1, 7, 60, 300])
+def test_no_window_of_time_holds_more_than_the_limit_and_the_documented_excess(processes, limit):
+    excesses = []
+    for seed in range(15):
+        for longest_trip in (0.0, 0.02):
+            run = simulate(
+                seed,
+                processes=processes,
+                limit=limit,
+                longest_trip=longest_trip,
+                miss_share=0.2 * (seed % 2),
+            )
+            assert run.excess <= run.bound(longest_trip), f"seed {seed}, trip {longest_trip}"
+            excesses.append(run.excess)
+    # The runs do reach the limit; else this would say nothing.
+    assert max(excesses) > -1
+
+
+def test_more_than_the_limit_does_pass_when_processes_know_late():
+    """The bound is not zero; a test that never saw an excess would not have tried."""
+    excesses = [
+        simulate(seed, processes=4, limit=300, longest_trip=0.02).excess for seed in range(15)
+    ]
+    assert max(excesses) > 5
+
+
+@pytest.mark.parametrize("limit", [1, 7, 60, 300])
+def test_one_process_lets_pass_what_gcra_does(limit):
+    for seed in range(10):
+        run = simulate(seed, processes=1, limit=limit, longest_trip=0.0)
+        expected, full_at = 0, 0.0
+        for now in run.tried:
+            full_at = max(full_at, now)
+            if full_at + 60 / limit - now - 60 <= ROUNDING:
+                full_at += 60 / limit
+                expected += 1
+        # Hits are counted when they are told: a rested key's may count a period later.
+        late = PERIOD * limit / 60 + 1
+        assert expected - late <= len(run.passed) <= expected + ROUNDING, f"seed {seed}"
+
+
+def test_what_a_process_asks_is_little():
+    run = simulate(3, processes=2, limit=300, longest_trip=0.02)
+    assert sum(process.asked for process in run.processes) < len(run.tried) / 5
+
+
+def test_an_answer_that_was_overtaken_takes_nothing_back():
+    state = HitState(uuid.uuid4(), Limits(requests_per_minute=60))
+    newer = Verdict(None, 0, 0, 30.0, 0, DAY)
+    older = Verdict(None, 0, 0, 10.0, 0, DAY)
+    state.learn(newer, counted=0, sent_at=100.0, received_at=100.1, known_until=101)
+    state.learn(older, counted=0, sent_at=100.05, received_at=100.2, known_until=101)
+    assert state.verdict(100.2).requests_reset_seconds == pytest.approx(29.9)
+    # One that was asked for later does: the clock was set back, or Redis lost its data.
+    state.learn(older, counted=0, sent_at=100.3, received_at=100.4, known_until=101)
+    assert state.verdict(100.4).requests_reset_seconds == pytest.approx(10, abs=0.1)
+
+
+def test_nothing_is_known_of_a_day_that_is_over():
+    limits = Limits(tokens_per_day=5)
+    state = HitState(uuid.uuid4(), limits)
+    answer = Verdict(None, 0, 0, 0, 5, 0.5)
+    state.learn(answer, counted=0, sent_at=10.0, received_at=10.0, known_until=20.0)
+    assert state.is_known(limits, 10.4)
+    assert state.take(10.4) is None
+    assert not state.is_known(limits, 10.6)
+
+
+def test_the_time_to_midnight_is_told_to_the_second():
+    state = HitState(uuid.uuid4(), Limits(tokens_per_day=5))
+    answer = Verdict(None, 0, 0, 0, 0, 120.5)
+    state.learn(answer, counted=0, sent_at=0.0, received_at=0.0, known_until=200.0)
+    for now in (0.0, 0.4, 0.6, 1.4, 1.6, 59.0, 60.4, 61.0, 100.25):
+        expected = state.verdict(now).headers(state.limits)
+        assert state.take(now) == expected, now

@@ -1,0 +1,245 @@
+"""One call for many, among threads and among processes, and what ends a wait."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from scaling.response_cache.entry import Entry, decode, encode
+from scaling.response_cache.flights import LAST_LOOK_SECONDS, LEASE_SECONDS, Flights, Lead
+from scaling.response_cache.store import get_store
+from tests.scaling.response_cache.entries import make_entry
+
+pytestmark = pytest.mark.parametrize("server", ["redis"], indirect=True)
+
+# What a busy machine adds to a wait.
+SLACK_SECONDS = 0.5
+# Leads until it is killed.
+LEADER = """
+import sys, time
+import django
+django.setup()
+from scaling.response_cache.flights import FLIGHTS
+lead = FLIGHTS.join(sys.argv[1], find=lambda: None, wait_seconds=0)
+print("leads" if lead.token else "has no lock", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def make_flights(server: Any) -> Iterator[Callable[[], Flights]]:
+    """Return a maker of what each process has one of."""
+    made: list[Flights] = []
+
+    def make() -> Flights:
+        made.append(Flights())
+        return made[-1]
+
+    yield make
+    for flights in made:
+        # Its thread ends once the flights that it renews are not these any more.
+        flights._begin()
+
+
+@pytest.fixture
+def key() -> str:
+    return f"flight:{uuid.uuid4().hex}"
+
+
+def stored(key: str) -> Entry | None:
+    (raw,) = get_store().get_many([key])
+    return None if raw is None else decode(raw)
+
+
+def join(flights: Flights, key: str, *, wait_seconds: float = 10.0) -> Entry | Lead:
+    return flights.join(key, find=lambda: stored(key), wait_seconds=wait_seconds)
+
+
+def lead_of(flights: Flights, key: str, *, wait_seconds: float = 10.0) -> Lead:
+    joined = join(flights, key, wait_seconds=wait_seconds)
+    assert isinstance(joined, Lead)
+    return joined
+
+
+def test_one_leads_among_threads_of_two_processes(make_flights, key):
+    processes = [make_flights(), make_flights()]
+    for turn in range(20):
+        name, calls, gate = f"{key} {turn}", [], threading.Barrier(16)
+
+        def ask(number: int, *, name=name, calls=calls, gate=gate) -> Entry:
+            gate.wait()
+            joined = join(processes[number % 2], name)
+            if isinstance(joined, Entry):
+                return joined
+            calls.append(number)
+            time.sleep(0.05)
+            entry = make_entry(f"by {number}".encode())
+            get_store().set(name, encode(entry), 60)
+            joined.complete(entry)
+            return entry
+
+        with ThreadPoolExecutor(16) as threads:
+            answers = list(threads.map(ask, range(16)))
+        assert len(calls) == 1
+        assert {answer.body for answer in answers} == {f"by {calls[0]}".encode()}
+
+
+def test_a_leader_that_lives_is_not_replaced_however_long_it_takes(make_flights, key):
+    ours, theirs = make_flights(), make_flights()
+    lead = lead_of(ours, key)
+    started = time.monotonic()
+    while time.monotonic() < started + LEASE_SECONDS + 1.5:
+        assert theirs.try_lead(key) is None
+        assert ours.try_lead(key) is None
+        time.sleep(0.2)
+    lead.complete(make_entry())
+    assert isinstance(theirs.try_lead(key), Lead)
+
+
+def test_a_leader_that_is_killed_is_replaced_when_its_lease_is_over(server, make_flights, key):
+    leader = subprocess.Popen(
+        [sys.executable, "-c", LEADER, key],
+        env={**os.environ, "CACHE_URL": server.url, "DJANGO_SETTINGS_MODULE": "config.settings"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert leader.stdout is not None
+        assert leader.stdout.readline() == "leads\n"
+        # Longer than a lease: it is renewed.
+        time.sleep(LEASE_SECONDS + 0.5)
+        flights = make_flights()
+        assert flights.try_lead(key) is None
+    finally:
+        leader.send_signal(signal.SIGKILL)
+        leader.wait()
+    killed = time.monotonic()
+    lead = lead_of(flights, key)
+    assert lead.token
+    assert time.monotonic() - killed < LEASE_SECONDS + LAST_LOOK_SECONDS + SLACK_SECONDS
+
+
+def test_a_failure_reaches_those_who_wait_in_the_process_and_nobody_else(make_flights, key):
+    ours, theirs = make_flights(), make_flights()
+    lead = lead_of(ours, key)
+    with ThreadPoolExecutor(5) as threads:
+        waiting = [threads.submit(join, ours, key) for _ in range(4)]
+        other = threads.submit(join, theirs, key)
+        time.sleep(0.1)
+        error = ValueError("the provider failed")
+        lead.fail(error)
+        assert [one.exception(5) for one in waiting] == [error] * 4
+        # Another process makes its own call.
+        replacing = other.result(5)
+    assert isinstance(replacing, Lead)
+    assert replacing.token
+    replacing.abandon()
+    assert lead_of(ours, key).token
+
+
+def test_when_a_leader_gives_up_exactly_one_of_the_others_leads(make_flights, key):
+    flights = make_flights()
+    first = lead_of(flights, key)
+    leads: list[Lead] = []
+
+    def ask() -> Entry:
+        joined = join(flights, key)
+        if isinstance(joined, Entry):
+            return joined
+        leads.append(joined)
+        time.sleep(0.2)
+        entry = make_entry(b"of the second")
+        joined.complete(entry)
+        return entry
+
+    with ThreadPoolExecutor(8) as threads:
+        waiting = [threads.submit(ask) for _ in range(8)]
+        time.sleep(0.1)
+        first.abandon()
+        answers = [one.result(5) for one in waiting]
+    assert len(leads) == 1
+    assert leads[0] is not first
+    assert all(answer is answers[0] for answer in answers)
+
+
+def test_an_end_after_the_end_takes_nothing_from_the_next(make_flights, key):
+    ours, theirs = make_flights(), make_flights()
+    first = lead_of(ours, key)
+    first.abandon()
+    second = lead_of(ours, key)
+    first.abandon()
+    assert ours.try_lead(key) is None
+    assert theirs.try_lead(key) is None
+    second.complete(make_entry())
+    assert lead_of(theirs, key).token
+
+
+def test_who_has_waited_long_enough_leads_alone(make_flights, key):
+    ours, theirs = make_flights(), make_flights()
+    lead = lead_of(ours, key)
+    started = time.monotonic()
+    alone = lead_of(ours, key, wait_seconds=0.3)
+    assert 0.3 <= time.monotonic() - started < 0.3 + SLACK_SECONDS
+    assert alone.is_alone
+    assert not lead.is_alone
+    elsewhere = lead_of(theirs, key, wait_seconds=0.3)
+    assert not elsewhere.token
+    # Neither ends the flight that they did not wait for.
+    alone.complete(make_entry())
+    elsewhere.complete(make_entry())
+    assert ours.try_lead(key) is None
+    assert theirs.try_lead(key) is None
+
+
+@pytest.mark.parametrize("harm", ["kill", "freeze"])
+def test_without_redis_each_process_leads_and_none_waits(server, make_flights, key, harm, settings):
+    ours, theirs = make_flights(), make_flights()
+    before = lead_of(ours, key)
+    getattr(server, harm)()
+    started = time.monotonic()
+    lead = theirs.join(key, find=lambda: None, wait_seconds=10)
+    assert isinstance(lead, Lead)
+    assert time.monotonic() - started < 2 * settings.REDIS_TIMEOUT_SECONDS + 0.1
+    assert not lead.token
+    # Within a process one still leads.
+    assert theirs.try_lead(key) is None
+    before.complete(make_entry())
+    lead.complete(make_entry())
+    again = ours.try_lead(key)
+    assert again is not None
+    assert not again.token
+    server.thaw()
+
+
+def test_a_leader_that_lost_its_lock_leaves_the_next_ones_alone(server, make_flights, key):
+    ours, theirs, third = make_flights(), make_flights(), make_flights()
+    lost = lead_of(ours, key)
+    server.flush()
+    lead = lead_of(theirs, key)
+    assert lead.token
+    lost.complete(make_entry())
+    assert third.try_lead(key) is None
+    lead.complete(make_entry())
+    assert third.try_lead(key) is not None
+
+
+def test_rubbish_in_the_place_of_a_lock_ends_no_call_and_no_wait_is_longer_than_its_limit(
+    server, make_flights, key
+):
+    server.client().lpush(f"headrace:cache:value:{key}:lock", "rubbish")
+    flights = make_flights()
+    started = time.monotonic()
+    lead = lead_of(flights, key, wait_seconds=0.5)
+    assert time.monotonic() - started < 0.5 + SLACK_SECONDS
+    lead.complete(make_entry())
+    assert flights.try_lead(key) is None

@@ -1,0 +1,113 @@
+"""What one process clears, another notices, and what it believes while Redis is away."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from scaling.response_cache import marks
+from scaling.response_cache.marks import Marks, account_mark, chain_mark
+from scaling.response_cache.store import StoreUnavailable
+
+pytestmark = pytest.mark.parametrize("server", ["redis"], indirect=True)
+
+SEEN_SECONDS = 0.5
+ACCOUNT = account_mark(uuid.UUID(int=7))
+OTHER_ACCOUNT = account_mark(uuid.UUID(int=8))
+
+
+@pytest.fixture
+def other(server: Any) -> Iterator[Marks]:
+    """The marks of another process."""
+    made = Marks()
+    yield made
+    # Its thread ends once its lock is another.
+    made._begin()
+
+
+@pytest.fixture(autouse=True)
+def _forget_our_marks() -> Iterator[None]:
+    marks.MARKS._begin()
+    yield
+    marks.MARKS._begin()
+
+
+def of(process: Marks, chain: str = "a", account: str = ACCOUNT) -> str:
+    return process.generation(chain=chain_mark(chain), account=account)
+
+
+def wait_until(check: Callable[[], bool], *, seconds: float = SEEN_SECONDS) -> None:
+    deadline = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "changed"),
+    [
+        ("all", {("a", ACCOUNT), ("b", ACCOUNT), ("a", OTHER_ACCOUNT), ("b", OTHER_ACCOUNT)}),
+        (chain_mark("a"), {("a", ACCOUNT), ("a", OTHER_ACCOUNT)}),
+        (ACCOUNT, {("a", ACCOUNT), ("b", ACCOUNT)}),
+    ],
+)
+def test_what_is_cleared_is_seen_elsewhere_within_half_a_second(other, name, changed):
+    which = [(chain, account) for chain in "ab" for account in (ACCOUNT, OTHER_ACCOUNT)]
+    before = {pair: of(other, *pair) for pair in which}
+    marks.clear(name)
+    # Who clears obeys at once.
+    assert all(of(marks.MARKS, *pair) != before[pair] for pair in changed)
+    wait_until(lambda: all(of(other, *pair) != before[pair] for pair in changed))
+    assert {pair for pair in which if of(other, *pair) != before[pair]} == changed
+
+
+def test_processes_agree(other):
+    for name in ("all", chain_mark("a"), ACCOUNT):
+        marks.clear(name)
+    wait_until(lambda: of(other) == of(marks.MARKS))
+
+
+def test_while_redis_is_away_the_last_marks_stand_and_nothing_can_be_cleared(
+    other, server, settings
+):
+    settings.REDIS_RETRY_SECONDS = 0.05
+    before = of(other)
+    server.kill()
+    with pytest.raises(StoreUnavailable):
+        marks.clear("all")
+    time.sleep(3 * marks.POLL_SECONDS)
+    assert of(other) == before
+    server.start()
+    # It lost its marks with everything else; no answer from before is found again.
+    wait_until(lambda: of(other) not in (before, ""), seconds=1.0)
+    marks.clear(chain_mark("a"))
+    after = of(marks.MARKS)
+    wait_until(lambda: of(other) == after)
+
+
+def test_a_process_that_began_without_redis_learns_of_it(other, server, settings):
+    settings.REDIS_RETRY_SECONDS = 0.05
+    server.kill()
+    assert of(other) == ""
+    server.start()
+    wait_until(lambda: of(other) != "", seconds=1.0)
+
+
+def test_rubbish_in_the_place_of_the_marks_changes_nothing(other, server, settings):
+    settings.REDIS_RETRY_SECONDS = 0.05
+    before = of(other)
+    client = server.client()
+    for rubbish in ("a word", b"\xff\xfe", "1.5", ""):
+        client.hset("headrace:cache:marks", chain_mark("a"), rubbish)
+        time.sleep(2 * marks.POLL_SECONDS)
+        assert of(other) == before
+    client.delete("headrace:cache:marks")
+    client.set("headrace:cache:marks", "not a hash")
+    time.sleep(2 * marks.POLL_SECONDS)
+    assert of(other) == before
+    client.delete("headrace:cache:marks")
+    wait_until(lambda: of(other) != before, seconds=1.0)

@@ -1,0 +1,490 @@
+"""What every store does, on real servers that are well, killed, frozen or not what they seem."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from uuid import uuid4
+
+import orjson
+import pytest
+from prometheus_client import REGISTRY
+
+from scaling.response_cache import memcached_store
+from scaling.response_cache.store import (
+    ALL_MARK,
+    MAX_MARKS,
+    NotSupported,
+    StoreUnavailable,
+    get_store,
+)
+from tests.scaling.response_cache.conftest import use
+from tests.scaling.response_cache.servers import OwnMemcached
+
+# For a call on a server that does not answer: two timeouts of 50 ms, and what a busy machine adds.
+SLOWEST_SECONDS = 0.2
+
+CALLS = {
+    "get_many": lambda store: store.get_many(["a", "b"]),
+    "set": lambda store: store.set("a", b"1", 60),
+    "set_many": lambda store: store.set_many(["a", "b"], b"1", 60),
+    "delete": lambda store: store.delete("a"),
+    "add": lambda store: store.add("a", b"1", 60),
+    "renew_if": lambda store: store.renew_if("a", b"1", 60),
+    "delete_if": lambda store: store.delete_if("a", b"1"),
+    "read_marks": lambda store: store.read_marks(),
+    "bump_mark": lambda store: store.bump_mark("chain:x"),
+}
+
+
+def test_values_come_back_in_the_order_of_the_keys(store):
+    store.set("a", b"1", 60)
+    store.set("c", bytes(range(256)), 60)
+    store.set("empty", b"", 60)
+    assert store.get_many(["c", "b", "a", "empty", "a"]) == [
+        bytes(range(256)),
+        None,
+        b"1",
+        b"",
+        b"1",
+    ]
+    assert store.get_many([]) == []
+
+
+def test_one_value_is_kept_under_several_keys(store):
+    store.set("b", b"2", 60)
+    store.set_many(["a", "b", "c"], b"1", 60)
+    assert store.get_many(["a", "b", "c"]) == [b"1"] * 3
+    store.set_many(["d"], b"4", 0.2)
+    assert store.get_many(["d"]) == [b"4"]
+    store.set_many([], b"5", 60)
+
+
+def test_a_second_value_replaces_the_first(store):
+    store.set("a", b"1", 60)
+    store.set("a", b"2", 60)
+    assert store.get_many(["a"]) == [b"2"]
+
+
+def test_a_deleted_key_is_gone_and_can_be_deleted_again(store):
+    store.set("a", b"1", 60)
+    store.delete("a")
+    store.delete("a")
+    assert store.get_many(["a"]) == [None]
+
+
+def test_a_value_lasts_its_time_and_no_more_than_two_seconds_longer(store):
+    store.set("short", b"1", 0.5)
+    store.set("days", b"1", 90 * 24 * 3600)
+    assert store.get_many(["short"]) == [b"1"]
+    time.sleep(2.6)
+    assert store.get_many(["short", "days"]) == [None, b"1"]
+
+
+def test_keys_of_any_shape_are_kept_apart(store):
+    keys = ["a b", "a\r\nb", "x" * 5000, "x" * 5001, "ключ", "a\0", "marks", ""]
+    for number, key in enumerate(keys):
+        store.set(key, str(number).encode(), 60)
+    assert store.get_many(keys) == [str(number).encode() for number in range(len(keys))]
+
+
+def test_one_of_fifty_threads_gets_a_lock(store):
+    for attempt in range(3):
+        start = threading.Barrier(50)
+
+        def take(number, start=start, attempt=attempt):
+            start.wait()
+            return store.add(f"lock:{attempt}", str(number).encode(), 60)
+
+        with ThreadPoolExecutor(50) as pool:
+            wins = list(pool.map(take, range(50)))
+        assert wins.count(True) == 1
+        assert store.get_many([f"lock:{attempt}"]) == [str(wins.index(True)).encode()]
+
+
+def test_only_its_holder_renews_a_lock(store):
+    assert store.add("lock", b"me", 0.5)
+    assert not store.renew_if("lock", b"other", 60)
+    assert store.renew_if("lock", b"me", 60)
+    time.sleep(2.6)
+    assert store.get_many(["lock"]) == [b"me"]
+    assert not store.renew_if("none", b"me", 60)
+
+
+def test_only_its_holder_releases_a_lock(store):
+    assert store.add("lock", b"me", 60)
+    assert not store.delete_if("lock", b"other")
+    assert not store.add("lock", b"other", 60)
+    assert store.delete_if("lock", b"me")
+    assert not store.delete_if("lock", b"me")
+    assert store.add("lock", b"other", 60)
+
+
+def test_one_of_fifty_threads_releases_a_lock(store):
+    assert store.add("lock", b"me", 60)
+    with ThreadPoolExecutor(50) as pool:
+        released = list(pool.map(lambda _: store.delete_if("lock", b"me"), range(50)))
+    assert released.count(True) == 1
+
+
+def test_marks_begin_with_all_and_count_up(store):
+    before = store.read_marks()
+    assert before.keys() == {ALL_MARK}
+    assert abs(before[ALL_MARK] / 1000 - time.time()) < 10
+    store.bump_mark("chain:a")
+    store.bump_mark("chain:a")
+    account = f"account:{uuid4()}"
+    store.bump_mark(account)
+    store.bump_mark(ALL_MARK)
+    assert store.read_marks() == {
+        ALL_MARK: before[ALL_MARK] + 1,
+        "chain:a": 2,
+        account: 1,
+    }
+
+
+def test_no_bump_of_many_threads_is_lost(store):
+    before = store.read_marks()[ALL_MARK]
+    with ThreadPoolExecutor(20) as pool:
+        list(pool.map(lambda _: store.bump_mark(ALL_MARK), range(200)))
+    assert store.read_marks() == {ALL_MARK: before + 200}
+
+
+def test_lost_marks_come_back_as_a_later_generation(store, server):
+    for _ in range(3):
+        store.bump_mark(ALL_MARK)
+    before = store.read_marks()
+    time.sleep(0.01)
+    server.flush()
+    assert store.read_marks()[ALL_MARK] > before[ALL_MARK]
+
+
+def test_a_bump_after_a_loss_is_a_later_generation(store, server):
+    before = store.read_marks()
+    time.sleep(0.01)
+    server.flush()
+    store.bump_mark("chain:a")
+    assert store.read_marks()[ALL_MARK] > before[ALL_MARK]
+
+
+@pytest.mark.parametrize("server", ["redis", "memcached"], indirect=True)
+def test_too_many_marks_become_one_bump_of_all(store, server):
+    before = store.read_marks()[ALL_MARK]
+    fill_marks(server, {ALL_MARK: before} | {f"chain:{n}": 1 for n in range(MAX_MARKS - 1)})
+    store.bump_mark("chain:0")
+    marks = store.read_marks()
+    assert len(marks) == MAX_MARKS
+    assert (marks[ALL_MARK], marks["chain:0"]) == (before, 2)
+    store.bump_mark("chain:one-too-many")
+    assert store.read_marks() == {ALL_MARK: before + 1}
+
+
+@pytest.mark.parametrize("server", ["redis", "cluster"], indirect=True)
+def test_redis_counts_its_keys_by_batches(store, server):
+    sizes = {f"key:{n}": n % 7 + 1 for n in range(1500)}
+    for key, size in sizes.items():
+        store.set(key, b"x" * size, 60)
+    store.bump_mark("chain:x")
+    server.client().set("somebody-else", "x")
+    batches = list(store.count())
+    assert max(map(len, batches)) < len(sizes)
+    assert dict(pair for batch in batches for pair in batch) == sizes
+
+
+@pytest.mark.parametrize("server", ["memcached"], indirect=True)
+def test_memcached_cannot_count_its_keys(store):
+    with pytest.raises(NotSupported):
+        store.count()
+
+
+@pytest.mark.parametrize("is_connected", [True, False], ids=["connected", "connecting"])
+def test_a_frozen_server_costs_little_and_comes_back(server, settings, is_connected):
+    settings.REDIS_RETRY_SECONDS = 0.3
+    for call in CALLS.values():
+        use(settings, server.url)
+        if is_connected:
+            call(get_store())
+        server.freeze()
+        fails_quickly(call)
+        server.thaw()
+        comes_back(call)
+
+
+def test_a_killed_server_costs_little_and_comes_back(server, settings):
+    settings.REDIS_RETRY_SECONDS = 0.3
+    get_store().get_many(["a"])
+    server.kill()
+    for call in CALLS.values():
+        fails_quickly(call)
+        # A new breaker asks at once; only the first call had a connection to lose.
+        use(settings, server.url)
+    fails_quickly(CALLS["add"])
+    server.start()
+    for call in CALLS.values():
+        comes_back(call)
+
+
+def fails_quickly(call) -> None:
+    """Check that a first call costs a timeout or two, and others nothing."""
+    store = get_store()
+    started = time.monotonic()
+    with pytest.raises(StoreUnavailable):
+        call(store)
+    assert time.monotonic() - started < SLOWEST_SECONDS
+    started = time.monotonic()
+    for _ in range(50):
+        with pytest.raises(StoreUnavailable) as failure:
+            call(store)
+        assert not failure.value.was_asked
+    assert time.monotonic() - started < SLOWEST_SECONDS
+
+
+def comes_back(call) -> None:
+    """Check that a call succeeds again, once the breaker lets one through."""
+    deadline = time.monotonic() + 5
+    while True:
+        try:
+            call(get_store())
+        except StoreUnavailable:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        else:
+            return
+
+
+RUBBISH = {
+    "http": b"HTTP/1.1 400 Bad Request\r\n\r\n",
+    "binary": bytes(random.Random(1).randbytes(500)) + b"\r\n",
+    "hang-up": b"",
+    "half": b"VALUE headrace:cache:value:a 0 5\r\nx",
+    "another key": b"VALUE other 0 1\r\nx\r\nEND\r\n",
+    "no number": b"VALUE headrace:cache:value:a 0 many\r\nx\r\nEND\r\n",
+    "redis": b"$5\r\nhello\r\n",
+    "redis array": b"*1\r\n$1\r\nx\r\n",
+}
+
+
+@pytest.mark.parametrize("answer", RUBBISH.values(), ids=RUBBISH)
+@pytest.mark.parametrize("kind", ["redis", "memcached"])
+def test_rubbish_instead_of_a_server_is_unavailable_and_quick(settings, kind, answer):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve():
+            with suppress(OSError):
+                while True:
+                    peer, _ = listener.accept()
+                    with peer:
+                        peer.recv(1024)
+                        peer.sendall(answer)
+
+        threading.Thread(target=serve, daemon=True).start()
+        for call in CALLS.values():
+            use(settings, f"{kind}://127.0.0.1:{listener.getsockname()[1]}")
+            started = time.monotonic()
+            with pytest.raises(StoreUnavailable):
+                call(get_store())
+            assert time.monotonic() - started < SLOWEST_SECONDS
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize("server", ["redis"], indirect=True)
+def test_a_full_redis_is_unavailable_and_still_read(store, server):
+    store.set("a", b"1", 60)
+    server.client().config_set("maxmemory", "1")
+    try:
+        with pytest.raises(StoreUnavailable):
+            store.set("b", b"1", 60)
+        assert store.get_many(["a"]) == [b"1"]
+    finally:
+        server.client().config_set("maxmemory", "0")
+
+
+@pytest.mark.parametrize("server", ["redis"], indirect=True)
+def test_rubbish_among_redis_marks_is_unavailable(store, server):
+    server.client().hset("headrace:cache:marks", mapping={"all": "1", "chain:a": b"\xff"})
+    with pytest.raises(StoreUnavailable):
+        store.read_marks()
+
+
+@pytest.mark.parametrize("server", ["memcached"], indirect=True)
+@pytest.mark.parametrize("rubbish", [b"\xff", b"[]", b'{"chain:a":1}', b'{"all":true}', b""])
+def test_rubbish_instead_of_memcached_s_marks_becomes_a_later_generation(store, server, rubbish):
+    before = store.read_marks()
+    time.sleep(0.01)
+    server.client().set(memcached_store.MARKS, rubbish, noreply=False)
+    after = store.read_marks()
+    assert after.keys() == {ALL_MARK}
+    assert after[ALL_MARK] > before[ALL_MARK]
+
+
+@pytest.mark.parametrize("server", ["memcached"], indirect=True)
+@pytest.mark.parametrize("over", [-1, 0, 1, 10_000_000])
+def test_memcached_keeps_no_value_above_its_limit_and_counts_it(store, over):
+    value = b"x" * (memcached_store.MAX_VALUE_BYTES + over)
+    before = too_large()
+    store.set("k" * 200, b"earlier", 60)
+    store.set("k" * 200, value, 60)
+    assert store.get_many(["k" * 200]) == ([value] if over <= 0 else [None])
+    assert too_large() - before == (1 if over > 0 else 0)
+
+
+def test_a_memcached_with_a_smaller_limit_stays_in_use(settings):
+    server = OwnMemcached("-I", "512k")
+    server.start()
+    try:
+        use(settings, server.url)
+        before = too_large()
+        get_store().set("a", b"x" * 700_000, 60)
+        assert too_large() == before + 1
+        assert get_store().get_many(["a"]) == [None]
+        get_store().set("a", b"1", 60)
+        assert get_store().get_many(["a"]) == [b"1"]
+    finally:
+        server.kill()
+
+
+def test_a_full_memcached_is_unavailable_and_still_read(settings):
+    server = OwnMemcached("-M", "-m", "2")
+    server.start()
+    try:
+        use(settings, server.url)
+        store = get_store()
+        store.set("first", b"1", 60)
+
+        def fill():
+            for number in range(100):
+                store.set(f"key:{number}", b"x" * 500_000, 60)
+
+        with pytest.raises(StoreUnavailable, match="out of memory"):
+            fill()
+        assert store.get_many(["first"]) == [b"1"]
+    finally:
+        server.kill()
+
+
+def test_one_of_two_memcacheds_serves_its_keys_while_the_other_is_away(settings):
+    servers = [OwnMemcached(), OwnMemcached()]
+    try:
+        for server in servers:
+            server.start()
+        use(settings, f"memcached://127.0.0.1:{servers[0].port},127.0.0.1:{servers[1].port}")
+        store = get_store()
+        keys = [f"key:{number}" for number in range(100)]
+        for key in keys:
+            store.set(key, key.encode(), 60)
+        assert store.get_many(keys) == [key.encode() for key in keys]
+        servers[0].kill()
+        served = 0
+        for key in keys:
+            with suppress(StoreUnavailable):
+                assert store.get_many([key]) == [key.encode()]
+                served += 1
+        assert 20 < served < 80
+    finally:
+        for server in servers:
+            server.kill()
+
+
+def test_the_kind_that_is_not_chosen_is_not_imported():
+    code = """
+import django, sys
+django.setup()
+from scaling.response_cache.store import get_store
+assert not {n for n in sys.modules if n.startswith("scaling.response_cache.") and "_store" in n}
+get_store()
+print(*sorted(n.rsplit(".")[-1] for n in sys.modules if n.endswith(("s_store", "d_store"))))
+"""
+    for url, expected in (("redis://127.0.0.1:1", "redis"), ("memcached://h:1", "memcached")):
+        result = subprocess.run(
+            [sys.executable, "-c", code],
+            env={
+                **os.environ,
+                "DJANGO_SETTINGS_MODULE": "config.settings",
+                "CACHE_URL": url,
+                "REDIS_URL": "redis://127.0.0.1:1",
+            },
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
+        assert result.stdout.split() == [f"{expected}_store"]
+
+
+def test_a_busy_process_does_not_take_its_own_slowness_for_the_server_s(server):
+    # All greenlets send, then each computes for longer than the timeout before the next one may
+    # read an answer that has long been there.
+    code = """
+from gevent import monkey; monkey.patch_all()
+import time, gevent, django
+django.setup()
+from scaling.response_cache.store import get_store
+store = get_store()
+def work():
+    for _ in range(3):
+        store.get_many(["a"])
+        until = time.monotonic() + 0.02
+        while time.monotonic() < until: pass
+done = gevent.joinall([gevent.spawn(work) for _ in range(20)])
+assert all(one.successful() for one in done)
+"""
+    env = {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "config.settings",
+        "CACHE_URL": server.url,
+        "REDIS_URL": "redis://127.0.0.1:1",
+    }
+    subprocess.run([sys.executable, "-c", code], env=env, check=True, timeout=60)
+
+
+def test_a_killed_greenlet_leaves_no_answer_to_the_next_caller(server):
+    code = """
+from gevent import monkey; monkey.patch_all()
+import random, gevent, django
+django.setup()
+from scaling.response_cache.store import get_store
+store = get_store()
+keys = [f"key:{number}" for number in range(20)]
+for key in keys:
+    store.set(key, key.encode() * 2000, 60)
+chance = random.Random(1)
+def work(key):
+    while True:
+        assert store.get_many([key]) == [key.encode() * 2000], key
+        gevent.sleep(0)
+failed = 0
+for _ in range(30):
+    running = [gevent.spawn(work, key) for key in keys]
+    gevent.sleep(chance.random() / 100)
+    gevent.killall(running)
+    failed += sum(not isinstance(one.value, gevent.GreenletExit) for one in running)
+assert failed == 0, failed
+assert store.get_many(keys) == [key.encode() * 2000 for key in keys]
+"""
+    env = {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "config.settings",
+        "CACHE_URL": server.url,
+        "REDIS_URL": "redis://127.0.0.1:1",
+        "REDIS_TIMEOUT_SECONDS": "2",
+    }
+    subprocess.run([sys.executable, "-c", code], env=env, check=True, timeout=60)
+
+
+def too_large() -> float:
+    return REGISTRY.get_sample_value("headrace_cache_too_large_total") or 0
+
+
+def fill_marks(server, marks) -> None:
+    """Write marks as the store would have, without ten thousand bumps."""
+    if isinstance(server, OwnMemcached):
+        server.client().set(memcached_store.MARKS, orjson.dumps(marks), noreply=False)
+    else:
+        server.client().hset("headrace:cache:marks", mapping=marks)
