@@ -6,11 +6,18 @@ from typing import Any
 
 from django import forms
 from django.conf import settings
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
 from django.db.models import Count, QuerySet
 from django.forms.fields import InvalidJSONInput
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404
+from django.urls import URLPattern, path, reverse
+from django.utils.decorators import method_decorator
+from django.views.decorators.http import require_POST
 
+from chat import cache_page
+from chat.cache_page import Cleared
 from chat.chain_config import config_of
 from chat.models import Chain, Conversation, Message
 from config.errors import ApiError
@@ -56,6 +63,12 @@ class ChainForm(forms.ModelForm[Chain]):
             "parameters",
             "timeout_seconds",
             "max_running_jobs",
+            "cache_mode",
+            "cache_scope",
+            "cache_ttl_seconds",
+            "cache_stale_seconds",
+            "cache_stale_if_error_seconds",
+            "cache_model_calls",
         ]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -107,6 +120,99 @@ class ChainAdmin(admin.ModelAdmin[Chain]):
     list_filter = ["is_enabled", "runnable"]
     search_fields = ["slug", "model"]
     readonly_fields = ["version", "created_at", "updated_at"]
+    fieldsets = [
+        (
+            None,
+            {
+                "fields": [
+                    "slug",
+                    "runnable",
+                    "is_enabled",
+                    "model",
+                    "base_url",
+                    "fallback_models",
+                    "system_prompt",
+                    "temperature",
+                    "max_tokens",
+                    "parameters",
+                    "timeout_seconds",
+                    "max_running_jobs",
+                ]
+            },
+        ),
+        (
+            "Response cache",
+            {
+                "fields": [
+                    "cache_mode",
+                    "cache_scope",
+                    "cache_ttl_seconds",
+                    "cache_stale_seconds",
+                    "cache_stale_if_error_seconds",
+                    "cache_model_calls",
+                ],
+                "description": "A kept answer costs no model call; keep none of a chain that looks"
+                " things up, acts on something, or must know the time. Times are in seconds.",
+            },
+        ),
+        ("History", {"fields": ["version", "created_at", "updated_at"]}),
+    ]
+
+    def get_urls(self) -> list[URLPattern]:
+        """Put our own addresses before the catch-all of the admin's."""
+        wrap = self.admin_site.admin_view
+        return [
+            path(
+                "response-cache/",
+                wrap(self.response_cache_view),
+                name="chat_chain_response_cache",
+            ),
+            path(
+                "response-cache/clear/",
+                wrap(self.clear_everything_view),
+                name="chat_chain_clear_cache",
+            ),
+            path(
+                "response-cache/clear/<int:pk>/",
+                wrap(self.clear_chain_view),
+                name="chat_chain_clear_cache_of",
+            ),
+            *super().get_urls(),
+        ]
+
+    def response_cache_view(self, request: HttpRequest) -> HttpResponse:
+        """Show what the response cache holds and how often it helped."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        return cache_page.cache_page(request, self)
+
+    @method_decorator(require_POST)
+    def clear_everything_view(self, request: HttpRequest) -> HttpResponse:
+        """Clear the cache, log it, and say what came of it."""
+        self._require_change(request)
+        cleared = cache_page.clear_everything()
+        if cleared.is_done:
+            cache_page.log_clearing_of_everything(request, cleared.text)
+        return self._say(request, cleared)
+
+    @method_decorator(require_POST)
+    def clear_chain_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Clear one chain's answers, log it with the chain, and say what came of it."""
+        self._require_change(request)
+        chain = get_object_or_404(Chain, pk=pk)
+        cleared = cache_page.clear_chain(chain)
+        if cleared.is_done:
+            self.log_change(request, chain, cleared.text)
+        return self._say(request, cleared)
+
+    def _require_change(self, request: HttpRequest) -> None:
+        if not self.has_change_permission(request):
+            raise PermissionDenied
+
+    def _say(self, request: HttpRequest, cleared: Cleared) -> HttpResponse:
+        level = messages.SUCCESS if cleared.is_done else messages.ERROR
+        messages.add_message(request, level, cleared.text)
+        return HttpResponseRedirect(reverse("admin:chat_chain_response_cache"))
 
     @admin.display(description="model", ordering="model")
     def model_or_default(self, chain: Chain) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any
 
 from rest_framework.permissions import IsAuthenticated
@@ -13,9 +13,16 @@ from rest_framework.views import APIView
 from access.limits import Admission, admit
 from access.permissions import HasScope
 from access.principal import Principal
+from chat import sse
+from chat.caching.plan import Plan, read_directives
+from chat.caching.reads import read
+from chat.caching.streams import find_stream, record
+from chat.caching.whole import end_badly
 from chat.client_socket import ClientSocket
-from chat.run import Run
+from chat.execution import Call, Chunk, Heartbeat, stream
+from chat.run import Caller, Run, current_caller
 from chat.sse import Events, SseResponse
+from scaling.response_cache.policy import CachePolicy
 
 
 class Ending:
@@ -59,9 +66,10 @@ class ApiView(APIView):
 
     A request is admitted once its key is known, and its admission ends with its answer: for a
     stream when the last byte is written. `is_model_call` takes a place among the key's concurrent
-    requests.
+    requests. `cache_policy` says whether `answer_read` keeps what it returns.
     """
 
+    cache_policy = CachePolicy()
     permission_classes = [IsAuthenticated, HasScope]
     required_scope = "chat"
     is_model_call = False
@@ -88,6 +96,14 @@ class ApiView(APIView):
         # Reading never calls a model, also where posting to the same address does.
         is_model_call = self.is_model_call and request.method == "POST"
         self.ending.admission = admit(self.principal, is_model_call=is_model_call)
+        directives = read_directives(request.headers.get("Cache-Control", ""))
+        current_caller.set(
+            Caller(
+                account_id=self.principal.account_id,
+                reads_kept=not directives & {"no-cache", "no-store"},
+                keeps="no-store" not in directives,
+            )
+        )
 
     def finalize_response(
         self, request: Request, response: Response, *args: Any, **kwargs: Any
@@ -102,12 +118,58 @@ class ApiView(APIView):
             self.ending()
         return final
 
-    def stream_response(self, events: Events) -> SseResponse:
+    def answer_read(self, subject: str, make: Callable[[], Any]) -> Response:
+        """Return what `make` reads from the database about a subject, or what it read lately."""
+        body, headers = read(
+            make,
+            policy=self.cache_policy,
+            subject=subject,
+            account_id=self.principal.account_id,
+            path=self.request.get_full_path(),
+            cache_control=self.request.headers.get("Cache-Control", ""),
+        )
+        return Response(body, headers=headers)
+
+    def stream_response(
+        self, events: Events, *, headers: Mapping[str, str] | None = None
+    ) -> SseResponse:
         """Return a streamed answer; the request ends with it."""
-        return SseResponse(self.ending.before_last(events), on_close=self.ending)
+        response = SseResponse(self.ending.before_last(events), on_close=self.ending)
+        for name, value in (headers or {}).items():
+            response[name] = value
+        return response
 
 
 class ModelCallView(ApiView):
     """A view that calls a chain."""
 
     is_model_call = True
+
+    def answer_stream(
+        self,
+        call: Call,
+        plan: Plan,
+        *,
+        to_events: Callable[[Call, sse.BegunStream[Chunk | Heartbeat]], Events],
+        closing: bytes,
+        renewed: Callable[[bytes], tuple[str, ...]],
+        identity: Callable[[], tuple[bytes, ...]],
+    ) -> SseResponse:
+        """Return a streamed answer: played back, or recorded while it is made, as its plan says.
+
+        `closing` is the last event of a stream that is whole; `renewed` finds the texts in one that
+        are its own, for which `identity` gives others.
+        """
+        kept, headers = find_stream(plan, identity)
+        if isinstance(kept, Generator):
+            return self.stream_response(kept, headers=headers)
+        try:
+            items = sse.BegunStream(stream(call, self.client))
+        except BaseException as error:
+            if kept is not None:
+                end_badly(kept, error)
+            raise
+        events = to_events(call, items)
+        if kept is not None:
+            events = record(events, kept, plan, call.run, closing=closing, renewed=renewed)
+        return self.stream_response(events, headers=headers)

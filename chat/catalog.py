@@ -1,6 +1,8 @@
 """The chains that staff enabled, ready to be called."""
 
 import logging
+import time
+from dataclasses import dataclass
 
 from django.conf import settings
 from django.db import DatabaseError
@@ -21,10 +23,9 @@ MAX_CACHED_SLUGS = 1024
 def get_chain(slug: str) -> BuiltChain:
     """Return the enabled chain of this slug; raises ChainNotFound, or ChainBroken (see the log).
 
-    A change in the admin is seen within CHAIN_CACHE_SECONDS on every node. The caller's database
-    connection goes back first: it may wait for another caller's load, which needs one of the pool.
+    A change in the admin is seen within CHAIN_CACHE_SECONDS on every node. A caller that waits
+    for another's load gives its database connection back first: that load needs one of the pool.
     """
-    release_connections()
     built = _chains.get(slug)
     if built is None:
         raise ChainNotFound(slug)
@@ -39,6 +40,26 @@ def find_chain(slug: str) -> Chain | None:
     if "\0" in slug:
         return None
     return Chain.objects.filter(slug=slug, is_enabled=True).first()
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """The enabled chains as they were at a Unix time, by slug."""
+
+    chains: dict[str, Chain]
+    read_at: float
+
+
+def listed_chains(*, is_new: bool = False) -> Listed:
+    """Return the enabled chains as any of this process's requests read them lately.
+
+    They are no older than CHAIN_CACHE_SECONDS, unless `is_new` asks for the database.
+    """
+    if is_new:
+        _listed.drop(None)
+    listed = _listed.get(None)
+    assert listed is not None  # noqa: S101  (an empty list is one too)
+    return listed
 
 
 def list_chains() -> list[Chain]:
@@ -84,9 +105,24 @@ def _load(slug: str) -> BuiltChain | BadChain | None:
     return built
 
 
+def _list(_: None) -> Listed:
+    read_at = time.time()
+    chains = {chain.slug: chain for chain in list_chains()}
+    release_connections()
+    return Listed(chains, read_at)
+
+
+_listed: NearCache[None, Listed] = NearCache(
+    load=_list,
+    ttl_seconds=settings.CHAIN_CACHE_SECONDS,
+    max_entries=1,
+    name="models",
+    before_wait=release_connections,
+)
 _chains: NearCache[str, BuiltChain | BadChain] = NearCache(
     load=_load,
     ttl_seconds=settings.CHAIN_CACHE_SECONDS,
     max_entries=MAX_CACHED_SLUGS,
     name="chains",
+    before_wait=release_connections,
 )

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 
+from scaling.response_cache.policy import CacheMode, CachePolicy, CacheScope
+
 if TYPE_CHECKING:
     from chat.chat_model import ResilientChatModel
     from chat.models import Chain
@@ -33,6 +35,8 @@ class ChainConfig:
     parameters: dict[str, Any] = field(default_factory=dict)
     timeout_seconds: int = 120
     fallback_models: tuple[str, ...] = ()
+    cache: CachePolicy = field(default_factory=CachePolicy)
+    caches_model_calls: bool = False
     # The row's primary key; None for a configuration that is of no row.
     chain_id: int | None = None
 
@@ -59,5 +63,13 @@ def config_of(chain: Chain) -> ChainConfig:
         parameters=dict(chain.parameters),
         timeout_seconds=chain.timeout_seconds,
         fallback_models=tuple(chain.fallback_models),
+        cache=CachePolicy(
+            mode=CacheMode(chain.cache_mode),
+            scope=CacheScope(chain.cache_scope),
+            ttl_seconds=chain.cache_ttl_seconds,
+            stale_seconds=chain.cache_stale_seconds,
+            stale_if_error_seconds=chain.cache_stale_if_error_seconds,
+        ),
+        caches_model_calls=chain.cache_model_calls,
         chain_id=chain.pk,
     )

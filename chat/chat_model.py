@@ -26,6 +26,7 @@ from langchain_core.runnables import Runnable, RunnableBinding
 from langchain_core.tools import BaseTool
 
 from chat import metrics
+from chat.caching.model_calls import install
 from chat.chain_config import ChainConfig
 from chat.errors import ProviderError, UnreadableAnswer
 from chat.provider_errors import to_provider_error
@@ -52,7 +53,13 @@ class ResilientChatModel(BaseChatModel):
     def from_config(cls, config: ChainConfig) -> ResilientChatModel:
         """Build the models of a chain; raises BadChain when one cannot be built."""
         names = (config.model_name, *config.fallback_models)
-        return cls(names=names, candidates=[make_model(name, config) for name in names])
+        # LangChain writes all messages down before it asks a cache; others must not pay for that.
+        is_cached = config.caches_model_calls and settings.CACHE_ENABLED
+        return cls(
+            names=names,
+            candidates=[make_model(name, config) for name in names],
+            cache=install() if is_cached else False,
+        )
 
     @property
     def _llm_type(self) -> str:

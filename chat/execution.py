@@ -167,6 +167,7 @@ def _next_item(queue: SimpleQueue[Any], call: Call, beat_seconds: float) -> Any:
 
 def _work(call: Call, do: Callable[[Call], Any]) -> _Done | _Failed:
     """Run in the chain's greenlet; every end, good or bad, is a value."""
+    call.run.chain = call.chain.config
     current_run.set(call.run)
     try:
         with call.run.cancellable():

@@ -7,6 +7,12 @@ SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 CHAIN_CALLS = Counter(
     "headrace_chain_calls", "Calls of chains, by how they ended.", ["chain", "api", "outcome"]
 )
+MODEL_CALLS_CACHED = Counter(
+    "headrace_model_calls_cached",
+    "Model calls of chains that keep them, by whether an equal one was kept.",
+    ["result"],
+)
+READS = Counter("headrace_reads", "Reads that may be kept, by where they came from.", ["result"])
 CHAIN_SECONDS = Histogram(
     "headrace_chain_seconds", "Time of whole chain calls.", ["chain"], buckets=SECONDS
 )

@@ -7,6 +7,9 @@ from django.db import models, transaction
 
 from access.models import Account
 from config.ids import new_uuid
+from scaling.response_cache.policy import CacheMode, CacheScope
+
+MAX_CACHE_SECONDS = 366 * 86_400
 
 
 class Chain(models.Model):
@@ -57,6 +60,49 @@ class Chain(models.Model):
     )
     max_running_jobs = models.PositiveIntegerField(
         default=0, db_default=0, help_text="Background jobs of this chain at a time. 0 is no limit."
+    )
+    cache_mode = models.CharField(
+        max_length=16,
+        default=CacheMode.OFF,
+        db_default=CacheMode.OFF,
+        choices=[
+            (CacheMode.OFF, "off"),
+            (CacheMode.DETERMINISTIC, "requests with temperature 0 or a seed"),
+            (CacheMode.ALWAYS, "all requests"),
+        ],
+        help_text="Which answers are kept and given again. A chain that looks up what changes, or"
+        " acts on something, wants off.",
+    )
+    cache_scope = models.CharField(
+        max_length=16,
+        default=CacheScope.ACCOUNT,
+        db_default=CacheScope.ACCOUNT,
+        choices=[(CacheScope.ACCOUNT, "the same account"), (CacheScope.SHARED, "everybody")],
+        help_text="Who may be given an answer that another request was given.",
+    )
+    cache_ttl_seconds = models.PositiveIntegerField(
+        default=3600,
+        db_default=3600,
+        validators=[MinValueValidator(1), MaxValueValidator(MAX_CACHE_SECONDS)],
+        help_text="How long an answer is fresh.",
+    )
+    cache_stale_seconds = models.PositiveIntegerField(
+        default=0,
+        db_default=0,
+        validators=[MaxValueValidator(MAX_CACHE_SECONDS)],
+        help_text="How long after that it is still given while one request renews it.",
+    )
+    cache_stale_if_error_seconds = models.PositiveIntegerField(
+        default=0,
+        db_default=0,
+        validators=[MaxValueValidator(MAX_CACHE_SECONDS)],
+        help_text="How long after that it is given instead of a provider's failure.",
+    )
+    cache_model_calls = models.BooleanField(
+        default=False,
+        db_default=False,
+        help_text="Also keep the answers of single model calls, so that equal steps of different"
+        " requests are paid once.",
     )
     is_enabled = models.BooleanField(default=True)
     version = models.PositiveIntegerField(default=1, editable=False)

@@ -12,12 +12,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import gevent
 from langchain_core.messages import AIMessage
 
 from config.ids import new_uuid
+
+if TYPE_CHECKING:
+    from chat.chain_config import ChainConfig
 
 MAX_COUNT = 2**31 - 1
 
@@ -72,8 +75,25 @@ class ModelAnswers(Protocol):
         """Keep a whole answer; never raises."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """For whom chains run, and whether model calls may be answered from kept ones, and be kept."""
+
+    account_id: uuid.UUID
+    reads_kept: bool = True
+    keeps: bool = True
+
+
+# Set where a request or an attempt at a job is admitted; read where its runs are made.
+current_caller: ContextVar[Caller | None] = ContextVar("current_caller", default=None)
+
+
 class Run:
-    """The state of one call; used by the request's greenlet and by those of its chain."""
+    """The state of one call; used by the request's greenlet and by those of its chain.
+
+    `caller` is the current one where the run is made, and `chain` what it is a run of, once it
+    runs: both are here because greenlets and the asyncio thread take this along and little else.
+    """
 
     def __init__(
         self,
@@ -85,6 +105,8 @@ class Run:
         self.id: uuid.UUID = new_uuid()
         self.options: Mapping[str, Any] = options or {}
         self.answers = answers
+        self.caller = current_caller.get()
+        self.chain: ChainConfig | None = None
         self.timeout_seconds = timeout_seconds
         self.deadline = time.monotonic() + timeout_seconds
         self.usage = Usage()

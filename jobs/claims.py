@@ -11,6 +11,9 @@ import orjson
 from django.conf import settings
 from django.db import connection
 
+from jobs.transitions import subject_of
+from scaling.response_cache.versions import hold
+
 # Any constant of ours, for pg_advisory_xact_lock.
 CLAIM_LOCK = 0x6865_6164_0001
 # In-batch limits may pass over some candidates, so more are looked at than are wanted.
@@ -127,7 +130,7 @@ def claim(
 
     None of `resting_accounts`, at most `most_of_account` of any other, and within the limits of
     accounts and chains, which count the jobs of all workers. A worker whose lease has run out gets
-    none. One round trip.
+    none. One round trip, and one to the store of kept reads.
     """
     with connection.cursor() as cursor:
         cursor.execute(
@@ -145,6 +148,7 @@ def claim(
         )
         cursor.nextset()
         rows = cursor.fetchall()
+    hold([subject_of(row[0]) for row in rows])
     return [_claimed(row) for row in rows]
 
 

@@ -23,6 +23,7 @@ from jobs.failures import read_failure
 from jobs.models import Job, Worker
 from jobs.ranks import RANK
 from jobs.transitions import Ending
+from scaling.response_cache.versions import changing
 
 logger = logging.getLogger(__name__)
 
@@ -211,7 +212,8 @@ def purge(*, batch: int = PURGE_BATCH, days: int | None = None) -> int:
         for job in old:
             if job.file:
                 job.file.delete(save=False)
-        Job.objects.filter(pk__in=[job.pk for job in old]).delete()
+        with changing([transitions.subject_of(job.pk) for job in old]):
+            Job.objects.filter(pk__in=[job.pk for job in old]).delete()
     Worker.objects.filter(ended_at__lt=Now() - timedelta(days=1)).delete()
     idempotency.purge(batch=batch)
     metrics.REAPED.labels("purged").inc(len(old))

@@ -18,7 +18,7 @@ from chat.catalog import get_chain
 from chat.completions.messages import answer_text, answer_tool_calls, finish_reason
 from chat.execution import Call, Chunk, stream
 from chat.langserve.encoding import encode
-from chat.run import Progress, Run
+from chat.run import Caller, Progress, Run, current_caller
 from config.errors import is_database_down
 from jobs import metrics, transitions
 from jobs.claims import Claimed
@@ -118,6 +118,7 @@ def _run_chain(attempt: RunningAttempt, story: _Story) -> bytes:
     claimed = attempt.claimed
     chain = get_chain(claimed.chain_slug)
     answers = JobModelCalls(claimed.job_id, claimed.api_key_id, is_first=claimed.is_first)
+    current_caller.set(Caller(account_id=claimed.account_id))
     run = attempt.run = Run(
         timeout_seconds=claimed.timeout_seconds, options=claimed.options, answers=answers
     )

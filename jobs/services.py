@@ -32,6 +32,7 @@ from jobs.ranks import next_rank
 from jobs.transitions import Ending
 from scaling.database import release_connections
 from scaling.near_cache import NearCache
+from scaling.response_cache.versions import changing
 
 PREFIX = "job"
 # How stale the count may be by which a full queue is known; see docs/guides/jobs.md.
@@ -159,9 +160,10 @@ def request_cancel(job: Job) -> Job:
     Returns the job as it is then. A running job is cancelled within two seconds by the worker that
     runs it; until then it is shown as cancelling.
     """
-    Job.objects.filter(
-        pk=job.pk, status__in=(Job.Status.QUEUED, Job.Status.RUNNING), cancel_requested_at=None
-    ).update(cancel_requested_at=Now())
+    with changing([transitions.subject_of(job.pk)]):
+        Job.objects.filter(
+            pk=job.pk, status__in=(Job.Status.QUEUED, Job.Status.RUNNING), cancel_requested_at=None
+        ).update(cancel_requested_at=Now())
     if transitions.end([Ending(job_id=job.pk, lease=None, status="cancelled")]):
         metrics.ENDED.labels(chain=job.chain.slug, outcome="cancelled").inc()
     return reload(job)
@@ -172,7 +174,7 @@ def retry(job: Job) -> Job:
 
     Model calls that were answered are not paid again.
     """
-    with transaction.atomic():
+    with changing([transitions.subject_of(job.pk)]), transaction.atomic():
         changed = Job.objects.filter(
             pk=job.pk, status__in=(Job.Status.FAILED, Job.Status.CANCELLED)
         ).update(

@@ -17,6 +17,7 @@ from django.conf import settings
 from django.db import connection
 
 from jobs.failures import Failure
+from scaling.response_cache.versions import changing
 
 MAX_CODE_CHARS = 64
 
@@ -151,13 +152,19 @@ class Ending:
     events: Sequence[Event] = ()
 
 
+def subject_of(job_id: uuid.UUID) -> str:
+    """Return the name by which kept reads of a job end."""
+    return f"job:{job_id.hex}"
+
+
 def end(endings: Sequence[Ending]) -> set[uuid.UUID]:
     """End jobs for good, all or none; return those that were still in the state that was expected.
 
     No job may be among them twice.
     """
     errors = [_error(ending.failure) for ending in endings]
-    with connection.cursor() as cursor:
+    subjects = [subject_of(ending.job_id) for ending in endings]
+    with changing(subjects), connection.cursor() as cursor:
         cursor.execute(
             END,
             {
@@ -194,23 +201,27 @@ def give_back(
 
     `is_counted` says whether the attempt counts against `max_attempts`.
     """
-    is_back = _changed(
-        GIVE_BACK,
-        {
-            "job_id": job_id,
-            "lease": lease,
-            "outcome": outcome,
-            "is_counted": is_counted,
-            "delay": delay_seconds,
-            **_error(failure),
-        },
-    )
+    with changing([subject_of(job_id)]):
+        is_back = _changed(
+            GIVE_BACK,
+            {
+                "job_id": job_id,
+                "lease": lease,
+                "outcome": outcome,
+                "is_counted": is_counted,
+                "delay": delay_seconds,
+                **_error(failure),
+            },
+        )
     # Under its lease only one that is to be cancelled is left.
     return is_back or bool(end([Ending(job_id=job_id, lease=lease, status="cancelled")]))
 
 
 def add_events(*, job_id: uuid.UUID, lease: uuid.UUID, events: Sequence[Event]) -> bool:
-    """Append events of a running job, and note its progress; False if the lease is lost."""
+    """Append events of a running job, and note its progress; False if the lease is lost.
+
+    Kept reads of the job stay: progress may be shown READ_CACHE_SECONDS late.
+    """
     return _changed(
         ADD_EVENTS,
         {

@@ -13,6 +13,7 @@ from access import idempotency
 from access.idempotency import Answer
 from access.limits import admit
 from chat.api_view import ApiView
+from chat.caching.reads import READS
 from config.errors import InvalidRequest
 from config.json_api import JsonParser
 from config.pagination import PARAMETERS, list_body, read_cursor
@@ -33,6 +34,7 @@ from jobs.schemas import (
 )
 from jobs.services import Submission
 from jobs.submissions import submit_once
+from jobs.transitions import subject_of
 
 IDEMPOTENCY_PARAMETER = OpenApiParameter(
     idempotency.HEADER, str, OpenApiParameter.HEADER, description="Repeat a request safely."
@@ -129,6 +131,8 @@ class JobsView(SubmissionView):
 class JobView(JobsApiView):
     """`/v1/jobs/{id}`."""
 
+    cache_policy = READS
+
     @extend_schema(
         operation_id="get_job",
         tags=["jobs"],
@@ -136,8 +140,12 @@ class JobView(JobsApiView):
     )
     def get(self, request: Request, public_id: str) -> Response:
         """Return a job with its output."""
-        job = services.get_job(account_id=self.principal.account_id, public_id=public_id)
-        return Response(job_body(job))
+
+        def make() -> dict[str, Any]:
+            job = services.get_job(account_id=self.principal.account_id, public_id=public_id)
+            return job_body(job)
+
+        return self.answer_read(subject_of(services.job_id_of(public_id)), make)
 
 
 class JobCancelView(JobsApiView):

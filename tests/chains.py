@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-from langchain_core.messages import AIMessageChunk
+from langchain_core.messages import AIMessageChunk, HumanMessage, convert_to_messages
 from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
 from langchain_core.runnables import (
     ConfigurableField,
@@ -175,6 +175,27 @@ def pair(chain: Any) -> Runnable[Any, Any]:
     return both | RunnableLambda(
         lambda answers: f"{answers['first'].text}|{answers['second'].text}"
     )
+
+
+def lines(chain: Any) -> Runnable[Any, Any]:
+    """Build a chain that asks its model about each line of the last message by itself."""
+
+    def ask(value: Any) -> str:
+        text = convert_to_messages(value["messages"])[-1].text
+        return "|".join(chain.model.invoke([HumanMessage(line)]).text for line in text.split("\n"))
+
+    return RunnableLambda(ask)
+
+
+def async_lines(chain: Any) -> Runnable[Any, Any]:
+    """Build what `lines` is, as a chain that can only be awaited."""
+
+    async def ask(value: Any) -> str:
+        text = convert_to_messages(value["messages"])[-1].text
+        answers = [await chain.model.ainvoke([HumanMessage(line)]) for line in text.split("\n")]
+        return "|".join(answer.text for answer in answers)
+
+    return RunnableLambda(ask)
 
 
 def bare_model(chain: Any) -> Runnable[Any, Any]:
@@ -353,6 +374,8 @@ NAMES = (
     "blocks",
     "question_only",
     "pair",
+    "lines",
+    "async_lines",
     "bare_model",
     "async_then_model",
     "cautious",

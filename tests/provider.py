@@ -268,6 +268,13 @@ def slow_start(exchange: Exchange) -> None:
 
 
 @behaviour
+def slow_echo(exchange: Exchange) -> None:
+    """Answer with the request itself, after a second."""
+    exchange.wait(1.0)
+    echo(exchange)
+
+
+@behaviour
 def many_chunks(exchange: Exchange) -> None:
     """Say more words than any buffer holds, as fast as they are taken."""
     exchange.answer(*(f"{number} " for number in range(3000)))
@@ -303,6 +310,15 @@ def fail_500_twice(exchange: Exchange) -> None:
         exchange.fail(500)
     else:
         hello(exchange)
+
+
+@behaviour
+def works_once(exchange: Exchange) -> None:
+    """Answer the first attempt, and fail from then on."""
+    if exchange.attempt == 1:
+        hello(exchange)
+    else:
+        exchange.fail(500)
 
 
 @behaviour

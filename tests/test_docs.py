@@ -48,7 +48,12 @@ ENVIRONMENT_USERS = {
     "jobs/worker.py": "sets DJANGO_SETTINGS_MODULE",
     "scaling/cluster/bring_up.py": "hands the whole environment on to a child",
 }
-METRIC_KINDS = {"Counter": Counter, "Gauge": Gauge, "Histogram": Histogram}
+METRIC_KINDS = {
+    "Counter": Counter,
+    "CounterMetricFamily": Counter,
+    "Gauge": Gauge,
+    "Histogram": Histogram,
+}
 # Codes of REST framework's own exceptions that a client can meet, with their status.
 REST_FRAMEWORK_CODES = {("method_not_allowed", 405)}
 
@@ -276,17 +281,19 @@ def metrics_defined() -> dict[str, tuple[str, set[str]]]:
     """Return the metrics by their exported names, with kind and labels."""
     found = {}
     for path, call in calls(set(METRIC_KINDS)):
-        if called(call) in imported(path, "collections"):
+        # The standard library has a Counter too.
+        if isinstance(call.func, ast.Name) and called(call) in imported(path, "collections"):
             continue
         name = text_of(call.args[0])
         assert name is not None, f"{path}:{call.lineno} hides the name of a metric"
-        labels = call.args[2] if len(call.args) > 2 else keyword(call, "labelnames")
+        labels = call.args[2] if len(call.args) > 2 else None
+        labels = labels or keyword(call, "labelnames") or keyword(call, "labels")
         kind = METRIC_KINDS[called(call)]
         # prometheus_client itself says what it adds to a name.
         exported = name + ("_total" if kind is Counter else "")
         assert exported not in found, f"{exported} is defined twice"
         names = set(ast.literal_eval(labels)) if labels else set()
-        found[exported] = (called(call).lower(), names)
+        found[exported] = (kind.__name__.lower(), names)
     return found
 
 

@@ -20,6 +20,8 @@ from chat.execution import Call, Chunk, Heartbeat
 from chat.run import Usage
 from config.errors import to_api_error
 
+DONE = sse.event(b"[DONE]")
+
 
 def completion_body(call: Call, output: Any) -> dict[str, Any]:
     """Return the body of an answer that is not streamed."""
@@ -60,7 +62,7 @@ def completion_events(
             else:
                 yield from writer.write(item.value)
         yield from writer.end()
-        return sse.event(b"[DONE]")
+        return DONE
     # The status has gone out, so that every error must go inside the stream.
     except Exception as error:
         return sse.event(orjson.dumps(to_api_error(error).body))

@@ -1,16 +1,32 @@
 """OpenAI's chat completions and models; `model` is a chain's slug."""
 
+import re
+import time
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
+import orjson
+from django.conf import settings
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from chat import sse
 from chat.api_view import ApiView, ModelCallView
-from chat.catalog import find_chain, get_chain, list_chains
+from chat.caching.identity import completion_identity, new_completion_identity
+from chat.caching.plan import (
+    MISSING_KEY,
+    Plan,
+    completion_asked,
+    is_deterministic_completion,
+    plan_request,
+    read_directives,
+)
+from chat.caching.status import listed_headers
+from chat.caching.whole import Made, Question, answer
+from chat.catalog import Listed, get_chain, listed_chains
 from chat.chain_input import to_chain_input
-from chat.completions.answers import completion_body, completion_events
+from chat.completions.answers import DONE, completion_body, completion_events
 from chat.completions.messages import model_options, to_langchain
 from chat.completions.schemas import (
     ChatCompletion,
@@ -18,13 +34,17 @@ from chat.completions.schemas import (
     ModelBody,
     ModelList,
 )
-from chat.execution import Call, invoke, stream
+from chat.execution import Call, Client, invoke
 from chat.models import Chain
 from chat.registry import ChatInput
 from chat.run import Run
+from chat.sse import SseResponse
 from config.errors import InvalidRequest, NotFound
 from config.schema import EVENT_STREAM, error_responses
 from config.validation import parse
+
+# No text of a model's can hold it: there the quotes are escaped.
+CREATED = re.compile(rb'"created":(\d+)')
 
 
 class ChatCompletionsView(ModelCallView):
@@ -51,14 +71,56 @@ class ChatCompletionsView(ModelCallView):
             timeout_seconds=chain.config.timeout_seconds, options=model_options(body)
         )
         call = Call(chain=chain, value=value, run=run, api="completions")
-        if not body.stream:
-            return Response(completion_body(call, invoke(call, self.client)))
-        items = sse.BegunStream(stream(call, self.client))
+        asked: dict[str, Any] = request.data  # type: ignore[assignment]  # parsed by now
+        plan = plan_request(
+            api="completions",
+            config=chain.config,
+            account_id=self.principal.account_id,
+            asked=completion_asked(asked),
+            is_deterministic=is_deterministic_completion(asked, chain.config),
+            cache_control=request.headers.get("Cache-Control", ""),
+            missing_key=self.request.META.get(MISSING_KEY),
+        )
+        if body.stream:
+            return self._stream(call, plan, body)
+
+        def make(run: Run, client: Client) -> Made:
+            own = replace(call, run=run)
+            body = completion_body(own, invoke(own, client))
+            renewed = completion_identity(run.id, body["created"])
+            return Made(body=orjson.dumps(body), renewed=renewed, usage=run.usage)
+
+        question = Question(
+            plan=plan, key_id=self.principal.key_id, make=make, identity=new_completion_identity
+        )
+        given = answer(question, run, self.client)
+        return Response(orjson.Fragment(given.body), headers=given.headers)
+
+    def _stream(self, call: Call, plan: Plan, body: ChatCompletionRequest) -> SseResponse:
         include_usage = bool(body.stream_options and body.stream_options.include_usage)
-        return self.stream_response(completion_events(call, items, include_usage=include_usage))
+        return self.answer_stream(
+            call,
+            plan,
+            to_events=partial(completion_events, include_usage=include_usage),
+            closing=DONE,
+            renewed=partial(_renewed, call.run),
+            identity=new_completion_identity,
+        )
 
 
-class ModelsView(ApiView):
+class ListedView(ApiView):
+    """A view of the enabled chains, which are read every CHAIN_CACHE_SECONDS."""
+
+    def read_chains(self) -> tuple[Listed, dict[str, str]]:
+        """Return the chains, and the headers that say how old they are."""
+        asked_at = time.time()
+        directives = read_directives(self.request.headers.get("Cache-Control", ""))
+        listed = listed_chains(is_new=bool(directives & {"no-cache", "no-store"}))
+        ttl_seconds = settings.CHAIN_CACHE_SECONDS
+        return listed, listed_headers(listed.read_at, ttl_seconds=ttl_seconds, asked_at=asked_at)
+
+
+class ModelsView(ListedView):
     """`GET /v1/models`."""
 
     @extend_schema(
@@ -68,10 +130,12 @@ class ModelsView(ApiView):
     )
     def get(self, request: Request) -> Response:
         """List the chains that may be called."""
-        return Response({"object": "list", "data": [_model_body(c) for c in list_chains()]})
+        listed, headers = self.read_chains()
+        data = [_model_body(chain) for chain in listed.chains.values()]
+        return Response({"object": "list", "data": data}, headers=headers)
 
 
-class ModelView(ApiView):
+class ModelView(ListedView):
     """`GET /v1/models/{model}`."""
 
     @extend_schema(
@@ -81,10 +145,16 @@ class ModelView(ApiView):
     )
     def get(self, request: Request, slug: str) -> Response:
         """Return one chain."""
-        chain = find_chain(slug)
+        listed, headers = self.read_chains()
+        chain = listed.chains.get(slug)
         if chain is None:
             raise NotFound("There is no such model.", code="model_not_found", param="model")
-        return Response(_model_body(chain))
+        return Response(_model_body(chain), headers=headers)
+
+
+def _renewed(run: Run, body: bytes) -> tuple[str, str]:
+    created = CREATED.search(body)
+    return completion_identity(run.id, int(created[1]) if created else 0)
 
 
 def _model_body(chain: Chain) -> dict[str, Any]:

@@ -10,9 +10,20 @@ from chat.models import Conversation, Message
 from config.errors import InvalidRequest, NotFound
 from config.ids import from_public_id
 from config.pagination import Cursor
+from scaling.response_cache.versions import changing
 
 PREFIX = "conv"
 MESSAGE_PREFIX = "msg"
+
+
+def subject_of(conversation_id: uuid.UUID) -> str:
+    """Return the name by which kept reads of a conversation and its messages end."""
+    return f"conversation:{conversation_id.hex}"
+
+
+def read_subject(public_id: str) -> str:
+    """Return the same for an id from outside; raises NotFound."""
+    return subject_of(_conversation_id(public_id))
 
 
 def create_conversation(
@@ -45,14 +56,15 @@ def list_conversations(*, account_id: uuid.UUID, cursor: Cursor) -> list[Convers
 def replace_metadata(conversation: Conversation, metadata: dict[str, str]) -> None:
     """Save new metadata, and nothing else: a reply may be under way."""
     conversation.metadata = metadata
-    conversation.save(update_fields=["metadata", "updated_at"])
+    with changing([subject_of(conversation.pk)]):
+        conversation.save(update_fields=["metadata", "updated_at"])
 
 
 def delete_conversation(*, account_id: uuid.UUID, public_id: str) -> None:
     """Delete a conversation with its messages; a reply under way is lost with it."""
-    deleted, _ = Conversation.objects.filter(
-        account_id=account_id, pk=_conversation_id(public_id)
-    ).delete()
+    conversation_id = _conversation_id(public_id)
+    with changing([subject_of(conversation_id)]):
+        deleted, _ = Conversation.objects.filter(account_id=account_id, pk=conversation_id).delete()
     if not deleted:
         raise _not_found()
 

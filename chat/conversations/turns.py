@@ -14,11 +14,13 @@ from django.db.models import Max, Q
 from django.db.models.functions import Now
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
+from chat.conversations.services import subject_of
 from chat.models import Conversation, Message
 from chat.run import Usage
 from config.errors import ApiError, NotFound
 from config.ids import new_uuid
 from scaling.database import release_connections
+from scaling.response_cache.versions import changing
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +93,7 @@ class Turn:
     ) -> Message | None:
         self._is_open = False
         self._renewer.kill(block=False)
-        with transaction.atomic():
+        with changing([subject_of(self.conversation.pk)]), transaction.atomic():
             freed = Conversation.objects.filter(
                 pk=self.conversation.pk, lease_token=self._token
             ).update(lease_token=None, lease_until=None, updated_at=Now())
@@ -150,7 +152,7 @@ def begin_turn(conversation: Conversation, content: str) -> Turn:
 
 def _try_to_begin(conversation: Conversation, content: str) -> Turn | None:
     token = new_uuid()
-    with transaction.atomic():
+    with changing([subject_of(conversation.pk)]), transaction.atomic():
         is_free = Q(lease_until__isnull=True) | Q(lease_until__lt=Now())
         taken = Conversation.objects.filter(is_free, pk=conversation.pk).update(
             lease_token=token, lease_until=_lease_end()

@@ -13,6 +13,7 @@ from rest_framework.response import Response
 from access import idempotency
 from chat import sse
 from chat.api_view import ApiView, ModelCallView
+from chat.caching.reads import READS
 from chat.catalog import get_chain
 from chat.chain_input import to_chain_input
 from chat.completions.messages import answer_text
@@ -84,6 +85,8 @@ class ConversationsView(ApiView):
 class ConversationView(ApiView):
     """`/v1/conversations/{id}`."""
 
+    cache_policy = READS
+
     @extend_schema(
         operation_id="get_conversation",
         tags=["conversations"],
@@ -91,7 +94,9 @@ class ConversationView(ApiView):
     )
     def get(self, request: Request, public_id: str) -> Response:
         """Return one conversation."""
-        return Response(conversation_body(self._find(public_id)))
+        return self.answer_read(
+            services.read_subject(public_id), lambda: conversation_body(self._find(public_id))
+        )
 
     @extend_schema(
         operation_id="update_conversation",
@@ -126,6 +131,8 @@ class ConversationView(ApiView):
 class MessagesView(ModelCallView):
     """`/v1/conversations/{id}/messages`."""
 
+    cache_policy = READS
+
     @extend_schema(
         operation_id="list_messages",
         tags=["conversations"],
@@ -135,8 +142,12 @@ class MessagesView(ModelCallView):
     def get(self, request: Request, public_id: str) -> Response:
         """List a conversation's messages, the oldest first."""
         cursor = read_cursor(request, default_order="asc")
-        rows = services.list_messages(conversation=self._find(public_id), cursor=cursor)
-        return Response(list_body(rows, limit=cursor.limit, to_body=message_body))
+
+        def make() -> dict[str, Any]:
+            rows = services.list_messages(conversation=self._find(public_id), cursor=cursor)
+            return list_body(rows, limit=cursor.limit, to_body=message_body)
+
+        return self.answer_read(services.read_subject(public_id), make)
 
     @extend_schema(
         operation_id="create_message",

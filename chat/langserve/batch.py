@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import gevent
 
-from chat.client_socket import ClientSocket
-from chat.execution import Call, invoke
 from chat.run import Run
 from config.errors import ApiError
 from scaling.database import release_connections
+
+T = TypeVar("T")
 
 
 class BatchRun(Run):
@@ -34,28 +35,28 @@ class BatchRun(Run):
         return sum(item.billed_tokens() for item in self.items)
 
 
-def invoke_batch(calls: list[Call], client: ClientSocket, *, concurrency: int) -> list[Any]:
-    """Return the outputs in the order of the calls, `concurrency` of which run at a time.
+def run_batch(items: Sequence[Callable[[], T]], *, concurrency: int) -> list[T]:
+    """Return what the items return, in their order; `concurrency` of them run at a time.
 
     The first failure aborts all the others and is raised (ApiError).
     """
     release_connections()
-    outputs: list[Any] = [None] * len(calls)
-    todo = iter(enumerate(calls))
+    outputs: dict[int, T] = {}
+    todo = iter(enumerate(items))
 
     def work() -> ApiError | None:
-        for index, call in todo:
+        for index, item in todo:
             try:
-                outputs[index] = invoke(call, client)
+                outputs[index] = item()
             except ApiError as error:
                 return error
         return None
 
-    workers = [gevent.spawn(work) for _ in range(min(concurrency, len(calls)))]
+    workers = [gevent.spawn(work) for _ in range(min(concurrency, len(items)))]
     try:
         for worker in gevent.iwait(workers):
             if (error := worker.get()) is not None:
                 raise error
     finally:
         gevent.killall(workers, block=False)
-    return outputs
+    return [outputs[index] for index in range(len(items))]

@@ -30,6 +30,11 @@ def encode(output: Any) -> bytes:
         raise ChainBroken from error
 
 
+def output_of(body: bytes) -> bytes:
+    """Return the output's JSON out of an answer to `invoke`, whose last member is its metadata."""
+    return body[len(b'{"output":') : body.rindex(b',"metadata":')]
+
+
 def _jsonable(value: Any) -> Any:
     if isinstance(value, ChatPromptValue):
         # pydantic would write the messages by their common base class, and lose tool calls.

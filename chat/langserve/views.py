@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import orjson
@@ -11,14 +13,17 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from chat import sse
 from chat.api_view import ApiView, ModelCallView
+from chat.caching.identity import invoke_identity, new_invoke_identity
+from chat.caching.plan import MISSING_KEY, Plan, invoke_asked, is_deterministic_chain, plan_request
+from chat.caching.status import batch_headers
+from chat.caching.whole import Made, Question, answer
 from chat.catalog import get_chain
-from chat.execution import invoke, stream
-from chat.langserve.batch import BatchRun, invoke_batch
+from chat.execution import Call, Client, invoke
+from chat.langserve.batch import BatchRun, run_batch
 from chat.langserve.calls import make_call, run_id_of, run_metadata
-from chat.langserve.encoding import encode
-from chat.langserve.events import stream_events
+from chat.langserve.encoding import encode, output_of
+from chat.langserve.events import END, stream_events
 from chat.langserve.json_schemas import config_schema, input_schema, output_schema
 from chat.langserve.schemas import (
     BatchBody,
@@ -27,6 +32,7 @@ from chat.langserve.schemas import (
     InvokeConfig,
     InvokeRequest,
 )
+from chat.registry import BuiltChain
 from chat.run import Run
 from config.errors import InvalidRequest, NotFound
 from config.schema import EVENT_STREAM, error_responses
@@ -36,7 +42,35 @@ CALL_ERRORS = error_responses(400, 401, 403, 404, 413, 415, 422, 429, 500, 502, 
 READ_ERRORS = error_responses(401, 403, 404, 429, 500, 503)
 
 
-class InvokeView(ModelCallView):
+class CallView(ModelCallView):
+    """A view that calls a chain as LangServe does; its answers may be cached."""
+
+    def plan(self, api: str, chain: BuiltChain, value: Any, config: Any) -> Plan:
+        """Return what the cache is to do about one input and its raw config."""
+        return plan_request(
+            api=api,
+            config=chain.config,
+            account_id=self.principal.account_id,
+            asked=invoke_asked(value, config),
+            is_deterministic=is_deterministic_chain(chain.config),
+            cache_control=self.request.headers.get("Cache-Control", ""),
+            missing_key=self.request.META.get(MISSING_KEY),
+        )
+
+    def question(self, call: Call, plan: Plan) -> Question:
+        """Return one input's call as the cache must know it."""
+
+        def make(run: Run, client: Client) -> Made:
+            own = replace(call, run=run)
+            output = orjson.Fragment(encode(invoke(own, client)))
+            body = orjson.dumps({"output": output, "metadata": run_metadata(own)})
+            return Made(body=body, renewed=invoke_identity(run_id_of(own)), usage=run.usage)
+
+        identity = partial(new_invoke_identity, run_id_of(call))
+        return Question(plan=plan, key_id=self.principal.key_id, make=make, identity=identity)
+
+
+class InvokeView(CallView):
     """`POST /chains/{slug}/invoke`."""
 
     @extend_schema(
@@ -51,11 +85,12 @@ class InvokeView(ModelCallView):
         chain = get_chain(slug)
         run = self.ending.run = Run(timeout_seconds=chain.config.timeout_seconds)
         call = make_call(chain, body.input, body.config or InvokeConfig(), run)
-        output = encode(invoke(call, self.client))
-        return Response({"output": orjson.Fragment(output), "metadata": run_metadata(call)})
+        plan = self.plan("invoke", chain, body.input, raw_member(request, "config"))
+        given = answer(self.question(call, plan), run, self.client)
+        return Response(orjson.Fragment(given.body), headers=given.headers)
 
 
-class BatchView(ModelCallView):
+class BatchView(CallView):
     """`POST /chains/{slug}/batch`."""
 
     @extend_schema(
@@ -65,7 +100,10 @@ class BatchView(ModelCallView):
         responses={200: BatchBody, **CALL_ERRORS},
     )
     def post(self, request: Request, slug: str) -> Response:
-        """Return a chain's outputs for several inputs; if one fails, the batch fails."""
+        """Return a chain's outputs for several inputs; if one fails, the batch fails.
+
+        Each input is looked for in the cache by itself, among the answers of `invoke`.
+        """
         body = parse(BatchRequest, request.data)
         chain = get_chain(slug)
         configs = _configs(body)
@@ -86,19 +124,31 @@ class BatchView(ModelCallView):
                 zip(body.inputs, configs, batch.items, strict=True)
             )
         ]
-        outputs = invoke_batch(calls, self.client, concurrency=_concurrency(configs))
+        raw = raw_member(request, "config")
+        questions = [
+            self.question(call, self.plan("invoke", chain, value, raw[i] if is_each else raw))
+            for i, (call, value) in enumerate(zip(calls, body.inputs, strict=True))
+        ]
+        given = run_batch(
+            [
+                partial(answer, question, call.run, self.client)
+                for question, call in zip(questions, calls, strict=True)
+            ],
+            concurrency=_concurrency(configs),
+        )
         return Response(
             {
-                "output": orjson.Fragment(encode(outputs)),
+                "output": [orjson.Fragment(output_of(each.body)) for each in given],
                 "metadata": {
                     "responses": [run_metadata(call) for call in calls],
                     "run_ids": [run_id_of(call) for call in calls],
                 },
-            }
+            },
+            headers=batch_headers([each.headers for each in given]),
         )
 
 
-class StreamView(ModelCallView):
+class StreamView(CallView):
     """`POST /chains/{slug}/stream`."""
 
     @extend_schema(
@@ -113,7 +163,15 @@ class StreamView(ModelCallView):
         chain = get_chain(slug)
         run = self.ending.run = Run(timeout_seconds=chain.config.timeout_seconds)
         call = make_call(chain, body.input, body.config or InvokeConfig(), run)
-        return self.stream_response(stream_events(call, sse.BegunStream(stream(call, self.client))))
+        plan = self.plan("stream", chain, body.input, raw_member(request, "config"))
+        return self.answer_stream(
+            call,
+            plan,
+            to_events=stream_events,
+            closing=END,
+            renewed=lambda _: invoke_identity(run_id_of(call)),
+            identity=partial(new_invoke_identity, run_id_of(call)),
+        )
 
 
 class InputSchemaView(ApiView):
@@ -168,6 +226,12 @@ class NotServedView(ApiView):
         )
 
     post = get
+
+
+def raw_member(request: Request, name: str) -> Any:
+    """Return a member of a body that was parsed, as the client wrote it."""
+    data: Any = request.data
+    return data.get(name)
 
 
 def _configs(body: BatchRequest) -> list[InvokeConfig]:

@@ -43,10 +43,7 @@ def submission_of(request: ResponseRequest) -> Submission:
 
 def get_response_job(*, account_id: uuid.UUID, public_id: str) -> Job:
     """Return the job of an account's response; raises ResponseNotFound, also for other jobs."""
-    try:
-        job_id = from_public_id(PREFIX, public_id)
-    except NotFound as error:
-        raise ResponseNotFound from error
+    job_id = job_id_of(public_id)
     job = (
         Job.objects.filter(pk=job_id, account_id=account_id, api=API)
         .select_related("chain")
@@ -56,6 +53,14 @@ def get_response_job(*, account_id: uuid.UUID, public_id: str) -> Job:
     if job is None:
         raise ResponseNotFound
     return job
+
+
+def job_id_of(public_id: str) -> uuid.UUID:
+    """Return the UUID in a response's id; raises ResponseNotFound."""
+    try:
+        return from_public_id(PREFIX, public_id)
+    except NotFound as error:
+        raise ResponseNotFound from error
 
 
 class Waiting:

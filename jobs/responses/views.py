@@ -11,6 +11,7 @@ from rest_framework.response import Response
 
 from access import idempotency
 from access.idempotency import Answer
+from chat.caching.reads import READS
 from config.errors import InvalidRequest
 from config.schema import EVENT_STREAM, error_responses
 from config.validation import parse
@@ -20,9 +21,10 @@ from jobs.responses.bodies import queued_body, response_body
 from jobs.responses.following import response_events, wait_until_over
 from jobs.responses.requests import job_request
 from jobs.responses.schemas import ResponseBody, ResponseRequest
-from jobs.responses.services import Waiting, get_response_job, submission_of
+from jobs.responses.services import Waiting, get_response_job, job_id_of, submission_of
 from jobs.services import request_cancel
 from jobs.submissions import submit_once
+from jobs.transitions import subject_of
 from jobs.views import IDEMPOTENCY_PARAMETER, JobsApiView, SubmissionView
 
 QUERY = ("stream", "starting_after", "include_obfuscation")
@@ -76,6 +78,8 @@ class ResponsesView(SubmissionView):
 class ResponseView(JobsApiView):
     """`/v1/responses/{id}`."""
 
+    cache_policy = READS
+
     @extend_schema(
         operation_id="get_response",
         tags=["responses"],
@@ -97,9 +101,15 @@ class ResponseView(JobsApiView):
     def get(self, request: Request, public_id: str) -> Any:
         """Return a response as it is now, or its events from the beginning or after one of them."""
         after = _read_query(request)
-        job = get_response_job(account_id=self.principal.account_id, public_id=public_id)
+        account_id = self.principal.account_id
         if after is None:
-            return Response(response_body(job, job.request))
+
+            def make() -> dict[str, Any]:
+                job = get_response_job(account_id=account_id, public_id=public_id)
+                return response_body(job, job.request)
+
+            return self.answer_read(subject_of(job_id_of(public_id)), make)
+        job = get_response_job(account_id=account_id, public_id=public_id)
         waiting = Waiting(job, cancels_job=False)
         return self.stream_response(response_events(waiting, job.request, self.client, after=after))
 

@@ -40,6 +40,11 @@ def form(**changes: Any) -> dict[str, Any]:
         "parameters": "{}",
         "timeout_seconds": "30",
         "max_running_jobs": "4",
+        "cache_mode": "off",
+        "cache_scope": "account",
+        "cache_ttl_seconds": "3600",
+        "cache_stale_seconds": "0",
+        "cache_stale_if_error_seconds": "0",
         **changes,
     }
 
@@ -114,6 +119,13 @@ def test_each_save_is_a_new_version(admin_client: Client) -> None:
         ({"timeout_seconds": "0"}, "timeout_seconds"),
         ({"timeout_seconds": "3601"}, "timeout_seconds"),
         ({"max_running_jobs": "-1"}, "max_running_jobs"),
+        ({"cache_mode": "sometimes"}, "cache_mode"),
+        ({"cache_scope": "nobody"}, "cache_scope"),
+        ({"cache_ttl_seconds": "0"}, "cache_ttl_seconds"),
+        ({"cache_ttl_seconds": "soon"}, "cache_ttl_seconds"),
+        ({"cache_ttl_seconds": "31622401"}, "cache_ttl_seconds"),
+        ({"cache_stale_seconds": "-1"}, "cache_stale_seconds"),
+        ({"cache_stale_if_error_seconds": "31622401"}, "cache_stale_if_error_seconds"),
     ],
 )
 def test_what_cannot_work_is_refused_with_the_reason(

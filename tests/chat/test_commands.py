@@ -62,6 +62,17 @@ def test_loads_at_once_add_each_chain_once() -> None:
 
 
 @pytest.mark.django_db
+def test_add_takes_the_mode_of_the_cache() -> None:
+    openai = ("--model=openai:gpt-5-mini", "--base-url=http://127.0.0.1:9/v1")
+    for slug, words in {"plain": [], "cached": ["--cache-mode", "always"]}.items():
+        assert run("add", slug, "--runnable=assistant", *openai, *words) == f"added: {slug}\n"
+    modes = dict(Chain.objects.values_list("slug", "cache_mode"))
+    assert modes == {"plain": "off", "cached": "always"}
+    with pytest.raises(CommandError, match="sometimes"):
+        run("add", "other", "--runnable=assistant", *openai, "--cache-mode=sometimes")
+
+
+@pytest.mark.django_db
 def test_list_shows_every_chain_and_the_model_it_calls(settings: Any) -> None:
     settings.LLM_MODEL = "openai:default"
     Chain.objects.create(slug="one", runnable="assistant", model="openai:special")

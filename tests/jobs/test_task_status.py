@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from access.models import Account
 from config.brokers import get_broker
+from config.charts import BAR_STEP
 from jobs import ended, services, task_status
 from jobs.admin import chart
 from jobs.ended import Minute
@@ -197,7 +198,7 @@ def test_the_chart_stacks_failures_upon_successes_and_shows_single_ones() -> Non
     succeeded, failed, other = drawn.bars
     assert (succeeded.y, succeeded.height) == (30, 90)
     assert (failed.y, failed.height, failed.x) == (0, 30, 0)
-    assert other.x == 2 * chart.BAR_STEP
+    assert other.x == 2 * BAR_STEP
     tiny = chart.draw([Minute(start=NOON, succeeded=100_000, failed=1)]).bars[1]
     assert tiny.height >= 1
     assert tiny.y >= 0

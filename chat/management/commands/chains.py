@@ -11,6 +11,7 @@ from chat.errors import BadChain
 from chat.models import Chain
 from chat.registry import find_problems
 from chat.services import add_chain, load_built_in_chains
+from scaling.response_cache.policy import CacheMode
 
 
 class Command(BaseCommand):
@@ -28,6 +29,12 @@ class Command(BaseCommand):
         add.add_argument("--model", default="", help="as init_chat_model names it")
         add.add_argument("--base-url", default="", help="an OpenAI-compatible server")
         add.add_argument("--system-prompt", default="")
+        add.add_argument(
+            "--cache-mode",
+            default=CacheMode.OFF.value,
+            choices=[mode.value for mode in CacheMode],
+            help="which answers are kept and given again",
+        )
         add.add_argument("--json", action="store_true")
         for verb, text in (("list", "list the chains"), ("check", "build every enabled chain")):
             verbs.add_parser(verb, help=text).add_argument("--json", action="store_true")
@@ -45,7 +52,7 @@ class Command(BaseCommand):
             self._check(as_json=options["json"])
 
     def _add(self, options: dict[str, Any]) -> None:
-        names = ("slug", "runnable", "model", "base_url", "system_prompt")
+        names = ("slug", "runnable", "model", "base_url", "system_prompt", "cache_mode")
         try:
             chain = add_chain(**{name: options[name] for name in names})
         except BadChain as error:

@@ -1,0 +1,1 @@
+"""The response cache, as chains and their APIs use it."""

@@ -1,0 +1,88 @@
+"""Would this request hit, and why not."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import orjson
+
+from access.models import Account
+from chat.caching.plan import completion_asked, is_deterministic_completion, plan_request
+from chat.caching.status import NAME
+from chat.catalog import get_chain
+from scaling.response_cache.entry import Entry, decode
+from scaling.response_cache.store import get_store
+
+PREVIEW_CHARS = 200
+
+
+def inspect_request(body: dict[str, Any], account: Account) -> dict[str, Any]:
+    """Say whether a chat completion's body would hit for an account.
+
+    Raises ApiError for a chain that cannot be called, and StoreUnavailable.
+    """
+    chain = get_chain(str(body.get("model", "")))
+    plan = plan_request(
+        api="completions",
+        config=chain.config,
+        account_id=account.pk,
+        asked=completion_asked(body),
+        is_deterministic=is_deterministic_completion(body, chain.config),
+    )
+    if plan.key is None:
+        reasons = {
+            "disabled": "CACHE_ENABLED is false",
+            "off": f"chain {plan.chain} has caching off",
+            "not-deterministic": f"chain {plan.chain} caches requests with temperature 0 or a seed"
+            " only",
+        }
+        return {"hit": False, "key": None, "why": reasons[plan.why]}
+    return inspect_key(plan.key)
+
+
+def inspect_key(key: str) -> dict[str, Any]:
+    """Say what is stored under a key; raises StoreUnavailable."""
+    (raw,) = get_store().get_many([key])
+    if raw is None:
+        return {"hit": False, "key": key, "why": "nothing is stored under this key"}
+    try:
+        entry = decode(raw)
+    except ValueError as error:
+        return {"hit": False, "key": key, "why": f"the entry cannot be read: {error}"}
+    why = _state(entry)
+    return {
+        "hit": why == "fresh",
+        "key": key,
+        "why": why,
+        "cache": NAME,
+        "chain": entry.chain,
+        "age_seconds": round(entry.age_seconds(time.time()), 1),
+        "fresh_for_seconds": round(entry.freshness_left(time.time()), 1),
+        "content_type": entry.content_type,
+        "bytes": len(entry.body),
+        "stored_bytes": len(raw),
+        "begins": entry.body[:PREVIEW_CHARS].decode(errors="replace"),
+    }
+
+
+def read_request(text: bytes) -> dict[str, Any]:
+    """Return a request's body; raises ValueError with a sentence."""
+    try:
+        body = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise ValueError(f"not valid JSON: {error}") from error
+    if not isinstance(body, dict) or "model" not in body:
+        raise ValueError("not the body of a chat completion: it has no model")
+    return body
+
+
+def _state(entry: Entry) -> str:
+    now = time.time()
+    if entry.is_fresh(now):
+        return "fresh"
+    if entry.may_be_served_stale(now):
+        return "stale, and given while one request renews it"
+    if entry.may_stand_in(now):
+        return "stale, and given only if the provider fails"
+    return "over"

@@ -1,0 +1,134 @@
+"""Whether a request's answer may come from the cache, and under which key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+
+from chat.chain_config import ChainConfig
+from chat.completions.schemas import ChatCompletionRequest
+from scaling.response_cache.keys import answer_key
+from scaling.response_cache.marks import MARKS, account_mark, chain_mark
+from scaling.response_cache.policy import CachePolicy, CacheScope
+
+# Where the edge leaves the key that it did not find, in the WSGI environment.
+MISSING_KEY = "headrace.missing_key"
+# What a client may send without making the answer another one.
+IRRELEVANT = frozenset({"user", "n", "model"})
+NULLABLE = frozenset(ChatCompletionRequest.model_fields) - {"messages"}
+# RunnableConfig's members that only name or bound a run.
+RUN_NAMES = frozenset({"run_id", "run_name", "tags", "metadata", "max_concurrency"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What the cache is to do about one request.
+
+    `key` is None when the answer is not cached at all, and `why` says why.
+    """
+
+    chain: str
+    policy: CachePolicy
+    key: str | None
+    why: str = ""
+    may_read: bool = True
+    # Whether the edge has looked a moment ago, and found nothing.
+    is_missing: bool = False
+
+
+def plan_request(
+    *,
+    api: str,
+    config: ChainConfig,
+    account_id: UUID,
+    asked: Mapping[str, Any],
+    is_deterministic: bool,
+    cache_control: str = "",
+    missing_key: str | None = None,
+) -> Plan:
+    """Return the plan for a request; `asked` is what determines its answer, as plain JSON.
+
+    The key holds the chain's version, so an edited chain has no old answers, and the account unless
+    the chain shares its answers.
+    """
+    policy = config.cache
+    if not settings.CACHE_ENABLED:
+        return Plan(chain=config.slug, policy=policy, key=None, why="disabled")
+    if not policy.applies(is_deterministic=is_deterministic):
+        why = "off" if policy.mode == "off" else "not-deterministic"
+        return Plan(chain=config.slug, policy=policy, key=None, why=why)
+    directives = read_directives(cache_control)
+    if "no-store" in directives:
+        return Plan(chain=config.slug, policy=policy, key=None, why="no-store")
+    key = request_key(api=api, config=config, account_id=account_id, asked=asked)
+    return Plan(
+        chain=config.slug,
+        policy=policy,
+        key=key,
+        may_read="no-cache" not in directives,
+        is_missing=key == missing_key,
+    )
+
+
+def request_key(
+    *, api: str, config: ChainConfig, account_id: UUID, asked: Mapping[str, Any]
+) -> str:
+    """Return the key of a request's answer."""
+    # What is shared is no account's, neither to be given nor to be cleared.
+    is_shared = config.cache.scope is CacheScope.SHARED
+    account = "" if is_shared else account_mark(account_id)
+    generation = MARKS.generation(chain=chain_mark(config.slug), account=account)
+    scope = "" if is_shared else account_id.hex
+    return answer_key(config.slug, api, config.version, generation, scope, asked)
+
+
+def completion_asked(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a chat completion's body determines the answer.
+
+    Not `user`, nor a null or a `stream` that is false, which say no more than nothing. A member
+    that the API does not know stays, so that no faulty request has the key of a good one.
+    """
+    return {
+        name: value
+        for name, value in body.items()
+        if not (name in IRRELEVANT or (value is None and name in NULLABLE))
+        and not (name == "stream" and value is False)
+    }
+
+
+def is_deterministic_completion(body: Mapping[str, Any], config: ChainConfig) -> bool:
+    """Say whether a chat completion asks for temperature 0 or a seed, itself or by its chain."""
+    temperature = body.get("temperature")
+    if temperature is None:
+        temperature = config.temperature
+    return temperature == 0 or body.get("seed") is not None or _has_seed(config)
+
+
+def invoke_asked(value: Any, config: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return what determines the answer of LangServe's `invoke` to one input."""
+    kept = {
+        name: part
+        for name, part in (config or {}).items()
+        if part is not None and name not in RUN_NAMES
+    }
+    return {"input": value, "config": kept}
+
+
+def is_deterministic_chain(config: ChainConfig) -> bool:
+    """Say whether a chain's own model has temperature 0 or a seed."""
+    return config.temperature == 0 or _has_seed(config)
+
+
+def read_directives(cache_control: str) -> frozenset[str]:
+    """Return the names in a `Cache-Control` header, in small letters."""
+    if not cache_control:
+        return frozenset()
+    return frozenset(part.split("=")[0].strip().lower() for part in cache_control.split(","))
+
+
+def _has_seed(config: ChainConfig) -> bool:
+    return config.parameters.get("seed") is not None

@@ -1,0 +1,57 @@
+"""The `Cache-Status` header (RFC 9211) and `Age`: what the cache did about a request."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from scaling.response_cache.entry import Entry
+
+NAME = "Headrace"
+
+
+def hit_headers(entry: Entry, detail: str) -> dict[str, str]:
+    """Return the headers of an answer from the cache; `detail` says which layer, or why stale."""
+    now = time.time()
+    return {
+        "Cache-Status": f"{NAME}; hit; ttl={int(entry.freshness_left(now))}; detail={detail}",
+        "Age": str(max(0, int(entry.age_seconds(now)))),
+    }
+
+
+def listed_headers(read_at: float, *, ttl_seconds: float, asked_at: float) -> dict[str, str]:
+    """Return the headers of what this process read at a Unix time and keeps for a while."""
+    if read_at >= asked_at:
+        return miss_headers(is_stored=True)
+    age = max(0.0, time.time() - read_at)
+    return {
+        "Cache-Status": f"{NAME}; hit; ttl={int(max(0.0, ttl_seconds - age))}; detail=near",
+        "Age": str(int(age)),
+    }
+
+
+def collapsed_headers(entry: Entry) -> dict[str, str]:
+    """Return the headers of an answer that another request made meanwhile."""
+    return {"Cache-Status": f"{NAME}; fwd=miss; collapsed", "Age": _age(entry)}
+
+
+def miss_headers(*, is_stored: bool, reason: str = "miss") -> dict[str, str]:
+    """Return the headers of an answer that was made for this request."""
+    stored = "; stored" if is_stored else ""
+    return {"Cache-Status": f"{NAME}; fwd={reason}{stored}", "Age": "0"}
+
+
+def batch_headers(each: Sequence[dict[str, str]]) -> dict[str, str]:
+    """Return the headers of an answer to several inputs: a hit only if each was one."""
+    hits = sum("; hit" in headers["Cache-Status"] for headers in each)
+    kind = "hit" if hits == len(each) else "fwd=miss"
+    return {"Cache-Status": f'{NAME}; {kind}; detail="{hits} of {len(each)} were there"'}
+
+
+def bypass_headers(why: str) -> dict[str, str]:
+    """Return the headers of an answer that the cache had nothing to do with."""
+    return {"Cache-Status": f"{NAME}; fwd=bypass; detail={why}", "Age": "0"}
+
+
+def _age(entry: Entry) -> str:
+    return str(max(0, int(entry.age_seconds(time.time()))))

@@ -1,0 +1,123 @@
+"""Answers that are streamed: played back from the cache, or recorded while they are made."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from django.conf import settings
+
+from chat.caching.plan import Plan
+from chat.caching.status import bypass_headers, collapsed_headers, hit_headers, miss_headers
+from chat.caching.whole import Made, entry_of, fresh_of
+from chat.run import Run
+from chat.sse import Events
+from scaling.database import release_connections
+from scaling.response_cache import cache, counts
+from scaling.response_cache.entry import Entry
+from scaling.response_cache.flights import FLIGHTS, Lead
+from scaling.response_cache.prepared import Prepared
+
+EVENT_STREAM = "text/event-stream; charset=utf-8"
+BREAK = b"\n\n"
+
+
+def find_stream(
+    plan: Plan, identity: Callable[[], tuple[bytes, ...]]
+) -> tuple[Events | Lead | None, dict[str, str]]:
+    """Return the events of a kept answer, or the right to make one; and the headers that say so.
+
+    None means that the cache has nothing to do with this request. A stream is given while it is
+    fresh only: renewing one in the background would take a client that reads it.
+    """
+    if plan.key is None:
+        counts.note(plan.chain, "bypass")
+        return None, bypass_headers(plan.why)
+    release_connections()
+    if not plan.may_read:
+        counts.note(plan.chain, "miss")
+        lead = Lead(FLIGHTS, plan.key, is_alone=True)
+        return lead, miss_headers(is_stored=False, reason="request")
+    found = None if plan.is_missing else cache.find(plan.key)
+    if found is not None and found.entry.is_fresh(time.time()):
+        counts.note_hit(found.entry, found.layer)
+        events = play(found.prepared, identity())
+        return events, hit_headers(found.entry, found.layer)
+    joined = FLIGHTS.join(
+        plan.key, find=lambda: fresh_of(plan), wait_seconds=settings.CACHE_WAIT_SECONDS
+    )
+    if isinstance(joined, Entry):
+        counts.note_hit(joined, "collapsed")
+        return play(Prepared.of(joined), identity()), collapsed_headers(joined)
+    counts.note(plan.chain, "miss")
+    return joined, miss_headers(is_stored=False)
+
+
+def play(prepared: Prepared, identity: tuple[bytes, ...]) -> Events:
+    """Yield a kept stream's events, at CACHE_STREAM_EVENTS_PER_SECOND, and return the last."""
+    events = prepared.render(*identity).split(BREAK)[:-1]
+    last = events.pop() + BREAK
+    pace = settings.CACHE_STREAM_EVENTS_PER_SECOND
+    if pace:
+        for event in events:
+            yield event + BREAK
+            time.sleep(1 / pace)
+    elif events:
+        yield BREAK.join(events) + BREAK
+    return last
+
+
+def record(
+    events: Events,
+    lead: Lead,
+    plan: Plan,
+    run: Run,
+    *,
+    closing: bytes,
+    renewed: Callable[[bytes], tuple[str, ...]],
+) -> Events:
+    """Yield the events of an answer that is being made, and keep it if it ends with `closing`.
+
+    A stream that fails, is cut off, or grows beyond CACHE_MAX_ENTRY_BYTES is not kept. The lead
+    ends with the events, also when nobody ever reads one.
+    """
+    recording = _record(events, lead, plan, run, closing=closing, renewed=renewed)
+    # A generator that has not begun would not notice that it is closed.
+    next(recording)
+    return recording
+
+
+def _record(
+    events: Events,
+    lead: Lead,
+    plan: Plan,
+    run: Run,
+    *,
+    closing: bytes,
+    renewed: Callable[[bytes], tuple[str, ...]],
+) -> Events:
+    pieces: list[bytes] = []
+    size = 0
+    try:
+        yield b""
+        while True:
+            try:
+                event = next(events)
+            except StopIteration as end:
+                last: bytes = end.value
+                break
+            # A heartbeat says that this model is slow, which is of no interest later.
+            if not event.startswith(b":") and size <= settings.CACHE_MAX_ENTRY_BYTES:
+                pieces.append(event)
+                size += len(event)
+            yield event
+        if last == closing and size <= settings.CACHE_MAX_ENTRY_BYTES:
+            body = b"".join([*pieces, last])
+            made = Made(body=body, renewed=renewed(body), usage=run.usage)
+            entry = entry_of(made, plan, EVENT_STREAM)
+            cache.keep(lead.key, entry)
+            lead.complete(entry)
+        return last
+    finally:
+        events.close()
+        lead.abandon()

@@ -1,0 +1,196 @@
+"""Answers that are given whole: from the cache, from another request's call, or by a call."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from uuid import UUID
+
+import gevent
+from django.conf import settings
+
+from access.limits import count_tokens
+from chat.caching.plan import Plan
+from chat.caching.status import bypass_headers, collapsed_headers, hit_headers, miss_headers
+from chat.errors import ClientGone
+from chat.execution import Client
+from chat.run import Run, Usage
+from config.errors import ApiError
+from scaling.database import release_connections
+from scaling.response_cache import cache, counts
+from scaling.response_cache.cache import Found
+from scaling.response_cache.entry import Entry
+from scaling.response_cache.flights import FLIGHTS, Lead
+from scaling.response_cache.prepared import Prepared
+
+logger = logging.getLogger(__name__)
+
+JSON = "application/json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """An answer that a call made, and the texts in it that are its own."""
+
+    body: bytes
+    renewed: tuple[str, ...]
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """What is sent."""
+
+    body: bytes
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """A request, as far as the cache must know it.
+
+    `make` calls the chain for a client in a run; `identity` gives the texts that stand for
+    `Made.renewed` in an answer from the cache.
+    """
+
+    plan: Plan
+    key_id: UUID
+    make: Callable[[Run, Client], Made]
+    identity: Callable[[], tuple[bytes, ...]]
+
+
+class Nobody:
+    """The client of a call that renews an answer: it never goes away."""
+
+    is_gone = False
+
+    @contextmanager
+    def watch(self, on_gone: Callable[[], None]) -> Iterator[None]:
+        """Watch nothing."""
+        yield
+
+
+def answer(question: Question, run: Run, client: Client) -> Given:
+    """Return an answer; raises ApiError as the chain's call does.
+
+    However many ask the same at once, one calls the chain. What fails is not stored.
+    """
+    plan = question.plan
+    if plan.key is None:
+        counts.note(plan.chain, "bypass")
+        return Given(body=question.make(run, client).body, headers=bypass_headers(plan.why))
+    # A hit waits for Redis, and a call for a model; others need the connection.
+    release_connections()
+    found = cache.find(plan.key) if plan.may_read and not plan.is_missing else None
+    if found is not None:
+        now = time.time()
+        if found.entry.is_fresh(now):
+            counts.note_hit(found.entry, found.layer)
+            return _hit(question, found, found.layer)
+        if found.entry.may_be_served_stale(now):
+            _renew(question, run)
+            counts.note_hit(found.entry, "stale")
+            return _hit(question, found, "stale")
+    lead = _join(plan)
+    if isinstance(lead, Entry):
+        counts.note_hit(lead, "collapsed")
+        body = Prepared.of(lead).render(*question.identity())
+        return Given(body=body, headers=collapsed_headers(lead))
+    try:
+        entry, is_stored = _call(question, run, client, lead)
+    except ApiError as error:
+        if found is None or error.status < 500 or not found.entry.may_stand_in(time.time()):
+            raise
+        counts.note_hit(found.entry, "stale_error")
+        return _hit(question, found, "stale-if-error")
+    counts.note(plan.chain, "miss")
+    reason = "miss" if plan.may_read else "request"
+    return Given(body=entry.body, headers=miss_headers(is_stored=is_stored, reason=reason))
+
+
+def entry_of(made: Made, plan: Plan, content_type: str) -> Entry:
+    """Return the entry for an answer, fresh from now on."""
+    policy = plan.policy
+    return Entry(
+        body=made.body,
+        content_type=content_type,
+        stored_at=time.time(),
+        fresh_seconds=cache.jittered(policy.ttl_seconds),
+        stale_seconds=policy.stale_seconds,
+        stale_if_error_seconds=policy.stale_if_error_seconds,
+        renewed=made.renewed,
+        prompt_tokens=made.usage.prompt_tokens,
+        completion_tokens=made.usage.completion_tokens,
+        chain=plan.chain,
+    )
+
+
+def end_badly(lead: Lead, error: BaseException) -> None:
+    """Give a failure to those who wait; what befell only this caller, to nobody: another calls."""
+    if isinstance(error, ApiError) and not isinstance(error, ClientGone):
+        lead.fail(error)
+    else:
+        lead.abandon()
+
+
+def fresh_of(plan: Plan) -> Entry | None:
+    """Return the fresh entry, if it has come meanwhile."""
+    assert plan.key is not None  # noqa: S101  (asked only for what is cached)
+    found = cache.find(plan.key)
+    return found.entry if found is not None and found.entry.is_fresh(time.time()) else None
+
+
+def _join(plan: Plan) -> Entry | Lead:
+    assert plan.key is not None  # noqa: S101  (asked only for what is cached)
+    if not plan.may_read:
+        # The client wants an answer of its own, and waits for nobody.
+        return Lead(FLIGHTS, plan.key, is_alone=True)
+    return FLIGHTS.join(
+        plan.key, find=lambda: fresh_of(plan), wait_seconds=settings.CACHE_WAIT_SECONDS
+    )
+
+
+def _call(question: Question, run: Run, client: Client, lead: Lead) -> tuple[Entry, bool]:
+    plan = question.plan
+    assert plan.key is not None  # noqa: S101  (asked only for what is cached)
+    try:
+        made = question.make(run, client)
+        entry = entry_of(made, plan, JSON)
+        is_stored = cache.keep(plan.key, entry)
+        lead.complete(entry)
+    except BaseException as error:
+        end_badly(lead, error)
+        raise
+    return entry, is_stored
+
+
+def _renew(question: Question, run: Run) -> None:
+    """Have the answer made anew in the background, unless somebody does so already."""
+    plan = question.plan
+    assert plan.key is not None  # noqa: S101  (asked only for what is cached)
+    lead = FLIGHTS.try_lead(plan.key)
+    if lead is None:
+        return
+    renewing = Run(timeout_seconds=run.timeout_seconds, options=run.options)
+    if renewing.caller is not None:
+        # Kept model calls would make the old answer again.
+        renewing.caller = replace(renewing.caller, reads_kept=False)
+
+    def work() -> None:
+        try:
+            _call(question, renewing, Nobody(), lead)
+        except ApiError as error:
+            logger.info("a stale answer of %s was not renewed: %s", plan.chain, error)
+        finally:
+            count_tokens(key_id=question.key_id, tokens=renewing.billed_tokens())
+            release_connections()
+
+    gevent.spawn(work)
+
+
+def _hit(question: Question, found: Found, detail: str) -> Given:
+    body = found.prepared.render(*question.identity())
+    return Given(body=body, headers=hit_headers(found.entry, detail))
