@@ -2,15 +2,25 @@
 
 import contextlib
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
 import gevent
+from gunicorn import http
+from gunicorn.http import wsgi
 
 from config.env import env_bool, env_int, env_list, env_str
+from config.gunicorn_parser import EARLY, EarlyParser
+from config.gunicorn_response import OneWriteResponse
 
 # gevent would note for each greenlet who started it and from where, for a debugger's sake.
 gevent.config.track_greenlet_tree = False
+
+# gunicorn makes each answer by this name.
+wsgi.Response = OneWriteResponse
+gunicorn_parser = http.get_parser
+
 
 LINGER_SECONDS = 1.0
 LINGER_BYTES = 8 * 1024 * 1024
@@ -52,18 +62,33 @@ control_socket_disable = True
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
 
 
+def post_worker_init(worker: Any) -> None:
+    """Let the edge answer before gunicorn's parser, unless each request is to be logged."""
+    if accesslog is None and worker.cfg.proxy_protocol == "off" and not worker.cfg.is_ssl:
+        EARLY.worker = worker
+        http.get_parser = get_parser
+
+
+def get_parser(cfg: Any, source: Any, source_addr: Any, http2_connection: bool = False) -> Any:
+    """Return the parser of a connection, as gunicorn.http does."""
+    if http2_connection:
+        return gunicorn_parser(cfg, source, source_addr, http2_connection=True)
+    return EarlyParser(cfg, source, source_addr)
+
+
 def post_request(worker: Any, req: Any, environ: Any, resp: Any) -> None:
     """Leave no half-read body behind, and let this worker's other connections have their turn.
 
     A greenlet yields only when it waits. As long as its connection always has the next request
-    ready, it never does, and other connections wait for seconds. This runs after
-    each request, in the loop that serves a keep-alive connection.
+    ready, it never does, and other connections wait for seconds. This runs after each request, in
+    the loop that serves a keep-alive connection; to yield each time would cost a small request a
+    tenth of its time.
     """
     if not _is_read_to_its_end(req.body):
         # gunicorn would wait for the rest before the next request. Closed, it is over at once.
         with contextlib.suppress(OSError):
             environ["gunicorn.socket"].shutdown(socket.SHUT_RDWR)
-    gevent.sleep(0)
+    EARLY.take_turn(time.monotonic())
 
 
 def _is_read_to_its_end(body: Any) -> bool:
@@ -71,6 +96,8 @@ def _is_read_to_its_end(body: Any) -> bool:
 
     A client that is refused while it still sends can read its answer meanwhile (as nginx lingers).
     """
+    if getattr(body.reader, "length", None) == 0:
+        return True
     left = LINGER_BYTES
     try:
         with gevent.Timeout(LINGER_SECONDS, TimeoutError()):

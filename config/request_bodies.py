@@ -78,6 +78,8 @@ def _most_bytes(environ: WSGIEnvironment) -> int:
 
 def _seconds(environ: WSGIEnvironment) -> float:
     """Return the body's time: a document has as much more as it may be larger than other bodies."""
+    if environ["PATH_INFO"] != UPLOAD_PATH:
+        return settings.BODY_TIMEOUT_SECONDS
     length = environ.get("CONTENT_LENGTH") or "0"
     most = min(int(length) if length.isdecimal() else 0, _most_bytes(environ))
     return settings.BODY_TIMEOUT_SECONDS * max(1.0, most / settings.MAX_BODY_BYTES)

@@ -1,0 +1,159 @@
+"""Answer a whole, plain request before gunicorn parses it.
+
+gunicorn's parser, WSGI environment and response are written in Python and cost several times what a
+cached answer costs. This parser looks at the first bytes of each request; if they are one complete
+request of the plainest form, it asks `ask` for an answer and sends it. Everything else, and every
+doubt, is given back to gunicorn's parser byte for byte.
+
+What passes is narrower than what HTTP allows, so that no two parsers could read it differently: one
+read from the socket holds all of it and nothing beyond; every header is one of a list, comes once,
+and is printable ASCII; the length is a plain number; there is no transfer coding, no upgrade, no
+`Expect`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from email.utils import formatdate
+from typing import Any, NamedTuple
+
+import gevent
+from gunicorn.http.parser import RequestParser
+
+END = b"\r\n\r\n"
+MAX_HEAD_BYTES = 8000
+# Others, such as Cache-Control, Expect or Transfer-Encoding, are gunicorn's and Django's to read.
+HEADERS = frozenset(
+    {
+        "accept",
+        "accept-encoding",
+        "accept-language",
+        "authorization",
+        "connection",
+        "content-length",
+        "content-type",
+        "host",
+        "user-agent",
+        "x-forwarded-for",
+        "x-forwarded-proto",
+        "x-request-id",
+    }
+)
+# What OpenAI's SDKs tell of themselves.
+SDK_PREFIX = "x-stainless-"
+# How long a worker may go on without a look at its other connections.
+TURN_SECONDS = 0.002
+
+
+class Early(NamedTuple):
+    """An answer: status and reason, headers, body."""
+
+    status: str
+    headers: list[tuple[str, str]]
+    body: bytes
+
+
+# Given path, headers by small names, and body; returns None for what it does not answer.
+Ask = Callable[[str, Mapping[str, str], bytes], Early | None]
+
+
+class EarlyAnswers:
+    """What the parsers of a worker share: whom to ask, and whether the worker still serves."""
+
+    def __init__(self) -> None:
+        self.ask: Ask | None = None
+        self.worker: Any = None
+        self._turn_ends_at = 0.0
+        self._date = b""
+        self._date_until = 0.0
+
+    @property
+    def is_on(self) -> bool:
+        """Whether there is somebody to ask, in a worker that was not told to stop."""
+        return self.ask is not None and self.worker is not None and self.worker.alive
+
+    def answer(self, data: bytes, *, is_last: bool) -> bytes | None:
+        """Return the bytes to send for a request, or None for one that gunicorn must read."""
+        end = data.find(END, 0, MAX_HEAD_BYTES)
+        if end < 0:
+            return None
+        head = data[:end].decode("latin-1").split("\r\n")
+        method, _, rest = head[0].partition(" ")
+        path, _, version = rest.partition(" ")
+        if method != "POST" or version != "HTTP/1.1" or not path.startswith("/"):
+            return None
+        headers = _read_headers(head)
+        if headers is None or headers.get("connection", "keep-alive").lower() != "keep-alive":
+            return None
+        length = headers.get("content-length", "")
+        body = data[end + 4 :]
+        if not (length.isdecimal() and str(len(body)) == length and "host" in headers):
+            return None
+        assert self.ask is not None  # noqa: S101  (is_on has seen to it)
+        early = self.ask(path, headers, body)
+        return None if early is None else self._as_bytes(early, is_last=is_last)
+
+    def take_turn(self, now: float) -> None:
+        """Let other connections have their turn, if this worker has not waited for long."""
+        if now >= self._turn_ends_at:
+            gevent.sleep(0)
+            self._turn_ends_at = time.monotonic() + TURN_SECONDS
+
+    def _as_bytes(self, early: Early, *, is_last: bool) -> bytes:
+        now = time.time()
+        if now >= self._date_until:
+            self._date_until = int(now) + 1.0
+            self._date = formatdate(now, usegmt=True).encode()
+        lines = "".join([f"{name}: {value}\r\n" for name, value in early.headers])
+        return b"HTTP/1.1 %b\r\nServer: gunicorn\r\nDate: %b\r\nConnection: %b\r\n%b\r\n%b" % (
+            early.status.encode(),
+            self._date,
+            b"close" if is_last else b"keep-alive",
+            lines.encode("latin-1"),
+            early.body,
+        )
+
+
+EARLY = EarlyAnswers()
+
+
+class EarlyParser(RequestParser):  # type: ignore[misc]
+    """gunicorn's parser of one connection, which is handed only what was not answered early."""
+
+    def __next__(self) -> Any:
+        """Answer early as long as that goes, then return the next request."""
+        if EARLY.is_on and not (self.mesg and self.mesg.should_close()) and self.finish_body():
+            # gunicorn ends the wait for a request after `keepalive` seconds, answers included.
+            until = time.monotonic() + self.cfg.keepalive / 2
+            while self._answer_one(until):
+                pass
+        return super().__next__()
+
+    def _answer_one(self, until: float) -> bool:
+        """Answer the next request early; False leaves it for gunicorn."""
+        data = self.unreader.read()
+        now = time.monotonic()
+        is_last = now >= until
+        reply = EARLY.answer(data, is_last=is_last) if EARLY.is_on and data else None
+        if reply is None:
+            self.unreader.unread(data)
+            return False
+        self.unreader.sock.sendall(reply)
+        if is_last:
+            raise StopIteration
+        EARLY.take_turn(now)
+        return True
+
+
+def _read_headers(head: list[str]) -> dict[str, str] | None:
+    headers: dict[str, str] = {}
+    for line in head[1:]:
+        name, colon, value = line.partition(":")
+        name = name.lower()
+        if not colon or name in headers or not line.isprintable() or not line.isascii():
+            return None
+        if name not in HEADERS and not name.startswith(SDK_PREFIX):
+            return None
+        headers[name] = value.strip(" ")
+    return headers

@@ -1,0 +1,44 @@
+"""Send an answer's headers and the beginning of its body together."""
+
+from __future__ import annotations
+
+from gunicorn.http.wsgi import Response
+
+
+class OneWriteResponse(Response):  # type: ignore[misc]
+    """gunicorn's answer to one request, with one write less.
+
+    gunicorn sends the headers by themselves and then the body: two system calls, two packets, and
+    a proxy that wakes up twice. Here the headers wait for the first bytes of the body, which for a
+    stream come with them (chat.sse.BegunStream).
+    """
+
+    headers_sent: bool
+    _head = b""
+
+    def send_headers(self) -> None:
+        """Make the headers, and hold them."""
+        if self.headers_sent:
+            return
+        lines = [*self.default_headers(), *(f"{k}: {v}\r\n" for k, v in self.headers), "\r\n"]
+        self._head = "".join(lines).encode("latin-1")
+        self.headers_sent = True
+
+    def can_sendfile(self) -> bool:
+        """Have files written like any body: the system's own way would leave the headers behind."""
+        return False
+
+    def close(self) -> None:
+        """End the answer; one without a body is its headers alone."""
+        if not self.headers_sent:
+            self.send_headers()
+        self._send(b"")
+        super().close()
+
+    def _emit_body(self, data: bytes) -> None:
+        self._send(b"%X\r\n%b\r\n" % (len(data), data) if self.chunked else data)
+
+    def _send(self, data: bytes) -> None:
+        head, self._head = self._head, b""
+        if head or data:
+            self.sock.sendall(head + data)
