@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 import gevent
 import psutil
 
-from loadtest import jobs, streams, wrk
+from loadtest import cached, jobs, streams, wrk
 from loadtest.servers import Headrace, headrace, langserve
 from loadtest.settings import ANSWER, QUESTION
 
@@ -38,11 +38,14 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=10, help="length of each run")
     parser.add_argument("--runs", type=int, default=3, help="runs of each kind; medians are shown")
     parser.add_argument("--streams", type=int, default=1000)
-    parser.add_argument("--only", choices=["chat", "streams", "jobs"], help="measure one part")
+    parts = ["cached", "chat", "streams", "jobs"]
+    parser.add_argument("--only", choices=parts, help="measure one part")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     wrk.require()
     rows: list[Row] = []
+    if options.only in (None, "cached"):
+        rows += cached_rows(cached.measure(seconds=options.seconds, runs=options.runs))
     if options.only in (None, "chat"):
         rows += measure_chat(seconds=options.seconds, runs=options.runs)
     if options.only in (None, "streams"):
@@ -129,6 +132,65 @@ def chat_rows(connections: int, loads: dict[str, list[wrk.Load]]) -> list[Row]:
             figure=f"{ratio:.2f}",
             bound=">= 1.0 (aim 1.5)",
             is_kept=ratio >= 1.0,
+        ),
+    ]
+
+
+def cached_rows(seen: cached.Figures) -> list[Row]:
+    """Return the lines of cached chat."""
+    rate, constant = seen.per_second("cached"), seen.per_second("constant")
+    node, peer = seen.per_second("node"), seen.per_second("langserve")
+    rows = [
+        Row(
+            measure="cached chat through HAProxy, two nodes",
+            figure=f"{rate:.0f}/s, p99 {seen.p99_ms('cached'):.0f} ms",
+            bound=">= 10000/s",
+            is_kept=rate >= 10_000,
+        ),
+        Row(measure="a constant answer from the same nodes", figure=f"{constant:.0f}/s"),
+        Row(
+            measure="cached / constant",
+            figure=f"{rate / constant:.2f}",
+            bound=">= 0.85",
+            is_kept=rate / constant >= 0.85,
+        ),
+        Row(
+            measure=f"cached chat at half that rate ({seen.per_second('half'):.0f}/s)",
+            figure=f"p99 {seen.p99_ms('half'):.1f} ms",
+            bound="< 10 ms",
+            is_kept=seen.p99_ms("half") < 10,
+        ),
+        Row(measure="cached chat, one node", figure=f"{node:.0f}/s"),
+        Row(
+            measure=f"one node / LangServe on one worker ({peer:.0f}/s)",
+            figure=f"{node / peer:.1f}",
+            bound=">= 8",
+            is_kept=node / peer >= 8,
+        ),
+    ]
+    if "litellm" in seen.loads:
+        proxy = seen.per_second("litellm")
+        rows.append(
+            Row(
+                measure=f"one node / LiteLLM proxy with its Redis cache ({proxy:.0f}/s)",
+                figure=f"{node / proxy:.1f}",
+                bound=">= 30",
+                is_kept=node / proxy >= 30,
+            )
+        )
+    store = seen.per_second("store")
+    return [
+        *rows,
+        Row(
+            measure="hits from Redis, near cache off, one node",
+            figure=f"{store:.0f}/s",
+            bound=">= 2000/s",
+            is_kept=store >= 2000,
+        ),
+        Row(
+            measure=f"{cached.PROMPTS} prompts by Zipf, {cached.MISSES:.0%} new, model of 200 ms",
+            figure=f"{seen.per_second('zipf'):.0f}/s, p99 {seen.p99_ms('zipf'):.0f} ms,"
+            f" {seen.hit_rate('zipf'):.0%} hits",
         ),
     ]
 

@@ -13,11 +13,23 @@ from chat.chain_config import ChainConfig
 from chat.chat_model import ResilientChatModel
 from loadtest.settings import ANSWER, PROMPT, TOKENS_PER_SECOND, TOKENS_PER_STREAM
 
+SLOW_SECONDS = 0.2
+
 
 def fake_chat(chain: ChainConfig) -> Runnable[Any, Any]:
     """Return a prompt, a model of zero latency, and a parser, as LangServe's chain has them."""
     model = ResilientChatModel(names=["fake"], candidates=[FakeListChatModel(responses=[ANSWER])])
     return ChatPromptTemplate.from_template(PROMPT) | model | StrOutputParser()
+
+
+def slow_chat(chain: ChainConfig) -> Runnable[Any, Any]:
+    """Return `fake_chat` with a model that takes 200 ms."""
+
+    def wait(value: Any) -> Any:
+        time.sleep(SLOW_SECONDS)
+        return value
+
+    return fake_chat(chain) | RunnableLambda(wait)
 
 
 def ticker(chain: ChainConfig) -> Runnable[Any, Any]:

@@ -1,4 +1,6 @@
 -- wrk's request and report: a POST of BODY with KEY, and one JSON line at the end.
+-- EXPECT must stand in every answer. PERIOD_MS is the pause of a connection between two requests.
+-- ZIPF asks that many prompts, the n-th as often as 1/n; MISSES is the share of prompts that are new.
 wrk.method = "POST"
 wrk.body = os.getenv("BODY")
 wrk.headers["Content-Type"] = "application/json"
@@ -6,12 +8,72 @@ if os.getenv("KEY") then
     wrk.headers["Authorization"] = "Bearer " .. os.getenv("KEY")
 end
 
+local expected = os.getenv("EXPECT")
+wrong, hits = 0, 0
+
+if expected then
+    function response(status, headers, body)
+        if not body:find(expected, 1, true) then
+            wrong = wrong + 1
+        end
+        -- HAProxy writes names small.
+        local cache = headers["cache-status"] or headers["Cache-Status"]
+        if cache and cache:find("; hit", 1, true) then
+            hits = hits + 1
+        end
+    end
+end
+
+local period = tonumber(os.getenv("PERIOD_MS"))
+if period then
+    function delay()
+        return math.random(0, 2 * period)
+    end
+end
+
+local prompts = tonumber(os.getenv("ZIPF"))
+if prompts then
+    local misses = tonumber(os.getenv("MISSES"))
+    local sums, total, new = {}, 0, 0
+    for n = 1, prompts do
+        total = total + 1 / n
+        sums[n] = total
+    end
+    local function pick()
+        local at, low, high = math.random() * total, 1, prompts
+        while low < high do
+            local middle = math.floor((low + high) / 2)
+            if sums[middle] < at then low = middle + 1 else high = middle end
+        end
+        return "prompt " .. low
+    end
+    function request()
+        local text
+        if math.random() < misses then
+            new = new + 1
+            text = "new prompt " .. os.time() .. "." .. new
+        else
+            text = pick()
+        end
+        return wrk.format(nil, nil, nil, (wrk.body:gsub("PROMPT", text)))
+    end
+end
+
+local threads = {}
+function setup(thread)
+    table.insert(threads, thread)
+end
+
 function done(summary, latency, requests)
-    local errors = summary.errors
+    local errors, bad, hit = summary.errors, 0, 0
+    for _, thread in ipairs(threads) do
+        bad = bad + (thread:get("wrong") or 0)
+        hit = hit + (thread:get("hits") or 0)
+    end
     io.write(string.format(
-        '{"requests": %d, "seconds": %.6f, "bad_statuses": %d, "failures": %d, ' ..
-        '"p50_ms": %.3f, "p99_ms": %.3f, "max_ms": %.3f}\n',
+        '{"requests": %d, "seconds": %.6f, "bad_statuses": %d, "failures": %d, "wrong": %d, ' ..
+        '"hits": %d, "p50_ms": %.3f, "p99_ms": %.3f, "max_ms": %.3f}\n',
         summary.requests, summary.duration / 1e6, errors.status,
-        errors.connect + errors.read + errors.write + errors.timeout,
+        errors.connect + errors.read + errors.write + errors.timeout, bad, hit,
         latency:percentile(50) / 1000, latency:percentile(99) / 1000, latency.max / 1000))
 end

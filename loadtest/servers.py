@@ -12,7 +12,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ START_SECONDS = 60
 # Limits are on, and high enough never to refuse.
 KEY_LIMITS = ["--requests-per-minute=10000000", "--tokens-per-day=1000000000"]
 KEY_LIMITS += ["--max-concurrent=100000"]
-CHAINS = ("fake-chat", "ticker", "trivial", "two-seconds")
+CHAINS = ("fake-chat", "slow-chat", "ticker", "trivial", "two-seconds")
 RUNNABLES = ",".join(f"{name}=loadtest.chains.{name.replace('-', '_')}" for name in CHAINS)
 
 
@@ -49,7 +49,7 @@ class Headrace:
 
 
 @contextmanager
-def headrace(*, nodes: int, workers: int = 0) -> Iterator[Headrace]:
+def headrace(*, nodes: int, workers: int = 0, env: Mapping[str, str] = {}) -> Iterator[Headrace]:
     """Run the embedded stack with the benchmark's chains, in a directory of its own."""
     with tempfile.TemporaryDirectory(prefix="hr-bench-", ignore_cleanup_errors=True) as name:
         state_dir = Path(name)
@@ -60,6 +60,8 @@ def headrace(*, nodes: int, workers: int = 0) -> Iterator[Headrace]:
             "PORT": str(port),
             "STATS_PORT": str(free_port()),
             "CHAIN_RUNNABLES": RUNNABLES,
+            "EMBEDDED_WSGI": "loadtest.constant",
+            **env,
         }
         log = state_dir / "bench.log"
         command = [sys.executable, "manage.py", "cluster", "up", "--no-llm"]
@@ -83,6 +85,30 @@ def langserve() -> Iterator[str]:
         log = Path(name) / "langserve.log"
         with _process(command, dict(os.environ), log):
             _wait_until_answers(f"http://127.0.0.1:{port}/openapi.json", log)
+            yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def litellm(ours: Headrace) -> Iterator[str]:
+    """Run LiteLLM's proxy on one worker, with the stack's Redis as its cache; yields its URL.
+
+    Yields "" when it is not installed in the peers' environment.
+    """
+    program = ROOT / ".venv-peers" / "bin" / "litellm"
+    if not program.exists():
+        yield ""
+        return
+    lines = (ours.state_dir / "stack.env").read_text().splitlines()
+    redis_url = dict(line.split("=", 1) for line in lines)["CACHE_URL"]
+    port = free_port()
+    config = ROOT / "loadtest" / "peers" / "litellm.yaml"
+    command = [str(program), f"--config={config}", "--host=127.0.0.1", f"--port={port}"]
+    environment = {**os.environ, "REDIS_URL": redis_url, "LITELLM_LOG": "ERROR"}
+    environment |= {"LITELLM_MODE": "PRODUCTION", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    with tempfile.TemporaryDirectory(prefix="hr-bench-") as name:
+        log = Path(name) / "litellm.log"
+        with _process(command, environment, log):
+            _wait_until_answers(f"http://127.0.0.1:{port}/health/liveliness", log)
             yield f"http://127.0.0.1:{port}"
 
 

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,10 @@ class Load:
     seconds: float
     bad_statuses: int
     failures: int
+    # Answers without the text that each must hold, and those that came from the cache; counted only
+    # when a text is expected.
+    wrong: int = 0
+    hits: int = 0
     p50_ms: float
     p99_ms: float
     max_ms: float
@@ -35,18 +40,33 @@ def require() -> None:
         sys.exit("The benchmark needs wrk on PATH; on Debian: apt-get install wrk.")
 
 
-def post(url: str, *, body: str, key: str = "", connections: int, seconds: int) -> Load:
+def post(
+    url: str,
+    *,
+    body: str,
+    key: str = "",
+    connections: int,
+    seconds: int,
+    expect: str = "",
+    options: Mapping[str, object] = {},
+) -> Load:
     """POST `body` over keep-alive connections, each as fast as it is answered.
 
-    Raises RuntimeError if wrk fails, or if any answer was not 2xx or did not come.
+    `expect` must stand in every answer; `options` are those of post.lua. Raises RuntimeError if wrk
+    fails, or if any answer was wrong, not 2xx, or did not come.
     """
     environment = {**os.environ, "BODY": body, **({"KEY": key} if key else {})}
+    environment |= {"EXPECT": expect} if expect else {}
+    environment |= {name: str(value) for name, value in options.items()}
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s"]
     command += ["-s", str(SCRIPT), url]
     done = subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=seconds + 30, check=True
     )
     load = Load(**json.loads(done.stdout.strip().splitlines()[-1]))
-    if load.bad_statuses or load.failures:
-        raise RuntimeError(f"{url}: {load.bad_statuses} bad statuses, {load.failures} failures")
+    if load.bad_statuses or load.failures or load.wrong:
+        raise RuntimeError(
+            f"{url}: {load.bad_statuses} bad statuses, {load.failures} failures,"
+            f" {load.wrong} wrong answers"
+        )
     return load
