@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
+import hypothesis
 import openai
 import pytest
 
@@ -21,6 +22,10 @@ from tests import chains as runnables
 from tests.calls import client_with, manage
 from tests.provider import BEHAVIOURS, Provider
 from tests.stack_plugin import EmbeddedStack
+
+# How long an example takes says something about the machine, and nothing about the code.
+hypothesis.settings.register_profile("without deadlines", deadline=None)
+hypothesis.settings.load_profile("without deadlines")
 
 # Runs in the stack; a chain saved again has a new version, and every node builds it anew.
 SAVE_CHAINS = """
