@@ -29,6 +29,7 @@ from jobs.failures import read_failure
 from jobs.runner import RunningAttempt
 from jobs.slots import Slots
 from jobs.transitions import Ending
+from scaling.response_cache.versions import stop_holding
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +92,8 @@ class Watchdog:
     def _end(self, guilty: RunningAttempt | None, *, is_overdue: bool) -> None:
         logger.error("the event loop stands still; this worker ends")
         faulthandler.dump_traceback()
+        # The store's connections are the loop's, which stands still.
+        stop_holding()
         try:
             # Without a culprit the leases run out, and each job's attempt counts.
             if guilty is not None:

@@ -16,7 +16,8 @@ start of its look at the database:
   it shows its own writes at once.
 - A store that comes back empty has nothing old; one that comes back with what it had (thawed, cut
   off, failed over to a replica that lags) has nothing that is older than T.
-- What has no subject's version raised, such as a job's progress, is shown after T at most.
+- What has no subject's version raised, such as a job's progress, or what a worker's watchdog ends
+  in its last moment, is shown after T at most.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ class Trust:
 
     def __init__(self) -> None:
         self._from = 0.0
+        # Whether writers can reach the store at all.
+        self.is_cut_off = False
 
     def lose(self) -> None:
         """Note that the store gave no answer."""
@@ -67,6 +70,11 @@ def version_key(subject: str) -> str:
     return f"/version:{subject}"
 
 
+def stop_holding() -> None:
+    """Have this process ask the store no more, as from a thread that its clients do not serve."""
+    TRUST.is_cut_off = True
+
+
 def new_version(subject: str) -> bytes | None:
     """Give a subject that has none a version; None if another was first.
 
@@ -82,7 +90,8 @@ def hold(subjects: Sequence[str]) -> None:
 
     One round trip, or none where no reads are kept.
     """
-    if not (settings.CACHE_ENABLED and settings.READ_CACHE_SECONDS and subjects):
+    is_needed = settings.CACHE_ENABLED and settings.READ_CACHE_SECONDS and subjects
+    if TRUST.is_cut_off or not is_needed:
         return
     try:
         get_store().set_many([version_key(subject) for subject in subjects], HELD, HOLD_SECONDS)
