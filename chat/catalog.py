@@ -87,8 +87,10 @@ _built: dict[str, tuple[int, BuiltChain | BadChain]] = {}
 
 
 def _load(slug: str) -> BuiltChain | BadChain | None:
-    row = find_chain(slug)
-    release_connections()
+    try:
+        row = find_chain(slug)
+    finally:
+        release_connections()
     if row is None:
         _built.pop(slug, None)
         return None

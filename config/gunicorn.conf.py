@@ -17,8 +17,6 @@ from config.gunicorn_response import OneWriteResponse
 # gevent would note for each greenlet who started it and from where, for a debugger's sake.
 gevent.config.track_greenlet_tree = False
 
-# gunicorn makes each answer by this name.
-wsgi.Response = OneWriteResponse
 gunicorn_parser = http.get_parser
 
 
@@ -63,7 +61,9 @@ worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
 
 
 def post_worker_init(worker: Any) -> None:
-    """Let the edge answer before gunicorn's parser, unless each request is to be logged."""
+    """Have answers sent in one write, and hits before gunicorn's parser, unless each is logged."""
+    # gunicorn makes each answer by this name.
+    wsgi.Response = OneWriteResponse
     if accesslog is None and worker.cfg.proxy_protocol == "off" and not worker.cfg.is_ssl:
         EARLY.worker = worker
         http.get_parser = get_parser

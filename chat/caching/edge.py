@@ -17,6 +17,8 @@ from uuid import UUID
 
 import orjson
 from django.conf import settings
+from django.db import DatabaseError
+from psycopg_pool import PoolTimeout
 
 from access.errors import LimitExceeded
 from access.limits import count_hit
@@ -37,6 +39,7 @@ from chat.chain_config import ChainConfig
 from config.errors import ApiError
 from config.gunicorn_parser import Early
 from config.ids import new_uuid
+from config.json_api import loads
 from config.middleware import REQUEST_ID
 from scaling.response_cache import cache, counts
 from scaling.response_cache.cache import Found
@@ -52,6 +55,7 @@ INVOKE = re.compile(r"/chains/([-a-zA-Z0-9_]{1,64})/invoke")
 SCOPE = "chat"
 # Chain and marks may change this long without being noticed; looking each time is a tenth of a hit.
 RECHECK_SECONDS = 0.02
+MAX_SLUG_CHARS = 64
 MAX_USER_CHARS = 512
 
 Identity = Callable[[], tuple[bytes, ...]]
@@ -150,8 +154,8 @@ class EdgeCache:
         except LimitExceeded as error:
             # Django would ask Redis, which hears of hits a little later.
             return _refusal(request_id, error)
-        except ApiError:
-            # Django says what is wrong.
+        except (ApiError, DatabaseError, PoolTimeout):
+            # Django says what is wrong, and that the database is away.
             return None
 
     def _know(self, path: str, body: bytes, authorization: str) -> Known | None:
@@ -172,6 +176,8 @@ class EdgeCache:
     ) -> Known | None:
         if secret_digest is None:
             return None
+        # Nobody without a key has a chain looked for, or anything remembered.
+        find_by_digest(secret_digest)
         known = _understand(path, secret_digest, body)
         if known is not None:
             if len(self._known) >= self._max_known:
@@ -250,11 +256,8 @@ def _generation(slug: str, account_id: UUID) -> str:
 
 
 def _understand(path: str, secret_digest: str, body: bytes) -> Known | None:
-    """Read a request as JSON; None for one that Django must judge."""
-    try:
-        asked = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return None
+    """Read a request as JSON; None, or an ApiError, for one that Django must judge."""
+    asked = loads(body)
     if not isinstance(asked, dict):
         return None
     if path == COMPLETIONS:
@@ -266,7 +269,7 @@ def _understand(path: str, secret_digest: str, body: bytes) -> Known | None:
 
 def _understand_completion(secret_digest: str, asked: dict[str, Any]) -> Known | None:
     slug = asked.get("model")
-    if not (isinstance(slug, str) and _are_irrelevant_good(asked)):
+    if not isinstance(slug, str) or len(slug) > MAX_SLUG_CHARS or not _are_irrelevant_good(asked):
         return None
     config = get_chain(slug).config
     is_deterministic = is_deterministic_completion(asked, config)

@@ -174,6 +174,10 @@ def _renew(question: Question, run: Run) -> None:
     lead = FLIGHTS.try_lead(plan.key)
     if lead is None:
         return
+    # Another may have renewed it since this request looked.
+    if (entry := fresh_of(plan)) is not None:
+        lead.complete(entry)
+        return
     renewing = Run(timeout_seconds=run.timeout_seconds, options=run.options)
     if renewing.caller is not None:
         # Kept model calls would make the old answer again.

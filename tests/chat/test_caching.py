@@ -246,7 +246,8 @@ def test_an_old_answer_is_given_while_one_request_renews_it(
         assert time.monotonic() < deadline
         time.sleep(0.02)
     time.sleep(0.3)
-    assert len(provider.calls_of(marker)) <= 3
+    # A request that comes after the renewal, on a node that remembers it or asks the store, hits.
+    assert len(provider.calls_of(marker)) == 2
 
 
 def test_an_old_answer_stands_in_for_a_failure(

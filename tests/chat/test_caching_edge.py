@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import json
+import socket
 import uuid
 from typing import Any
 
+import httpx
 import pytest
 
-from access.services import create_key
+from access.models import ApiKey
+from access.services import create_key, set_secret
 from chat.caching.edge import EdgeCache
 from chat.caching.plan import Plan
 from chat.caching.streams import record
@@ -18,7 +21,26 @@ from chat.run import Run
 from chat.sse import Events
 from scaling.response_cache.flights import Flights, Lead
 from scaling.response_cache.policy import CachePolicy
-from tests.calls import chat_body
+from tests.calls import chat_body, error_of, run_manage
+from tests.stack_plugin import EmbeddedStack
+
+# Prints what reached Django for a request with a well-formed key while the database is away.
+WITHOUT_A_DATABASE = """
+import io, json
+from access.models import ApiKey
+from access.services import set_secret
+from chat.caching.edge import EdgeCache
+body = json.dumps({"model": "assistant", "messages": []}).encode()
+passed_on = []
+edge = EdgeCache(lambda environ, start: [passed_on.append(environ["wsgi.input"].read()) or b""])
+for _ in range(3):
+    edge({
+        "REQUEST_METHOD": "POST", "PATH_INFO": "/v1/chat/completions",
+        "CONTENT_TYPE": "application/json", "CONTENT_LENGTH": str(len(body)),
+        "HTTP_AUTHORIZATION": "Bearer " + set_secret(ApiKey()), "wsgi.input": io.BytesIO(body),
+    }, None)
+print(json.dumps([text == body for text in passed_on]))
+"""
 
 
 def environ(key: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -110,3 +132,39 @@ def test_a_recorded_stream_is_what_was_sent(lead: Lead) -> None:
     assert sent == [b"data: 1\n\n", b"data: 2\n\n", b"data: [DONE]\n\n"]
     assert lead.entry is not None
     assert lead.entry.body == b"".join(sent)
+
+
+def test_without_a_database_django_is_asked(stack: EmbeddedStack) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"postgresql://headrace:x@127.0.0.1:{closed.getsockname()[1]}/headrace"
+    env = {"DATABASE_URL": url, "DATABASE_POOL_TIMEOUT_SECONDS": "0.3"}
+    done = run_manage(stack, "shell", "--no-imports", "-c", WITHOUT_A_DATABASE, env=env)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [True] * 3
+
+
+def test_what_django_refuses_is_not_the_edge_s_to_stumble_over(
+    http: httpx.Client, stack: EmbeddedStack
+) -> None:
+    deep: Any = "x"
+    for _ in range(300):
+        deep = [deep]
+    body = chat_body("cached", "deep")
+    error_of(http.post("/v1/chat/completions", json={**body, "stop": deep}), 400, "json_too_deep")
+    nested = {"input": deep, "config": {}, "kwargs": {}}
+    error_of(http.post("/chains/cached/invoke", json=nested), 400, "json_too_deep")
+    error_of(http.post("/v1/chat/completions", json={**body, "model": "x" * 100_000}), 400, None)
+    text = b'{"model": "cached", "messages": [], "seed": 1e999}'
+    headers = {"Content-Type": "application/json"}
+    answer = http.post("/v1/chat/completions", content=text, headers=headers)
+    error_of(answer, 400, answer.json()["error"]["code"])
+
+
+@pytest.mark.django_db
+def test_nothing_is_remembered_of_those_without_a_key() -> None:
+    edge = EdgeCache(lambda environ, start_response: [b""])
+    # Well formed, and nobody's.
+    secret = set_secret(ApiKey())
+    edge(environ(secret, chat_body("some-chain")), lambda *_: None)
+    assert not edge._known
