@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -47,7 +48,7 @@ class ScriptBatch:
 
     Who comes first sends what is there, its own call and others', and then hands the lead to the
     first of those who came meanwhile. So an idle process sends each call at once, and a busy one
-    pays for few round trips: measured at one node with 32 connections, 0.1 ms of CPU a call less.
+    pays for few round trips (docs/adr/0006-what-a-request-pays-for.md has the figures).
     Invariant: at most one batch is under way, and while calls wait, somebody leads.
     """
 
@@ -91,6 +92,8 @@ class ScriptBatch:
         self._is_led = False
 
     def _lead(self) -> None:
+        # Under gevent, who is ready to run gets as far as its own call first, and comes along.
+        time.sleep(0)
         with self._lock:
             batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
         # A leader that is killed leaves this behind for the others.
