@@ -10,6 +10,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from config.ids import new_uuid, to_public_id
+from scaling.replicas.routing import SITE_WIDE
 
 # What keys may be allowed to do. An app that adds a scope adds it here.
 SCOPES = {
@@ -44,6 +45,8 @@ def all_scopes() -> list[str]:
 class Account(models.Model):
     """Who owns keys, and all that is made with them."""
 
+    read_scope = SITE_WIDE
+
     id = models.UUIDField(primary_key=True, default=new_uuid, editable=False)
     name = models.CharField(max_length=100, unique=True, validators=[validate_name])
     max_running_jobs = models.PositiveIntegerField(
@@ -66,6 +69,8 @@ class ApiKey(models.Model):
     which no guessing reaches, and a slow hash would cost every request its milliseconds. `hint` is
     the secret's beginning, to recognise it by.
     """
+
+    read_scope = SITE_WIDE
 
     id = models.UUIDField(primary_key=True, default=new_uuid, editable=False)
     account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="keys")

@@ -24,6 +24,7 @@ from access.models import Account, ApiKey, all_scopes
 from access.principal import Limits, Principal
 from scaling.database import release_connections
 from scaling.near_cache import NearCache
+from scaling.replicas.routing import repeated_on_primary
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -154,8 +155,9 @@ def find_by_digest(digest: str) -> Principal:
 
 
 def _load_key(digest: str) -> KnownKey | None:
+    keys = ApiKey.objects.select_related("account").filter(digest=digest)
     try:
-        key = ApiKey.objects.select_related("account").filter(digest=digest).first()
+        key = repeated_on_primary(keys.first)
         if key is None:
             return None
         if key.state == "active":

@@ -22,6 +22,9 @@ from chat.client_socket import ClientSocket
 from chat.execution import Call, Chunk, Heartbeat, stream
 from chat.run import Caller, Run, current_caller
 from chat.sse import Events, SseResponse
+from config.errors import InvalidRequest, is_database_down
+from scaling.replicas import routing
+from scaling.replicas.position import Position
 from scaling.response_cache.policy import CachePolicy
 
 
@@ -49,6 +52,8 @@ class Ending:
         if self.also is not None:
             self.also()
         self.run = self.admission = self.also = None
+        # A stream's own writes; a view's are recorded by the middleware.
+        routing.record()
 
     def before_last(self, events: Events) -> Iterator[bytes]:
         """Yield a stream's events, and end the request before the last one.
@@ -96,6 +101,7 @@ class ApiView(APIView):
         # Reading never calls a model, also where posting to the same address does.
         is_model_call = self.is_model_call and request.method == "POST"
         self.ending.admission = admit(self.principal, is_model_call=is_model_call)
+        self._begin_reading(request)
         directives = read_directives(request.headers.get("Cache-Control", ""))
         current_caller.set(
             Caller(
@@ -104,6 +110,36 @@ class ApiView(APIView):
                 keeps="no-store" not in directives,
             )
         )
+
+    def _begin_reading(self, request: Request) -> None:
+        reader = routing.current_reader()
+        if reader is None:
+            return
+        try:
+            text = request.headers.get(routing.HEADER, "")
+            floor = Position.parse(text) if text else None
+        except ValueError as error:
+            raise InvalidRequest(f"{error}.", param=routing.HEADER) from error
+        reader.serve(
+            self.principal.account_id.hex,
+            reads_replicas=request.method in ("GET", "HEAD"),
+            floor=floor,
+        )
+
+    def handle_exception(self, exc: Exception) -> Response:
+        """Read again from the primary what could not be read from a replica."""
+        reader = routing.current_reader()
+        is_read = self.request.method in ("GET", "HEAD")
+        if not (is_read and is_database_down(exc) and reader is not None and reader.can_repeat()):
+            return super().handle_exception(exc)
+        method = str(self.request.method).lower()
+        try:
+            with routing.primary():
+                response: Response = getattr(self, method)(self.request, *self.args, **self.kwargs)
+        # Whatever it is now, it is this view's answer.
+        except Exception as error:
+            return super().handle_exception(error)
+        return response
 
     def finalize_response(
         self, request: Request, response: Response, *args: Any, **kwargs: Any

@@ -3,6 +3,7 @@
 import logging
 import time
 from dataclasses import dataclass
+from functools import partial
 
 from django.conf import settings
 from django.db import DatabaseError
@@ -14,6 +15,7 @@ from chat.models import Chain
 from chat.registry import BuiltChain, build_chain
 from scaling.database import release_connections
 from scaling.near_cache import NearCache
+from scaling.replicas.routing import repeated_on_primary
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +90,7 @@ _built: dict[str, tuple[int, BuiltChain | BadChain]] = {}
 
 def _load(slug: str) -> BuiltChain | BadChain | None:
     try:
-        row = find_chain(slug)
+        row = repeated_on_primary(partial(find_chain, slug))
     finally:
         release_connections()
     if row is None:
@@ -109,7 +111,7 @@ def _load(slug: str) -> BuiltChain | BadChain | None:
 
 def _list(_: None) -> Listed:
     read_at = time.time()
-    chains = {chain.slug: chain for chain in list_chains()}
+    chains = {chain.slug: chain for chain in repeated_on_primary(list_chains)}
     release_connections()
     return Listed(chains, read_at)
 

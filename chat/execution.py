@@ -28,6 +28,7 @@ from chat.registry import BuiltChain
 from chat.run import Progress, Run, RunCancelled, current_run
 from config.errors import ApiError
 from scaling.database import release_connections
+from scaling.replicas.routing import Reader, use
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +80,8 @@ class Call:
     run: Run
     api: str
     config: RunnableConfig | None = None
+    # On whose behalf the chain reads the database; None for as the request does.
+    reader: Reader | None = None
 
 
 def invoke(call: Call, client: Client) -> Any:
@@ -169,6 +172,8 @@ def _work(call: Call, do: Callable[[Call], Any]) -> _Done | _Failed:
     """Run in the chain's greenlet; every end, good or bad, is a value."""
     call.run.chain = call.chain.config
     current_run.set(call.run)
+    if call.reader is not None:
+        use(call.reader)
     try:
         with call.run.cancellable():
             return _Done(do(call))

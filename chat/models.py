@@ -7,6 +7,7 @@ from django.db import models, transaction
 
 from access.models import Account
 from config.ids import new_uuid
+from scaling.replicas.routing import ACCOUNT, SITE_WIDE
 from scaling.response_cache.policy import CacheMode, CacheScope
 
 MAX_CACHE_SECONDS = 366 * 86_400
@@ -18,6 +19,8 @@ class Chain(models.Model):
     Invariant: `version` rises with every saved change, so a (slug, version) pair means one
     configuration for ever. `QuerySet.update()` bypasses this; use `save()`.
     """
+
+    read_scope = SITE_WIDE
 
     slug = models.SlugField(
         max_length=64, unique=True, help_text="Clients send this as `model`, or in /chains/SLUG/."
@@ -133,6 +136,8 @@ class Conversation(models.Model):
     adds messages, so a question and its answer are never torn apart by another question.
     """
 
+    read_scope = ACCOUNT
+
     id = models.UUIDField(primary_key=True, default=new_uuid, editable=False)
     account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="conversations")
     chain = models.ForeignKey(Chain, on_delete=models.PROTECT, related_name="conversations")
@@ -155,6 +160,8 @@ class Message(models.Model):
     Invariant: `position` counts up from 1 without a gap. Ids are time-ordered too, but by the
     clock of the node that made them, and two nodes' clocks may disagree.
     """
+
+    read_scope = ACCOUNT
 
     class Role(models.TextChoices):
         USER = "user"

@@ -1,10 +1,13 @@
-"""Turn a libpq URL into one of Django's `DATABASES` entries."""
+"""Turn libpq URLs into Django's `DATABASES`."""
 
+import re
 from typing import Any
 
 import psycopg
 from django.core.exceptions import ImproperlyConfigured
 from psycopg.conninfo import conninfo_to_dict
+
+from config.env import env_secret
 
 # Names that Django's PostgreSQL backend wants outside OPTIONS; all else stays a libpq parameter.
 DJANGO_NAMES = {
@@ -14,6 +17,46 @@ DJANGO_NAMES = {
     "host": "HOST",
     "port": "PORT",
 }
+# A replica's name, before its URL.
+NAMED = re.compile(r"([a-z][a-z0-9_-]{0,39})=(postgres(?:ql)?://.*)", re.DOTALL)
+# Several URLs in one text; a comma within one URL separates hosts.
+BETWEEN_URLS = re.compile(r"\s*[,\n]\s*(?=(?:[a-z][a-z0-9_-]{0,39}=)?postgres(?:ql)?://)")
+
+
+def read_databases(
+    *, pool: dict[str, Any], replica_pool: dict[str, Any], options: dict[str, str], timeout: int
+) -> dict[str, dict[str, Any]]:
+    """Return `DATABASES` from DATABASE_URL and DATABASE_REPLICA_URLS, or the files they name.
+
+    `timeout` is how long a connection may take to be made, in seconds: libpq by itself waits for
+    ever for a host that swallows packets. Raises ImproperlyConfigured.
+    """
+    url = env_secret("DATABASE_URL", "postgresql://headrace@127.0.0.1:5432/headrace")
+    databases = {"default": database_from_url("DATABASE_URL", url, pool=pool, options=options)}
+    for name, replica in named_urls(env_secret("DATABASE_REPLICA_URLS")).items():
+        databases[name] = database_from_url(
+            "DATABASE_REPLICA_URLS", replica, pool=replica_pool, options=options
+        )
+        # Tests have one database.
+        databases[name]["TEST"] = {"MIRROR": "default"}
+    for entry in databases.values():
+        entry["OPTIONS"].setdefault("connect_timeout", timeout)
+    return databases
+
+
+def named_urls(text: str) -> dict[str, str]:
+    """Return the replicas' URLs by name: `NAME=URL`, or replica1, replica2 and so on.
+
+    Raises ImproperlyConfigured when two have one name, or one the primary's.
+    """
+    named: dict[str, str] = {}
+    for number, item in enumerate(filter(None, BETWEEN_URLS.split(text.strip())), 1):
+        found = NAMED.fullmatch(item.strip())
+        name, url = (found[1], found[2]) if found else (f"replica{number}", item.strip())
+        if name in named or name == "default":
+            raise ImproperlyConfigured(f"DATABASE_REPLICA_URLS: {name} is taken")
+        named[name] = url
+    return named
 
 
 def database_from_url(
@@ -39,7 +82,7 @@ def database_from_url(
         [str(libpq.get("options", "")), *(f"-c {key}={value}" for key, value in options.items())]
     ).strip()
     return {
-        "ENGINE": "django.db.backends.postgresql",
+        "ENGINE": "scaling.postgres_backend",
         # The pool keeps connections; Django must give each back at the end of a request.
         "CONN_MAX_AGE": 0,
         "OPTIONS": {**libpq, "pool": pool},

@@ -1,13 +1,14 @@
 """Headrace's settings: environment variables, each with a row in docs/reference/settings.md."""
 
 import secrets
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import django_stubs_ext
 
 from config.cache_urls import is_memcached, redis_cache, redis_url
-from config.database import database_from_url
+from config.database import read_databases
 from config.env import (
     BASE_DIR,
     STATE_DIR,
@@ -83,6 +84,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "config.middleware.RequestIdMiddleware",
+    "scaling.replicas.middleware.ReplicaMiddleware",
     "config.middleware.ServiceUnavailableMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -135,27 +137,41 @@ DATABASE_POOL: dict[str, Any] = {
     "max_lifetime": env_float("DATABASE_POOL_LIFETIME_SECONDS", 3600.0, minimum=1.0),
     "max_idle": env_float("DATABASE_POOL_IDLE_SECONDS", 600.0, minimum=1.0),
 }
-DATABASES = {
-    "default": database_from_url(
-        "DATABASE_URL",
-        env_secret("DATABASE_URL", "postgresql://headrace@127.0.0.1:5432/headrace"),
-        pool=DATABASE_POOL,
-        options={
-            "statement_timeout": str(
-                int(env_float("DATABASE_STATEMENT_TIMEOUT_SECONDS", 30.0) * 1000)
-            ),
-            "lock_timeout": str(int(env_float("DATABASE_LOCK_TIMEOUT_SECONDS", 10.0) * 1000)),
-            # A process that is frozen inside a transaction must not hold its locks for ever.
-            "idle_in_transaction_session_timeout": str(
-                int(env_float("DATABASE_IDLE_TRANSACTION_SECONDS", 10.0) * 1000)
-            ),
-        },
-    )
+# A read seldom holds a connection for long, and each replica has a pool in each process.
+REPLICA_POOL: dict[str, Any] = {
+    **DATABASE_POOL,
+    "min_size": env_int("REPLICA_POOL_MIN", 1, minimum=0),
+    "max_size": env_int("REPLICA_POOL_MAX", 8, minimum=1),
 }
-# A default of libpq is to wait for ever for a host that swallows packets.
-DATABASES["default"]["OPTIONS"].setdefault(
-    "connect_timeout", env_int("DATABASE_CONNECT_TIMEOUT_SECONDS", 5, minimum=1)
+DATABASE_OPTIONS = {
+    "statement_timeout": str(int(env_float("DATABASE_STATEMENT_TIMEOUT_SECONDS", 30.0) * 1000)),
+    "lock_timeout": str(int(env_float("DATABASE_LOCK_TIMEOUT_SECONDS", 10.0) * 1000)),
+    # A process that is frozen inside a transaction must not hold its locks for ever.
+    "idle_in_transaction_session_timeout": str(
+        int(env_float("DATABASE_IDLE_TRANSACTION_SECONDS", 10.0) * 1000)
+    ),
+}
+DATABASE_CONNECT_TIMEOUT_SECONDS = env_int("DATABASE_CONNECT_TIMEOUT_SECONDS", 5, minimum=1)
+# The addresses may come from files, which are read again when they change.
+READ_DATABASES = partial(
+    read_databases,
+    pool=DATABASE_POOL,
+    replica_pool=REPLICA_POOL,
+    options=DATABASE_OPTIONS,
+    timeout=DATABASE_CONNECT_TIMEOUT_SECONDS,
 )
+DATABASES = READ_DATABASES()
+DATABASE_ROUTERS = ["scaling.replicas.router.Router"]
+DATABASE_FILES = [
+    Path(name)
+    for name in (env_str("DATABASE_URL_FILE"), env_str("DATABASE_REPLICA_URLS_FILE"))
+    if name
+]
+# A file of replicas may be empty now and not later.
+HAS_REPLICAS = len(DATABASES) > 1 or bool(env_str("DATABASE_REPLICA_URLS_FILE"))
+REPLICA_CHECK_SECONDS = env_float("REPLICA_CHECK_SECONDS", 0.25, minimum=0.05)
+REPLICA_MAX_LAG_SECONDS = env_float("REPLICA_MAX_LAG_SECONDS", 10.0, minimum=0.1)
+POSITION_SECONDS = env_float("POSITION_SECONDS", 60.0, minimum=1.0)
 
 # --- Redis --------------------------------------------------------------------------------------
 CACHE_URL = env_secret("CACHE_URL", "redis://127.0.0.1:6379/0")

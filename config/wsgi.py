@@ -9,9 +9,13 @@ from django.core.wsgi import get_wsgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 from django.conf import settings
+from django.core.signals import request_finished, request_started
+from django.db import close_old_connections, reset_queries
 
 from config.gunicorn_parser import EARLY
 from config.request_bodies import RequestBodies
+from scaling.database import release_connections
+from scaling.replicas import watcher
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -22,6 +26,20 @@ if not settings.HAS_SECRET_KEY:
     )
 
 application: "WSGIApplication" = get_wsgi_application()
+
+
+def end_request(**_: object) -> None:
+    """Give the request's connections back."""
+    release_connections()
+
+
+# Django would look at each server four times a request, for what is nearly never there.
+request_started.disconnect(close_old_connections)
+request_finished.disconnect(close_old_connections)
+request_finished.connect(end_request)
+if not settings.DEBUG:
+    request_started.disconnect(reset_queries)
+watcher.start()
 if settings.CACHE_ENABLED:
     # It needs the apps, which are there once Django is.
     from chat.caching.edge import EdgeCache

@@ -12,6 +12,8 @@ from django.conf import settings
 from django.db import connection
 
 from jobs.transitions import subject_of
+from scaling.replicas.position import Position
+from scaling.replicas.routing import record
 from scaling.response_cache.versions import hold
 
 # Any constant of ours, for pg_advisory_xact_lock.
@@ -89,7 +91,8 @@ SELECT j.id, j.lease, j.account_id, j.api_key_id, c.slug, j.input::text,
        coalesce(j.request->'options', '{{}}')::text, j.attempts,
        j.max_attempts, j.timeout_seconds, j.losses, j.last_event,
        j.webhook_url <> '' OR j.notify_email <> '',
-       greatest(0, extract(epoch FROM now() - greatest(j.created_at, j.run_at)))::float8
+       greatest(0, extract(epoch FROM now() - greatest(j.created_at, j.run_at)))::float8,
+       pg_current_wal_insert_lsn()::text, left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)
 FROM claimed j JOIN chat_chain c ON c.id = j.chain_id
 ORDER BY j.priority DESC, j.rank, j.id
 """
@@ -115,6 +118,8 @@ class Claimed:
     # Whether its end is told by webhook or e-mail.
     has_notice: bool
     waited_seconds: float
+    # The log then had everything up to the claim.
+    position: Position
 
 
 def claim(
@@ -149,12 +154,14 @@ def claim(
         cursor.nextset()
         rows = cursor.fetchall()
     hold([subject_of(row[0]) for row in rows])
-    return [_claimed(row) for row in rows]
+    claimed = [_claimed(row) for row in rows]
+    record({job.account_id.hex for job in claimed})
+    return claimed
 
 
 def _claimed(row: tuple[Any, ...]) -> Claimed:
     job_id, lease, account_id, key_id, slug, text, options = row[:7]
-    attempt, most, timeout, losses, last_event, has_notice, waited_seconds = row[7:]
+    attempt, most, timeout, losses, last_event, has_notice, waited_seconds = row[7:14]
     return Claimed(
         job_id=job_id,
         lease=lease,
@@ -171,4 +178,5 @@ def _claimed(row: tuple[Any, ...]) -> Claimed:
         is_suspect=losses >= SUSPECT_LOSSES,
         has_notice=has_notice,
         waited_seconds=waited_seconds,
+        position=Position.from_row(row[14:]),
     )

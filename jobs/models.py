@@ -15,6 +15,7 @@ from django.db.models.functions import Now
 from access.models import Account, ApiKey
 from chat.models import Chain
 from config.ids import new_uuid
+from scaling.replicas.routing import ACCOUNT
 
 MAX_PRIORITY = 9
 DEFAULT_PRIORITY = 5
@@ -65,6 +66,8 @@ class Job(models.Model):
     only by a retry or by the loss of the attempt. Whoever holds `lease`, which is the id of the
     running attempt, is the only one that writes results, progress and events.
     """
+
+    read_scope = ACCOUNT
 
     class Status(models.TextChoices):
         QUEUED = "queued"
@@ -177,6 +180,8 @@ class Job(models.Model):
 class Attempt(models.Model):
     """One try at a job by one worker; its id is the job's lease while it runs."""
 
+    read_scope = ACCOUNT
+
     class Outcome(models.TextChoices):
         RUNNING = "running"
         SUCCEEDED = "succeeded"
@@ -212,6 +217,8 @@ class Attempt(models.Model):
 
 class Event(models.Model):
     """One thing that happened to a job, for those who follow it; `seq` counts up from 1."""
+
+    read_scope = ACCOUNT
 
     class Kind(models.TextChoices):
         STATUS = "status"
@@ -277,6 +284,8 @@ class Delivery(models.Model):
     that tries. `due_at` is the next try.
     """
 
+    read_scope = ACCOUNT
+
     class Channel(models.TextChoices):
         WEBHOOK = "webhook"
         EMAIL = "email"
@@ -317,6 +326,8 @@ class Delivery(models.Model):
 
 class DeliveryAttempt(models.Model):
     """One try at a delivery."""
+
+    read_scope = ACCOUNT
 
     delivery = models.ForeignKey(Delivery, on_delete=models.CASCADE, related_name="attempt_rows")
     started_at = models.DateTimeField(db_default=Now(), editable=False)

@@ -29,6 +29,7 @@ from jobs.inputs import read_input
 from jobs.model_calls import JobModelCalls
 from jobs.transitions import Ending, Event, Tokens
 from scaling.database import release_connections
+from scaling.replicas.routing import Reader
 
 logger = logging.getLogger(__name__)
 
@@ -123,7 +124,9 @@ def _run_chain(attempt: RunningAttempt, story: _Story) -> bytes:
         timeout_seconds=claimed.timeout_seconds, options=claimed.options, answers=answers
     )
     value = read_input(chain, claimed.input)
-    call = Call(chain=chain, value=value, run=run, api="jobs")
+    reader = Reader()
+    reader.serve(claimed.account_id.hex, reads_replicas=True, floor=claimed.position)
+    call = Call(chain=chain, value=value, run=run, api="jobs", reader=reader)
     items = stream(
         call,
         attempt,

@@ -32,6 +32,7 @@ from jobs.ranks import next_rank
 from jobs.transitions import Ending
 from scaling.database import release_connections
 from scaling.near_cache import NearCache
+from scaling.replicas.routing import primary, record
 from scaling.response_cache.versions import changing
 
 PREFIX = "job"
@@ -218,9 +219,13 @@ def requeue(job: Job) -> bool:
 
 def reload(job: Job) -> Job:
     """Return the job as it is now, with its chain; raises JobNotFound if it was removed."""
-    found = Job.objects.select_related("chain").defer(*HEAVY).filter(pk=job.pk).first()
+    with primary():
+        found = Job.objects.select_related("chain").defer(*HEAVY).filter(pk=job.pk).first()
     if found is None:
         raise JobNotFound
+    if found.is_over:
+        # Whoever is told so may ask for the job at once, on any node.
+        record([found.account_id.hex])
     return found
 
 

@@ -17,6 +17,7 @@ from django.conf import settings
 from django.db import connection
 
 from jobs.failures import Failure
+from scaling.replicas.routing import record
 from scaling.response_cache.versions import changing
 
 MAX_CODE_CHARS = 64
@@ -71,7 +72,7 @@ WITH given AS (
          AS receiver (channel, target)
     WHERE target <> ''
 )
-SELECT id FROM ended
+SELECT id, account_id FROM ended
 """
 
 GIVE_BACK = """
@@ -88,7 +89,7 @@ WITH old AS (
         error_code = %(error_code)s, error_message = %(error_message)s,
         lease = NULL, worker_id = NULL, last_event = last_event + 1
     FROM old WHERE j.id = old.id
-    RETURNING j.id, j.last_event, old.lease AS old_lease
+    RETURNING j.id, j.account_id, j.last_event, old.lease AS old_lease
 ), closed AS (
     UPDATE jobs_attempt a SET outcome = %(outcome)s, ended_at = now(),
         error_code = %(error_code)s, error_message = %(error_message)s, traceback = %(traceback)s
@@ -99,7 +100,7 @@ WITH old AS (
         'status', 'queued', 'reason', %(outcome)s,
         'error_code', nullif(%(error_code)s, ''))) FROM back
 )
-SELECT id FROM back
+SELECT account_id FROM back
 """
 
 ADD_EVENTS = """
@@ -183,7 +184,9 @@ def end(endings: Sequence[Ending]) -> set[uuid.UUID]:
                 "notice_hours": settings.WEBHOOK_GIVE_UP_HOURS,
             },
         )
-        return {row[0] for row in cursor.fetchall()}
+        ended = dict(cursor.fetchall())
+        record({account_id.hex for account_id in ended.values()})
+    return set(ended)
 
 
 def give_back(
@@ -202,7 +205,7 @@ def give_back(
     `is_counted` says whether the attempt counts against `max_attempts`.
     """
     with changing([subject_of(job_id)]):
-        is_back = _changed(
+        account = _change(
             GIVE_BACK,
             {
                 "job_id": job_id,
@@ -213,8 +216,11 @@ def give_back(
                 **_error(failure),
             },
         )
+        if account is not None:
+            record([account.hex])
+            return True
     # Under its lease only one that is to be cancelled is left.
-    return is_back or bool(end([Ending(job_id=job_id, lease=lease, status="cancelled")]))
+    return bool(end([Ending(job_id=job_id, lease=lease, status="cancelled")]))
 
 
 def add_events(*, job_id: uuid.UUID, lease: uuid.UUID, events: Sequence[Event]) -> bool:
@@ -222,7 +228,7 @@ def add_events(*, job_id: uuid.UUID, lease: uuid.UUID, events: Sequence[Event]) 
 
     Kept reads of the job stay: progress may be shown READ_CACHE_SECONDS late.
     """
-    return _changed(
+    job = _change(
         ADD_EVENTS,
         {
             "job_id": job_id,
@@ -232,6 +238,7 @@ def add_events(*, job_id: uuid.UUID, lease: uuid.UUID, events: Sequence[Event]) 
             "progress": _progress(events),
         },
     )
+    return job is not None
 
 
 def without_nul(json_text: str) -> str:
@@ -277,7 +284,9 @@ def _error(failure: Failure | None) -> dict[str, str]:
     }
 
 
-def _changed(statement: str, params: dict[str, Any]) -> bool:
+def _change(statement: str, params: dict[str, Any]) -> uuid.UUID | None:
+    """Return the id that the statement does, or None if it changed nothing."""
     with connection.cursor() as cursor:
         cursor.execute(statement, params)
-        return cursor.fetchone() is not None
+        row = cursor.fetchone()
+    return row[0] if row else None

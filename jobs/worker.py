@@ -44,6 +44,7 @@ from jobs.tasks import actor
 from jobs.watchdog import Watchdog
 from jobs.worker_pages import pages
 from scaling.database import release_connections
+from scaling.replicas import watcher
 
 logger = logging.getLogger("jobs.worker")
 
@@ -79,6 +80,7 @@ class WorkerProcess:
         for path in settings.WARM_UP:
             import_string(path)()
         Watchdog(SLOTS).start()
+        watcher.start()
         actor()
         dramatiq_worker = dramatiq.Worker(
             get_broker(),

@@ -1,6 +1,6 @@
 """Give database connections back early."""
 
-from django.db import connections
+from scaling.postgres_backend.base import held_here
 
 
 def release_connections() -> None:
@@ -10,6 +10,6 @@ def release_connections() -> None:
     connections would then serve sixteen chats. A connection inside a transaction stays; the next
     query takes a new one by itself.
     """
-    for connection in connections.all(initialized_only=True):
+    for connection in held_here():
         if not connection.in_atomic_block:
             connection.close()

@@ -145,3 +145,7 @@ def _send(client: Redis, batch: Sequence[_Entry[Any]]) -> list[Any]:
     for entry in batch:
         entry.script.queue(pipeline, entry.keys, entry.args)
     return pipeline.execute(raise_on_error=False)
+
+
+# One for the process: the more share a round trip, the better.
+BATCH = ScriptBatch()

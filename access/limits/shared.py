@@ -15,7 +15,7 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from access.limits.verdict import Verdict
 from scaling.redis import Script, note_refusal, run
-from scaling.script_batch import ScriptBatch
+from scaling.script_batch import BATCH
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,7 +35,6 @@ _ADMIT = Script((_HERE / "admit.lua").read_text(encoding="utf-8"))
 _HITS = Script((_HERE / "hits.lua").read_text(encoding="utf-8"))
 _FINISH = Script((_HERE / "finish.lua").read_text(encoding="utf-8"))
 _RENEW = Script((_HERE / "renew.lua").read_text(encoding="utf-8"))
-_batch = ScriptBatch()
 _REFUSED_BY = (None, "requests_per_minute", "tokens_per_day", "max_concurrent")
 
 
@@ -49,13 +48,13 @@ def admit(*, key_id: UUID, limits: Limits, lease: str) -> Verdict:
         lease,
         LEASE_SECONDS * 1000,
     )
-    return _batch.call(_ADMIT, (rate, tokens, leases), args, _verdict)
+    return BATCH.call(_ADMIT, (rate, tokens, leases), args, _verdict)
 
 
 def finish(*, key_id: UUID, lease: str, tokens: int) -> None:
     """Release the lease, unless it is the empty string, and count the tokens."""
     _, used, leases = _names(key_id)
-    _batch.call(_FINISH, (used, leases), (lease, tokens), lambda _: None)
+    BATCH.call(_FINISH, (used, leases), (lease, tokens), lambda _: None)
 
 
 def renew(leases_by_key: Mapping[UUID, Sequence[str]]) -> None:

@@ -1,0 +1,1 @@
+"""Django's PostgreSQL backend, with what the routing of reads must know of connections."""

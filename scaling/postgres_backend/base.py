@@ -1,0 +1,134 @@
+"""Django finds a database backend by this module's name.
+
+Beyond Django's own it knows which connections this greenlet holds, so that giving them back costs
+nothing when there are none; which connections of the process are open to a server, so that they
+can be cut when it hangs; and what was written on the primary.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+from django.db.backends.postgresql import base
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from scaling.replicas import metrics, routing
+from scaling.replicas.decision import PRIMARY
+from scaling.replicas.health import Sample
+from scaling.replicas.topology import TOPOLOGY
+
+# What a statement begins with that writes nothing.
+READING = ("SELECT", "SAVEPOINT", "RELEASE", "ROLLBACK", "SET", "SHOW", "EXPLAIN", "DECLARE")
+
+_held = threading.local()
+# The server's start, as each pooled connection saw it when it was opened.
+_started_at: weakref.WeakKeyDictionary[psycopg.Connection[Any], str] = weakref.WeakKeyDictionary()
+_open: dict[str, weakref.WeakSet[psycopg.Connection[Any]]] = {}
+
+
+# django-stubs leaves out what is not public.
+DjangoWrapper: Any = base.DatabaseWrapper
+
+
+class DatabaseWrapper(DjangoWrapper):  # type: ignore[misc]
+    """One greenlet's connection to one server, while it needs it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._is_counted = False
+        if self.alias == PRIMARY:
+            self.execute_wrappers.append(self._note_statement)
+
+    def get_new_connection(self, conn_params: Any) -> Any:
+        """Take a connection of the pool; raises OperationalError at once if the server is away."""
+        server = TOPOLOGY.server(self.alias)
+        if server is not None and server is TOPOLOGY.primary and server.is_away:
+            raise psycopg.OperationalError("the primary is away")
+        try:
+            connection = super().get_new_connection(conn_params)
+        except PoolTimeout:
+            metrics.POOL_TIMEOUTS.labels(self.alias).inc()
+            raise
+        _open.setdefault(self.alias, weakref.WeakSet()).add(connection)
+        held = _held.__dict__.setdefault("wrappers", [])
+        held.append(self)
+        if server is not None:
+            server.busy += 1
+            self._is_counted = True
+        if server is not None and server is not TOPOLOGY.primary:
+            self._refuse_if_restarted(connection, server.sample)
+        return connection
+
+    def _refuse_if_restarted(self, connection: Any, sample: Sample | None) -> None:
+        # A replica that has restarted may show less than the sample that chose it.
+        started_at = _started_at.get(connection)
+        if started_at is None or (sample is not None and started_at == sample.started_at):
+            return
+        self._let_go()
+        with contextlib.suppress(psycopg.Error):
+            connection._pool.putconn(connection)
+        raise psycopg.OperationalError(f"{self.alias} was restarted")
+
+    def _configure_connection(self, connection: Any) -> Any:
+        changed = super()._configure_connection(connection)
+        if self.alias != PRIMARY:
+            row = connection.execute("SELECT pg_postmaster_start_time()::text").fetchone()
+            _started_at[connection] = row[0]
+        return changed
+
+    def _close(self) -> None:
+        self._let_go()
+        super()._close()
+
+    def _let_go(self) -> None:
+        held = _held.__dict__.get("wrappers")
+        if held and self in held:
+            held.remove(self)
+        if self._is_counted and (server := TOPOLOGY.server(self.alias)) is not None:
+            server.busy = max(0, server.busy - 1)
+        self._is_counted = False
+
+    def _note_statement(
+        self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Any
+    ) -> Any:
+        if isinstance(sql, str) and sql.lstrip().startswith(READING):
+            return execute(sql, params, many, context)
+        # Before, because a statement that seems to fail may have been done.
+        routing.note_write()
+        result = execute(sql, params, many, context)
+        if self.in_atomic_block:
+            self.on_commit(routing.note_done)
+        else:
+            routing.note_done()
+        return result
+
+
+def held_here() -> list[DatabaseWrapper]:
+    """Return this greenlet's connections that are open."""
+    return list(_held.__dict__.get("wrappers", ()))
+
+
+def close_pool(alias: str) -> None:
+    """Forget the pool of a server; connections in use are closed when they come back."""
+    pool: ConnectionPool | None = DatabaseWrapper._connection_pools.pop(alias, None)
+    if pool is not None:
+        pool.close(timeout=0)
+
+
+def cut(alias: str) -> int:
+    """End all connections to a server that no longer answers; who waits gets OperationalError."""
+    count = 0
+    for connection in list(_open.get(alias, ())):
+        with contextlib.suppress(OSError, psycopg.Error):
+            with socket.socket(fileno=os.dup(connection.fileno())) as twin:
+                twin.shutdown(socket.SHUT_RDWR)
+            count += 1
+    metrics.CONNECTIONS_CUT.labels(alias).inc(count)
+    return count

@@ -1,0 +1,1 @@
+"""Reads on replicas that never miss their caller's own writes."""

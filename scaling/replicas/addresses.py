@@ -1,0 +1,78 @@
+"""Obey DATABASE_URL_FILE and DATABASE_REPLICA_URLS_FILE while the process runs."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
+
+from scaling.postgres_backend.base import close_pool
+from scaling.replicas.decision import PRIMARY
+from scaling.replicas.topology import TOPOLOGY
+
+logger = logging.getLogger(__name__)
+
+ADDRESS = ("HOST", "PORT", "USER", "PASSWORD", "NAME", "OPTIONS")
+
+
+class Addresses:
+    """The servers' addresses as they were last read."""
+
+    def __init__(self) -> None:
+        self._seen = self._stamps()
+        TOPOLOGY.set_replicas([alias for alias in connections.settings if alias != PRIMARY])
+
+    def tick(self) -> set[str]:
+        """Read the files again if they have changed; return the servers that are new or moved."""
+        stamps = self._stamps()
+        if stamps == self._seen:
+            return set()
+        try:
+            databases = settings.READ_DATABASES()
+        except ImproperlyConfigured as error:
+            # Told once, and what was there before stays.
+            logger.error("the servers' addresses are not changed: %s", error)
+            databases = None
+        self._seen = stamps
+        return apply(databases) if databases is not None else set()
+
+    def _stamps(self) -> list[tuple[int, int, int] | None]:
+        return [_stamp(path) for path in settings.DATABASE_FILES]
+
+
+def apply(databases: dict[str, dict[str, Any]]) -> set[str]:
+    """Have Django use these servers from the next connection on; return what is new or moved."""
+    moved = set()
+    for alias in [alias for alias in connections.settings if alias not in databases]:
+        del connections.settings[alias]
+        close_pool(alias)
+        logger.warning("%s is removed", alias)
+    for alias, entry in databases.items():
+        present = connections.settings.get(alias)
+        if present is not None and all(present.get(key) == entry.get(key) for key in ADDRESS):
+            continue
+        whole = connections.configure_settings({PRIMARY: dict(entry)})[PRIMARY]
+        if present is None:
+            connections.settings[alias] = whole
+        else:
+            # Each greenlet's wrapper holds this very dict.
+            present.clear()
+            present.update(whole)
+        close_pool(alias)
+        moved.add(alias)
+        logger.warning("%s is now at %s:%s", alias, entry.get("HOST"), entry.get("PORT"))
+    TOPOLOGY.set_replicas([alias for alias in databases if alias != PRIMARY])
+    return moved
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino, found.st_size

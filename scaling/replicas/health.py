@@ -1,0 +1,86 @@
+"""Whether a replica may serve reads: pure functions of what the watcher sampled."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from scaling.replicas.position import Position
+
+# Good samples in a row before a replica comes back, so that one that comes and goes stays out.
+GOOD_SAMPLES = 4
+# So many ticks of the watcher without an answer, and a server counts as unreachable. Ticks and not
+# seconds: a process that stands still itself says nothing about others.
+SILENT_TICKS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One look at a server; `taken_at` is time.monotonic() when the question was sent."""
+
+    taken_at: float
+    is_in_recovery: bool
+    # The primary's insert position, or what a replica has replayed. A replica's timeline is that of
+    # the log that it last received; 0 when it never said.
+    position: Position
+    # When the server started; its replay may begin further back after that.
+    started_at: str
+    connections: int = 0
+
+
+class PrimaryLog:
+    """When the primary was first seen at which position, to tell how late a replica is.
+
+    So lag is measured by one clock, is 0 while nothing is written, and grows when a replica stands
+    still, whatever that replica believes.
+    """
+
+    def __init__(self, *, seconds: float) -> None:
+        self._seconds = seconds
+        self._seen: deque[tuple[float, int]] = deque()
+        self.latest: Position | None = None
+
+    def add(self, now: float, position: Position) -> None:
+        """Note where the primary is."""
+        if self.latest is not None and position.timeline != self.latest.timeline:
+            self._seen.clear()
+        self.latest = position
+        if not self._seen or self._seen[-1][1] < position.lsn:
+            self._seen.append((now, position.lsn))
+        while len(self._seen) > 1 and self._seen[1][0] < now - self._seconds:
+            self._seen.popleft()
+
+    def lag_bytes(self, replayed: Position) -> int:
+        """Return how many bytes of the primary's log are not yet replayed."""
+        return 0 if self.latest is None else max(0, self.latest.lsn - replayed.lsn)
+
+    def lag_seconds(self, now: float, replayed: Position) -> float:
+        """Return for how long the primary has been ahead; at most what is remembered, or little."""
+        for seen_at, lsn in self._seen:
+            if lsn > replayed.lsn:
+                return now - seen_at
+        return 0.0
+
+
+def fault_of(
+    sample: Sample | None,
+    *,
+    now: float,
+    silent_ticks: int,
+    log: PrimaryLog,
+    max_lag_seconds: float,
+) -> str:
+    """Return why a replica may not serve reads now, in a word; the empty string if it may.
+
+    unreachable, promoted, other_timeline or lagging. While the primary is away nothing is written,
+    and a replica that had everything until then goes on.
+    """
+    if sample is None or silent_ticks >= SILENT_TICKS:
+        return "unreachable"
+    if not sample.is_in_recovery:
+        return "promoted"
+    if log.latest is not None and sample.position.timeline != log.latest.timeline:
+        return "other_timeline"
+    if log.lag_seconds(now, sample.position) > max_lag_seconds:
+        return "lagging"
+    return ""

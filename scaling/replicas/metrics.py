@@ -1,0 +1,70 @@
+"""Figures of the routing of reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client import REGISTRY, Counter
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from scaling.replicas.topology import TOPOLOGY
+
+READS = Counter(
+    "headrace_database_reads",
+    "Queries that could go to a replica, by the server they went to and why.",
+    ["server", "reason"],
+)
+READS_REPEATED = Counter(
+    "headrace_database_reads_repeated",
+    "Reads that failed on a replica and were done again on the primary.",
+)
+POSITIONS_UNSAVED = Counter(
+    "headrace_positions_unsaved",
+    "Writes whose position Redis did not take at once, by what their answer then waited for.",
+    ["outcome"],
+)
+for _outcome in ("saved_late", "replayed", "given_up"):
+    POSITIONS_UNSAVED.labels(_outcome)
+POOL_TIMEOUTS = Counter(
+    "headrace_database_pool_timeouts",
+    "Times that no connection of the pool became free in time.",
+    ["server"],
+)
+CONNECTIONS_CUT = Counter(
+    "headrace_database_connections_cut",
+    "Connections that were cut because their server no longer answered.",
+    ["server"],
+)
+
+
+class _Servers(Collector):
+    def collect(self) -> Iterator[Metric]:
+        """Yield what the watcher knows."""
+        up = GaugeMetricFamily(
+            "headrace_database_in_rotation",
+            "Whether a server gets reads (a replica) or writes (the primary).",
+            labels=["server"],
+        )
+        lag = GaugeMetricFamily(
+            "headrace_replica_lag_seconds", "How late a replica's reads are.", labels=["server"]
+        )
+        size = GaugeMetricFamily(
+            "headrace_replica_lag_bytes", "Log not yet replayed.", labels=["server"]
+        )
+        busy = GaugeMetricFamily(
+            "headrace_database_connections_busy",
+            "This process's connections in use.",
+            labels=["server"],
+        )
+        up.add_metric([TOPOLOGY.primary.name], float(not TOPOLOGY.primary.is_away))
+        busy.add_metric([TOPOLOGY.primary.name], TOPOLOGY.primary.busy)
+        for server in list(TOPOLOGY.replicas.values()):
+            up.add_metric([server.name], float(server.is_in_rotation))
+            lag.add_metric([server.name], server.lag_seconds)
+            size.add_metric([server.name], server.lag_bytes)
+            busy.add_metric([server.name], server.busy)
+        yield from (up, lag, size, busy)
+
+
+REGISTRY.register(_Servers())

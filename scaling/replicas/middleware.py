@@ -1,0 +1,40 @@
+"""Begin and end what a request reads and writes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from django.http import HttpRequest, HttpResponseBase
+
+from scaling.replicas import routing
+
+GetResponse = Callable[[HttpRequest], HttpResponseBase]
+
+logger = logging.getLogger(__name__)
+
+# Where keys stand for accounts. All else is pages, which read from the primary.
+API_PATHS = ("/v1/", "/chains/")
+
+
+class ReplicaMiddleware:
+    """Forget what an earlier request of this connection wrote, and record what this one did.
+
+    The position of what was written is recorded before anybody is answered, and told in a header
+    that a client may send with its next request.
+    """
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        """Pass the request on."""
+        reader = routing.begin(is_page=not request.path_info.startswith(API_PATHS))
+        response = self.get_response(request)
+        routing.record()
+        if reader.position is not None and request.method not in ("GET", "HEAD"):
+            response.headers[routing.HEADER] = str(reader.position)
+        if reader.servers:
+            servers = ", ".join(sorted(reader.servers))
+            logger.debug("%s was read from %s", request.path_info, servers)
+        return response

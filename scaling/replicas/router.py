@@ -1,0 +1,31 @@
+"""Django's database router: writes to the primary, reads where `routing` says."""
+
+from typing import Any
+
+from django.db.models import Model
+
+from scaling.replicas import routing
+from scaling.replicas.decision import PRIMARY
+
+
+class Router:
+    """Send a model's reads by its `read_scope`; a model without one stays on the primary."""
+
+    def db_for_read(self, model: type[Model], **hints: Any) -> str:
+        """Return the server of a read."""
+        scope: str | None = getattr(model, "read_scope", None)
+        return PRIMARY if scope is None else routing.server_for(scope)
+
+    def db_for_write(self, model: type[Model], **hints: Any) -> str:
+        """Return the primary, and note what is written."""
+        if getattr(model, "read_scope", None) == routing.SITE_WIDE:
+            routing.note_write(is_site=True)
+        return PRIMARY
+
+    def allow_relation(self, obj1: Model, obj2: Model, **hints: Any) -> bool:
+        """Allow all: every server holds the same rows."""
+        return True
+
+    def allow_migrate(self, db: str, app_label: str, **hints: Any) -> bool:
+        """Migrate the primary alone; the others follow."""
+        return db == PRIMARY

@@ -1,0 +1,241 @@
+"""Which server a read goes to, for the request or job that this code runs for.
+
+A model says in its attribute `read_scope` whose writes a read must not miss: ACCOUNT (the rows of
+an account's own) or SITE_WIDE (what staff change and everybody reads). A model without it is always
+read from the primary. Reads of ACCOUNT go to a replica only in a request that changes nothing (GET
+and HEAD) and in a job's chain; what a request reads in order to write must be the latest.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, TypeVar
+
+from django.conf import settings
+from django.db import DEFAULT_DB_ALIAS, OperationalError, connections
+from psycopg_pool import PoolTimeout
+
+from scaling.replicas import metrics
+from scaling.replicas.decision import PRIMARY, Choice, choose
+from scaling.replicas.position import CURRENT_POSITION, Position
+from scaling.replicas.positions import POSITIONS, SITE, UNKNOWN
+from scaling.replicas.topology import TOPOLOGY
+from scaling.response_cache.versions import TRUST
+
+if TYPE_CHECKING:
+    from scaling.replicas.positions import _Unknown
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+ACCOUNT = "account"
+SITE_WIDE = "site"
+HEADER = "x-headrace-position"
+
+
+class Reader:
+    """On whose behalf this code reads and writes, and what it has written."""
+
+    __slots__ = (
+        "_required",
+        "account",
+        "is_page",
+        "position",
+        "reads_replicas",
+        "servers",
+        "wrote",
+        "wrote_site",
+    )
+
+    def __init__(self, *, is_page: bool = False) -> None:
+        # Staff's pages show everybody's rows, so that no account's position would do.
+        self.is_page = is_page
+        self.wrote = False
+        self.wrote_site = False
+        # Where its last write stands.
+        self.position: Position | None = None
+        self.servers: set[str] = set()
+        self.account = ""
+        self.reads_replicas = False
+        self._required: dict[str, Position | _Unknown | None] = {}
+
+    def serve(self, account: str, *, reads_replicas: bool, floor: Position | None = None) -> None:
+        """Record writes as this account's.
+
+        With `reads_replicas`, read its rows from replicas that show its writes, and `floor`.
+        """
+        self.account = account
+        self.reads_replicas = reads_replicas
+        self.position = _later(self.position, floor)
+
+    def choose(self, scope: str) -> Choice:
+        """Choose the server of a read."""
+        if self.is_page:
+            return Choice(PRIMARY, "page")
+        if self.wrote or self.wrote_site:
+            return Choice(PRIMARY, "writes")
+        if scope == ACCOUNT and not (self.account and self.reads_replicas):
+            return Choice(PRIMARY, "latest")
+        required = self._required_for(SITE if scope == SITE_WIDE else self.account)
+        if required is UNKNOWN:
+            # What the caller brings along or wrote itself is all that it can have seen.
+            if self.position is None or scope == SITE_WIDE:
+                return Choice(PRIMARY, "unknown")
+            required = None
+        return choose(TOPOLOGY.candidates(), _later(required, self.position))  # type: ignore[arg-type]
+
+    def can_repeat(self) -> bool:
+        """Say whether a read that failed was, or may have been, a replica's fault; count it."""
+        if self.servers <= {PRIMARY}:
+            return False
+        metrics.READS_REPEATED.inc()
+        return True
+
+    def wrote_at(self, position: Position) -> None:
+        """Note that all that was written is recorded at this position."""
+        self.wrote = self.wrote_site = False
+        self.position = _later(self.position, position)
+
+    def _required_for(self, scope: str) -> Position | _Unknown | None:
+        if scope not in self._required:
+            self._required[scope] = POSITIONS.required(scope)
+        return self._required[scope]
+
+
+_reader: ContextVar[Reader | None] = ContextVar("reader", default=None)
+_forced: ContextVar[str] = ContextVar("forced_server", default="")
+
+
+def begin(*, is_page: bool = False) -> Reader:
+    """Begin a request: nothing that an earlier one in this greenlet read or wrote counts."""
+    reader = Reader(is_page=is_page)
+    _reader.set(reader)
+    return reader
+
+
+def current_reader() -> Reader | None:
+    """Return on whose behalf this code runs; None in a command or a worker's own work."""
+    return _reader.get()
+
+
+def use(reader: Reader) -> None:
+    """Read and write on this reader's behalf from here on, as a job's chain does."""
+    _reader.set(reader)
+
+
+@contextmanager
+def primary() -> Iterator[None]:
+    """Read from the primary in here."""
+    token = _forced.set("primary")
+    try:
+        yield
+    finally:
+        _forced.reset(token)
+
+
+@contextmanager
+def replica() -> Iterator[None]:
+    """Read from any replica in rotation in here, however late; inside a transaction never."""
+    token = _forced.set("replica")
+    try:
+        yield
+    finally:
+        _forced.reset(token)
+
+
+def server_for(scope: str) -> str:
+    """Return the alias of the server that a read goes to, by memory and one question to Redis."""
+    if not TOPOLOGY.replicas:
+        return PRIMARY
+    choice = _choice(scope)
+    metrics.READS.labels(choice.server, choice.reason).inc()
+    if (server := TOPOLOGY.server(choice.server)) is not None:
+        server.reads += 1
+    if (reader := _reader.get()) is not None:
+        reader.servers.add(choice.server)
+    return choice.server
+
+
+def note_write(*, is_site: bool = False) -> None:
+    """Note that something was, or is about to be, written on the primary."""
+    reader = _reader.get()
+    if reader is None:
+        # A command, or a worker's own work: only what everybody reads matters to others.
+        if not is_site:
+            return
+        reader = begin(is_page=True)
+    reader.wrote = True
+    reader.wrote_site = reader.wrote_site or is_site
+
+
+def note_done() -> None:
+    """Record at once what a command wrote for everybody: no request's end will do it."""
+    reader = _reader.get()
+    if reader is not None and reader.is_page and reader.wrote_site:
+        record()
+
+
+def record(accounts: Iterable[str] = ()) -> Position | None:
+    """Have later reads, on any node, see what was written; call it before anybody is told of it.
+
+    `accounts` are those whose rows a worker wrote; a request's own is known. Returns the position,
+    or None if there is nothing to record or there are no replicas. Costs one query and one round
+    trip to Redis. Raises nothing: while the primary is away nobody can learn its position, and all
+    that was written is found there.
+    """
+    reader = _reader.get()
+    scopes = list(accounts)
+    if reader is not None and reader.wrote:
+        scopes += [reader.account] if reader.account else []
+        scopes += [SITE] if reader.wrote_site else []
+    connection = connections[DEFAULT_DB_ALIAS]
+    is_possible = settings.HAS_REPLICAS and not TRUST.is_cut_off
+    if not scopes or not is_possible or connection.in_atomic_block:
+        return None
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(CURRENT_POSITION)
+            position = Position.from_row(cursor.fetchone())
+    except (OperationalError, PoolTimeout) as error:
+        logger.warning("the position of a write is not known: %s", error)
+        return None
+    POSITIONS.record(scopes, position)
+    if reader is not None:
+        reader.wrote_at(position)
+    return position
+
+
+def repeated_on_primary(read: Callable[[], T]) -> T:
+    """Return what `read` returns; if it fails on a replica, do it again on the primary."""
+    try:
+        return read()
+    except (OperationalError, PoolTimeout):
+        if _forced.get() == "primary" or not TOPOLOGY.replicas:
+            raise
+    metrics.READS_REPEATED.inc()
+    with primary():
+        return read()
+
+
+def _choice(scope: str) -> Choice:
+    if connections[PRIMARY].in_atomic_block:
+        return Choice(PRIMARY, "transaction")
+    match _forced.get():
+        case "primary":
+            return Choice(PRIMARY, "forced")
+        case "replica":
+            return choose(TOPOLOGY.candidates(), None)
+    reader = _reader.get()
+    if reader is None:
+        reader = Reader()
+    return reader.choose(scope)
+
+
+def _later(first: Position | None, second: Position | None) -> Position | None:
+    if first is None or second is None:
+        return first or second
+    return max(first, second)

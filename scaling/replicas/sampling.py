@@ -1,0 +1,92 @@
+"""Ask one server how it is."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import psycopg
+from django.db import connections
+from psycopg.conninfo import conninfo_to_dict
+
+from scaling.replicas.health import Sample
+from scaling.replicas.position import Position, lsn_of
+
+CONNECT_TIMEOUT_SECONDS = 2
+# A server that is this slow to say how it is has reads to fear.
+STATEMENT_TIMEOUT_MS = 1000
+# One row. A replica's timeline is that of the log that it receives, or else of its last restart
+# point; both need the role pg_monitor (or pg_read_all_stats and pg_read_all_settings).
+QUESTION = """
+SELECT pg_is_in_recovery() AS is_in_recovery,
+    pg_postmaster_start_time()::text AS started_at,
+    CASE WHEN pg_is_in_recovery() THEN coalesce(pg_last_wal_replay_lsn(), '0/0')
+         ELSE pg_current_wal_insert_lsn() END::text AS lsn,
+    CASE WHEN pg_is_in_recovery() THEN coalesce(
+             (SELECT received_tli FROM pg_stat_wal_receiver),
+             (SELECT timeline_id FROM pg_control_checkpoint()))
+         ELSE ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int
+    END AS timeline,
+    (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend')::int
+        AS connections
+"""
+
+
+class Sampler:
+    """One server's question, over a connection of its own."""
+
+    def __init__(self, alias: str) -> None:
+        self.alias = alias
+        self._connection: psycopg.Connection[Any] | None = None
+        self._address: object = None
+
+    def ask(self) -> Sample:
+        """Return how the server is; raises psycopg.Error."""
+        try:
+            connection = self._connect()
+            taken_at = time.monotonic()
+            row = connection.execute(QUESTION).fetchone()
+        except BaseException:
+            self.close()
+            raise
+        assert row is not None  # noqa: S101  (the question has one row)
+        is_in_recovery, started_at, lsn, timeline, clients = row
+        return Sample(
+            taken_at=taken_at,
+            is_in_recovery=is_in_recovery,
+            position=Position(timeline or 0, lsn_of(lsn)),
+            started_at=started_at,
+            connections=clients,
+        )
+
+    def close(self) -> None:
+        """Give the connection up."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _connect(self) -> psycopg.Connection[Any]:
+        address = connection_params(self.alias)
+        if self._connection is None or self._connection.closed or address != self._address:
+            self.close()
+            self._connection = psycopg.connect(**address)
+            self._address = address
+        return self._connection
+
+
+def connection_params(alias: str) -> dict[str, Any]:
+    """Return what psycopg needs to reach a server for a question, by Django's settings."""
+    entry = connections.settings[alias]
+    names = {"NAME": "dbname", "USER": "user", "PASSWORD": "password", "HOST": "host"}
+    names["PORT"] = "port"
+    libpq = {key: value for key, value in entry["OPTIONS"].items() if key != "pool"}
+    # Validates them as libpq does, and drops what is not libpq's.
+    known = conninfo_to_dict("", **{k: v for k, v in libpq.items() if isinstance(v, str | int)})
+    return {
+        **known,
+        **{libpq_name: entry[name] for name, libpq_name in names.items() if entry.get(name)},
+        "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+        "application_name": "headrace-watcher",
+        "options": f"-c statement_timeout={STATEMENT_TIMEOUT_MS}",
+        "autocommit": True,
+    }

@@ -1,0 +1,125 @@
+"""What a process knows of its database servers, in memory; only the watcher writes it."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from django.conf import settings
+
+from scaling.replicas.decision import PRIMARY, Candidate
+from scaling.replicas.health import GOOD_SAMPLES, PrimaryLog, Sample, fault_of
+
+if TYPE_CHECKING:
+    from scaling.replicas.position import Position
+
+# Lag over the last ten minutes, a point a second.
+HISTORY_POINTS = 600
+HISTORY_SECONDS = 1.0
+# The primary's log is remembered for so long; a replica that is later is "at least so late".
+LOG_SECONDS = 120.0
+# Ticks without an answer after which the primary counts as away, though it refuses no connection:
+# it may only be slow, and what it is doing for others would be cut off.
+PRIMARY_SILENT_TICKS = 20
+# Refused connections in a row after which it counts as away.
+PRIMARY_FAILURES = 2
+
+
+class Server:
+    """One server: its last sample, and what follows from it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.sample: Sample | None = None
+        self.silent_ticks = 0
+        # Attempts to ask it that failed since the last that did not.
+        self.failures = 0
+        # Before the first sample nothing speaks for it.
+        self.fault = "unreachable"
+        self.good_samples = 0
+        self.is_detached = False
+        self.lag_seconds = 0.0
+        self.lag_bytes = 0
+        # This process's connections that are in use there, and its reads.
+        self.busy = 0
+        self.reads = 0
+        self.history: deque[tuple[float, float, int]] = deque(maxlen=HISTORY_POINTS)
+        self._noted_at = 0.0
+
+    @property
+    def is_in_rotation(self) -> bool:
+        """Whether reads may go there."""
+        return not self.fault and not self.is_detached and self.good_samples >= GOOD_SAMPLES
+
+    @property
+    def replayed(self) -> Position | None:
+        """What the server has surely replayed, at the last sample."""
+        return self.sample.position if self.sample is not None else None
+
+    @property
+    def is_away(self) -> bool:
+        """Whether a primary answers nobody."""
+        return self.failures >= PRIMARY_FAILURES or self.silent_ticks >= PRIMARY_SILENT_TICKS
+
+    def take(self, sample: Sample) -> None:
+        """Note an answer."""
+        self.sample = sample
+        self.silent_ticks = 0
+        self.failures = 0
+
+    def judge(self, now: float, log: PrimaryLog) -> None:
+        """Decide about a replica after a tick."""
+        self.fault = fault_of(
+            self.sample,
+            now=now,
+            silent_ticks=self.silent_ticks,
+            log=log,
+            max_lag_seconds=settings.REPLICA_MAX_LAG_SECONDS,
+        )
+        self.good_samples = 0 if self.fault else self.good_samples + 1
+        if self.sample is not None:
+            self.lag_seconds = log.lag_seconds(now, self.sample.position)
+            self.lag_bytes = log.lag_bytes(self.sample.position)
+        if now - self._noted_at >= HISTORY_SECONDS:
+            self._noted_at = now
+            self.history.append((time.time(), self.lag_seconds, self.lag_bytes))
+
+
+class Topology:
+    """The primary and the replicas."""
+
+    def __init__(self) -> None:
+        self.primary = Server(PRIMARY)
+        self.replicas: dict[str, Server] = {}
+        self.log = PrimaryLog(seconds=LOG_SECONDS)
+        self._turn = itertools.count()
+
+    def candidates(self) -> Iterator[Candidate]:
+        """Yield the replicas, each time beginning with another, so that equals take turns."""
+        servers = list(self.replicas.values())
+        first = next(self._turn)
+        for place in range(len(servers)):
+            server = servers[(first + place) % len(servers)]
+            yield Candidate(server.name, server.is_in_rotation, server.replayed, server.busy)
+
+    def server(self, name: str) -> Server | None:
+        """Return a server by its alias, if it is known."""
+        return self.primary if name == PRIMARY else self.replicas.get(name)
+
+    def set_replicas(self, names: list[str]) -> None:
+        """Have exactly these replicas, and keep what is known of those that stay."""
+        self.replicas = {name: self.replicas.get(name) or Server(name) for name in names}
+
+    def have_replayed(self, position: Position) -> bool:
+        """Say whether every replica that gets reads shows what was written at `position`."""
+        return all(
+            server.replayed is not None and server.replayed.covers(position)
+            for server in self.replicas.values()
+            if server.is_in_rotation
+        )
+
+
+TOPOLOGY = Topology()
