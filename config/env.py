@@ -110,12 +110,23 @@ def env_list(name: str, default: list[str]) -> list[str]:
 
 
 def env_secret(name: str, default: str = "") -> str:
-    """Return a secret from `NAME`, or from the file that `NAME_FILE` names."""
-    file_name = _raw(f"{name}_FILE")
-    if file_name and _raw(name):
-        raise ImproperlyConfigured(f"set {name} or {name}_FILE, not both")
-    if not file_name:
-        return env_str(name, default)
+    """Return a secret from `NAME`, or from the file that `NAME_FILE` names.
+
+    Either of them in the process's environment comes before both in the running stack's.
+    """
+    for source in (os.environ, _stack):
+        value = source.get(name, "").strip()
+        file_name = source.get(f"{name}_FILE", "").strip()
+        if value and file_name:
+            raise ImproperlyConfigured(f"set {name} or {name}_FILE, not both")
+        if file_name:
+            return _read_secret(name, file_name)
+        if value:
+            return value
+    return default
+
+
+def _read_secret(name: str, file_name: str) -> str:
     try:
         return Path(file_name).read_text(encoding="utf-8").strip()
     except OSError as error:

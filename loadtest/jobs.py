@@ -169,8 +169,7 @@ def _count(ours: Headrace) -> int:
 
 
 def _query(ours: Headrace, sql: str, *params: Any) -> list[tuple[Any, ...]]:
-    lines = (ours.state_dir / "stack.env").read_text().splitlines()
-    url = dict(line.split("=", 1) for line in lines)["DATABASE_URL"]
+    url = (ours.state_dir / "run/database.url").read_text().strip()
     with psycopg.connect(url, autocommit=True) as connection:
         cursor = connection.execute(sql, params)  # type: ignore[arg-type]
         return cursor.fetchall() if cursor.description else []

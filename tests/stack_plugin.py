@@ -172,6 +172,17 @@ class EmbeddedStack:
         return str(self.record()["url"])
 
     @property
+    def database_url(self) -> str:
+        """The URL of the database server that is the primary now."""
+        return (self.state_dir / "run/database.url").read_text().strip()
+
+    @property
+    def replica_urls(self) -> dict[str, str]:
+        """The URLs of the replicas by their names."""
+        lines = (self.state_dir / "run/replicas.urls").read_text().splitlines()
+        return dict(line.split("=", 1) for line in lines)
+
+    @property
     def admin_user(self) -> str:
         """The admin's name."""
         return "admin"

@@ -38,7 +38,6 @@ ROOMS: list[str] = PYPROJECT["tool"]["importlinter"]["root_packages"]
 READERS = {"env_str", "env_int", "env_float", "env_bool", "env_list", "env_choice", "env_secret"}
 # Who reads settings by names that are not literals, and why that hides none.
 DYNAMIC_READERS = {
-    "config/env.py": "the readers themselves",
     "scaling/cluster/plan.py": "asks whether a setting that settings.py reads was given",
 }
 # Who touches the process's environment, and why.

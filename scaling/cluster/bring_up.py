@@ -19,7 +19,8 @@ from scaling.cluster.errors import PartFailed
 from scaling.cluster.layout import Layout
 from scaling.cluster.parts import Part, python_module
 from scaling.cluster.plan import Plan
-from scaling.cluster.postgres import Primary
+from scaling.cluster.postgres.replica import Joined, Replica
+from scaling.cluster.postgres.servers import Servers
 from scaling.cluster.static_files import collect_if_changed
 from scaling.cluster.supervisord import Supervisord
 
@@ -95,11 +96,10 @@ class BringUp:
         for part in (plan.redis, plan.llm, plan.proxy):
             if part:
                 self._start(part)
-        if plan.primary:
-            self._start_primary(plan.primary)
+        if plan.servers:
+            self._start_primary(plan.servers)
         self.prepare.begin()
-        if plan.primary:
-            self._start_replicas(plan.primary)
+        replicas = self._start_replicas(plan.servers) if plan.servers else []
         # The nodes read the list of static files when they start.
         if collect_if_changed():
             self.console.say("collected the static files")
@@ -108,7 +108,7 @@ class BringUp:
         for worker in plan.workers:
             self._start(worker)
         # A node loads most of its code with the first request, so it is asked early.
-        self._await(plan.redis, plan.proxy, plan.llm, *plan.replicas, *plan.nodes)
+        self._await(plan.redis, plan.proxy, plan.llm, *replicas, *plan.nodes)
         while not self.prepare.is_done():
             self.pause(POLL_SECONDS)
         # They register in tables that `prepare` has made.
@@ -117,19 +117,26 @@ class BringUp:
             host, port = node.id.address.rsplit(":", 1)
             plan.proxy.api.add(node.id.name, host=host, port=int(port))
 
-    def _start_primary(self, primary: Primary) -> None:
+    def _start_primary(self, servers: Servers) -> None:
+        primary = servers.primary
+        servers.check_data()
         if primary.create():
             self.console.say("made a new database cluster", part=primary.id.name)
+        # From now on it is known which server has the data.
+        servers.topology.save(servers.layout.topology_file)
         self._start(primary)
         self._await(primary)
+        if primary.promote():
+            self.console.say("finished its promotion", part=primary.id.name)
         primary.create_database()
 
-    def _start_replicas(self, primary: Primary) -> None:
-        primary.drop_slots(keep={replica.id.name for replica in self.plan.replicas})
-        for replica in self.plan.replicas:
-            if replica.create():
-                self.console.say("copied the primary", part=replica.id.name)
+    def _start_replicas(self, servers: Servers) -> list[Replica]:
+        servers.primary.drop_slots(keep=servers.topology.replicas)
+        for replica in servers.replicas:
+            if (how := replica.create()) != Joined.KEPT:
+                self.console.say(how, part=replica.id.name)
             self._start(replica)
+        return servers.replicas
 
     def _start(self, part: Part) -> None:
         self.supervisord.add(part.id, part.program())

@@ -8,15 +8,14 @@ from typing import TextIO
 
 from scaling.cluster.errors import StopRequested
 
-WIDTH = len("replica10")
+WIDTH = len("postgres1")
 OWN_NAME = "headrace"
 # ANSI colours, one a kind of part.
 COLOURS = {
     "haproxy": "35",
     "node": "32",
     "worker": "33",
-    "primary": "34",
-    "replica": "36",
+    "postgres": "34",
     "redis": "31",
     "llm": "95",
     OWN_NAME: "1",

@@ -46,9 +46,29 @@ class Layout:
         return self.state_dir / "secrets.json"
 
     @property
+    def topology_file(self) -> Path:
+        """Which PostgreSQL servers there are, and which is the primary."""
+        return self.state_dir / "topology.json"
+
+    @property
+    def database_url_file(self) -> Path:
+        """The primary's URL; every process of the stack watches it."""
+        return self.run_dir / "database.url"
+
+    @property
+    def replica_urls_file(self) -> Path:
+        """`NAME=URL` of each replica, a line each; every process of the stack watches it."""
+        return self.run_dir / "replicas.urls"
+
+    @property
     def lock_file(self) -> Path:
         """Locked as long as a `cluster up` lives; holds its pid."""
         return self.run_dir / "up.lock"
+
+    @property
+    def replicas_lock_file(self) -> Path:
+        """Locked while servers are added, removed or promoted."""
+        return self.run_dir / "replicas.lock"
 
     @property
     def record_file(self) -> Path:

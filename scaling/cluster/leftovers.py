@@ -35,8 +35,8 @@ def clean_up(layout: Layout, *, say: Callable[[str], None]) -> None:
         # supervisord first, lest it start again what is being killed.
         kill([last.supervisord] if last.supervisord else [])
         _end_gently(last.processes)
-    for data_dir in [*layout.state_dir.glob("primary"), *layout.state_dir.glob("replica*")]:
-        _end_postgres(data_dir)
+    for pid_file in layout.state_dir.glob("*/postmaster.pid"):
+        _end_postgres(pid_file.parent)
     forget(layout)
 
 
@@ -45,6 +45,8 @@ def forget(layout: Layout) -> None:
     for path in (
         layout.env_file,
         layout.record_file,
+        layout.database_url_file,
+        layout.replica_urls_file,
         layout.supervisor_socket,
         layout.haproxy_socket,
         *layout.parts_dir.glob("*.conf"),
@@ -61,7 +63,7 @@ def _end_gently(processes: dict[str, ProcessId]) -> None:
         if process := identity.find():
             found.append(process)
             # PostgreSQL takes SIGTERM as "when all clients have left".
-            is_postgres = name.startswith(("primary", "replica"))
+            is_postgres = name.startswith(("postgres", "primary", "replica"))
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(signal.SIGINT if is_postgres else signal.SIGTERM)
     psutil.wait_procs(found, timeout=GENTLE_SECONDS)

@@ -8,10 +8,17 @@ from pathlib import Path
 
 from scaling.cluster.errors import ClusterError
 
+STACK_RUNS = (
+    "A stack is already running here (process {pid}, STATE_DIR={state_dir}); "
+    "stop it with `manage.py cluster down`, or choose another STATE_DIR and PORT."
+)
+
 
 @contextmanager
-def hold(path: Path) -> Iterator[None]:
+def hold(path: Path, *, taken: str = STACK_RUNS) -> Iterator[None]:
     """Hold the lock; raise `ClusterError` with the holder's pid when another process does.
+
+    `taken` is what it says then.
 
     The kernel lets go of it when the process ends, however it ends, and no child inherits it.
     """
@@ -21,10 +28,7 @@ def hold(path: Path) -> Iterator[None]:
     except BlockingIOError as error:
         pid = _read_pid(handle)
         os.close(handle)
-        raise ClusterError(
-            f"A stack is already running here (process {pid}, STATE_DIR={path.parent.parent}); "
-            "stop it with `manage.py cluster down`, or choose another STATE_DIR and PORT."
-        ) from error
+        raise ClusterError(taken.format(pid=pid, state_dir=path.parent.parent)) from error
     try:
         os.ftruncate(handle, 0)
         os.pwrite(handle, str(os.getpid()).encode(), 0)

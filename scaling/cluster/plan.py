@@ -5,10 +5,15 @@ from dataclasses import dataclass
 from django.conf import settings
 
 from config.env import env_str
-from scaling.cluster import llm, node, postgres, proxy, redis, worker
+from scaling.cluster import llm, node, proxy, redis, worker
 from scaling.cluster.credentials import Credentials
+from scaling.cluster.errors import ClusterError
 from scaling.cluster.layout import Layout
 from scaling.cluster.ports import free_ports, require_free
+from scaling.cluster.postgres.programs import find_bin
+from scaling.cluster.postgres.servers import Servers
+from scaling.cluster.postgres.topology import Topology
+from scaling.cluster.postgres.topology import load as load_topology
 
 NODE_SLOTS = 32
 # Settings that decide what a command in another terminal does, as the stack was started with them.
@@ -17,6 +22,9 @@ HANDED_ON = (
     "DEFAULT_REQUESTS_PER_MINUTE",
     "DEFAULT_TOKENS_PER_DAY",
     "DEFAULT_MAX_CONCURRENT",
+    "EMBEDDED_POSTGRES_BIN",
+    "EMBEDDED_POSTGRES_USER",
+    "EMBEDDED_SYNCHRONOUS_COMMIT",
 )
 
 
@@ -26,8 +34,7 @@ class Plan:
 
     url: str
     environment: dict[str, str]
-    primary: postgres.Primary | None
-    replicas: list[postgres.Replica]
+    servers: Servers | None
     redis: redis.Redis | None
     llm: llm.Llm | None
     nodes: list[node.Node]
@@ -41,15 +48,18 @@ def make_plan(
     *,
     nodes: int,
     workers: int,
-    replicas: int,
+    replicas: int | None,
     with_llm: bool,
 ) -> Plan:
-    """Choose programs and ports; raise `ClusterError` when one is missing or taken."""
+    """Choose programs and ports; raise `ClusterError` when one is missing or taken.
+
+    Without a number of replicas there are as many as the last time, and at least one.
+    """
     require_free(settings.PORT, setting="PORT")
     require_free(settings.STATS_PORT, setting="STATS_PORT")
-    ports = iter(
-        free_ports(nodes + workers + replicas + 3, avoid={settings.PORT, settings.STATS_PORT})
-    )
+    databases = _wanted_topology(layout, replicas)
+    count = nodes + workers + len(databases.names) + 2
+    ports = iter(free_ports(count, avoid={settings.PORT, settings.STATS_PORT}))
     binary = proxy.find_haproxy()
     haproxy = proxy.Proxy(
         id=proxy.proxy_id(settings.PORT),
@@ -66,29 +76,19 @@ def make_plan(
     for name in HANDED_ON:
         environment |= _given(name)
 
-    primary = None
-    standbys = []
-    environment |= _given("DATABASE_URL")
-    if not _is_given("DATABASE_URL"):
-        bin_dir = postgres.find_bin()
-        primary = postgres.Primary(
-            id=postgres.primary_id(next(ports)),
+    servers = None
+    if _is_given("DATABASE_URL"):
+        environment |= _given("DATABASE_URL") | _given("DATABASE_REPLICA_URLS")
+    else:
+        servers = Servers(
             layout=layout,
             credentials=credentials,
-            bin_dir=bin_dir,
+            bin_dir=find_bin(),
+            topology=databases,
+            ports={name: next(ports) for name in databases.names},
         )
-        standbys = [
-            postgres.Replica(
-                id=postgres.replica_id(number, next(ports)),
-                layout=layout,
-                credentials=credentials,
-                bin_dir=bin_dir,
-                primary=primary,
-            )
-            for number in range(1, replicas + 1)
-        ]
-        environment["DATABASE_URL"] = primary.url()
-        environment["DATABASE_REPLICA_URLS"] = ",".join(replica.url() for replica in standbys)
+        environment["DATABASE_URL_FILE"] = str(layout.database_url_file)
+        environment["DATABASE_REPLICA_URLS_FILE"] = str(layout.replica_urls_file)
 
     cache = None
     environment |= _given("CACHE_URL") | _given("REDIS_URL") | _given("BROKER_URL")
@@ -113,8 +113,7 @@ def make_plan(
     return Plan(
         url=url,
         environment=environment,
-        primary=primary,
-        replicas=standbys,
+        servers=servers,
         redis=cache,
         llm=model,
         nodes=[node.Node(id=node.node_id(n, next(ports))) for n in range(1, nodes + 1)],
@@ -125,7 +124,19 @@ def make_plan(
 
 def has_orphaned_data(layout: Layout) -> bool:
     """Say whether there is a database whose password was lost."""
-    return (layout.state_dir / "primary").exists() and not layout.secrets_file.exists()
+    return any(layout.state_dir.glob("postgres*/PG_VERSION")) and not layout.secrets_file.exists()
+
+
+def _wanted_topology(layout: Layout, replicas: int | None) -> Topology:
+    recorded = load_topology(layout.topology_file) or Topology()
+    if replicas is None:
+        replicas = max(1, len(recorded.replicas))
+    if replicas == 0 and settings.EMBEDDED_SYNCHRONOUS_COMMIT == "remote_apply":
+        raise ClusterError(
+            "EMBEDDED_SYNCHRONOUS_COMMIT=remote_apply needs a replica to wait for; "
+            "start with --replicas 1 or more."
+        )
+    return recorded.resized(replicas)
 
 
 def _is_given(name: str) -> bool:

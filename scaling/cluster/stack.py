@@ -17,6 +17,7 @@ from scaling.cluster.errors import ClusterError, PartFailed, StopRequested
 from scaling.cluster.layout import Layout, write_private
 from scaling.cluster.parts import read_all
 from scaling.cluster.plan import Plan, has_orphaned_data, make_plan
+from scaling.cluster.postgres.adopt import adopt
 from scaling.cluster.privileges import check_privileges
 from scaling.cluster.record import ProcessId, StackRecord
 from scaling.cluster.stop import kill, stop_parts
@@ -44,7 +45,7 @@ class Stack:
         self._next_look = 0.0
         self._record = StackRecord(pid=os.getpid(), url="")
 
-    def up(self, *, nodes: int, workers: int, replicas: int, with_llm: bool) -> None:
+    def up(self, *, nodes: int, workers: int, replicas: int | None, with_llm: bool) -> None:
         """Run the stack until a signal stops it; raise `ClusterError` when it cannot go on."""
         os.umask(0o077)
         self.layout.create()
@@ -55,6 +56,7 @@ class Stack:
                 # The settings were read from that stack's file; begin again without it.
                 os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
             check_privileges()
+            adopt(self.layout, say=self.console.say)
             if has_orphaned_data(self.layout):
                 raise ClusterError(
                     f"{self.layout.secrets_file} is gone, and with it the password of the "
@@ -77,6 +79,8 @@ class Stack:
         self._record.save(self.layout.record_file)
         try:
             _raise_file_limit()
+            if plan.servers:
+                plan.servers.publish()
             lines = [f"{name}={value}" for name, value in plan.environment.items()]
             write_private(self.layout.env_file, "\n".join(lines) + "\n")
             process = self.supervisord.start()

@@ -93,10 +93,14 @@ class Supervisord:
 
     def add(self, part: PartId, program: Program) -> None:
         """Write a part's configuration and start it."""
-        path = self.layout.parts_dir / f"{part.name}.conf"
-        write_private(path, render(part, program, log_file=self.layout.log_file(part.name)))
+        self.describe(part, program)
         self._call("reloadConfig")
         self._call("addProcessGroup", part.name)
+
+    def describe(self, part: PartId, program: Program) -> None:
+        """Write a part's configuration, which also tells what kind of part it is."""
+        path = self.layout.parts_dir / f"{part.name}.conf"
+        write_private(path, render(part, program, log_file=self.layout.log_file(part.name)))
 
     def remove(self, name: str) -> None:
         """Forget a part that is stopped."""
@@ -110,6 +114,18 @@ class Supervisord:
         except Fault as fault:
             if fault.faultCode not in (Faults.NOT_RUNNING, Faults.BAD_NAME):
                 raise
+
+    def start_again(self, name: str) -> None:
+        """Start a part that was stopped; one that runs is fine."""
+        try:
+            self._call("startProcess", name, False)
+        except Fault as fault:
+            if fault.faultCode != Faults.ALREADY_STARTED:
+                raise
+
+    def find(self, name: str) -> "ProcessInfo | None":
+        """Return the state of one part, or None when there is no such part."""
+        return next((process for process in self.processes() if process.name == name), None)
 
     def processes(self) -> list[ProcessInfo]:
         """Return the state of every part."""

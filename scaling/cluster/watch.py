@@ -52,6 +52,10 @@ class Watch:
     def observe(self, processes: Iterable[ProcessInfo], *, now: float) -> list[Change]:
         """Return what changed since the last look; `now` is a monotonic clock in seconds."""
         changes = []
+        processes = list(processes)
+        # One that was removed may come back under its name, and has not died meanwhile.
+        names = {process.name for process in processes}
+        self._seen = {name: seen for name, seen in self._seen.items() if name in names}
         for process in processes:
             seen = self._seen.setdefault(process.name, _Seen(pid=process.pid, since=now))
             if process.is_fatal:

@@ -65,15 +65,7 @@ def test_without_its_database_a_node_lives_and_is_not_ready(stack: EmbeddedStack
 
 
 def test_a_database_without_its_tables_is_not_ready(stack: EmbeddedStack) -> None:
-    url = run_manage(
-        stack,
-        "shell",
-        "--no-imports",
-        "-c",
-        "from config.env import _raw; print(_raw('DATABASE_URL'))",
-    ).stdout.strip()
-    head, _, query = url.partition("?")
-    empty = head.rpartition("/")[0] + "/postgres" + (f"?{query}" if query else "")
+    empty = stack.database_url.rpartition("/")[0] + "/postgres"
     script = ASK.replace("KEY", stack.demo_key)
     env = {"DATABASE_URL": empty, "CACHE_URL": "redis://127.0.0.1:1/0"}
     done = run_manage(stack, "shell", "--no-imports", "-c", script, env=env)

@@ -212,9 +212,7 @@ def test_a_killed_node_s_key_is_free_after_its_lease(
         time.sleep(0.4)
         error_of(say(http, conversation, marker, key), 409, "idempotency_key_in_use")
         # As if its node were dead and renewed nothing.
-        lines = (stack.state_dir / "stack.env").read_text().splitlines()
-        url = dict(line.split("=", 1) for line in lines)["DATABASE_URL"]
-        with psycopg.connect(url, autocommit=True) as connection:
+        with psycopg.connect(stack.database_url, autocommit=True) as connection:
             connection.execute(EXPIRE_TURN, [conversation.removeprefix("conv_")])
             assert connection.execute(EXPIRE_KEY, [key]).rowcount == 1
         second = say(http, conversation, marker, key)

@@ -105,6 +105,22 @@ def test_a_secret_may_come_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path
         env.env_secret("X")
 
 
+def test_a_secret_of_the_process_comes_before_the_running_stacks_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    theirs, ours = tmp_path / "theirs", tmp_path / "ours"
+    theirs.write_text("the stack's\n")
+    ours.write_text("from a file\n")
+    monkeypatch.setattr(env, "_stack", {"X_FILE": str(theirs)})
+    assert env.env_secret("X") == "the stack's"
+    monkeypatch.setenv("X", "typed")
+    assert env.env_secret("X") == "typed"
+    monkeypatch.setattr(env, "_stack", {"X": "the stack's"})
+    monkeypatch.delenv("X")
+    monkeypatch.setenv("X_FILE", str(ours))
+    assert env.env_secret("X") == "from a file"
+
+
 def test_a_map_is_read_and_its_secrets_never_quoted() -> None:
     assert env.parse_map("X", "a=1, b = x=y ,") == {"a": "1", "b": "x=y"}
     assert env.parse_map("X", "") == {}

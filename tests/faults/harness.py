@@ -70,7 +70,7 @@ class Faults:
 
     def query(self, sql: str, *params: Any) -> list[tuple[Any, ...]]:
         """Return the rows of a query."""
-        with psycopg.connect(self.env("DATABASE_URL"), autocommit=True) as connection:
+        with psycopg.connect(self.stack.database_url, autocommit=True) as connection:
             return connection.execute(sql, params).fetchall()  # type: ignore[arg-type]
 
     def redis(self, name: str = "CACHE_URL") -> redis.Redis:

@@ -29,12 +29,10 @@ SELECT %(lease)s, id, attempts, worker_id, 'w', 'running', '', '', '' FROM job
 def test_a_job_that_its_worker_never_heard_of_is_run_again(
     stack: EmbeddedStack, chains: None, is_cancelled: bool
 ) -> None:
-    lines = (stack.state_dir / "stack.env").read_text().splitlines()
-    url = dict(line.split("=", 1) for line in lines)["DATABASE_URL"]
     with client_with(stack, stack.demo_key) as http:
         body = {"chain": "echo", "input": "x", "run_at": "2100-01-01T00:00:00Z"}
         job = http.post("/v1/jobs", json=body).json()
-        with psycopg.connect(url, autocommit=True) as connection:
+        with psycopg.connect(stack.database_url, autocommit=True) as connection:
             params = {"job": uuid.UUID(job["id"].removeprefix("job_")), "lease": uuid.uuid4()}
             assert connection.execute(CLAIM_UNHEARD, params).rowcount == 1
         if is_cancelled:

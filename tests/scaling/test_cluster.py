@@ -33,8 +33,8 @@ def test_status_names_every_part_with_its_state_and_address(running: OwnStack) -
 
     assert status["url"] == running.url
     assert [(part["name"], part["kind"]) for part in status["parts"]] == [
-        ("primary", "primary"),
-        ("replica1", "replica"),
+        ("postgres1", "primary"),
+        ("postgres2", "replica"),
         ("redis", "redis"),
         ("worker1", "worker"),
         ("node1", "node"),
@@ -65,7 +65,7 @@ def test_the_session_stack_runs_the_local_model_too(stack: OwnStack) -> None:
 def test_a_newcomer_sees_a_line_a_part_and_then_all_that_is_needed(running: OwnStack) -> None:
     output = running.output()
 
-    for name in ("primary", "replica1", "redis", "node1", "node2", "haproxy"):
+    for name in ("postgres1", "postgres2", "redis", "node1", "node2", "haproxy"):
         assert f"{name:<9} | ready at 127.0.0.1:" in output
     for word in (running.url, running.admin_password, running.demo_key, "curl", "admin"):
         assert word in output
@@ -84,7 +84,14 @@ def test_a_command_in_another_terminal_finds_the_stack(running: OwnStack) -> Non
 
 
 def test_secrets_are_readable_by_their_owner_alone(running: OwnStack) -> None:
-    for name in ("stack.env", "secrets.json", "run/redis.conf", "run/pgpass"):
+    for name in (
+        "stack.env",
+        "secrets.json",
+        "run/redis.conf",
+        "run/pgpass",
+        "run/database.url",
+        "run/replicas.urls",
+    ):
         assert (running.state_dir / name).stat().st_mode & 0o077 == 0, name
     assert running.state_dir.stat().st_mode & 0o077 == 0
 
@@ -92,14 +99,14 @@ def test_secrets_are_readable_by_their_owner_alone(running: OwnStack) -> None:
 def test_a_row_written_on_the_primary_is_read_on_the_replica_through_its_slot(
     running: OwnStack,
 ) -> None:
-    primary_url, replica_url = database_urls(running)
-    with psycopg.connect(primary_url, autocommit=True) as primary:
+    replica_url = running.replica_urls["postgres2"]
+    with psycopg.connect(running.database_url, autocommit=True) as primary:
         primary.execute("CREATE TABLE seen (word text)")
         primary.execute("INSERT INTO seen VALUES ('headrace')")
         slots = primary.execute(
             "SELECT slot_name, active FROM pg_replication_slots WHERE slot_type = 'physical'"
         ).fetchall()
-    assert slots == [("replica1", True)]
+    assert slots == [("postgres2", True)]
 
     def is_there() -> bool:
         with psycopg.connect(replica_url) as replica:
@@ -111,7 +118,7 @@ def test_a_row_written_on_the_primary_is_read_on_the_replica_through_its_slot(
     eventually(is_there, seconds=5, what="the row is on the replica")
 
 
-@pytest.mark.parametrize("name", ["node1", "redis", "haproxy", "replica1", "primary"])
+@pytest.mark.parametrize("name", ["node1", "redis", "haproxy", "postgres2", "postgres1"])
 def test_a_killed_part_is_started_again_and_counted(running: OwnStack, name: str) -> None:
     before = running.part(name)
 
@@ -167,13 +174,6 @@ def test_a_second_up_names_the_running_one(running: OwnStack) -> None:
     assert second.returncode == 1
     assert f"process {running.record()['pid']}" in second.stderr
     assert running.answers()
-
-
-def database_urls(own: OwnStack) -> tuple[str, str]:
-    """Return the primary's and the replica's URL."""
-    lines = (own.state_dir / "stack.env").read_text().splitlines()
-    values = dict(line.split("=", 1) for line in lines)
-    return values["DATABASE_URL"], values["DATABASE_REPLICA_URLS"]
 
 
 def has_ready_nodes(own: OwnStack, count: int) -> bool:

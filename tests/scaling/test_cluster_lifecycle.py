@@ -64,8 +64,8 @@ def test_sigterm_stops_everything_in_order_within_ten_seconds(own: OwnStack) -> 
         "node1",
         "worker1",
         "redis",
-        "replica1",
-        "primary",
+        "postgres2",
+        "postgres1",
     ]
 
 
@@ -81,13 +81,15 @@ def test_without_a_stack_status_says_so(own: OwnStack) -> None:
 def test_later_starts_reuse_the_data_and_down_works_from_another_terminal(own: OwnStack) -> None:
     password, key = own.admin_password, own.demo_key
     # Two replicas more; one fewer; and one that is copied again because its slot was dropped.
-    for count, copied in ((2, ["replica2"]), (1, []), (2, ["replica2"])):
+    for count, copied in ((2, ["postgres3"]), (1, []), (2, ["postgres3"])):
         own.arguments = ("--no-llm", "--nodes=1", f"--replicas={count}")
         own.start()
         processes = own.processes()
         assert own.answers()
         assert "made a new database" not in own.output()
-        assert [n for n in ("replica1", "replica2") if f"{n:<9} | copied" in own.output()] == copied
+        assert [
+            n for n in ("postgres2", "postgres3") if f"{n:<9} | copied" in own.output()
+        ] == copied
 
         down = own.manage("cluster", "down")
 
@@ -136,7 +138,7 @@ def test_down_works_when_the_foreground_is_gone(own: OwnStack) -> None:
 
 def test_a_signal_while_starting_stops_cleanly(own: OwnStack) -> None:
     own.launch()
-    eventually(lambda: "primary   | ready" in own.output(), seconds=20, what="it is starting")
+    eventually(lambda: "postgres1 | ready" in own.output(), seconds=20, what="it is starting")
     processes = own.processes()
 
     assert own.stop(signal.SIGINT) < 10

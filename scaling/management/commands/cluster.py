@@ -14,7 +14,9 @@ from scaling.cluster.console import Console
 from scaling.cluster.errors import ClusterError
 from scaling.cluster.layout import Layout
 from scaling.cluster.plan import NODE_SLOTS
+from scaling.cluster.postgres.topology import MAX_REPLICAS
 from scaling.cluster.stack import Stack
+from scaling.cluster.status import PartStatus
 
 
 class Command(BaseCommand):
@@ -29,7 +31,7 @@ class Command(BaseCommand):
         up = actions.add_parser("up", help="start the stack and stay in the foreground")
         up.add_argument("--nodes", type=_count(1, NODE_SLOTS), default=2, metavar="N")
         up.add_argument("--workers", type=_count(0, 32), default=1, metavar="N")
-        up.add_argument("--replicas", type=_count(0, 8), default=1, metavar="N")
+        up.add_argument("--replicas", type=_count(0, MAX_REPLICAS), metavar="N")
         up.add_argument("--no-llm", action="store_true", help="do not start the local model")
         actions.add_parser("down", help="stop the running stack")
         show = actions.add_parser("status", help="show the parts of the running stack")
@@ -71,13 +73,18 @@ class Command(BaseCommand):
         self.stdout.write(found.url)
         for part in found.parts:
             self.stdout.write(
-                f"  {part.name:<10} {part.state:<9} {part.address:<22} "
+                f"  {part.name:<10} {_role(part):<7} {part.state:<9} {part.address:<22} "
                 f"process {part.pid or '-'}  up {part.uptime_seconds:.0f} s  "
                 f"{part.restarts} restarts"
             )
 
     def _say(self, text: str) -> None:
         self.stdout.write(text)
+
+
+def _role(part: PartStatus) -> str:
+    """Return what the name does not say: which server is the primary changes."""
+    return part.kind if part.kind in ("primary", "replica") else ""
 
 
 def _count(minimum: int, maximum: int) -> Any:
