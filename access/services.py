@@ -24,7 +24,8 @@ from access.models import Account, ApiKey, all_scopes
 from access.principal import Limits, Principal
 from scaling.database import release_connections
 from scaling.near_cache import NearCache
-from scaling.replicas.routing import repeated_on_primary
+from scaling.replicas.routing import repeated_on_primary, unrecorded
+from scaling.replicas.topology import TOPOLOGY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -197,8 +198,11 @@ def _note_use(key: ApiKey) -> None:
     if key.last_used_at is not None and key.last_used_at > due:
         return
     is_due = Q(last_used_at=None) | Q(last_used_at__lte=due)
+    if TOPOLOGY.primary.is_silent:
+        return
     try:
-        ApiKey.objects.filter(is_due, pk=key.pk).update(last_used_at=now)
+        with unrecorded():
+            ApiKey.objects.filter(is_due, pk=key.pk).update(last_used_at=now)
     except DatabaseError as error:
         # The database may take no writes just now; the key is good all the same.
         logger.warning("could not note the use of %s: %s", key.public_id, error)

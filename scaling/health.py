@@ -15,6 +15,7 @@ from django.views.decorators.http import require_safe
 from psycopg_pool import PoolTimeout
 
 from scaling.database import release_connections
+from scaling.replicas.topology import TOPOLOGY
 
 # Migrations are only ever added while a release runs; once all are there, they stay.
 _is_migrated = False
@@ -32,18 +33,25 @@ def live(request: HttpRequest) -> JsonResponse:
 def ready(request: HttpRequest) -> JsonResponse:
     """Answer 200 if the database is there and migrated, else 503; Redis is told, not required.
 
-    The first 200 comes once the process is warm: WARM_UP has run.
+    The first 200 comes once the process is warm: WARM_UP has run. A warm process goes on while the
+    primary is away and a replica is there: reads are answered, writes get 503.
     """
     checks = {"database": _check_database(), "redis": _check_redis()}
     is_ready = checks["database"] == "ok"
     if is_ready:
         _warm_up()
+    elif _is_warm and any(server.is_in_rotation for server in TOPOLOGY.replicas.values()):
+        checks["database"] = "read only"
+        is_ready = True
     body = {"status": "ok" if is_ready else "unavailable", "checks": checks}
     return JsonResponse(body, status=200 if is_ready else 503)
 
 
 def _check_database() -> str:
     global _is_migrated  # noqa: PLW0603  (remembered for the life of the process)
+    if _is_migrated and TOPOLOGY.primary.sample is not None:
+        # The watcher asks several times a second; a server that hangs must not hang this.
+        return "unreachable" if TOPOLOGY.primary.is_away else "ok"
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")

@@ -147,6 +147,16 @@ def replica() -> Iterator[None]:
         _forced.reset(token)
 
 
+@contextmanager
+def unrecorded() -> Iterator[None]:
+    """Write in here what no later read must see, such as the time of a key's last use."""
+    token = _forced.set("unrecorded")
+    try:
+        yield
+    finally:
+        _forced.reset(token)
+
+
 def server_for(scope: str) -> str:
     """Return the alias of the server that a read goes to, by memory and one question to Redis."""
     if not TOPOLOGY.replicas:
@@ -162,6 +172,8 @@ def server_for(scope: str) -> str:
 
 def note_write(*, is_site: bool = False) -> None:
     """Note that something was, or is about to be, written on the primary."""
+    if _forced.get() == "unrecorded":
+        return
     reader = _reader.get()
     if reader is None:
         # A command, or a worker's own work: only what everybody reads matters to others.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from django.conf import settings
 
 from scaling.replicas.decision import PRIMARY, Candidate
-from scaling.replicas.health import GOOD_SAMPLES, PrimaryLog, Sample, fault_of
+from scaling.replicas.health import GOOD_SAMPLES, SILENT_TICKS, PrimaryLog, Sample, fault_of
 
 if TYPE_CHECKING:
     from scaling.replicas.position import Position
@@ -58,6 +58,11 @@ class Server:
     def replayed(self) -> Position | None:
         """What the server has surely replayed, at the last sample."""
         return self.sample.position if self.sample is not None else None
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether a server that is being watched has not answered for a moment."""
+        return self.silent_ticks >= SILENT_TICKS
 
     @property
     def is_away(self) -> bool:
