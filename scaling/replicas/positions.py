@@ -47,7 +47,8 @@ _LOOK_UP = Script("return redis.call('GET', KEYS[1]) or ''")
 # The identity of Redis's memory: who serves it, and since when. Another run or an empty memory
 # begins a new epoch.
 _EPOCH = Script("""
-local now = redis.call('TIME')[1]
+local time = redis.call('TIME')
+local now = time[1] .. string.format('%06d', time[2])
 local kept = redis.call('GET', KEYS[1])
 if kept and string.sub(kept, 1, string.len(ARGV[1]) + 1) == ARGV[1] .. ' ' then
     return {now, string.sub(kept, string.len(ARGV[1]) + 2)}
@@ -206,4 +207,4 @@ def _ask_epoch(client: Redis) -> tuple[str, float]:
     runs = [info["run_id"]] if "run_id" in info else sorted(i["run_id"] for i in info.values())
     epoch = "".join(runs)
     now, since = (int(part) for part in _EPOCH(client, (_EPOCH_KEY,), (epoch,)))
-    return f"{epoch} {since}", float(max(0, now - since))
+    return f"{epoch} {since}", max(0, now - since) / 1e6

@@ -1,0 +1,137 @@
+"""The pure decisions: which server, and whether a replica may serve."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scaling.replicas.decision import PRIMARY, Candidate, choose
+from scaling.replicas.health import SILENT_TICKS, PrimaryLog, Sample, fault_of
+from scaling.replicas.position import Position, lsn_of, lsn_text
+from scaling.replicas.positions import _sortable
+
+positions = st.builds(Position, st.integers(1, 3), st.integers(0, 2**64 - 1))
+candidates = st.builds(
+    Candidate,
+    name=st.sampled_from(["a", "b", "c", "d"]),
+    is_in_rotation=st.booleans(),
+    replayed=st.none() | positions,
+    busy=st.integers(0, 20),
+)
+
+
+@given(st.lists(candidates, max_size=4, unique_by=lambda c: c.name), st.none() | positions)
+def test_no_read_goes_where_its_position_is_not_replayed(servers, required):
+    choice = choose(servers, required)
+    if choice.server == PRIMARY:
+        fit = [
+            c
+            for c in servers
+            if c.is_in_rotation
+            and (required is None or (c.replayed is not None and c.replayed.covers(required)))
+        ]
+        assert not fit
+        assert choice.reason == ("behind" if any(c.is_in_rotation for c in servers) else "none")
+        return
+    chosen = next(c for c in servers if c.name == choice.server)
+    assert chosen.is_in_rotation
+    if required is not None:
+        assert chosen.replayed is not None
+        assert chosen.replayed.lsn >= required.lsn
+        assert chosen.replayed.timeline >= required.timeline
+    assert choice.reason == "replica"
+
+
+@given(st.lists(candidates, min_size=1, max_size=4, unique_by=lambda c: c.name))
+def test_the_least_busy_of_those_that_may_is_chosen(servers):
+    choice = choose(servers, None)
+    in_rotation = [c for c in servers if c.is_in_rotation]
+    if in_rotation:
+        least = min(c.busy for c in in_rotation)
+        assert next(c for c in servers if c.name == choice.server).busy == least
+
+
+def test_a_replica_of_before_a_failover_shows_no_later_write_however_far_it_is():
+    old = Candidate("old", True, Position(1, 1000), 0)
+    assert choose([old], Position(2, 960)).server == PRIMARY
+
+
+def test_a_replica_of_after_a_failover_does_not_show_what_it_has_not_replayed():
+    new = Candidate("new", True, Position(2, 930), 0)
+    assert choose([new], Position(1, 940)).server == PRIMARY
+
+
+@given(positions)
+def test_a_position_survives_its_text(position):
+    assert Position.parse(str(position)) == position
+    assert lsn_of(lsn_text(position.lsn)) == position.lsn
+
+
+@given(positions, positions)
+def test_positions_in_redis_sort_as_positions(first, second):
+    assert (_sortable(first) < _sortable(second)) == (first < second)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "1", "1-", "-1", "1-g", "1-1 ", " 1-1", "1-1\n", "٣-1", "1" * 9 + "-1", "1-" + "1" * 17],
+)
+def test_other_texts_are_no_positions(text):
+    with pytest.raises(ValueError, match="must look like"):
+        Position.parse(text)
+
+
+def sample(lsn: int, *, timeline: int = 1, is_in_recovery: bool = True) -> Sample:
+    return Sample(
+        taken_at=0.0,
+        is_in_recovery=is_in_recovery,
+        position=Position(timeline, lsn),
+        started_at="then",
+    )
+
+
+def log_at(*seen: tuple[float, int], timeline: int = 1) -> PrimaryLog:
+    log = PrimaryLog(seconds=100.0)
+    for at, lsn in seen:
+        log.add(at, Position(timeline, lsn))
+    return log
+
+
+def fault(taken: Sample | None, log: PrimaryLog, *, now: float = 10.0, ticks: int = 0) -> str:
+    return fault_of(taken, now=now, silent_ticks=ticks, log=log, max_lag_seconds=2.0)
+
+
+def test_faults_have_names():
+    log = log_at((1.0, 100), (9.0, 200))
+    assert fault(None, log) == "unreachable"
+    assert fault(sample(200), log, ticks=SILENT_TICKS) == "unreachable"
+    assert fault(sample(200, is_in_recovery=False), log) == "promoted"
+    assert fault(sample(200, timeline=2), log) == "other_timeline"
+    assert fault(sample(99), log) == "lagging"
+    assert fault(sample(100), log) == ""
+    assert fault(sample(200), log) == ""
+
+
+def test_lag_is_the_time_since_the_primary_was_first_ahead():
+    log = log_at((1.0, 100), (2.0, 200), (3.0, 200), (4.0, 300))
+    assert log.lag_seconds(10.0, Position(1, 300)) == 0
+    assert log.lag_seconds(10.0, Position(1, 250)) == 6.0
+    assert log.lag_seconds(10.0, Position(1, 199)) == 8.0
+    assert log.lag_bytes(Position(1, 250)) == 50
+
+
+def test_an_idle_primary_makes_nobody_late():
+    log = log_at((1.0, 100), (50.0, 100), (90.0, 100))
+    assert log.lag_seconds(95.0, Position(1, 100)) == 0
+
+
+def test_a_log_forgets_what_is_old_and_what_was_another_timelines():
+    log = PrimaryLog(seconds=10.0)
+    for second in range(100):
+        log.add(float(second), Position(1, second))
+    assert len(log._seen) <= 12
+    # One that is later than is remembered is at least so late.
+    assert log.lag_seconds(100.0, Position(1, 0)) >= 10.0
+    log.add(101.0, Position(2, 50))
+    assert log.lag_seconds(102.0, Position(2, 60)) == 0

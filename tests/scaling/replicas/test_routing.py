@@ -1,0 +1,260 @@
+"""Where reads go by what a process knows; PostgreSQL and Redis are real, replicas told of."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+
+import gevent
+import pytest
+from django.db import connection, connections, transaction
+from django.db.utils import OperationalError
+
+import scaling.redis
+from access.models import Account, ApiKey
+from chat.models import Chain, Conversation
+from jobs.models import Worker
+from scaling.replicas import routing
+from scaling.replicas.decision import PRIMARY
+from scaling.replicas.health import GOOD_SAMPLES, Sample
+from scaling.replicas.position import CURRENT_POSITION, Position
+from scaling.replicas.positions import POSITIONS
+from scaling.replicas.router import Router
+from scaling.replicas.topology import TOPOLOGY
+from tests.access.redis_server import own_redis
+
+__all__ = ["own_redis"]
+
+FAR = Position(1, 2**63)
+
+
+def told_of(name: str, replayed: Position) -> None:
+    server = TOPOLOGY.replicas[name]
+    server.take(Sample(taken_at=0, is_in_recovery=True, position=replayed, started_at=""))
+    server.fault, server.good_samples = "", GOOD_SAMPLES
+
+
+@pytest.fixture
+def replica(transactional_db: None, settings: object) -> Iterator[Callable[[Position], None]]:
+    """Have a replica "r1" that has replayed everything; return what changes how much."""
+    settings.HAS_REPLICAS = True  # type: ignore[attr-defined]
+    before = POSITIONS._trusted_from
+    POSITIONS._trusted_from = 0.0
+    TOPOLOGY.set_replicas(["r1"])
+    told_of("r1", FAR)
+    yield lambda position: told_of("r1", position)
+    TOPOLOGY.set_replicas([])
+    POSITIONS._trusted_from = before
+    routing._reader.set(None)
+
+
+@pytest.fixture
+def account() -> str:
+    return uuid.uuid4().hex
+
+
+def begin(account: str, *, reads_replicas: bool = True, floor: Position | None = None) -> None:
+    routing.begin().serve(account, reads_replicas=reads_replicas, floor=floor)
+
+
+def read(model: type = Conversation) -> str:
+    return Router().db_for_read(model)
+
+
+def now() -> Position:
+    with connection.cursor() as cursor:
+        cursor.execute(CURRENT_POSITION)
+        return Position.from_row(cursor.fetchone())
+
+
+def test_an_account_that_wrote_nothing_reads_from_a_replica(replica, account):
+    begin(account)
+    assert read() == "r1"
+
+
+def test_a_request_that_changes_something_reads_from_the_primary(replica, account):
+    begin(account, reads_replicas=False)
+    assert read() == PRIMARY
+
+
+def test_models_without_a_scope_and_readers_without_an_account_stay_on_the_primary(replica):
+    assert read(Worker) == PRIMARY
+    assert read() == PRIMARY
+    routing.begin(is_page=True)
+    assert (read(), read(Chain)) == (PRIMARY, PRIMARY)
+
+
+def test_keys_and_chains_are_read_from_replicas_by_everybody(replica, account):
+    assert read(Chain) == "r1"
+    begin(account, reads_replicas=False)
+    assert read(ApiKey) == "r1"
+
+
+def test_what_is_written_is_read_from_the_primary_until_the_replica_has_it(replica, account):
+    begin(account)
+    Account.objects.create(name=account)
+    assert read() == PRIMARY
+    recorded = routing.record()
+    assert recorded is not None
+    replica(Position(recorded.timeline, recorded.lsn - 1))
+    assert read() == PRIMARY
+    replica(recorded)
+    assert read() == "r1"
+    # Another request, as on another node, finds it in Redis.
+    POSITIONS._recent.clear()
+    begin(account)
+    assert read() == "r1"
+    begin(account)
+    replica(Position(recorded.timeline, recorded.lsn - 1))
+    assert read() == PRIMARY
+    # Who wrote nothing does not care, but for what everybody reads.
+    begin(uuid.uuid4().hex)
+    assert read() == "r1"
+    assert read(ApiKey) == PRIMARY
+
+
+def test_raw_statements_are_writes_too(replica, account):
+    begin(account)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+        assert read() == "r1"
+        cursor.execute("UPDATE access_account SET name = name WHERE false")
+    assert read() == PRIMARY
+
+
+def test_a_command_records_what_everybody_reads_at_once(replica):
+    replica(now())
+    assert read(Chain) == "r1"
+    with transaction.atomic():
+        made = Account.objects.create(name=uuid.uuid4().hex)
+    routing._reader.set(None)
+    assert read(Chain) == PRIMARY
+    replica(now())
+    assert read(Chain) == "r1"
+    made.delete()
+    routing._reader.set(None)
+    assert read(Chain) == PRIMARY
+
+
+def test_no_read_inside_a_transaction_leaks_to_a_replica(replica, account):
+    begin(account)
+    with transaction.atomic():
+        assert read() == PRIMARY
+        with routing.replica():
+            assert (read(), read(Chain)) == (PRIMARY, PRIMARY)
+    # A query that was only written down before the transaction is routed when it runs.
+    rows = Account.objects.filter(name="x")
+    assert rows.db == "r1"
+    with transaction.atomic():
+        assert rows.db == PRIMARY
+        assert rows.select_for_update().db == PRIMARY
+
+
+def test_code_that_knows_better_says_so(replica, account):
+    begin(account)
+    with routing.primary():
+        assert read() == PRIMARY
+        with routing.replica():
+            assert read() == "r1"
+        assert read() == PRIMARY
+    replica(Position(1, 0))
+    POSITIONS.record([account], FAR)
+    with routing.replica():
+        assert read() == "r1"
+    assert read() == PRIMARY
+
+
+def test_a_client_may_carry_its_position(replica, account):
+    replica(Position(1, 100))
+    begin(account, floor=Position(1, 100))
+    assert read() == "r1"
+    begin(account, floor=Position(1, 101))
+    assert read() == PRIMARY
+
+
+def test_nobody_knows_without_redis(replica, account, own_redis):
+    own_redis.kill()
+    begin(account)
+    assert read() == PRIMARY
+    # What the client brings along is all that it can have seen.
+    begin(account, floor=Position(1, 1))
+    assert read() == "r1"
+
+
+def test_an_empty_redis_proves_nothing_until_it_is_old(replica, account):
+    POSITIONS._trusted_from = float("inf")
+    begin(account)
+    assert read() == PRIMARY
+
+
+def test_detached_and_faulty_replicas_get_no_reads(replica, account):
+    TOPOLOGY.replicas["r1"].is_detached = True
+    begin(account)
+    assert read() == PRIMARY
+    TOPOLOGY.replicas["r1"].is_detached = False
+    TOPOLOGY.replicas["r1"].good_samples = GOOD_SAMPLES - 1
+    assert read() == PRIMARY
+
+
+def test_equally_busy_replicas_take_turns(replica, account):
+    TOPOLOGY.set_replicas(["r1", "r2"])
+    told_of("r2", FAR)
+    begin(account)
+    assert {read() for _ in range(4)} == {"r1", "r2"}
+    TOPOLOGY.replicas["r1"].busy = 1
+    assert {read() for _ in range(4)} == {"r2"}
+
+
+def test_greenlets_and_threads_have_readers_of_their_own(replica, account):
+    begin(account)
+    seen: list[str] = []
+    gevent.spawn(lambda: seen.append(read())).join()
+    thread = threading.Thread(target=lambda: (seen.append(read()), connections.close_all()))
+    thread.start()
+    thread.join()
+    assert seen == [PRIMARY, PRIMARY]
+    assert read() == "r1"
+
+
+def test_a_read_that_fails_on_a_replica_is_done_on_the_primary(replica, account):
+    begin(account)
+    servers: list[str] = []
+
+    def work() -> str:
+        servers.append(read())
+        if servers[-1] != PRIMARY:
+            raise OperationalError("gone")
+        return "done"
+
+    assert routing.repeated_on_primary(work) == "done"
+    assert servers == ["r1", PRIMARY]
+    with pytest.raises(OperationalError), routing.primary():
+        routing.repeated_on_primary(lambda: (_ for _ in ()).throw(OperationalError("gone")))
+
+
+def test_a_position_that_redis_does_not_take_is_waited_for(replica, account, own_redis):
+    own_redis.kill()
+    begin(account)
+    Account.objects.create(name=account)
+    replica(Position(1, 0))
+    timer = threading.Timer(0.2, lambda: replica(FAR))
+    timer.start()
+    assert routing.record() is not None
+    assert TOPOLOGY.replicas["r1"].replayed == FAR
+    timer.join()
+    # Redis gets it as soon as it is back.
+    own_redis.start()
+    scaling.redis.reset()
+    POSITIONS.tick()
+    assert own_redis.client().get(f"headrace:position:{account}")
+
+
+def test_a_redis_that_began_anew_is_told_again_and_believed_later(replica, account, own_redis):
+    POSITIONS.tick()
+    POSITIONS.record([account], Position(1, 7))
+    own_redis.client().flushall()
+    POSITIONS.tick()
+    assert own_redis.client().get(f"headrace:position:{account}")
+    begin(uuid.uuid4().hex)
+    assert read() == PRIMARY
