@@ -85,6 +85,8 @@ def database_from_url(
         "ENGINE": "scaling.postgres_backend",
         # The pool keeps connections; Django must give each back at the end of a request.
         "CONN_MAX_AGE": 0,
+        # A cursor that outlives its transaction does not survive PgBouncer's pooling by transaction.
+        "DISABLE_SERVER_SIDE_CURSORS": True,
         "OPTIONS": {**libpq, "pool": pool},
         **entry,
     }
