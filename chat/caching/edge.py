@@ -70,7 +70,7 @@ class Known:
 
     secret_digest: str
     slug: str
-    version: int
+    edition: tuple[int | None, int]
     generation: str
     key: str | None
     identity: Identity
@@ -246,7 +246,7 @@ def _secret_digest(authorization: str) -> str | None:
 def _is_current(known: Known) -> bool:
     account_id = find_by_digest(known.secret_digest).account_id
     return (
-        get_chain(known.slug).config.version == known.version
+        get_chain(known.slug).config.edition == known.edition
         and _generation(known.slug, account_id) == known.generation
     )
 
@@ -325,7 +325,7 @@ def _known(
     key = None
     if is_cached:
         key = request_key(api=api, config=config, account_id=account_id, asked=asked)
-    return Known(secret_digest, config.slug, config.version, generation, key, identity)
+    return Known(secret_digest, config.slug, config.edition, generation, key, identity)
 
 
 def _hit(request_id: str, principal: Principal, known: Known, found: Found) -> Early:

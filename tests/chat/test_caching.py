@@ -338,6 +338,35 @@ def test_what_is_edited_or_cleared_is_gone_from_both_nodes(
     assert len(provider.calls_of(marker)) - before <= 2
 
 
+def test_a_chain_that_takes_a_deleted_one_s_slug_has_nothing_of_it(
+    stack: EmbeddedStack,
+    nodes: list[httpx.Client],
+    save_chains: Callable[..., None],
+    provider: Provider,
+    marker: str,
+) -> None:
+    row = {
+        "slug": "cached-again",
+        "runnable": "assistant",
+        "model": "openai:echo",
+        "base_url": provider.base_url,
+        "cache_mode": "always",
+    }
+    delete = "from chat.models import Chain; Chain.objects.filter(slug='cached-again').delete();"
+    manage(stack, "shell", "--no-imports", "-c", delete)
+    save_chains(row)
+    for node in nodes:
+        assert marker in content(ask(node, "cached-again", marker))
+    # At once, so that no node sees the slug without a chain; both have version 1.
+    row = {**row, "model": "openai:hello"}
+    code = f"{delete} Chain.objects.create(**{row!r})"
+    manage(stack, "shell", "--no-imports", "-c", code)
+    time.sleep(SEEN_SECONDS)
+    answers = [ask(node, "cached-again", marker) for node in nodes]
+    assert [content(answer) for answer in answers] == ["Hello there."] * 2
+    assert [is_hit(answer) for answer in answers] == [False, True]
+
+
 def test_a_revoked_key_gets_no_more_hits_after_a_second(
     stack: EmbeddedStack, nodes: list[httpx.Client], cleared_chain: dict[str, Any], marker: str
 ) -> None:
