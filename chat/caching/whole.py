@@ -94,12 +94,13 @@ def answer(question: Question, run: Run, client: Client) -> Given:
             _renew(question, run)
             counts.note_hit(found.entry, "stale")
             return _hit(question, found, "stale")
-    lead = _join(plan)
-    if isinstance(lead, Entry):
-        counts.note_hit(lead, "collapsed")
-        body = Prepared.of(lead).render(*question.identity())
-        return Given(body=body, headers=collapsed_headers(lead))
     try:
+        # Also what another's call failed with.
+        lead = _join(plan)
+        if isinstance(lead, Entry):
+            counts.note_hit(lead, "collapsed")
+            body = Prepared.of(lead).render(*question.identity())
+            return Given(body=body, headers=collapsed_headers(lead))
         entry, is_stored = _call(question, run, client, lead)
     except ApiError as error:
         if found is None or error.status < 500 or not found.entry.may_stand_in(time.time()):
