@@ -294,9 +294,9 @@ def _are_irrelevant_good(asked: dict[str, Any]) -> bool:
 
 
 def _understand_invoke(slug: str, secret_digest: str, asked: dict[str, Any]) -> Known | None:
-    # Django knows what a config may hold.
-    if not asked.keys() <= {"input", "config", "kwargs"} or asked.get("config"):
+    if "input" not in asked or not asked.keys() <= {"input", "config", "kwargs"}:
         return None
+    # Django knows what a config may hold.
     if asked.get("kwargs") not in (None, {}) or asked.get("config") not in (None, {}):
         return None
     config = get_chain(slug).config
@@ -305,7 +305,7 @@ def _understand_invoke(slug: str, secret_digest: str, asked: dict[str, Any]) -> 
         config,
         secret_digest,
         api="invoke",
-        asked=invoke_asked(asked.get("input"), None),
+        asked=invoke_asked(asked["input"], None),
         is_cached=config.cache.applies(is_deterministic=is_deterministic),
         identity=new_invoke_identity,
     )

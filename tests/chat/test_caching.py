@@ -261,6 +261,18 @@ def test_an_old_answer_stands_in_for_a_failure(
     assert len(provider.calls_of(marker)) > 1
 
 
+def test_an_old_answer_stands_in_for_the_failure_of_another_s_call_too(
+    nodes: list[httpx.Client], provider: Provider, marker: str
+) -> None:
+    first = content(ask(nodes[0], "cached-stand-in", marker))
+    time.sleep(1.1)
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(lambda _: ask(nodes[0], "cached-stand-in", marker), range(8)))
+    assert all(content(answer) == first for answer in answers)
+    assert all(status(answer).endswith("detail=stale-if-error") for answer in answers)
+    assert len(provider.calls_of(marker)) < 8
+
+
 # --- What ends an answer's life -----------------------------------------------------------------
 class Load:
     """Asks both nodes the same all the time, and remembers when each last gave a hit."""
@@ -399,6 +411,17 @@ def test_a_faulty_request_does_not_hit_a_good_one_s_answer(http: httpx.Client, m
     wrong_type = http.post(CHAT, content=text, headers={"Content-Type": "text/plain"})
     assert wrong_type.status_code == 415
     assert http.put(CHAT, json=body).status_code == 405
+
+
+def test_an_input_that_is_missing_has_no_answer_of_one_that_is_null(
+    http: httpx.Client, provider: Provider, save_chains: Callable[..., None]
+) -> None:
+    save_chains({"slug": "cached-mirror", "runnable": "mirror", "cache_mode": "always"})
+    nothing = {"input": None}
+    answers = [http.post("/chains/cached-mirror/invoke", json=nothing) for _ in range(3)]
+    assert is_hit(answers[-1])
+    for body in ({}, {"config": {}}):
+        error_of(http.post("/chains/cached-mirror/invoke", json=body), 400, None)
 
 
 def test_a_key_that_may_not_gets_no_hit(
