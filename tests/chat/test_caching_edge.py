@@ -19,7 +19,9 @@ from chat.caching.streams import record
 from chat.models import Chain
 from chat.run import Run
 from chat.sse import Events
+from config.json_api import loads
 from scaling.response_cache.flights import Flights, Lead
+from scaling.response_cache.keys import answer_key
 from scaling.response_cache.policy import CachePolicy
 from tests.calls import chat_body, error_of, run_manage
 from tests.stack_plugin import EmbeddedStack
@@ -159,6 +161,15 @@ def test_what_django_refuses_is_not_the_edge_s_to_stumble_over(
     headers = {"Content-Type": "application/json"}
     answer = http.post("/v1/chat/completions", content=text, headers=headers)
     error_of(answer, 400, answer.json()["error"]["code"])
+
+
+def test_what_may_be_read_can_be_written_into_a_key(stack: EmbeddedStack, settings: Any) -> None:
+    settings.MAX_JSON_DEPTH = 200
+    asked = {"input": loads(b"[" * 200 + b"]" * 200), "config": {}}
+    assert answer_key("chain", "invoke", (1, 1), asked)
+    done = run_manage(stack, "check", env={"MAX_JSON_DEPTH": "201"})
+    assert done.returncode == 1
+    assert "MAX_JSON_DEPTH" in done.stderr
 
 
 @pytest.mark.django_db
