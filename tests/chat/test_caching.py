@@ -250,6 +250,38 @@ def test_an_old_answer_is_given_while_one_request_renews_it(
     assert len(provider.calls_of(marker)) == 2
 
 
+def test_renewals_are_bounded_as_a_key_s_requests_are(
+    *,
+    stack: EmbeddedStack,
+    chains: None,
+    provider: Provider,
+    save_chains: Callable[..., None],
+    make_http: Callable[[str], httpx.Client],
+    marker: str,
+) -> None:
+    row = {"slug": "cached-renewed", "runnable": "assistant", "base_url": provider.base_url}
+    times = {"cache_ttl_seconds": 1, "cache_stale_seconds": 600}
+    save_chains({**row, **times, "model": "openai:slow-start", "cache_mode": "always"})
+    client = make_http("single")
+    client.base_url = httpx.URL(f"http://{stack.part('node1')['address']}")
+    for number in range(3):
+        ask(client, "cached-renewed", f"{marker} {number}")
+    time.sleep(1.1)
+    for _ in range(2):
+        for number in range(3):
+            answer = ask(client, "cached-renewed", f"{marker} {number}")
+            assert status(answer).endswith("detail=stale")
+    time.sleep(0.3)
+    assert len([call for call in provider.calls_of(marker) if not call.is_over]) == 1
+    deadline = time.monotonic() + 20
+    # Each has its turn, when the one before it is over.
+    for number in range(3):
+        while len(provider.calls_of(f"{marker} {number}")) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+            ask(client, "cached-renewed", f"{marker} {number}")
+
+
 def test_an_old_answer_stands_in_for_a_failure(
     http: httpx.Client, provider: Provider, marker: str
 ) -> None:
