@@ -90,11 +90,14 @@ class EdgeCache:
         # Read here, because each look at the settings costs a request half a microsecond.
         self._max_body_bytes: int = settings.CACHE_EDGE_MAX_BODY_BYTES
         self._max_known: int = settings.CACHE_NEAR_MAX_ENTRIES
+        self._wants_https: bool = settings.SECURE_SSL_REDIRECT
         self._known: dict[bytes, Known] = {}
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer, or pass the request on."""
-        length = _length(environ) if _is_candidate(environ) else 0
+        proto = environ.get("HTTP_X_FORWARDED_PROTO") or environ.get("wsgi.url_scheme")
+        is_candidate = _is_candidate(environ) and not self._is_redirected(proto)
+        length = _length(environ) if is_candidate else 0
         if 0 < length <= self._max_body_bytes and (body := _read(environ, length)) is not None:
             found = self._find(
                 environ["PATH_INFO"],
@@ -117,6 +120,8 @@ class EdgeCache:
             return None
         if not _is_json(headers.get("content-type", "")):
             return None
+        if self._is_redirected(headers.get("x-forwarded-proto")):
+            return None
         found = self._find(
             path,
             body,
@@ -125,6 +130,10 @@ class EdgeCache:
             is_near_only=True,
         )
         return found if isinstance(found, Early) else None
+
+    def _is_redirected(self, proto: str | None) -> bool:
+        """Say whether Django sends this request to HTTPS, or at least looks whether it must."""
+        return self._wants_https and proto != "https"
 
     def _find(
         self,

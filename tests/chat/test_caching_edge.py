@@ -173,6 +173,25 @@ def test_what_may_be_read_can_be_written_into_a_key(stack: EmbeddedStack, settin
 
 
 @pytest.mark.django_db
+def test_what_must_come_over_https_is_django_s_to_redirect(settings: Any) -> None:
+    settings.SECURE_SSL_REDIRECT = True
+    slug = f"edge-{uuid.uuid4().hex}"
+    Chain.objects.create(slug=slug, runnable="assistant", model="openai:echo", cache_mode="always")
+    key = create_key(name="edge").secret
+    edge = EdgeCache(lambda environ, start_response: [b""])
+    sent = environ(key, chat_body(slug))
+    headers = {"content-type": "application/json", "authorization": f"Bearer {key}"}
+    body = sent["wsgi.input"].getvalue()
+    for proto in ("http", "", "ftp"):
+        edge({**sent, "HTTP_X_FORWARDED_PROTO": proto}, lambda *_: None)
+        edge.ask(sent["PATH_INFO"], {**headers, "x-forwarded-proto": proto}, body)
+    edge.ask(sent["PATH_INFO"], headers, body)
+    assert not edge._known
+    edge.ask(sent["PATH_INFO"], {**headers, "x-forwarded-proto": "https"}, body)
+    assert len(edge._known) == 1
+
+
+@pytest.mark.django_db
 def test_nothing_is_remembered_of_those_without_a_key() -> None:
     edge = EdgeCache(lambda environ, start_response: [b""])
     # Well formed, and nobody's.
