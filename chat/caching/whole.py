@@ -165,7 +165,7 @@ def _call(question: Question, run: Run, client: Client, lead: Lead) -> tuple[Ent
     try:
         made = question.make(run, client)
         entry = entry_of(made, plan, JSON)
-        is_stored = cache.keep(plan.key, entry)
+        is_stored = not run.is_doubtful and cache.keep(plan.key, entry)
         lead.complete(entry)
     except BaseException as error:
         end_badly(lead, error)

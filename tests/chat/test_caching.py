@@ -231,6 +231,16 @@ def test_a_stream_that_breaks_or_is_left_is_not_kept(
     assert len(provider.calls_of(f"{marker} left")) == 2
 
 
+def test_a_stream_that_ends_without_a_reason_is_not_kept(
+    http: httpx.Client, provider: Provider, marker: str
+) -> None:
+    for _ in range(2):
+        answer = ask(http, "cached-half-stream", marker, stream=True)
+        assert answer.text.endswith("data: [DONE]\n\n")
+        assert not is_hit(answer)
+    assert len(provider.calls_of(marker)) == 2
+
+
 # --- Old answers --------------------------------------------------------------------------------
 def test_an_old_answer_is_given_while_one_request_renews_it(
     http: httpx.Client, provider: Provider, marker: str
