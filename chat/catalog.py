@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 MAX_CACHED_SLUGS = 1024
 
+Edition = tuple[int | None, int]
+
 
 def get_chain(slug: str) -> BuiltChain:
     """Return the enabled chain of this slug; raises ChainNotFound, or ChainBroken (see the log).
@@ -85,7 +87,7 @@ def warm_up() -> None:
 
 
 # Building a chain makes HTTP clients, so an unchanged one is kept when its row is read again.
-_built: dict[str, tuple[int, BuiltChain | BadChain]] = {}
+_built: dict[str, tuple[Edition, BuiltChain | BadChain]] = {}
 
 
 def _load(slug: str) -> BuiltChain | BadChain | None:
@@ -96,16 +98,17 @@ def _load(slug: str) -> BuiltChain | BadChain | None:
     if row is None:
         _built.pop(slug, None)
         return None
-    version, built = _built.get(slug, (0, None))
-    if built is not None and version == row.version:
+    config = config_of(row)
+    edition, built = _built.get(slug, (None, None))
+    if built is not None and edition == config.edition:
         return built
     try:
-        built = build_chain(config_of(row))
+        built = build_chain(config)
     except BadChain as error:
         # Kept until the row changes, or each second would bring this line again.
         logger.error("chain %s, version %d: %s", slug, row.version, error)
         built = error
-    _built[slug] = (row.version, built)
+    _built[slug] = (config.edition, built)
     return built
 
 

@@ -40,6 +40,11 @@ class ChainConfig:
     # The row's primary key; None for a configuration that is of no row.
     chain_id: int | None = None
 
+    @property
+    def edition(self) -> tuple[int | None, int]:
+        """What no other configuration has: another chain may take a slug, and begins at 1."""
+        return self.chain_id, self.version
+
     @cached_property
     def model(self) -> ResilientChatModel:
         """The chat model to put into the runnable: retries, fallbacks and usage included."""

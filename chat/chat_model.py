@@ -35,6 +35,10 @@ from chat.run import Run, current_run
 
 logger = logging.getLogger(__name__)
 
+# Where the last chunks of LangChain's OpenAI models say how an answer ended: chat completions, and
+# responses. Their streams always do, unless something between us and the model ended them.
+ENDS = frozenset({"finish_reason", "status", "incomplete_details"})
+
 
 class ResilientChatModel(BaseChatModel):
     """Answers from the first of `candidates` that can.
@@ -134,13 +138,20 @@ class ResilientChatModel(BaseChatModel):
         with run.cancellable():
             first, rest = self._first_answer(call, run, kwargs, stop)
         try:
+            is_expected = is_told = False
             while first is not None:
                 run.streamed_chunks += 1
+                # LangChain joins the two only afterwards.
+                metadata = {**first.message.response_metadata, **(first.generation_info or {})}
+                is_expected = is_expected or metadata.get("model_provider") == "openai"
+                is_told = is_told or bool(ENDS & metadata.keys())
                 _count_usage(run, first.message)
                 kept.add(first.message)
                 yield first
                 with run.cancellable():
                     first = next(rest, None)
+            if is_expected and not is_told:
+                run.is_doubtful = True
             kept.keep_all()
         except Exception as error:
             metrics.PROVIDER_CALLS.labels(outcome="broken_stream").inc()

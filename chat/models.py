@@ -16,8 +16,9 @@ MAX_CACHE_SECONDS = 366 * 86_400
 class Chain(models.Model):
     """A runnable with its configuration, called by its slug.
 
-    Invariant: `version` rises with every saved change, so a (slug, version) pair means one
-    configuration for ever. `QuerySet.update()` bypasses this; use `save()`.
+    Invariant: `version` rises with every saved change, so a (primary key, version) pair means one
+    configuration for ever. A slug may come back with another chain. `QuerySet.update()` bypasses
+    this; use `save()`.
     """
 
     read_scope = SITE_WIDE

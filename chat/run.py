@@ -111,6 +111,8 @@ class Run:
         self.deadline = time.monotonic() + timeout_seconds
         self.usage = Usage()
         self.streamed_chunks = 0
+        # Whether a model's stream ended without a reason, so that the answer may be half of one.
+        self.is_doubtful = False
         self.progress: Progress | None = None
         self.is_cancelled = False
         self._greenlets: set[gevent.Greenlet[..., Any]] = set()

@@ -413,6 +413,13 @@ def cut_mid_stream(exchange: Exchange) -> None:
 
 
 @behaviour
+def ends_mid_stream(exchange: Exchange) -> None:
+    """End the answer as HTTP wants, after three words and without a reason, as some proxies do."""
+    _three_words(exchange)
+    exchange._write(b"0\r\n\r\n")
+
+
+@behaviour
 def error_mid_stream(exchange: Exchange) -> None:
     """Send an error, with a secret in it, after three words."""
     _three_words(exchange)

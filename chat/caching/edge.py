@@ -70,7 +70,7 @@ class Known:
 
     secret_digest: str
     slug: str
-    version: int
+    edition: tuple[int | None, int]
     generation: str
     key: str | None
     identity: Identity
@@ -90,11 +90,14 @@ class EdgeCache:
         # Read here, because each look at the settings costs a request half a microsecond.
         self._max_body_bytes: int = settings.CACHE_EDGE_MAX_BODY_BYTES
         self._max_known: int = settings.CACHE_NEAR_MAX_ENTRIES
+        self._wants_https: bool = settings.SECURE_SSL_REDIRECT
         self._known: dict[bytes, Known] = {}
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer, or pass the request on."""
-        length = _length(environ) if _is_candidate(environ) else 0
+        proto = environ.get("HTTP_X_FORWARDED_PROTO") or environ.get("wsgi.url_scheme")
+        is_candidate = _is_candidate(environ) and not self._is_redirected(proto)
+        length = _length(environ) if is_candidate else 0
         if 0 < length <= self._max_body_bytes and (body := _read(environ, length)) is not None:
             found = self._find(
                 environ["PATH_INFO"],
@@ -117,6 +120,8 @@ class EdgeCache:
             return None
         if not _is_json(headers.get("content-type", "")):
             return None
+        if self._is_redirected(headers.get("x-forwarded-proto")):
+            return None
         found = self._find(
             path,
             body,
@@ -125,6 +130,10 @@ class EdgeCache:
             is_near_only=True,
         )
         return found if isinstance(found, Early) else None
+
+    def _is_redirected(self, proto: str | None) -> bool:
+        """Say whether Django sends this request to HTTPS, or at least looks whether it must."""
+        return self._wants_https and proto != "https"
 
     def _find(
         self,
@@ -246,7 +255,7 @@ def _secret_digest(authorization: str) -> str | None:
 def _is_current(known: Known) -> bool:
     account_id = find_by_digest(known.secret_digest).account_id
     return (
-        get_chain(known.slug).config.version == known.version
+        get_chain(known.slug).config.edition == known.edition
         and _generation(known.slug, account_id) == known.generation
     )
 
@@ -294,9 +303,9 @@ def _are_irrelevant_good(asked: dict[str, Any]) -> bool:
 
 
 def _understand_invoke(slug: str, secret_digest: str, asked: dict[str, Any]) -> Known | None:
-    # Django knows what a config may hold.
-    if not asked.keys() <= {"input", "config", "kwargs"} or asked.get("config"):
+    if "input" not in asked or not asked.keys() <= {"input", "config", "kwargs"}:
         return None
+    # Django knows what a config may hold.
     if asked.get("kwargs") not in (None, {}) or asked.get("config") not in (None, {}):
         return None
     config = get_chain(slug).config
@@ -305,7 +314,7 @@ def _understand_invoke(slug: str, secret_digest: str, asked: dict[str, Any]) -> 
         config,
         secret_digest,
         api="invoke",
-        asked=invoke_asked(asked.get("input"), None),
+        asked=invoke_asked(asked["input"], None),
         is_cached=config.cache.applies(is_deterministic=is_deterministic),
         identity=new_invoke_identity,
     )
@@ -325,7 +334,7 @@ def _known(
     key = None
     if is_cached:
         key = request_key(api=api, config=config, account_id=account_id, asked=asked)
-    return Known(secret_digest, config.slug, config.version, generation, key, identity)
+    return Known(secret_digest, config.slug, config.edition, generation, key, identity)
 
 
 def _hit(request_id: str, principal: Principal, known: Known, found: Found) -> Early:

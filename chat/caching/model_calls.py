@@ -49,7 +49,7 @@ NO_USAGE = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
 class ModelCallCache(BaseCache):
     """Answers of single model calls, for runs of chains with `caches_model_calls`.
 
-    Invariant: an answer is found by the chain's version, the run's options and the account (unless
+    Invariant: an answer is found by the chain's edition, the run's options and the account (unless
     the chain's scope is shared) that it was stored under. Outside a run, and in one that nobody's
     account is known of, nothing is found and nothing is stored. A call is never failed: a store
     that is away, and whatever cannot be read, is a miss.
@@ -108,7 +108,7 @@ def _key(run: Run, prompt: str, llm_string: str) -> str | None:
     scope = "" if is_shared else caller.account_id.hex
     mark = "" if is_shared else account_mark(caller.account_id)
     generation = MARKS.generation(chain=chain_mark(config.slug), account=mark)
-    parts = (config.version, generation, scope, dict(run.options), prompt, llm_string)
+    parts = (config.edition, generation, scope, dict(run.options), prompt, llm_string)
     try:
         return answer_key(config.slug, "model call", *parts)
     # A lone surrogate in a text, for one.

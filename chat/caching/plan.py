@@ -52,7 +52,7 @@ def plan_request(
 ) -> Plan:
     """Return the plan for a request; `asked` is what determines its answer, as plain JSON.
 
-    The key holds the chain's version, so an edited chain has no old answers, and the account unless
+    The key holds the chain's edition, so an edited chain has no old answers, and the account unless
     the chain shares its answers.
     """
     policy = config.cache
@@ -83,7 +83,7 @@ def request_key(
     account = "" if is_shared else account_mark(account_id)
     generation = MARKS.generation(chain=chain_mark(config.slug), account=account)
     scope = "" if is_shared else account_id.hex
-    return answer_key(config.slug, api, config.version, generation, scope, asked)
+    return answer_key(config.slug, api, config.edition, generation, scope, asked)
 
 
 def completion_asked(body: Mapping[str, Any]) -> dict[str, Any]:

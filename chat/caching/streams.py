@@ -78,8 +78,8 @@ def record(
 ) -> Events:
     """Yield the events of an answer that is being made, and keep it if it ends with `closing`.
 
-    A stream that fails, is cut off, or grows beyond CACHE_MAX_ENTRY_BYTES is not kept. The lead
-    ends with the events, also when nobody ever reads one.
+    A stream that fails, is cut off, may be half of one, or grows beyond CACHE_MAX_ENTRY_BYTES is
+    not kept. The lead ends with the events, also when nobody ever reads one.
     """
     recording = _record(events, lead, plan, run, closing=closing, renewed=renewed)
     # A generator that has not begun would not notice that it is closed.
@@ -111,7 +111,8 @@ def _record(
                 pieces.append(event)
                 size += len(event)
             yield event
-        if last == closing and size <= settings.CACHE_MAX_ENTRY_BYTES:
+        is_whole = last == closing and not run.is_doubtful
+        if is_whole and size <= settings.CACHE_MAX_ENTRY_BYTES:
             body = b"".join([*pieces, last])
             made = Made(body=body, renewed=renewed(body), usage=run.usage)
             entry = entry_of(made, plan, EVENT_STREAM)

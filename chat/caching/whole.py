@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,7 @@ import gevent
 from django.conf import settings
 
 from access.limits import count_tokens
+from access.principal import Principal
 from chat.caching.plan import Plan
 from chat.caching.status import bypass_headers, collapsed_headers, hit_headers, miss_headers
 from chat.errors import ClientGone
@@ -27,6 +29,9 @@ from scaling.response_cache.flights import FLIGHTS, Lead
 from scaling.response_cache.prepared import Prepared
 
 logger = logging.getLogger(__name__)
+
+# How many answers this process renews for each key that renews any.
+_renewing: Counter[UUID] = Counter()
 
 JSON = "application/json"
 
@@ -57,7 +62,7 @@ class Question:
     """
 
     plan: Plan
-    key_id: UUID
+    principal: Principal
     make: Callable[[Run, Client], Made]
     identity: Callable[[], tuple[bytes, ...]]
 
@@ -94,12 +99,13 @@ def answer(question: Question, run: Run, client: Client) -> Given:
             _renew(question, run)
             counts.note_hit(found.entry, "stale")
             return _hit(question, found, "stale")
-    lead = _join(plan)
-    if isinstance(lead, Entry):
-        counts.note_hit(lead, "collapsed")
-        body = Prepared.of(lead).render(*question.identity())
-        return Given(body=body, headers=collapsed_headers(lead))
     try:
+        # Also what another's call failed with.
+        lead = _join(plan)
+        if isinstance(lead, Entry):
+            counts.note_hit(lead, "collapsed")
+            body = Prepared.of(lead).render(*question.identity())
+            return Given(body=body, headers=collapsed_headers(lead))
         entry, is_stored = _call(question, run, client, lead)
     except ApiError as error:
         if found is None or error.status < 500 or not found.entry.may_stand_in(time.time()):
@@ -159,7 +165,7 @@ def _call(question: Question, run: Run, client: Client, lead: Lead) -> tuple[Ent
     try:
         made = question.make(run, client)
         entry = entry_of(made, plan, JSON)
-        is_stored = cache.keep(plan.key, entry)
+        is_stored = not run.is_doubtful and cache.keep(plan.key, entry)
         lead.complete(entry)
     except BaseException as error:
         end_badly(lead, error)
@@ -168,8 +174,12 @@ def _call(question: Question, run: Run, client: Client, lead: Lead) -> tuple[Ent
 
 
 def _renew(question: Question, run: Run) -> None:
-    """Have the answer made anew in the background, unless somebody does so already."""
-    plan = question.plan
+    """Have the answer made anew in the background, unless somebody does so already.
+
+    A key has no more renewals at a time in a process than it may have requests: the request that
+    wants one gives its own place back soon.
+    """
+    plan, key_id = question.plan, question.principal.key_id
     assert plan.key is not None  # noqa: S101  (asked only for what is cached)
     lead = FLIGHTS.try_lead(plan.key)
     if lead is None:
@@ -177,6 +187,10 @@ def _renew(question: Question, run: Run) -> None:
     # Another may have renewed it since this request looked.
     if (entry := fresh_of(plan)) is not None:
         lead.complete(entry)
+        return
+    most = question.principal.limits.max_concurrent
+    if most and _renewing[key_id] >= most:
+        lead.abandon()
         return
     renewing = Run(timeout_seconds=run.timeout_seconds, options=run.options)
     if renewing.caller is not None:
@@ -189,9 +203,13 @@ def _renew(question: Question, run: Run) -> None:
         except ApiError as error:
             logger.info("a stale answer of %s was not renewed: %s", plan.chain, error)
         finally:
-            count_tokens(key_id=question.key_id, tokens=renewing.billed_tokens())
+            _renewing[key_id] -= 1
+            if not _renewing[key_id]:
+                del _renewing[key_id]
+            count_tokens(key_id=key_id, tokens=renewing.billed_tokens())
             release_connections()
 
+    _renewing[key_id] += 1
     gevent.spawn(work)
 
 

@@ -91,7 +91,7 @@ class ChatCompletionsView(ModelCallView):
             return Made(body=orjson.dumps(body), renewed=renewed, usage=run.usage)
 
         question = Question(
-            plan=plan, key_id=self.principal.key_id, make=make, identity=new_completion_identity
+            plan=plan, principal=self.principal, make=make, identity=new_completion_identity
         )
         given = answer(question, run, self.client)
         return Response(orjson.Fragment(given.body), headers=given.headers)

@@ -67,7 +67,7 @@ class CallView(ModelCallView):
             return Made(body=body, renewed=invoke_identity(run_id_of(own)), usage=run.usage)
 
         identity = partial(new_invoke_identity, run_id_of(call))
-        return Question(plan=plan, key_id=self.principal.key_id, make=make, identity=identity)
+        return Question(plan=plan, principal=self.principal, make=make, identity=identity)
 
 
 class InvokeView(CallView):

@@ -74,6 +74,7 @@ def find_stored(key: str) -> Found | None:
         return None
     try:
         entry = decode(raw)
+        _check(entry)
     except ValueError as error:
         counts.note("", "error")
         logger.warning("an entry of the cache cannot be read: %s", error)
@@ -99,6 +100,14 @@ def keep(key: str, entry: Entry) -> bool:
 def jittered(seconds: float) -> float:
     """Return a time to live that is up to a tenth shorter."""
     return seconds * (1.0 - JITTER * random.random())  # noqa: S311  (no secret)
+
+
+def _check(entry: Entry) -> None:
+    """Raise ValueError for what no answer has: a type that is no header, tokens below none."""
+    if not (entry.content_type.isascii() and entry.content_type.isprintable()):
+        raise ValueError("a content type that is none")
+    if min(entry.prompt_tokens, entry.completion_tokens) < 0:
+        raise ValueError("less than no tokens")
 
 
 def _remember(key: str, entry: Entry) -> Prepared:

@@ -10,6 +10,7 @@ import logging
 import os
 import threading
 import time
+import uuid
 
 from scaling.response_cache.store import ALL_MARK, StoreUnavailable, get_store
 
@@ -21,11 +22,14 @@ POLL_SECONDS = 0.25
 class Marks:
     """A process's copy of the marks, read anew by one daemon thread (a greenlet under gevent).
 
-    While the store is away the last copy stands: nothing can be cleared then either.
+    While the store is away the last copy stands: nothing can be cleared then either. A process that
+    has none yet has a generation of its own, so that it finds nothing that was cleared before, and
+    nobody finds what it keeps meanwhile.
     """
 
     def __init__(self) -> None:
         self._marks: dict[str, int]
+        self._unknown: str
         self._thread: threading.Thread | None
         self._lock: threading.Lock
         self._begin()
@@ -37,7 +41,7 @@ class Marks:
             self._start()
         marks = self._marks
         if not marks:
-            return ""
+            return self._unknown
         return f"{marks.get(ALL_MARK, 0)}.{marks.get(chain, 0)}.{marks.get(account, 0)}"
 
     def refresh(self) -> None:
@@ -62,6 +66,7 @@ class Marks:
 
     def _begin(self) -> None:
         self._marks = {}
+        self._unknown = uuid.uuid4().hex
         self._thread = None
         self._lock = threading.Lock()
 

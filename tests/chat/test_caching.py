@@ -231,6 +231,16 @@ def test_a_stream_that_breaks_or_is_left_is_not_kept(
     assert len(provider.calls_of(f"{marker} left")) == 2
 
 
+def test_a_stream_that_ends_without_a_reason_is_not_kept(
+    http: httpx.Client, provider: Provider, marker: str
+) -> None:
+    for _ in range(2):
+        answer = ask(http, "cached-half-stream", marker, stream=True)
+        assert answer.text.endswith("data: [DONE]\n\n")
+        assert not is_hit(answer)
+    assert len(provider.calls_of(marker)) == 2
+
+
 # --- Old answers --------------------------------------------------------------------------------
 def test_an_old_answer_is_given_while_one_request_renews_it(
     http: httpx.Client, provider: Provider, marker: str
@@ -250,6 +260,38 @@ def test_an_old_answer_is_given_while_one_request_renews_it(
     assert len(provider.calls_of(marker)) == 2
 
 
+def test_renewals_are_bounded_as_a_key_s_requests_are(
+    *,
+    stack: EmbeddedStack,
+    chains: None,
+    provider: Provider,
+    save_chains: Callable[..., None],
+    make_http: Callable[[str], httpx.Client],
+    marker: str,
+) -> None:
+    row = {"slug": "cached-renewed", "runnable": "assistant", "base_url": provider.base_url}
+    times = {"cache_ttl_seconds": 1, "cache_stale_seconds": 600}
+    save_chains({**row, **times, "model": "openai:slow-start", "cache_mode": "always"})
+    client = make_http("single")
+    client.base_url = httpx.URL(f"http://{stack.part('node1')['address']}")
+    for number in range(3):
+        ask(client, "cached-renewed", f"{marker} {number}")
+    time.sleep(1.1)
+    for _ in range(2):
+        for number in range(3):
+            answer = ask(client, "cached-renewed", f"{marker} {number}")
+            assert status(answer).endswith("detail=stale")
+    time.sleep(0.3)
+    assert len([call for call in provider.calls_of(marker) if not call.is_over]) == 1
+    deadline = time.monotonic() + 20
+    # Each has its turn, when the one before it is over.
+    for number in range(3):
+        while len(provider.calls_of(f"{marker} {number}")) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+            ask(client, "cached-renewed", f"{marker} {number}")
+
+
 def test_an_old_answer_stands_in_for_a_failure(
     http: httpx.Client, provider: Provider, marker: str
 ) -> None:
@@ -259,6 +301,18 @@ def test_an_old_answer_stands_in_for_a_failure(
     assert content(again) == first
     assert status(again).endswith("detail=stale-if-error")
     assert len(provider.calls_of(marker)) > 1
+
+
+def test_an_old_answer_stands_in_for_the_failure_of_another_s_call_too(
+    nodes: list[httpx.Client], provider: Provider, marker: str
+) -> None:
+    first = content(ask(nodes[0], "cached-stand-in", marker))
+    time.sleep(1.1)
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(lambda _: ask(nodes[0], "cached-stand-in", marker), range(8)))
+    assert all(content(answer) == first for answer in answers)
+    assert all(status(answer).endswith("detail=stale-if-error") for answer in answers)
+    assert len(provider.calls_of(marker)) < 8
 
 
 # --- What ends an answer's life -----------------------------------------------------------------
@@ -338,6 +392,35 @@ def test_what_is_edited_or_cleared_is_gone_from_both_nodes(
     assert len(provider.calls_of(marker)) - before <= 2
 
 
+def test_a_chain_that_takes_a_deleted_one_s_slug_has_nothing_of_it(
+    stack: EmbeddedStack,
+    nodes: list[httpx.Client],
+    save_chains: Callable[..., None],
+    provider: Provider,
+    marker: str,
+) -> None:
+    row = {
+        "slug": "cached-again",
+        "runnable": "assistant",
+        "model": "openai:echo",
+        "base_url": provider.base_url,
+        "cache_mode": "always",
+    }
+    delete = "from chat.models import Chain; Chain.objects.filter(slug='cached-again').delete();"
+    manage(stack, "shell", "--no-imports", "-c", delete)
+    save_chains(row)
+    for node in nodes:
+        assert marker in content(ask(node, "cached-again", marker))
+    # At once, so that no node sees the slug without a chain; both have version 1.
+    row = {**row, "model": "openai:hello"}
+    code = f"{delete} Chain.objects.create(**{row!r})"
+    manage(stack, "shell", "--no-imports", "-c", code)
+    time.sleep(SEEN_SECONDS)
+    answers = [ask(node, "cached-again", marker) for node in nodes]
+    assert [content(answer) for answer in answers] == ["Hello there."] * 2
+    assert [is_hit(answer) for answer in answers] == [False, True]
+
+
 def test_a_revoked_key_gets_no_more_hits_after_a_second(
     stack: EmbeddedStack, nodes: list[httpx.Client], cleared_chain: dict[str, Any], marker: str
 ) -> None:
@@ -370,6 +453,17 @@ def test_a_faulty_request_does_not_hit_a_good_one_s_answer(http: httpx.Client, m
     wrong_type = http.post(CHAT, content=text, headers={"Content-Type": "text/plain"})
     assert wrong_type.status_code == 415
     assert http.put(CHAT, json=body).status_code == 405
+
+
+def test_an_input_that_is_missing_has_no_answer_of_one_that_is_null(
+    http: httpx.Client, provider: Provider, save_chains: Callable[..., None]
+) -> None:
+    save_chains({"slug": "cached-mirror", "runnable": "mirror", "cache_mode": "always"})
+    nothing = {"input": None}
+    answers = [http.post("/chains/cached-mirror/invoke", json=nothing) for _ in range(3)]
+    assert is_hit(answers[-1])
+    for body in ({}, {"config": {}}):
+        error_of(http.post("/chains/cached-mirror/invoke", json=body), 400, None)
 
 
 def test_a_key_that_may_not_gets_no_hit(

@@ -19,7 +19,9 @@ from chat.caching.streams import record
 from chat.models import Chain
 from chat.run import Run
 from chat.sse import Events
+from config.json_api import loads
 from scaling.response_cache.flights import Flights, Lead
+from scaling.response_cache.keys import answer_key
 from scaling.response_cache.policy import CachePolicy
 from tests.calls import chat_body, error_of, run_manage
 from tests.stack_plugin import EmbeddedStack
@@ -159,6 +161,34 @@ def test_what_django_refuses_is_not_the_edge_s_to_stumble_over(
     headers = {"Content-Type": "application/json"}
     answer = http.post("/v1/chat/completions", content=text, headers=headers)
     error_of(answer, 400, answer.json()["error"]["code"])
+
+
+def test_what_may_be_read_can_be_written_into_a_key(stack: EmbeddedStack, settings: Any) -> None:
+    settings.MAX_JSON_DEPTH = 200
+    asked = {"input": loads(b"[" * 200 + b"]" * 200), "config": {}}
+    assert answer_key("chain", "invoke", (1, 1), asked)
+    done = run_manage(stack, "check", env={"MAX_JSON_DEPTH": "201"})
+    assert done.returncode == 1
+    assert "MAX_JSON_DEPTH" in done.stderr
+
+
+@pytest.mark.django_db
+def test_what_must_come_over_https_is_django_s_to_redirect(settings: Any) -> None:
+    settings.SECURE_SSL_REDIRECT = True
+    slug = f"edge-{uuid.uuid4().hex}"
+    Chain.objects.create(slug=slug, runnable="assistant", model="openai:echo", cache_mode="always")
+    key = create_key(name="edge").secret
+    edge = EdgeCache(lambda environ, start_response: [b""])
+    sent = environ(key, chat_body(slug))
+    headers = {"content-type": "application/json", "authorization": f"Bearer {key}"}
+    body = sent["wsgi.input"].getvalue()
+    for proto in ("http", "", "ftp"):
+        edge({**sent, "HTTP_X_FORWARDED_PROTO": proto}, lambda *_: None)
+        edge.ask(sent["PATH_INFO"], {**headers, "x-forwarded-proto": proto}, body)
+    edge.ask(sent["PATH_INFO"], headers, body)
+    assert not edge._known
+    edge.ask(sent["PATH_INFO"], {**headers, "x-forwarded-proto": "https"}, body)
+    assert len(edge._known) == 1
 
 
 @pytest.mark.django_db

@@ -6,6 +6,7 @@ import json
 import re
 import socket
 from collections.abc import Iterator
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -180,6 +181,21 @@ def test_other_headers_are_obeyed_or_ignored_as_ever(
     if more == ["connection: close"]:
         assert headers["connection"] == "close"
         assert connection.recv(1) == b""
+
+
+def test_no_part_of_a_body_passes_for_a_path(
+    connection: socket.socket, stack: EmbeddedStack, chains: None, marker: str
+) -> None:
+    value = {"messages": [{"type": "human", "content": marker}]}
+    first, rest = '{"config":{},', f'"input":{json.dumps(value)}}}'
+    invoke = "/chains/cached/invoke"
+    whole = f"{first}\n{rest}".encode()
+    for _ in range(2):
+        connection.sendall(request(stack.demo_key, whole, line=f"POST {invoke} HTTP/1.1"))
+        assert read_answer(connection)[0] == 200
+    line = f"POST {invoke}%0A{quote(first)} HTTP/1.1"
+    connection.sendall(request(stack.demo_key, rest.encode(), line=line))
+    assert read_answer(connection)[0] == 404
 
 
 def test_a_key_that_is_wrong_is_told_so(

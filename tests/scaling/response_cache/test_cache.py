@@ -113,6 +113,23 @@ def test_rubbish_in_the_store_is_a_miss_that_is_counted_and_replaced(server, key
     assert found.entry == entry
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"content_type": "text/plain\r\nx-other: 1"},
+        {"content_type": "text/pl\u00e4in"},
+        {"prompt_tokens": -1},
+        {"completion_tokens": -1},
+    ],
+    ids=["two headers", "no ascii", "prompt", "completion"],
+)
+def test_an_entry_that_no_answer_has_is_a_miss(server, key, change):
+    cache.get_store().set(key, encode(make_entry(**change)), 60)
+    before = counted("error", chain="")
+    assert cache.find(key) is None
+    assert counted("error", chain="") == before + 1
+
+
 def test_a_value_of_another_type_is_a_miss_that_is_replaced(server, key):
     server.client().rpush(VALUES + key, "rubbish")
     assert cache.find(key) is None
