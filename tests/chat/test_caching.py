@@ -6,7 +6,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -19,18 +19,6 @@ from tests.stack_plugin import EmbeddedStack
 
 CHAT = "/v1/chat/completions"
 SEEN_SECONDS = 1.0
-
-
-@pytest.fixture
-def nodes(stack: EmbeddedStack, http: httpx.Client) -> Iterator[list[httpx.Client]]:
-    """A client of each node, round HAProxy."""
-    parts = [part for part in stack.status()["parts"] if part["kind"] == "node"]
-    clients = [client_with(stack, stack.demo_key) for _ in parts]
-    for client, part in zip(clients, parts, strict=True):
-        client.base_url = httpx.URL(f"http://{part['address']}")
-    yield clients
-    for client in clients:
-        client.close()
 
 
 def ask(client: httpx.Client, model: str, text: str, **more: Any) -> httpx.Response:
