@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from tests.calls import error_of, read_events
-from tests.chat.test_conversations import history, start
+from tests.chat.talks import history, start
 from tests.provider import WORDS, Provider
 from tests.stack_plugin import EmbeddedStack
 

@@ -1,0 +1,141 @@
+"""How long the response cache gives an answer: its age, and what ends its life before."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.calls import chat_body, manage
+from tests.chat.cached import CHAT, ask, content, is_hit, status
+from tests.provider import Provider
+from tests.stack_plugin import EmbeddedStack
+
+SEEN_SECONDS = 1.0
+
+
+# --- Old answers --------------------------------------------------------------------------------
+def test_an_old_answer_is_given_while_one_request_renews_it(
+    http: httpx.Client, provider: Provider, marker: str
+) -> None:
+    first = content(ask(http, "cached-stale", marker))
+    time.sleep(1.1)
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(lambda _: ask(http, "cached-stale", marker), range(8)))
+    assert all(is_hit(answer) and content(answer) == first for answer in answers)
+    assert any(status(answer).endswith("detail=stale") for answer in answers)
+    deadline = time.monotonic() + 5
+    while len(provider.calls_of(marker)) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    time.sleep(0.3)
+    # A request that comes after the renewal, on a node that remembers it or asks the store, hits.
+    assert len(provider.calls_of(marker)) == 2
+
+
+def test_an_old_answer_stands_in_for_a_failure(
+    http: httpx.Client, provider: Provider, marker: str
+) -> None:
+    first = content(ask(http, "cached-stand-in", marker))
+    time.sleep(1.1)
+    again = ask(http, "cached-stand-in", marker)
+    assert content(again) == first
+    assert status(again).endswith("detail=stale-if-error")
+    assert len(provider.calls_of(marker)) > 1
+
+
+# --- What ends an answer's life -----------------------------------------------------------------
+class Load:
+    """Asks both nodes the same all the time, and remembers when each last gave a hit."""
+
+    def __init__(self, nodes: list[httpx.Client], marker: str) -> None:
+        self._nodes = nodes
+        self._marker = marker
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._run, args=(n,)) for n in range(len(nodes))]
+        self.last_hit = [0.0] * len(nodes)
+        self.hits = [0] * len(nodes)
+        self.statuses: set[int] = set()
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        while not all(hits > 5 for hits in self.hits):
+            time.sleep(0.01)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, number: int) -> None:
+        body = chat_body("cached-cleared", self._marker)
+        while not self._stop.is_set():
+            started = time.monotonic()
+            response = self._nodes[number].post(CHAT, json=body)
+            self.statuses.add(response.status_code)
+            if response.status_code == 200 and is_hit(response):
+                self.last_hit[number] = started
+                self.hits[number] += 1
+
+
+@pytest.fixture
+def cleared_chain(save_chains: Callable[..., None], provider: Provider) -> dict[str, Any]:
+    row = {
+        "slug": "cached-cleared",
+        "runnable": "assistant",
+        "model": "openai:echo",
+        "base_url": provider.base_url,
+        "cache_mode": "always",
+    }
+    save_chains(row)
+    return row
+
+
+@pytest.mark.parametrize("how", ["edit", "--chain", "--account", "--all"])
+def test_what_is_edited_or_cleared_is_gone_from_both_nodes(
+    *,
+    stack: EmbeddedStack,
+    nodes: list[httpx.Client],
+    cleared_chain: dict[str, Any],
+    save_chains: Callable[..., None],
+    provider: Provider,
+    marker: str,
+    how: str,
+) -> None:
+    with Load(nodes, marker) as load:
+        before = len(provider.calls_of(marker))
+        if how == "edit":
+            save_chains({**cleared_chain, "temperature": 0.5})
+        else:
+            name = {"--chain": ["cached-cleared"], "--account": ["default"], "--all": []}[how]
+            assert "within a second" in manage(stack, "cache", "clear", how, *name)
+        done = time.monotonic()
+        deadline = done + SEEN_SECONDS
+        while len(provider.calls_of(marker)) == before:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        time.sleep(0.5)
+    assert load.statuses == {200}
+    assert len(provider.calls_of(marker)) - before <= 2
+
+
+def test_a_revoked_key_gets_no_more_hits_after_a_second(
+    stack: EmbeddedStack, nodes: list[httpx.Client], cleared_chain: dict[str, Any], marker: str
+) -> None:
+    made = json.loads(manage(stack, "apikey", "create", "--name=leaves", "--json"))
+    for node in nodes:
+        node.headers["Authorization"] = f"Bearer {made['key']}"
+    with Load(nodes, marker) as load:
+        manage(stack, "apikey", "revoke", made["id"])
+        revoked = time.monotonic()
+        time.sleep(SEEN_SECONDS + 0.5)
+    assert load.statuses == {200, 401}
+    assert max(load.last_hit) < revoked + SEEN_SECONDS
