@@ -20,7 +20,7 @@ from tests.calls import error_of
 
 __all__ = ["own_redis"]
 
-ROUNDS = 200
+ROUNDS = 100
 KEPT_SECONDS = 1.0
 
 
