@@ -9,6 +9,7 @@ Headrace is imported in it alone: the plugin, which must not import it, uses thi
 import gc
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,31 +24,46 @@ class Commands:
     """The process of a running stack; what it knows of the stack is as it was at the first use."""
 
     def __init__(self, env: Mapping[str, str]) -> None:
+        self._env = env
         self._lock = threading.Lock()
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.commands"],
-            cwd=BASE_DIR,
-            env=env,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        self._process = self._start()
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
         with tempfile.TemporaryDirectory(prefix="headrace-command-") as directory, self._lock:
             files = [Path(directory, name) for name in ("out", "err")]
             order = {"words": words, "files": [str(file) for file in files]}
-            print(json.dumps(order), file=self._process.stdin, flush=True)
-            code = int(self._process.stdout.readline())
+            try:
+                code = self._answer(json.dumps(order))
+            except BaseException:
+                # The answer to a command that took too long must not be taken for the next one's.
+                os.killpg(self._process.pid, signal.SIGKILL)
+                self.close()
+                self._process = self._start()
+                raise
             out, err = (file.read_text(encoding="utf-8") for file in files)
         return subprocess.CompletedProcess(words, code, out, err)
 
     def close(self) -> None:
         """End the process."""
         self._process.communicate()
+
+    def _start(self) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "tests.commands"],
+            cwd=BASE_DIR,
+            env=self._env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def _answer(self, order: str) -> int:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(order, file=self._process.stdin, flush=True)
+        return int(self._process.stdout.readline())
 
 
 def serve() -> None:
