@@ -99,6 +99,7 @@ def test_later_starts_reuse_the_data_and_down_works_from_another_terminal(own: O
     assert (secrets["admin_password"], secrets["demo_key"]) == (password, key)
 
 
+@pytest.mark.timeout(300)
 def test_after_a_kill_the_next_up_or_down_cleans_up(own: OwnStack) -> None:
     own.arguments = QUICK
     own.start()
