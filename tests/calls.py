@@ -30,9 +30,11 @@ def run_manage(
     stack: EmbeddedStack, *arguments: str, env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run a command with all of the stack's settings and some others."""
+    if env is None:
+        return stack.run(*arguments)
     return subprocess.run(
         [sys.executable, str(BASE_DIR / "manage.py"), *arguments],
-        env={**stack.env, **(env or {})},
+        env={**stack.env, **env},
         capture_output=True,
         text=True,
         check=False,

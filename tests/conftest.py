@@ -218,6 +218,26 @@ def other_http(make_http: Callable[[str], httpx.Client], chains: None) -> httpx.
 
 
 @pytest.fixture(scope="session")
+def node_urls(stack: EmbeddedStack) -> list[str]:
+    """The addresses of both nodes, past HAProxy; they stay while the stack runs."""
+    parts = [part for part in stack.status()["parts"] if part["kind"] == "node"]
+    return [f"http://{part['address']}" for part in parts]
+
+
+@pytest.fixture
+def nodes(
+    stack: EmbeddedStack, node_urls: list[str], http: httpx.Client
+) -> Iterator[list[httpx.Client]]:
+    """A client of each node, past HAProxy, with the demo key."""
+    clients = [client_with(stack, stack.demo_key) for _ in node_urls]
+    for client, url in zip(clients, node_urls, strict=True):
+        client.base_url = httpx.URL(url)
+    yield clients
+    for client in clients:
+        client.close()
+
+
+@pytest.fixture(scope="session")
 def sdk(stack: EmbeddedStack, chains: None) -> Iterator[openai.OpenAI]:
     """OpenAI's own SDK, pointed at the stack; it tries nothing twice."""
     with openai.OpenAI(

@@ -385,7 +385,7 @@ def test_it_works_under_gevent_too(make_principal, own_redis):
     principal = make_principal(requests_per_minute=60)
     code = f"""
 from gevent import monkey; monkey.patch_all()
-import uuid
+import time, uuid
 import gevent
 import django; django.setup()
 from access.errors import LimitExceeded
@@ -402,8 +402,10 @@ def work():
         except LimitExceeded:
             continue
         passed.append(1)
+started = time.monotonic()
 gevent.joinall([gevent.spawn(work) for _ in range(40)], raise_error=True)
-assert len(passed) == 60, passed
+# One a second comes back meanwhile.
+assert 60 <= len(passed) <= 60 + time.monotonic() - started, passed
 gevent.sleep(0.3)
 assert hit_counter.sync_once().startswith("told 0 hits")
 """

@@ -6,7 +6,7 @@ import json
 import re
 import socket
 from collections.abc import Iterator
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import httpx
 import pytest
@@ -18,9 +18,9 @@ END = b"\r\n\r\n"
 
 
 @pytest.fixture
-def node(stack: EmbeddedStack) -> str:
+def node(node_urls: list[str]) -> str:
     """One node's address, past HAProxy."""
-    return str(stack.part("node1")["address"])
+    return urlsplit(node_urls[0]).netloc
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from tests.calls import error_of, read_events
-from tests.chat.test_conversations import history, start
+from tests.chat.talks import history, start
 from tests.provider import WORDS, Provider
 from tests.stack_plugin import EmbeddedStack
 
@@ -125,21 +125,17 @@ def test_an_answer_in_json_comes_again_as_a_stream(http: httpx.Client, key: str)
 
 
 def test_the_answer_comes_again_from_any_node_and_after_the_chain_is_gone(
-    http: httpx.Client, stack: EmbeddedStack, key: str, save_chains: Any
+    http: httpx.Client, nodes: list[httpx.Client], key: str, save_chains: Any
 ) -> None:
     row = {"slug": "fading-with-key", "runnable": "echo"}
     save_chains(row)
     conversation = start(http, "fading-with-key")
     first = say(http, conversation, "one", key)
     save_chains({**row, "is_enabled": False})
-    for part in stack.status()["parts"]:
-        if part["kind"] == "node":
-            with httpx.Client(
-                base_url=f"http://{part['address']}", headers=http.headers, timeout=20
-            ) as node:
-                again = say(node, conversation, "one", key)
-                assert is_replayed(again)
-                assert again.json() == first.json()
+    for node in nodes:
+        again = say(node, conversation, "one", key)
+        assert is_replayed(again)
+        assert again.json() == first.json()
 
 
 # --- What a key is not good for -----------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -16,25 +16,12 @@ from chat.caching.reads import READS, RECENT, read
 from scaling.response_cache import versions
 from scaling.response_cache.versions import TRUST, changing, hold
 from tests.access.redis_server import OwnRedis, own_redis
-from tests.calls import client_with, error_of
-from tests.stack_plugin import EmbeddedStack
+from tests.calls import error_of
 
 __all__ = ["own_redis"]
 
-ROUNDS = 200
+ROUNDS = 100
 KEPT_SECONDS = 1.0
-
-
-@pytest.fixture
-def nodes(stack: EmbeddedStack, http: httpx.Client) -> Iterator[list[httpx.Client]]:
-    """A client of each node, round HAProxy."""
-    parts = [part for part in stack.status()["parts"] if part["kind"] == "node"]
-    clients = [client_with(stack, stack.demo_key) for _ in parts]
-    for client, part in zip(clients, parts, strict=True):
-        client.base_url = httpx.URL(f"http://{part['address']}")
-    yield clients
-    for client in clients:
-        client.close()
 
 
 def status(response: httpx.Response) -> str:

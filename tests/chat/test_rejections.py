@@ -24,13 +24,6 @@ MAX_CONTENT_CHARS = 1_000_000
 
 
 @pytest.fixture(scope="module")
-def nodes(stack: EmbeddedStack) -> list[str]:
-    """The addresses of both nodes, past HAProxy."""
-    parts = stack.status()["parts"]
-    return [f"http://{part['address']}" for part in parts if part["kind"] == "node"]
-
-
-@pytest.fixture(scope="module")
 def anybody(stack: EmbeddedStack, chains: None) -> Iterator[httpx.Client]:
     """An HTTP client without a key."""
     with httpx.Client(base_url=stack.url, timeout=30) as client:
@@ -87,16 +80,16 @@ def test_another_scheme_is_no_key(anybody: httpx.Client, header: str) -> None:
 
 
 def test_a_revoked_key_is_refused_by_both_nodes_within_a_second(
-    stack: EmbeddedStack, keys: dict[str, dict[str, str]], nodes: list[str]
+    stack: EmbeddedStack, keys: dict[str, dict[str, str]], node_urls: list[str]
 ) -> None:
     key = keys["to be revoked"]
     headers = {"Authorization": f"Bearer {key['key']}"}
-    assert len(nodes) == 2
-    for node in nodes:
+    assert len(node_urls) == 2
+    for node in node_urls:
         assert httpx.get(f"{node}/v1/models", headers=headers).status_code == 200
     manage(stack, "apikey", "revoke", key["id"])
     time.sleep(1.05)
-    for node in [*nodes, stack.url]:
+    for node in [*node_urls, stack.url]:
         error_of(httpx.get(f"{node}/v1/models", headers=headers), 401, "revoked_api_key")
 
 

@@ -53,8 +53,8 @@ def is_closed_within(connection: socket.socket, seconds: float) -> bool:
 
 
 @pytest.fixture
-def node(stack: EmbeddedStack) -> str:
-    return next(part["address"] for part in stack.status()["parts"] if part["kind"] == "node")
+def node(node_urls: list[str]) -> str:
+    return urlsplit(node_urls[0]).netloc
 
 
 def test_a_node_closes_a_connection_whose_body_it_refused_to_wait_for(node: str):

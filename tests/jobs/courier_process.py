@@ -1,6 +1,7 @@
 """A process that only delivers notices, as a worker does; SIGTERM stops it.
 
-`python -m tests.jobs.courier_process`, with the settings in its environment.
+`python -m tests.jobs.courier_process`, with the settings in its environment; LOOK_SECONDS and
+STOP_SECONDS there are the courier's own.
 """
 
 # Before anything else is imported that could hold on to a blocking function.
@@ -19,12 +20,14 @@ from gevent.event import Event
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 django.setup()
 
-from jobs.notices.courier import Courier
+from jobs.notices import courier as couriers
 
 if __name__ == "__main__":
+    couriers.LOOK_SECONDS = float(os.environ["LOOK_SECONDS"])
+    couriers.STOP_SECONDS = float(os.environ["STOP_SECONDS"])
     stop = Event()
     gevent.signal_handler(signal.SIGTERM, stop.set)
-    courier = Courier()
+    courier = couriers.Courier()
     gevent.spawn(courier.run)
     print("ready", flush=True)  # noqa: T201
     stop.wait()

@@ -34,6 +34,7 @@ from tests.stack_plugin import BASE_DIR
 pytestmark = pytest.mark.django_db(transaction=True)
 
 WAIT_SECONDS = 15.0
+LOOK_SECONDS = 0.2
 
 
 def database_url() -> str:
@@ -55,6 +56,8 @@ def environment(**settings: object) -> dict[str, str]:
         "WEBHOOK_TIMEOUT_SECONDS": 2,
         "WEBHOOK_RETRY_BASE_SECONDS": 0.1,
         "WEBHOOK_RETRY_MAX_SECONDS": 0.2,
+        "LOOK_SECONDS": LOOK_SECONDS,
+        "STOP_SECONDS": 1,
         **settings,
     }
     return {**os.environ, **{name: str(value) for name, value in values.items()}}
@@ -153,14 +156,14 @@ def test_a_receiver_that_is_gone_is_not_asked_again() -> None:
         delivery = make_delivery(receiver.url())
         with courier():
             until_over(delivery)
-            time.sleep(1.2)
+            time.sleep(3 * LOOK_SECONDS)
     assert delivery.status == "given_up"
     assert len(receiver.received) == 1
 
 
 def test_a_delivery_is_given_up_at_its_time() -> None:
     with Receiver(answer(500)) as receiver, courier():
-        delivery = make_delivery(receiver.url(), give_up_at=Now() + timedelta(seconds=2.5))
+        delivery = make_delivery(receiver.url(), give_up_at=Now() + timedelta(seconds=1.5))
         until_over(delivery)
     assert delivery.status == "given_up"
     assert len(tries(delivery)) == delivery.attempts > 1
@@ -175,7 +178,7 @@ def test_hanging_receivers_hold_up_no_other_account() -> None:
         with courier(WEBHOOK_TIMEOUT_SECONDS=10):
             until(lambda: len(hanging.received) == 8)
             until_over(*others)
-            time.sleep(1.5)
+            time.sleep(3 * LOOK_SECONDS)
             assert len(hanging.received) == 8
     assert {row.status for row in others} == {"delivered"}
 
@@ -184,7 +187,7 @@ def test_a_backlog_is_worked_off_without_pauses() -> None:
     with Receiver(answer(200)) as receiver:
         job = make_job()
         rows = [make_delivery(receiver.url(), job) for _ in range(100)]
-        with courier(NOTICE_ACCOUNT_CONCURRENCY=2):
+        with courier(NOTICE_ACCOUNT_CONCURRENCY=2, LOOK_SECONDS=1):
             until_over(*rows)
     times = [received.at for received in receiver.received]
     assert len(times) == 100

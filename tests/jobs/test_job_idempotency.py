@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.calls import client_with, error_of
-from tests.stack_plugin import EmbeddedStack
+from tests.calls import error_of
 
 AT_ONCE = 20
 
@@ -21,18 +19,6 @@ AT_ONCE = 20
 def mark() -> str:
     """Metadata by which a test finds its own jobs, and a key that no other test has used."""
     return f"test {uuid.uuid4()}"
-
-
-@pytest.fixture
-def nodes(stack: EmbeddedStack) -> Iterator[list[httpx.Client]]:
-    """A client of each node, round HAProxy."""
-    parts = [part for part in stack.status()["parts"] if part["kind"] == "node"]
-    clients = [client_with(stack, stack.demo_key) for _ in parts]
-    for client, part in zip(clients, parts, strict=True):
-        client.base_url = httpx.URL(f"http://{part['address']}")
-    yield clients
-    for client in clients:
-        client.close()
 
 
 def submit(

@@ -356,21 +356,18 @@ def test_the_status_command_shows_the_worker(stack: EmbeddedStack) -> None:
 
 # --- Several nodes -----------------------------------------------------------
 def test_a_story_that_began_on_one_node_goes_on_at_the_other(
-    http: httpx.Client, stack: EmbeddedStack
+    http: httpx.Client, nodes: list[httpx.Client]
 ) -> None:
-    parts = [part for part in stack.status()["parts"] if part["kind"] == "node"]
-    first, second = (client_with(stack, stack.demo_key) for _ in parts[:2])
-    with first, second:
-        first.base_url, second.base_url = (f"http://{part['address']}" for part in parts[:2])
-        job = post(first, "provider-slow-stream", messages("Hello"))
-        seen: list[tuple[str, Any]] = []
-        with first.stream("GET", f"/v1/jobs/{job['id']}/events") as response:
-            for event in read_events(response):
-                if event[0] != ":":
-                    seen.append(event)
-                if len(seen) == 3:
-                    break
-        rest = events_of(second, job["id"], after="2")
-        assert [name for name, _ in seen] == ["status", "status", "tokens"]
-        assert seen + rest == events_of(http, job["id"])
-        assert (rest[-1][0], rest[-1][1]["status"]) == ("done", "succeeded")
+    first, second = nodes
+    job = post(first, "provider-slow-stream", messages("Hello"))
+    seen: list[tuple[str, Any]] = []
+    with first.stream("GET", f"/v1/jobs/{job['id']}/events") as response:
+        for event in read_events(response):
+            if event[0] != ":":
+                seen.append(event)
+            if len(seen) == 3:
+                break
+    rest = events_of(second, job["id"], after="2")
+    assert [name for name, _ in seen] == ["status", "status", "tokens"]
+    assert seen + rest == events_of(http, job["id"])
+    assert (rest[-1][0], rest[-1][1]["status"]) == ("done", "succeeded")

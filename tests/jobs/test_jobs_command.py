@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import subprocess
-import sys
 import time
 import uuid
 from datetime import timedelta
@@ -23,7 +22,7 @@ from config.ids import new_uuid
 from jobs import reaper
 from jobs.management.commands import jobs as command
 from jobs.models import Attempt, Event, Job, Worker
-from tests.stack_plugin import BASE_DIR, EmbeddedStack
+from tests.stack_plugin import EmbeddedStack
 
 pytestmark = pytest.mark.django_db
 
@@ -286,14 +285,7 @@ def test_purge_removes_old_idempotency_keys_too(settings: Any) -> None:
 
 # --- As a process -------------------------------------------------------------------------------
 def manage(stack: EmbeddedStack, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(BASE_DIR / "manage.py"), "jobs", *words],
-        env=stack.env,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    return stack.run("jobs", *words)
 
 
 def test_the_stack_s_jobs_are_listed_and_errors_are_one_sentence(stack: EmbeddedStack) -> None:

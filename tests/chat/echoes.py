@@ -1,0 +1,30 @@
+"""What of a request to OpenAI's SDK reached the provider, which sends it back."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import openai
+
+WEATHER: dict[str, Any] = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "description": "Tell the weather.",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string"}},
+            "required": ["city"],
+        },
+    },
+}
+USER: Any = [{"role": "user", "content": "Hello"}]
+
+
+def echoed(sdk: openai.OpenAI, model: str = "provider-echo", **request: Any) -> dict[str, Any]:
+    """Return what reached the provider."""
+    request.setdefault("messages", USER)
+    completion = sdk.chat.completions.create(model=model, **request)
+    body: dict[str, Any] = json.loads(completion.choices[0].message.content or "")
+    return body
