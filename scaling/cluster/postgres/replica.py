@@ -39,7 +39,9 @@ class Replica(Server):
             return self._copy()
         if not self._is_rewinding and self.is_standby and self._has_slot():
             return Joined.KEPT
-        if self._is_rewinding or self.is_standby or not self.has_data:
+        # A copy that was cut short has a label, and no signal file.
+        is_cut_short = self._is_rewinding or (self.data_dir / "backup_label").exists()
+        if is_cut_short or self.is_standby or not self.has_data:
             return self._copy()
         try:
             return self._rewind()
