@@ -21,10 +21,12 @@ from scaling.cluster.parts import Part, python_module
 from scaling.cluster.plan import Plan
 from scaling.cluster.postgres.replica import Joined, Replica
 from scaling.cluster.postgres.servers import Servers
+from scaling.cluster.replicas.fence import stop_server
 from scaling.cluster.static_files import collect_if_changed
 from scaling.cluster.supervisord import Supervisord
 
 READY_SECONDS = 60.0
+FOLLOW_SECONDS = 15.0
 POLL_SECONDS = 0.05
 
 
@@ -107,8 +109,12 @@ class BringUp:
             self._start(node)
         for worker in plan.workers:
             self._start(worker)
+        self._rebuild_those_that_cannot_follow(replicas)
         # A node loads most of its code with the first request, so it is asked early.
         self._await(plan.redis, plan.proxy, plan.llm, *replicas, *plan.nodes)
+        for replica in replicas:
+            # A promotion that was cut short has made them.
+            replica.drop_slots()
         while not self.prepare.is_done():
             self.pause(POLL_SECONDS)
         # They register in tables that `prepare` has made.
@@ -137,6 +143,23 @@ class BringUp:
                 self.console.say(how, part=replica.id.name)
             self._start(replica)
         return servers.replicas
+
+    def _rebuild_those_that_cannot_follow(self, replicas: list[Replica]) -> None:
+        """Copy replicas anew that answer and do not stream.
+
+        One that was away during a promotion may have WAL that the new primary never had.
+        """
+        deadline = time.monotonic() + FOLLOW_SECONDS
+        waiting = replicas
+        while waiting := [replica for replica in waiting if not replica.is_ready()]:
+            if time.monotonic() > deadline:
+                break
+            self.pause(POLL_SECONDS)
+        for replica in waiting:
+            if replica.is_in_recovery():
+                stop_server(replica.id.name, replica.data_dir, self.supervisord)
+                self.console.say(replica.create(anew=True), part=replica.id.name)
+                self.supervisord.start_again(replica.id.name)
 
     def _start(self, part: Part) -> None:
         self.supervisord.add(part.id, part.program())

@@ -54,11 +54,12 @@ def empty_data_dir(path: Path) -> None:
 def run_tool(part: str, command: list[str], *, is_expected_to_fail: bool = False) -> str:
     """Run one of PostgreSQL's programs to its end and return what it printed, in English.
 
-    Raises `PartFailed` with its last words.
+    It ends with this process: a copy that goes on by itself would meet the next one. Raises
+    `PartFailed` with its last words.
     """
     try:
         result = subprocess.run(  # noqa: S603 - a command of our own
-            [*as_postgres(), "env", "LC_ALL=C", *command],
+            [*as_postgres("KILL"), "env", "LC_ALL=C", *command],
             capture_output=True,
             text=True,
             errors="replace",

@@ -39,7 +39,9 @@ class Replica(Server):
             return self._copy()
         if not self._is_rewinding and self.is_standby and self._has_slot():
             return Joined.KEPT
-        if self._is_rewinding or self.is_standby or not self.has_data:
+        # A copy that was cut short has a label, and no signal file.
+        is_cut_short = self._is_rewinding or (self.data_dir / "backup_label").exists()
+        if is_cut_short or self.is_standby or not self.has_data:
             return self._copy()
         try:
             return self._rewind()
@@ -52,15 +54,34 @@ class Replica(Server):
         return {"primary_conninfo": conninfo, "primary_slot_name": self.id.name}
 
     def is_ready(self) -> bool:
-        """Say whether the replica answers queries and receives the primary's WAL."""
+        """Say whether the replica answers queries and receives the primary's WAL.
+
+        Both are asked. A receiver calls itself streaming before it is let to; and one that has WAL
+        of an older timeline that the primary never had, is sent what came before it for ever.
+        """
         try:
             with self.connect() as connection:
-                row = connection.execute(
-                    "SELECT status, sender_port FROM pg_stat_wal_receiver"
+                received = connection.execute(
+                    "SELECT received_tli FROM pg_stat_wal_receiver"
+                ).fetchone()
+            with self.primary.connect() as connection:
+                sent = connection.execute(
+                    "SELECT pg_walfile_name(pg_current_wal_lsn()) FROM pg_stat_replication"
+                    " WHERE application_name = %s AND state IN ('catchup', 'streaming')",
+                    [self.id.name],
                 ).fetchone()
         except psycopg.Error:
             return False
-        return row == ("streaming", self.primary.port)
+        if received is None or sent is None:
+            return False
+        # The name of a WAL file begins with its timeline, in hexadecimal.
+        return bool(received[0] == int(sent[0][:8], 16))
+
+    def is_connected(self) -> bool:
+        """Say whether there may be WAL of the primary on its way; raises psycopg.Error."""
+        query = "SELECT 1 FROM pg_stat_wal_receiver WHERE sender_port = %s"
+        with self.connect() as connection:
+            return connection.execute(query, [self.primary.port]).fetchone() is not None
 
     def received(self) -> int:
         """Return up to which position this server has the primary's WAL; raises psycopg.Error."""

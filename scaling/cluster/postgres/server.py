@@ -33,6 +33,8 @@ SETTINGS = {
     "wal_log_hints": "on",
     "max_wal_senders": "16",
     "max_replication_slots": "16",
+    # For replicas that lag behind a new primary, whose slots are as young as its role.
+    "wal_keep_size": "128MB",
     # A replica that is away for good must not fill the disk: beyond this it is built anew.
     "max_slot_wal_keep_size": "2GB",
     "hot_standby": "on",

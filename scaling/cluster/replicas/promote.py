@@ -9,8 +9,11 @@ The steps, each of which may be the last one of a command that is killed:
 4. The rest is `settle`: what is recorded is made true.
 """
 
+import contextlib
 import time
 from dataclasses import asdict, dataclass
+
+import psycopg
 
 from scaling.cluster.errors import ClusterError
 from scaling.cluster.postgres.primary import Primary
@@ -73,6 +76,8 @@ def promote(stack: RunningStack, name: str) -> Promotion:
         # Ctrl-C too: whoever reads this wants the primary back.
         stack.supervisord.start_again(old.id.name)
         stack.say(f"{old.id.name}: started again; it still is the primary")
+        with contextlib.suppress(psycopg.Error):
+            candidate.drop_slots()
         raise
     changed = servers.changed(roles.promoted(name))
     changed.topology.save(stack.layout.topology_file)

@@ -47,7 +47,7 @@ def await_all(stack: RunningStack, old: Primary, candidate: Replica) -> int:
     # their way.
     if end.is_clean and until(has_all, seconds=RECEIVE_SECONDS):
         return 0
-    until(lambda: not candidate.is_ready(), seconds=RECEIVE_SECONDS)
+    until(lambda: not candidate.is_connected(), seconds=RECEIVE_SECONDS)
     _ask_the_others(stack, candidate)
     return commits_after(old, candidate.received(), timeline=end.timeline)
 

@@ -65,9 +65,17 @@ class Command(BaseCommand):
     def _on_stack(self, options: dict[str, Any], work: Callable[[RunningStack], Any]) -> Any:
         """Run something on the stack's servers; with --json, what happens goes to stderr."""
         output = self.stderr if options["json"] else self.stdout
+
+        def say(text: str) -> None:
+            output.write(text, style_func=str)
+            # A person who pipes it sees each step too.
+            output.flush()
+
         layout = Layout(state_dir=settings.STATE_DIR)
         try:
-            with hold(layout, say=output.write) as stack:
+            with hold(layout, say=say) as stack:
                 return work(stack)
         except ClusterError as error:
             raise CommandError(str(error)) from error
+        except KeyboardInterrupt as error:
+            raise CommandError("Cut short; give the command again to end what it began.") from error
