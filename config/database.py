@@ -87,6 +87,6 @@ def database_from_url(
         "CONN_MAX_AGE": 0,
         # A cursor that outlives its transaction is lost behind a PgBouncer.
         "DISABLE_SERVER_SIDE_CURSORS": True,
-        "OPTIONS": {**libpq, "pool": pool},
+        "OPTIONS": {**libpq, **({"pool": pool} if pool["max_size"] else {})},
         **entry,
     }

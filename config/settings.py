@@ -132,7 +132,8 @@ STORAGES = {
 # --- PostgreSQL ---------------------------------------------------------------------------------
 DATABASE_POOL: dict[str, Any] = {
     "min_size": env_int("DATABASE_POOL_MIN", 2, minimum=0),
-    "max_size": env_int("DATABASE_POOL_MAX", 16, minimum=1),
+    # 0: no pool, a connection for each request.
+    "max_size": env_int("DATABASE_POOL_MAX", 16),
     "timeout": env_float("DATABASE_POOL_TIMEOUT_SECONDS", 5.0, minimum=0.1),
     "max_lifetime": env_float("DATABASE_POOL_LIFETIME_SECONDS", 3600.0, minimum=1.0),
     "max_idle": env_float("DATABASE_POOL_IDLE_SECONDS", 600.0, minimum=1.0),
@@ -141,7 +142,7 @@ DATABASE_POOL: dict[str, Any] = {
 REPLICA_POOL: dict[str, Any] = {
     **DATABASE_POOL,
     "min_size": env_int("REPLICA_POOL_MIN", 1, minimum=0),
-    "max_size": env_int("REPLICA_POOL_MAX", 8, minimum=1),
+    "max_size": env_int("REPLICA_POOL_MAX", 8),
 }
 DATABASE_OPTIONS = {
     "statement_timeout": str(int(env_float("DATABASE_STATEMENT_TIMEOUT_SECONDS", 30.0) * 1000)),

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 import gevent
 import psutil
 
-from loadtest import cached, jobs, streams, wrk
+from loadtest import cached, jobs, replicas, streams, wrk
 from loadtest.servers import Headrace, headrace, langserve
 from loadtest.settings import ANSWER, QUESTION
 
@@ -38,7 +38,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=10, help="length of each run")
     parser.add_argument("--runs", type=int, default=3, help="runs of each kind; medians are shown")
     parser.add_argument("--streams", type=int, default=1000)
-    parts = ["cached", "chat", "streams", "jobs"]
+    parts = ["cached", "chat", "streams", "jobs", "replicas"]
     parser.add_argument("--only", choices=parts, help="measure one part")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
@@ -52,6 +52,8 @@ def main() -> int:
         rows += measure_streams(count=options.streams)
     if options.only in (None, "jobs"):
         rows += measure_jobs(seconds=options.seconds, runs=options.runs)
+    if options.only in (None, "replicas"):
+        rows += measure_replicas(seconds=options.seconds, runs=options.runs)
     if options.json:
         print(json.dumps([asdict(row) for row in rows], indent=2))
     else:
@@ -227,6 +229,37 @@ def measure_streams(*, count: int) -> list[Row]:
             is_kept=kilobytes < 60,
         ),
     ]
+
+
+def measure_replicas(*, seconds: int, runs: int) -> list[Row]:
+    """Measure reads of a conversation's history at one node, by the number of replicas."""
+    seen = replicas.measure(seconds=seconds, runs=runs)
+    rows = [
+        Row(
+            measure="routing of a query, in the process",
+            figure=f"{seen.routing_us:.1f} us",
+            bound="< 10 us",
+            is_kept=seen.routing_us < 10,
+        )
+    ]
+    for count, reads in seen.reads.items():
+        rows.append(
+            Row(
+                measure=f"history of a conversation, one node, {count} replicas",
+                figure=f"{reads.per_second:.0f}/s, p99 {reads.p99_ms:.0f} ms,"
+                f" primary {reads.primary_us:.0f} us CPU a read",
+            )
+        )
+    ratio = seen.pooled_per_second / seen.unpooled_per_second
+    rows.append(
+        Row(
+            measure="the same, pool / a new connection for each request",
+            figure=f"{ratio:.2f} ({seen.unpooled_per_second:.0f}/s without a pool)",
+            bound="> 1",
+            is_kept=ratio > 1,
+        )
+    )
+    return rows
 
 
 def measure_jobs(*, seconds: int, runs: int) -> list[Row]:

@@ -43,13 +43,21 @@ class Headrace:
         status = json.loads(_manage(self.state_dir, "cluster", "status", "--json"))
         return [part for part in status["parts"] if part["kind"] == "node"]
 
+    def part(self, name: str) -> dict[str, Any]:
+        """Return a part as `cluster status` shows it."""
+        status = json.loads(_manage(self.state_dir, "cluster", "status", "--json"))
+        [found] = [part for part in status["parts"] if part["name"] == name]
+        return dict(found)
+
     def memory_bytes(self) -> list[int]:
         """Return each node's memory, master and workers; shared pages are counted in shares."""
         return [_memory_of(node["pid"]) for node in self.nodes]
 
 
 @contextmanager
-def headrace(*, nodes: int, workers: int = 0, env: Mapping[str, str] = {}) -> Iterator[Headrace]:
+def headrace(
+    *, nodes: int, workers: int = 0, replicas: int = 0, env: Mapping[str, str] = {}
+) -> Iterator[Headrace]:
     """Run the embedded stack with the benchmark's chains, in a directory of its own."""
     with tempfile.TemporaryDirectory(prefix="hr-bench-", ignore_cleanup_errors=True) as name:
         state_dir = Path(name)
@@ -65,7 +73,7 @@ def headrace(*, nodes: int, workers: int = 0, env: Mapping[str, str] = {}) -> It
         }
         log = state_dir / "bench.log"
         command = [sys.executable, "manage.py", "cluster", "up", "--no-llm"]
-        command += [f"--nodes={nodes}", f"--workers={workers}", "--replicas=0"]
+        command += [f"--nodes={nodes}", f"--workers={workers}", f"--replicas={replicas}"]
         with _process(command, environment, log):
             url = f"http://127.0.0.1:{port}"
             _wait_until_answers(f"{url}/health/ready", log)

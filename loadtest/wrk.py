@@ -55,8 +55,24 @@ def post(
     `expect` must stand in every answer; `options` are those of post.lua. Raises RuntimeError if wrk
     fails, or if any answer was wrong, not 2xx, or did not come.
     """
-    environment = {**os.environ, "BODY": body, **({"KEY": key} if key else {})}
-    environment |= {"EXPECT": expect} if expect else {}
+    return _run(
+        url,
+        key=key,
+        connections=connections,
+        seconds=seconds,
+        options={"BODY": body, **({"EXPECT": expect} if expect else {}), **options},
+    )
+
+
+def get(url: str, *, key: str, connections: int, seconds: int, expect: str) -> Load:
+    """GET over keep-alive connections, as `post` does."""
+    return _run(url, key=key, connections=connections, seconds=seconds, options={"EXPECT": expect})
+
+
+def _run(
+    url: str, *, key: str, connections: int, seconds: int, options: Mapping[str, object]
+) -> Load:
+    environment = {**os.environ, **({"KEY": key} if key else {})}
     environment |= {name: str(value) for name, value in options.items()}
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s"]
     command += ["-s", str(SCRIPT), url]

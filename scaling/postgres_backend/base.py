@@ -73,7 +73,8 @@ class DatabaseWrapper(DjangoWrapper):  # type: ignore[misc]
             return
         self._let_go()
         with contextlib.suppress(psycopg.Error):
-            connection._pool.putconn(connection)
+            pool = getattr(connection, "_pool", None)
+            pool.putconn(connection) if pool is not None else connection.close()
         raise psycopg.OperationalError(f"{self.alias} was restarted")
 
     def _configure_connection(self, connection: Any) -> Any:
