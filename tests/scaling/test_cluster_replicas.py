@@ -57,7 +57,7 @@ def test_a_server_is_added_though_the_first_try_was_killed(own: OwnStack) -> Non
 
     assert added.returncode == 0, added.stderr
     assert json.loads(added.stdout) == {"name": "postgres3"}
-    assert "postgres3: copied the primary" in added.stderr
+    assert "postgres3: streams at" in added.stderr
     assert_well(own, primary="postgres1", replicas=["postgres2", "postgres3"])
     assert own.answers()
 
