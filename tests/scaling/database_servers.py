@@ -177,10 +177,10 @@ def cut_off(own: OwnStack, name: str) -> Writer:
     return writer
 
 
-def kill_at(own: OwnStack, line: str, name: str) -> None:
-    """Begin a promotion, and kill the command once it has said something."""
+def kill_at(own: OwnStack, line: str, *arguments: str) -> None:
+    """Begin something, and kill the command once it has said something."""
     with subprocess.Popen(
-        [*MANAGE, "replicas", "promote", name], env=own.env, stdout=subprocess.PIPE, text=True
+        [*MANAGE, "replicas", *arguments], env=own.env, stdout=subprocess.PIPE, text=True
     ) as command:
         assert command.stdout is not None
         for said in command.stdout:

@@ -50,12 +50,14 @@ def own(make_stack: Callable[..., OwnStack]) -> OwnStack:
     return own
 
 
-def test_a_server_is_added(own: OwnStack) -> None:
+def test_a_server_is_added_though_the_first_try_was_killed(own: OwnStack) -> None:
+    kill_at(own, "copied", "add")
+
     added = own.manage("replicas", "add", "--json")
 
     assert added.returncode == 0, added.stderr
     assert json.loads(added.stdout) == {"name": "postgres3"}
-    assert "postgres3: copied the primary" in added.stderr
+    assert "postgres3: streams at" in added.stderr
     assert_well(own, primary="postgres1", replicas=["postgres2", "postgres3"])
     assert own.answers()
 
@@ -158,7 +160,7 @@ def test_a_promotion_that_was_killed_is_ended_by_the_next(own: OwnStack, line: s
     primary, (name, other) = roles(own)
     writer = Writer(own)
     with writer.writing():
-        kill_at(own, line, name)
+        kill_at(own, line, "promote", name)
 
         promote(own, name)
 
@@ -190,7 +192,7 @@ def test_a_stopped_stack_starts_with_the_recorded_primary(own: OwnStack) -> None
     with writer.writing():
         promote(own, name)
     # Recorded, fenced, and not yet promoted: the next start must do it.
-    kill_at(own, "stopping, so that", primary)
+    kill_at(own, "stopping, so that", "promote", primary)
     record = {"primary": primary, "replicas": sorted([name, other])}
     (own.state_dir / "topology.json").write_text(json.dumps(record))
     (own.state_dir / "topology.json").chmod(0o600)

@@ -29,6 +29,15 @@ def test_a_first_start_is_no_restart() -> None:
     assert watch.restarts == {"redis": 0}
 
 
+def test_a_part_that_was_removed_may_come_back_under_its_name() -> None:
+    watch = Watch()
+    texts(watch, process(pid=1), 0)
+    watch.observe([], now=1)
+
+    assert texts(watch, process(pid=2), 2) == []
+    assert watch.restarts == {"redis": 0}
+
+
 def test_a_death_and_the_restart_are_told_and_counted_once() -> None:
     watch = Watch()
     texts(watch, process(pid=1), 0)

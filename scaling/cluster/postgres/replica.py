@@ -107,7 +107,7 @@ class Replica(Server):
 
     def _copy(self) -> Joined:
         with self._own_settings_kept():
-            self.primary.drop_slots(only=[self.id.name])
+            self.primary.drop_slot(self.id.name)
             empty_data_dir(self.data_dir)
             run_tool(
                 self.id.name,

@@ -178,20 +178,33 @@ class Server:
 
         A replica may make them too, for the time when it is the primary.
         """
-        missing = set(names) - self.slots(usable=True)
-        self.drop_slots(only=missing)
-        with self.connect() as connection:
-            for name in sorted(missing):
+        for name in sorted(set(names) - self.slots(usable=True)):
+            self.drop_slot(name)
+            with self.connect() as connection:
                 connection.execute("SELECT pg_create_physical_replication_slot(%s, true)", [name])
 
-    def drop_slots(self, *, keep: Iterable[str] = (), only: Iterable[str] | None = None) -> None:
+    def drop_slot(self, name: str) -> None:
+        """Drop a server's slot, also one that a copy which was cut short still seems to use."""
+        with self.connect() as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots"
+                " WHERE slot_name = %s AND active",
+                [name],
+            )
+            connection.execute(
+                "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots"
+                " WHERE slot_name = %s",
+                [name],
+            )
+
+    def drop_slots(self, *, keep: Iterable[str] = ()) -> None:
         """Drop slots of servers that need them no more, which would hold WAL back for ever."""
         with self.connect() as connection:
             connection.execute(
                 "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots"
                 " WHERE slot_type = 'physical' AND NOT active AND slot_name ~ '^(postgres|replica)'"
-                " AND NOT slot_name = ANY(%s) AND slot_name = ANY(COALESCE(%s, ARRAY[slot_name]))",
-                [list(keep), None if only is None else list(only)],
+                " AND NOT slot_name = ANY(%s)",
+                [list(keep)],
             )
 
 

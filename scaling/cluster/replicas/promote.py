@@ -4,9 +4,11 @@ The steps, each of which may be the last one of a command that is killed:
 
 1. The old primary is fenced: stopped, or killed when it is frozen, so that two never take writes.
 2. The candidate has all that it can get; all there is when the old primary lived.
-3. The new primary is recorded. Before this step a new start of the stack, and after it also
-   `promote` of the same name, comes to a good end.
+3. The new primary is recorded.
 4. The rest is `settle`: what is recorded is made true.
+
+Called again for the same name, it goes on wherever it was. A new start of the stack makes true
+what is recorded: the old primary before step 3, the new one after it.
 """
 
 import contextlib

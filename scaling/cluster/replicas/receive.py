@@ -23,8 +23,17 @@ def catch_up(stack: RunningStack, primary: Primary, candidate: Replica) -> None:
     if not until(candidate.is_ready, seconds=RECEIVE_SECONDS):
         raise ClusterError(f"{name} does not stream from {primary.id.name}; nothing was changed.")
     stack.say(f"{primary.id.name}: writing a checkpoint, so that it stops soon")
+    silent = [
+        replica.id.name for replica in stack.servers.replicas if replica.is_in_recovery() is None
+    ]
     with primary.connect() as connection:
         connection.execute("CHECKPOINT")
+        # A primary does not end before every replica that is connected has everything.
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_replication"
+            " WHERE application_name = ANY(%s)",
+            [silent],
+        )
 
     def behind() -> int:
         return primary.flushed() - candidate.received()

@@ -39,7 +39,7 @@ def remove(stack: RunningStack, name: str) -> None:
         time.sleep(OBEY_SECONDS)
     discard(stack, name)
     if servers.primary.is_in_recovery() is False:
-        servers.primary.drop_slots(only=[name])
+        servers.primary.drop_slot(name)
     else:
         stack.say(f"{name}: its slot goes with the next start, the primary gives no answer")
     shutil.rmtree(data_dir, ignore_errors=True)
