@@ -39,7 +39,7 @@ test: install-dev ## Run every test on the real stack; ARGS go to pytest
 	@$(BIN)/python -m pytest $(ARGS)
 
 test-faults: install-dev ## Break every part under load and look at every job; ARGS go to pytest
-	@$(BIN)/python -m pytest -m faults tests/faults $(ARGS)
+	@$(BIN)/python -m pytest -m faults tests $(ARGS)
 
 lint: install-dev ## Check format, style, types and the directions between rooms
 	@$(BIN)/ruff format --check .

@@ -114,16 +114,27 @@ def env_secret(name: str, default: str = "") -> str:
 
     Either of them in the process's environment comes before both in the running stack's.
     """
+    value, file_name = _secret_source(name)
+    if file_name:
+        return _read_secret(name, file_name)
+    return value or default
+
+
+def secret_file(name: str) -> Path | None:
+    """Return the file that a secret comes from, if it comes from one."""
+    _, file_name = _secret_source(name)
+    return Path(file_name) if file_name else None
+
+
+def _secret_source(name: str) -> tuple[str, str]:
     for source in (os.environ, _stack):
         value = source.get(name, "").strip()
         file_name = source.get(f"{name}_FILE", "").strip()
         if value and file_name:
             raise ImproperlyConfigured(f"set {name} or {name}_FILE, not both")
-        if file_name:
-            return _read_secret(name, file_name)
-        if value:
-            return value
-    return default
+        if value or file_name:
+            return value, file_name
+    return "", ""
 
 
 def _read_secret(name: str, file_name: str) -> str:

@@ -20,6 +20,7 @@ from config.env import (
     env_secret,
     env_str,
     parse_map,
+    secret_file,
 )
 from config.version import VERSION
 
@@ -164,12 +165,10 @@ READ_DATABASES = partial(
 DATABASES = READ_DATABASES()
 DATABASE_ROUTERS = ["scaling.replicas.router.Router"]
 DATABASE_FILES = [
-    Path(name)
-    for name in (env_str("DATABASE_URL_FILE"), env_str("DATABASE_REPLICA_URLS_FILE"))
-    if name
+    path for path in map(secret_file, ("DATABASE_URL", "DATABASE_REPLICA_URLS")) if path is not None
 ]
 # A file of replicas may be empty now and not later.
-HAS_REPLICAS = len(DATABASES) > 1 or bool(env_str("DATABASE_REPLICA_URLS_FILE"))
+HAS_REPLICAS = len(DATABASES) > 1 or secret_file("DATABASE_REPLICA_URLS") is not None
 REPLICA_CHECK_SECONDS = env_float("REPLICA_CHECK_SECONDS", 0.25, minimum=0.05)
 REPLICA_MAX_LAG_SECONDS = env_float("REPLICA_MAX_LAG_SECONDS", 10.0, minimum=0.1)
 POSITION_SECONDS = env_float("POSITION_SECONDS", 60.0, minimum=1.0)
