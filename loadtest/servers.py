@@ -40,12 +40,12 @@ class Headrace:
     @property
     def nodes(self) -> list[dict[str, Any]]:
         """The nodes' parts, as `cluster status` shows them."""
-        status = json.loads(_manage(self.state_dir, "cluster", "status", "--json"))
+        status = json.loads(manage(self.state_dir, "cluster", "status", "--json"))
         return [part for part in status["parts"] if part["kind"] == "node"]
 
     def part(self, name: str) -> dict[str, Any]:
         """Return a part as `cluster status` shows it."""
-        status = json.loads(_manage(self.state_dir, "cluster", "status", "--json"))
+        status = json.loads(manage(self.state_dir, "cluster", "status", "--json"))
         [found] = [part for part in status["parts"] if part["name"] == name]
         return dict(found)
 
@@ -77,8 +77,8 @@ def headrace(
         with _process(command, environment, log):
             url = f"http://127.0.0.1:{port}"
             _wait_until_answers(f"{url}/health/ready", log)
-            _manage(state_dir, "loaddata", "loadtest/fixtures/chains.json")
-            created = _manage(state_dir, "apikey", "create", "--name=bench", "--json", *KEY_LIMITS)
+            manage(state_dir, "loaddata", "loadtest/fixtures/chains.json")
+            created = manage(state_dir, "apikey", "create", "--name=bench", "--json", *KEY_LIMITS)
             yield Headrace(url=url, key=json.loads(created)["key"], state_dir=state_dir)
 
 
@@ -156,7 +156,7 @@ def _wait_until_answers(url: str, log: Path) -> None:
     raise RuntimeError(f"{url} did not answer:\n{log.read_text(errors='replace')[-3000:]}")
 
 
-def _manage(state_dir: Path, *arguments: str) -> str:
+def manage(state_dir: Path, *arguments: str) -> str:
     environment = {
         **os.environ,
         "STATE_DIR": str(state_dir),

@@ -31,7 +31,7 @@ def measure(url: str, *, key: str, streams: int) -> tuple[StreamResult, float]:
     result = StreamResult()
     all_open_at = time.time() + OPENING_SECONDS
     readers = [
-        gevent.spawn_later(OPENING_SECONDS * number / streams, _read, url, key, result)
+        gevent.spawn_later(OPENING_SECONDS * number / streams, read, url, key, result)
         for number in range(streams)
     ]
     gevent.joinall(readers, timeout=OPENING_SECONDS + TOKENS_PER_STREAM / TOKENS_PER_SECOND + 30)
@@ -42,7 +42,8 @@ def measure(url: str, *, key: str, streams: int) -> tuple[StreamResult, float]:
     return result, all_open_at
 
 
-def _read(url: str, key: str, result: StreamResult) -> None:
+def read(url: str, key: str, result: StreamResult) -> None:
+    """Read one stream to its end and note its delays, or how it was lost."""
     address = urlsplit(url)
     body = json.dumps(
         {"model": "ticker", "stream": True, "messages": [{"role": "user", "content": "go"}]}
