@@ -1,8 +1,10 @@
-"""`manage.py replicas`: the database servers of the embedded stack while it runs."""
+"""`manage.py replicas`: the database servers, and those of the embedded stack while it runs."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
 from argparse import ArgumentParser
 from collections.abc import Callable
 from typing import Any
@@ -12,21 +14,32 @@ from django.core.management.base import BaseCommand, CommandError
 
 from scaling.cluster.errors import ClusterError
 from scaling.cluster.layout import Layout
+from scaling.cluster.parts import read_all
 from scaling.cluster.replicas.add import add
 from scaling.cluster.replicas.promote import promote
 from scaling.cluster.replicas.remove import remove
 from scaling.cluster.replicas.running import RunningStack, hold
+from scaling.replicas import report
+from scaling.replicas.looking import Look
+
+CLEAR_SCREEN = "\x1b[H\x1b[2J"
+WATCH_SECONDS = 1.0
+# The kinds of parts that read from the database servers, and count it.
+READERS = ("node", "worker")
 
 
 class Command(BaseCommand):
-    """Add, remove and promote database servers."""
+    """Show the database servers; add, remove and promote those of the embedded stack."""
 
-    help = "Add, remove and promote database servers of the running embedded stack."
+    help = "Show the database servers; add, remove and promote those of the embedded stack."
     requires_system_checks = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Add the verbs."""
         verbs = parser.add_subparsers(dest="verb", required=True)
+        show = verbs.add_parser("status", help="show how every server is")
+        show.add_argument("--json", action="store_true")
+        show.add_argument("--watch", action="store_true", help="show it again every second")
         more = verbs.add_parser("add", help="start one replica more")
         more.add_argument("--json", action="store_true")
         less = verbs.add_parser("remove", help="stop a replica and delete its data")
@@ -38,8 +51,38 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run one verb; a `ClusterError` becomes one sentence and exit code 1."""
-        verbs = {"add": self._add, "remove": self._remove, "promote": self._promote}
+        verbs = {
+            "status": self._status,
+            "add": self._add,
+            "remove": self._remove,
+            "promote": self._promote,
+        }
         verbs[options["verb"]](options)
+
+    def _status(self, options: dict[str, Any]) -> None:
+        """Exit with 1 when a server does not do its part."""
+        look = Look(_readers)
+        look.settle()
+        found = look.report()
+        self._show(found, options)
+        with contextlib.suppress(KeyboardInterrupt):
+            while options["watch"]:
+                look.watch(WATCH_SECONDS)
+                found = look.report()
+                if self.stdout.isatty() and not options["json"]:
+                    self.stdout.write(CLEAR_SCREEN, ending="")
+                self._show(found, options)
+        if not found.is_well:
+            sys.exit(1)
+
+    def _show(self, found: report.Report, options: dict[str, Any]) -> None:
+        """With --watch and --json, each report is a line."""
+        if options["json"]:
+            indent = None if options["watch"] else 2
+            self.stdout.write(json.dumps(found.as_dict(), indent=indent))
+        else:
+            self.stdout.write(report.table(found))
+        self.stdout.flush()
 
     def _add(self, options: dict[str, Any]) -> None:
         name = self._on_stack(options, add)
@@ -71,3 +114,9 @@ class Command(BaseCommand):
                 return work(stack)
         except ClusterError as error:
             raise CommandError(str(error)) from error
+
+
+def _readers() -> list[str]:
+    """Return the addresses of the processes of the stack here, if one runs."""
+    parts = read_all(Layout(state_dir=settings.STATE_DIR).parts_dir)
+    return [part.address for part in parts if part.kind in READERS]
