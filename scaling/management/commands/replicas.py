@@ -19,7 +19,7 @@ from scaling.cluster.replicas.add import add
 from scaling.cluster.replicas.promote import promote
 from scaling.cluster.replicas.remove import remove
 from scaling.cluster.replicas.running import RunningStack, hold
-from scaling.replicas import report
+from scaling.replicas import naming, report
 from scaling.replicas.looking import Look
 
 CLEAR_SCREEN = "\x1b[H\x1b[2J"
@@ -40,6 +40,12 @@ class Command(BaseCommand):
         show = verbs.add_parser("status", help="show how every server is")
         show.add_argument("--json", action="store_true")
         show.add_argument("--watch", action="store_true", help="show it again every second")
+        off = verbs.add_parser("detach", help="take a replica out of rotation on every node")
+        off.add_argument("name")
+        off.add_argument("--json", action="store_true")
+        on = verbs.add_parser("attach", help="let a detached replica have reads again")
+        on.add_argument("name")
+        on.add_argument("--json", action="store_true")
         more = verbs.add_parser("add", help="start one replica more")
         more.add_argument("--json", action="store_true")
         less = verbs.add_parser("remove", help="stop a replica and delete its data")
@@ -53,6 +59,8 @@ class Command(BaseCommand):
         """Run one verb; a `ClusterError` becomes one sentence and exit code 1."""
         verbs = {
             "status": self._status,
+            "detach": self._detach,
+            "attach": self._attach,
             "add": self._add,
             "remove": self._remove,
             "promote": self._promote,
@@ -84,12 +92,32 @@ class Command(BaseCommand):
             self.stdout.write(report.table(found))
         self.stdout.flush()
 
+    def _detach(self, options: dict[str, Any]) -> None:
+        self._tell_nodes(options, naming.detach, "detached")
+
+    def _attach(self, options: dict[str, Any]) -> None:
+        self._tell_nodes(options, naming.attach, "attached")
+
+    def _tell_nodes(self, options: dict[str, Any], work: Callable[[str], None], done: str) -> None:
+        name = options["name"]
+        try:
+            work(name)
+        except naming.NotDone as error:
+            raise CommandError(str(error)) from error
+        if options["json"]:
+            self.stdout.write(json.dumps({"name": name, "is_detached": done == "detached"}))
+        else:
+            self.stdout.write(f"{name} is {done}; every node obeys within a second.")
+
     def _add(self, options: dict[str, Any]) -> None:
         name = self._on_stack(options, add)
         self.stdout.write(json.dumps({"name": name}) if options["json"] else name)
 
     def _remove(self, options: dict[str, Any]) -> None:
         self._on_stack(options, lambda stack: remove(stack, options["name"]))
+        # A later one may get its name.
+        with contextlib.suppress(naming.NotDone):
+            naming.attach(options["name"])
         if options["json"]:
             self.stdout.write(json.dumps({"name": options["name"]}))
 
