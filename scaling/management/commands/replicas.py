@@ -7,6 +7,7 @@ import json
 import sys
 from argparse import ArgumentParser
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 from django.conf import settings
@@ -20,6 +21,8 @@ from scaling.cluster.replicas.promote import promote
 from scaling.cluster.replicas.remove import remove
 from scaling.cluster.replicas.running import RunningStack, hold
 from scaling.replicas import naming, report
+from scaling.replicas.findings import Finding, Level
+from scaling.replicas.inspection import inspect
 from scaling.replicas.looking import Look
 
 CLEAR_SCREEN = "\x1b[H\x1b[2J"
@@ -40,6 +43,8 @@ class Command(BaseCommand):
         show = verbs.add_parser("status", help="show how every server is")
         show.add_argument("--json", action="store_true")
         show.add_argument("--watch", action="store_true", help="show it again every second")
+        check = verbs.add_parser("check", help="find what is wrong with servers and settings")
+        check.add_argument("--json", action="store_true")
         off = verbs.add_parser("detach", help="take a replica out of rotation on every node")
         off.add_argument("name")
         off.add_argument("--json", action="store_true")
@@ -59,6 +64,7 @@ class Command(BaseCommand):
         """Run one verb; a `ClusterError` becomes one sentence and exit code 1."""
         verbs = {
             "status": self._status,
+            "check": self._check,
             "detach": self._detach,
             "attach": self._attach,
             "add": self._add,
@@ -91,6 +97,24 @@ class Command(BaseCommand):
         else:
             self.stdout.write(report.table(found))
         self.stdout.flush()
+
+    def _check(self, options: dict[str, Any]) -> None:
+        """Exit with 0, or with 1 or 2 when the worst finding is a warning or an error."""
+        found = inspect()
+        level = max((finding.level for finding in found), default=Level.OK)
+        if options["json"]:
+            findings = [_as_dict(finding) for finding in found]
+            said = {"level": level.name.lower(), "findings": findings}
+            self.stdout.write(json.dumps(said, indent=2))
+        else:
+            for finding in found:
+                self.stdout.write(
+                    f"{finding.level.name} {finding.subject}: {finding.text} {finding.advice}"
+                )
+            if not found:
+                self.stdout.write("OK: nothing is wrong.")
+        if level:
+            sys.exit(level)
 
     def _detach(self, options: dict[str, Any]) -> None:
         self._tell_nodes(options, naming.detach, "detached")
@@ -148,3 +172,7 @@ def _readers() -> list[str]:
     """Return the addresses of the processes of the stack here, if one runs."""
     parts = read_all(Layout(state_dir=settings.STATE_DIR).parts_dir)
     return [part.address for part in parts if part.kind in READERS]
+
+
+def _as_dict(finding: Finding) -> dict[str, object]:
+    return {**asdict(finding), "level": finding.level.name.lower()}
