@@ -91,4 +91,7 @@ def connection_params(alias: str) -> dict[str, Any]:
         "application_name": WATCHER,
         "options": f"-c statement_timeout={STATEMENT_TIMEOUT_MS}",
         "autocommit": True,
+        # psycopg would prepare the question at its sixth time; behind a PgBouncer the next may
+        # come to a server connection that does not know it.
+        "prepare_threshold": None,
     }
