@@ -46,7 +46,8 @@ def of_settings() -> Iterator[Finding]:
 
 def _pools() -> Iterator[Finding]:
     for name, pool in (("DATABASE", settings.DATABASE_POOL), ("REPLICA", settings.REPLICA_POOL)):
-        if pool["min_size"] > pool["max_size"]:
+        # A maximum of 0 is no pool.
+        if 0 < pool["max_size"] < pool["min_size"]:
             yield Finding(
                 level=Level.ERROR,
                 id="scaling.E001",

@@ -97,7 +97,8 @@ def _connections(name: str, facts: Facts) -> Iterator[Finding]:
     pool = settings.DATABASE_POOL if name == PRIMARY else settings.REPLICA_POOL
     each = int(pool["max_size"]) + 1
     processes = max(1, facts.processes)
-    if each * processes <= facts.max_connections:
+    # Without a pool there is no number to compare.
+    if not pool["max_size"] or each * processes <= facts.max_connections:
         return
     setting = "DATABASE_POOL_MAX" if name == PRIMARY else "REPLICA_POOL_MAX"
     text = (

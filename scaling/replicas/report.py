@@ -127,7 +127,8 @@ def _server(server: Server, figures: Figures, everything: int) -> ServerReport:
         timeline=sample.position.timeline if sample else None,
         connections=sample.connections if sample else None,
         pool_busy=figures.busy.get(name, 0) if is_counted else None,
-        pool_max=int(pool["max_size"]) * figures.processes if is_counted else None,
+        # None too without a pool, where the maximum is 0.
+        pool_max=int(pool["max_size"]) * figures.processes or None,
         reads=reads if is_counted else None,
         reads_share=round(reads / everything, 4) if is_counted and everything else None,
         used_by=figures.used_by.get(name, 0) if is_counted else None,
@@ -150,7 +151,7 @@ def _row(server: ServerReport, processes: int) -> tuple[str, ...]:
         "-" if server.lag_seconds is None else f"{server.lag_seconds:.1f}",
         _text(server.lsn),
         _text(server.connections),
-        "-" if server.pool_busy is None else f"{server.pool_busy}/{server.pool_max}",
+        "-" if server.pool_busy is None else f"{server.pool_busy}/{_text(server.pool_max)}",
         "-" if server.reads_share is None else f"{server.reads_share:.0%}",
         "-" if server.used_by is None else f"{server.used_by}/{processes}",
         server.address,

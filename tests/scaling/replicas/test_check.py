@@ -110,6 +110,10 @@ def test_pools_are_compared_with_the_room(settings: Any) -> None:
     assert ids(default=replace(PRIMARY, max_connections=50)) == ["W014"]
     # Nobody runs, and one process alone has no room.
     assert ids(default=replace(PRIMARY, processes=0, max_connections=16)) == ["W014"]
+    # Without a pool there is nothing to compare.
+    settings.DATABASE_POOL = {**settings.DATABASE_POOL, "max_size": 0}
+    assert ids(default=replace(PRIMARY, max_connections=1)) == []
+    assert found_in_settings() == []
 
 
 # --- Settings -----------------------------------------------------------------------------------
