@@ -12,6 +12,7 @@ from scaling.replicas.sampling import WATCHER, connection_params
 # One row. Each process has one connection of this name to each server.
 QUESTION = """
 SELECT pg_is_in_recovery() AS is_in_recovery,
+    pg_postmaster_start_time()::text AS started_at,
     current_setting('server_version_num')::int / 10000 AS major_version,
     (SELECT system_identifier FROM pg_control_system()) AS system_identifier,
     rolsuper OR pg_has_role(current_user, 'pg_monitor', 'USAGE') AS may_monitor,
@@ -43,6 +44,8 @@ class Facts:
     """What a server says of itself; `max_connections` are those that our role may have."""
 
     is_in_recovery: bool
+    # To the microsecond, so that servers which began at one time are one.
+    started_at: str
     major_version: int
     system_identifier: int
     may_monitor: bool

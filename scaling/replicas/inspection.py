@@ -75,6 +75,9 @@ def _slot(slot: Slot) -> Iterator[Finding]:
 
 
 def _replica(name: str, facts: Facts, primary: Facts | str) -> Iterator[Finding]:
+    if isinstance(primary, Facts) and facts.started_at == primary.started_at:
+        # After a failover the URLs of all servers name the primary too, and that is well.
+        return
     if not facts.is_in_recovery:
         text = "takes writes itself, and so gets no reads."
         advice = "Have it follow the primary, or remove it from DATABASE_REPLICA_URLS."

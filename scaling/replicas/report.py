@@ -13,7 +13,7 @@ from scaling.replicas.figures import Figures
 from scaling.replicas.position import lsn_text
 from scaling.replicas.topology import Server, Topology
 
-GOOD = ("in rotation", "primary")
+GOOD = ("in rotation", "primary", "the primary")
 HEADINGS = (
     *("name", "role", "state", "lag bytes", "lag s", "LSN"),
     *("clients", "pool", "reads", "used by", "address"),
@@ -24,9 +24,10 @@ HEADINGS = (
 class ServerReport:
     """One server.
 
-    `state` is `primary`, `in rotation`, `returning` (well, but not for long enough), `detached`, or
-    the fault: `unreachable`, `promoted`, `other_timeline` or `lagging`. What is None is not
-    known: without any other process nobody counts reads and connections of pools.
+    `state` is `primary`, `in rotation`, `returning` (well, but not for long enough), `detached`,
+    `the primary` (a replica's URL that leads to it, as after a failover), or the fault:
+    `unreachable`, `promoted`, `other_timeline` or `lagging`. What is None is not known: without any
+    other process nobody counts reads and connections of pools.
     """
 
     name: str
@@ -74,7 +75,7 @@ def make(topology: Topology, figures: Figures, *, notes: Iterable[str] = ()) -> 
     everything = sum(figures.reads.values())
     servers = [topology.primary, *topology.replicas.values()]
     return Report(
-        servers=[_server(server, figures, everything) for server in servers],
+        servers=[_server(server, topology.primary, figures, everything) for server in servers],
         processes=figures.processes,
         notes=[*notes],
     )
@@ -89,10 +90,12 @@ def address_of(name: str) -> str:
     return ",".join(f"{host}:{port}" for host, port in zip(hosts, ports, strict=True))
 
 
-def state_of(server: Server) -> str:
+def state_of(server: Server, primary: Server | None = None) -> str:
     """Return a server's state in a word or two."""
     if server.name == PRIMARY:
         return "unreachable" if server.sample is None or server.is_away else "primary"
+    if server.fault == "promoted" and primary is not None and _are_one(server, primary):
+        return "the primary"
     if server.fault:
         return server.fault
     if server.is_detached:
@@ -111,7 +114,14 @@ def table(report: Report) -> str:
     return "\n".join([*lines, *report.notes])
 
 
-def _server(server: Server, figures: Figures, everything: int) -> ServerReport:
+def _are_one(server: Server, other: Server) -> bool:
+    # To the microsecond, so that no two servers begin at one time.
+    if server.sample is None or other.sample is None:
+        return False
+    return server.sample.started_at == other.sample.started_at
+
+
+def _server(server: Server, primary: Server, figures: Figures, everything: int) -> ServerReport:
     name, sample, is_primary = server.name, server.sample, server.name == PRIMARY
     is_counted = figures.processes > 0
     pool = settings.DATABASE_POOL if is_primary else settings.REPLICA_POOL
@@ -120,7 +130,7 @@ def _server(server: Server, figures: Figures, everything: int) -> ServerReport:
         name=name,
         role="primary" if is_primary else "replica",
         address=address_of(name),
-        state=state_of(server),
+        state=state_of(server, primary),
         lag_bytes=None if is_primary or sample is None else server.lag_bytes,
         lag_seconds=None if is_primary or sample is None else round(_lag(server, figures), 2),
         lsn=lsn_text(sample.position.lsn) if sample else None,

@@ -59,6 +59,12 @@ def test_a_state_is_one_word_of_what_is_so() -> None:
     assert state_of(server) == "detached"
     server.fault = "lagging"
     assert state_of(server) == "lagging"
+    server.fault = "promoted"
+    other = Server("default")
+    other.take(sample(is_in_recovery=False, started_at="later"))
+    assert state_of(server, other) == "promoted"
+    other.take(sample(is_in_recovery=False))
+    assert state_of(server, other) == "the primary"
 
 
 def test_the_share_of_reads_and_the_pools_come_from_the_processes(topology: Topology) -> None:
@@ -150,7 +156,7 @@ def test_other_installations_are_told_what_is_not_known(
     assert found["notes"][1].startswith("Redis does not say which replicas are detached")
 
 
-def test_a_server_that_is_away_and_one_that_takes_writes_are_named(
+def test_a_server_that_is_away_and_one_that_is_the_primary_are_named(
     stack: EmbeddedStack, tmp_path: Path
 ) -> None:
     url = stack.database_url
@@ -163,7 +169,7 @@ def test_a_server_that_is_away_and_one_that_takes_writes_are_named(
     )
     assert code == 1
     states = {server["name"]: server["state"] for server in found["servers"]}
-    assert states == {"default": "primary", "gone": "unreachable", "same": "promoted"}
+    assert states == {"default": "primary", "gone": "unreachable", "same": "the primary"}
 
 
 @pytest.fixture
