@@ -10,12 +10,18 @@ from dataclasses import dataclass, field
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
+from scaling.replicas.metrics import READS
+from scaling.replicas.topology import Server
+
 TIMEOUT_SECONDS = 2.0
+# Why a read went where it went, of those that could have gone to a replica. A worker's own rounds,
+# requests that change something and what is read in transactions would hide them.
+REASONS = frozenset({"replica", "behind", "none", "unknown"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Figures:
-    """Sums over the processes that answered, by server."""
+    """Sums over the processes that answered, by server; `reads` has those of REASONS."""
 
     processes: int = 0
     silent: int = 0
@@ -54,6 +60,16 @@ def collect(addresses: Iterable[str]) -> Figures:
     return figures
 
 
+def own(servers: Iterable[Server]) -> Figures:
+    """Return what this process itself counts; asks nobody."""
+    figures = Figures(processes=1, busy=Counter({server.name: server.busy for server in servers}))
+    for family in READS.collect():
+        for sample in family.samples:
+            if sample.name.endswith("_total") and sample.labels["reason"] in REASONS:
+                figures.reads[sample.labels["server"]] += int(sample.value)
+    return figures
+
+
 def _metrics(address: str) -> str | None:
     try:
         # No proxy of the environment's: the addresses are of this machine.
@@ -68,7 +84,7 @@ def _add(figures: Figures, text: str) -> None:
         for sample in family.samples:
             server = sample.labels.get("server", "")
             match sample.name:
-                case "headrace_database_reads_total":
+                case "headrace_database_reads_total" if sample.labels["reason"] in REASONS:
                     figures.reads[server] += int(sample.value)
                 case "headrace_database_connections_busy":
                     figures.busy[server] += int(sample.value)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
 from collections.abc import Callable
 
 from django.contrib import admin, messages
@@ -16,8 +15,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from config.env import env_str
-from scaling.replicas import naming, picture, report
-from scaling.replicas.figures import Figures
+from scaling.replicas import figures, naming, picture, report
 from scaling.replicas.topology import TOPOLOGY
 
 NODE_NAME = env_str("NODE_NAME", "node")
@@ -27,19 +25,10 @@ WORK: dict[str, tuple[Callable[[str], None], str]] = {
 }
 
 
-def own_figures() -> Figures:
-    """Return what this process itself counts."""
-    servers = [TOPOLOGY.primary, *TOPOLOGY.replicas.values()]
-    return Figures(
-        processes=1,
-        reads=Counter({server.name: server.reads for server in servers}),
-        busy=Counter({server.name: server.busy for server in servers}),
-    )
-
-
 def servers_page(request: HttpRequest) -> HttpResponse:
     """Show the servers as this process sees them; asks none of them."""
-    found = report.make(TOPOLOGY, own_figures())
+    servers = [TOPOLOGY.primary, *TOPOLOGY.replicas.values()]
+    found = report.make(TOPOLOGY, figures.own(servers))
     context = {
         **admin.site.each_context(request),
         "title": "Database servers",

@@ -72,8 +72,9 @@ class Report:
 
 def make(topology: Topology, figures: Figures, *, notes: Iterable[str] = ()) -> Report:
     """Put together what is known in memory; asks nobody."""
-    everything = sum(figures.reads.values())
     servers = [topology.primary, *topology.replicas.values()]
+    # Without those that are gone, which the processes still count.
+    everything = sum(figures.reads[server.name] for server in servers)
     return Report(
         servers=[_server(server, topology.primary, figures, everything) for server in servers],
         processes=figures.processes,

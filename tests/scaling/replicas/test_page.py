@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -57,9 +58,9 @@ def servers(monkeypatch: pytest.MonkeyPatch) -> dict[str, Server]:
     """What this process knows: one replica that is well, and one that is lagging."""
     known = {NAME: replica(NAME), "slow": replica("slow", lag=12.0)}
     known["slow"].fault = "lagging"
-    known[NAME].reads = 3
     monkeypatch.setattr(TOPOLOGY, "replicas", known)
-    monkeypatch.setattr(TOPOLOGY.primary, "reads", 1)
+    counted = Figures(processes=1, reads=Counter({"default": 1, NAME: 3}))
+    monkeypatch.setattr("scaling.replicas.page.figures.own", lambda servers: counted)
     monkeypatch.setattr("scaling.replicas.naming.replica_names", lambda: sorted(known))
     return known
 

@@ -15,8 +15,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from scaling.replicas.figures import Figures, collect
+from scaling.replicas.figures import Figures, collect, own
 from scaling.replicas.health import GOOD_SAMPLES, Sample
+from scaling.replicas.metrics import READS
 from scaling.replicas.position import Position
 from scaling.replicas.report import address_of, make, state_of, table
 from scaling.replicas.topology import Server, Topology
@@ -70,7 +71,7 @@ def test_a_state_is_one_word_of_what_is_so() -> None:
 def test_the_share_of_reads_and_the_pools_come_from_the_processes(topology: Topology) -> None:
     figures = Figures(
         processes=2,
-        reads=Counter({"default": 1, "near": 3}),
+        reads=Counter({"default": 1, "near": 3, "removed": 9}),
         busy=Counter({"near": 5}),
         used_by=Counter({"default": 2, "near": 2}),
     )
@@ -102,6 +103,29 @@ def test_a_process_that_was_restarted_in_between_counts_from_nothing() -> None:
     before = Figures(processes=1, reads=Counter({"near": 100}))
     after = Figures(processes=1, reads=Counter({"near": 3, "far": 2}))
     assert after.since(before).reads == {"near": 0, "far": 2}
+
+
+def test_reads_that_had_no_choice_do_not_count() -> None:
+    server = Server("somewhere")
+    server.busy = 2
+    before = own([server]).reads["somewhere"]
+    for reason in ("replica", "behind", "latest", "transaction", "page"):
+        READS.labels("somewhere", reason).inc()
+    found = own([server])
+    assert found.reads["somewhere"] == before + 2
+    assert found.busy["somewhere"] == 2
+
+
+def test_reads_of_a_client_are_seen_at_the_replica(stack: EmbeddedStack) -> None:
+    [name] = stack.replica_urls
+    kinds = ("node", "worker")
+    readers = [part["address"] for part in stack.status()["parts"] if part["kind"] in kinds]
+    before = collect(readers)
+    with client_with(stack, stack.demo_key) as client:
+        for _ in range(10):
+            headers = {"Cache-Control": "no-cache", "x-headrace-position": "1-1"}
+            assert client.get("/v1/conversations", headers=headers).status_code == 200
+    assert collect(readers).since(before).reads[name] >= 10
 
 
 def test_an_address_tells_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
