@@ -23,7 +23,7 @@ def test_a_server_says_how_it_is(stack: EmbeddedStack) -> None:
     primary, replica = samples["default"], samples[name]
     assert not primary.is_in_recovery
     assert replica.is_in_recovery
-    assert primary.position.timeline == replica.position.timeline == 1
+    assert primary.position.timeline == replica.position.timeline >= 1
     assert replica.position.lsn > 0
     assert primary.connections > 0
     assert primary.taken_at < time.monotonic()
