@@ -358,7 +358,9 @@ REST_FRAMEWORK = {
 SPECTACULAR_SETTINGS = {
     "TITLE": "Headrace",
     "DESCRIPTION": "LangChain chains over HTTP: OpenAI chat completions and responses, LangServe,"
-    " conversations, background jobs.",
+    " conversations, background jobs.\n\nAnswers to requests that changed something may have a"
+    " header `x-headrace-position`. A request that sends it along sees that change, whichever"
+    " database server it is read from; an account's own changes are seen without it.",
     "VERSION": VERSION,
     "OAS_VERSION": "3.1.0",
     "SERVE_INCLUDE_SCHEMA": False,

@@ -28,5 +28,7 @@ urlpatterns = [
     path("health/live", health.live),
     path("health/ready", health.ready),
     path("metrics", ExportToDjangoView),
+    # Before the admin's own, which end in a page for what is not found.
+    path("admin/database-servers/", include("scaling.replicas.urls")),
     path("admin/", admin.site.urls),
 ]

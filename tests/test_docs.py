@@ -51,6 +51,7 @@ METRIC_KINDS = {
     "Counter": Counter,
     "CounterMetricFamily": Counter,
     "Gauge": Gauge,
+    "GaugeMetricFamily": Gauge,
     "Histogram": Histogram,
 }
 # Codes of REST framework's own exceptions that a client can meet, with their status.

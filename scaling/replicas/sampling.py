@@ -12,6 +12,8 @@ from psycopg.conninfo import conninfo_to_dict
 from scaling.replicas.health import Sample
 from scaling.replicas.position import Position, lsn_of
 
+# The name under which PostgreSQL lists the connections that watch it.
+WATCHER = "headrace-watcher"
 CONNECT_TIMEOUT_SECONDS = 2
 # A server that is this slow to say how it is has reads to fear.
 STATEMENT_TIMEOUT_MS = 1000
@@ -86,7 +88,10 @@ def connection_params(alias: str) -> dict[str, Any]:
         **known,
         **{libpq_name: entry[name] for name, libpq_name in names.items() if entry.get(name)},
         "connect_timeout": CONNECT_TIMEOUT_SECONDS,
-        "application_name": "headrace-watcher",
+        "application_name": WATCHER,
         "options": f"-c statement_timeout={STATEMENT_TIMEOUT_MS}",
         "autocommit": True,
+        # psycopg would prepare the question at its sixth time; behind a PgBouncer the next may
+        # come to a server connection that does not know it.
+        "prepare_threshold": None,
     }

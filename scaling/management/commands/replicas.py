@@ -1,10 +1,13 @@
-"""`manage.py replicas`: the database servers of the embedded stack while it runs."""
+"""`manage.py replicas`: the database servers, and those of the embedded stack while it runs."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
 from argparse import ArgumentParser
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 from django.conf import settings
@@ -12,21 +15,42 @@ from django.core.management.base import BaseCommand, CommandError
 
 from scaling.cluster.errors import ClusterError
 from scaling.cluster.layout import Layout
+from scaling.cluster.parts import read_all
 from scaling.cluster.replicas.add import add
 from scaling.cluster.replicas.promote import promote
 from scaling.cluster.replicas.remove import remove
 from scaling.cluster.replicas.running import RunningStack, hold
+from scaling.replicas import naming, report
+from scaling.replicas.findings import Finding, Level
+from scaling.replicas.inspection import inspect
+from scaling.replicas.looking import Look
+
+CLEAR_SCREEN = "\x1b[H\x1b[2J"
+WATCH_SECONDS = 1.0
+# The kinds of parts that read from the database servers, and count it.
+READERS = ("node", "worker")
 
 
 class Command(BaseCommand):
-    """Add, remove and promote database servers."""
+    """Show the database servers; add, remove and promote those of the embedded stack."""
 
-    help = "Add, remove and promote database servers of the running embedded stack."
+    help = "Show the database servers; add, remove and promote those of the embedded stack."
     requires_system_checks = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Add the verbs."""
         verbs = parser.add_subparsers(dest="verb", required=True)
+        show = verbs.add_parser("status", help="show how every server is")
+        show.add_argument("--json", action="store_true")
+        show.add_argument("--watch", action="store_true", help="show it again every second")
+        check = verbs.add_parser("check", help="find what is wrong with servers and settings")
+        check.add_argument("--json", action="store_true")
+        off = verbs.add_parser("detach", help="take a replica out of rotation on every node")
+        off.add_argument("name")
+        off.add_argument("--json", action="store_true")
+        on = verbs.add_parser("attach", help="let a detached replica have reads again")
+        on.add_argument("name")
+        on.add_argument("--json", action="store_true")
         more = verbs.add_parser("add", help="start one replica more")
         more.add_argument("--json", action="store_true")
         less = verbs.add_parser("remove", help="stop a replica and delete its data")
@@ -38,8 +62,76 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run one verb; a `ClusterError` becomes one sentence and exit code 1."""
-        verbs = {"add": self._add, "remove": self._remove, "promote": self._promote}
+        verbs = {
+            "status": self._status,
+            "check": self._check,
+            "detach": self._detach,
+            "attach": self._attach,
+            "add": self._add,
+            "remove": self._remove,
+            "promote": self._promote,
+        }
         verbs[options["verb"]](options)
+
+    def _status(self, options: dict[str, Any]) -> None:
+        """Exit with 1 when a server does not do its part."""
+        look = Look(_readers)
+        look.settle()
+        found = look.report()
+        self._show(found, options)
+        with contextlib.suppress(KeyboardInterrupt):
+            while options["watch"]:
+                look.watch(WATCH_SECONDS)
+                found = look.report()
+                if self.stdout.isatty() and not options["json"]:
+                    self.stdout.write(CLEAR_SCREEN, ending="")
+                self._show(found, options)
+        if not found.is_well:
+            sys.exit(1)
+
+    def _show(self, found: report.Report, options: dict[str, Any]) -> None:
+        """With --watch and --json, each report is a line."""
+        if options["json"]:
+            indent = None if options["watch"] else 2
+            self.stdout.write(json.dumps(found.as_dict(), indent=indent))
+        else:
+            self.stdout.write(report.table(found))
+        self.stdout.flush()
+
+    def _check(self, options: dict[str, Any]) -> None:
+        """Exit with 0, or with 1 or 2 when the worst finding is a warning or an error."""
+        found = inspect()
+        level = max((finding.level for finding in found), default=Level.OK)
+        if options["json"]:
+            findings = [_as_dict(finding) for finding in found]
+            said = {"level": level.name.lower(), "findings": findings}
+            self.stdout.write(json.dumps(said, indent=2))
+        else:
+            for finding in found:
+                self.stdout.write(
+                    f"{finding.level.name} {finding.subject}: {finding.text} {finding.advice}"
+                )
+            if not found:
+                self.stdout.write("OK: nothing is wrong.")
+        if level:
+            sys.exit(level)
+
+    def _detach(self, options: dict[str, Any]) -> None:
+        self._tell_nodes(options, naming.detach, "detached")
+
+    def _attach(self, options: dict[str, Any]) -> None:
+        self._tell_nodes(options, naming.attach, "attached")
+
+    def _tell_nodes(self, options: dict[str, Any], work: Callable[[str], None], done: str) -> None:
+        name = options["name"]
+        try:
+            work(name)
+        except naming.NotDone as error:
+            raise CommandError(str(error)) from error
+        if options["json"]:
+            self.stdout.write(json.dumps({"name": name, "is_detached": done == "detached"}))
+        else:
+            self.stdout.write(f"{name} is {done}; every node obeys within a second.")
 
     def _add(self, options: dict[str, Any]) -> None:
         name = self._on_stack(options, add)
@@ -47,6 +139,9 @@ class Command(BaseCommand):
 
     def _remove(self, options: dict[str, Any]) -> None:
         self._on_stack(options, lambda stack: remove(stack, options["name"]))
+        # A later one may get its name.
+        with contextlib.suppress(naming.NotDone):
+            naming.attach(options["name"])
         if options["json"]:
             self.stdout.write(json.dumps({"name": options["name"]}))
 
@@ -79,3 +174,13 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
         except KeyboardInterrupt as error:
             raise CommandError("Cut short; give the command again to end what it began.") from error
+
+
+def _readers() -> list[str]:
+    """Return the addresses of the processes of the stack here, if one runs."""
+    parts = read_all(Layout(state_dir=settings.STATE_DIR).parts_dir)
+    return [part.address for part in parts if part.kind in READERS]
+
+
+def _as_dict(finding: Finding) -> dict[str, object]:
+    return {**asdict(finding), "level": finding.level.name.lower()}

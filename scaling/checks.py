@@ -1,0 +1,21 @@
+"""System checks of the database servers' settings; `replicas check` asks the servers too."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.apps.config import AppConfig
+from django.core.checks import CheckMessage, Error, Warning, register
+
+from scaling.replicas.findings import Level, of_settings
+
+
+@register()
+def check_database_settings(
+    app_configs: Sequence[AppConfig] | None, **kwargs: Any
+) -> list[CheckMessage]:
+    """Find what could not work, or not as promised."""
+    kinds = {Level.ERROR: Error, Level.WARNING: Warning}
+    return [
+        kinds[finding.level](finding.text, hint=finding.advice, id=finding.id)
+        for finding in of_settings()
+    ]

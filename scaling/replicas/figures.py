@@ -1,0 +1,95 @@
+"""What other processes count, read from their /metrics."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from scaling.replicas.metrics import READS
+from scaling.replicas.topology import Server
+
+TIMEOUT_SECONDS = 2.0
+# Why a read went where it went, of those that could have gone to a replica. A worker's own rounds,
+# requests that change something and what is read in transactions would hide them.
+REASONS = frozenset({"replica", "behind", "none", "unknown"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """Sums over the processes that answered, by server; `reads` has those of REASONS."""
+
+    processes: int = 0
+    silent: int = 0
+    reads: Counter[str] = field(default_factory=Counter)
+    busy: Counter[str] = field(default_factory=Counter)
+    # How many processes send reads there.
+    used_by: Counter[str] = field(default_factory=Counter)
+    # The greatest of what they say.
+    lag_seconds: dict[str, float] = field(default_factory=dict)
+
+    def since(self, earlier: Figures) -> Figures:
+        """Return it with the reads since then alone; all of them if there were none."""
+        reads = Counter(
+            {name: max(0, count - earlier.reads[name]) for name, count in self.reads.items()}
+        )
+        return Figures(
+            processes=self.processes,
+            silent=self.silent,
+            reads=reads if reads.total() else self.reads,
+            busy=self.busy,
+            used_by=self.used_by,
+            lag_seconds=self.lag_seconds,
+        )
+
+
+def collect(addresses: Iterable[str]) -> Figures:
+    """Ask the processes at these `host:port`, all at once."""
+    wanted = list(addresses)
+    if not wanted:
+        return Figures()
+    with ThreadPoolExecutor(len(wanted)) as pool:
+        texts = [text for text in pool.map(_metrics, wanted) if text is not None]
+    figures = Figures(processes=len(texts), silent=len(wanted) - len(texts))
+    for text in texts:
+        _add(figures, text)
+    return figures
+
+
+def own(servers: Iterable[Server]) -> Figures:
+    """Return what this process itself counts; asks nobody."""
+    figures = Figures(processes=1, busy=Counter({server.name: server.busy for server in servers}))
+    for family in READS.collect():
+        for sample in family.samples:
+            if sample.name.endswith("_total") and sample.labels["reason"] in REASONS:
+                figures.reads[sample.labels["server"]] += int(sample.value)
+    return figures
+
+
+def _metrics(address: str) -> str | None:
+    try:
+        # No proxy of the environment's: the addresses are of this machine.
+        answer = httpx.get(f"http://{address}/metrics", timeout=TIMEOUT_SECONDS, trust_env=False)
+    except httpx.HTTPError:
+        return None
+    return answer.text if answer.status_code == httpx.codes.OK else None
+
+
+def _add(figures: Figures, text: str) -> None:
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            server = sample.labels.get("server", "")
+            match sample.name:
+                case "headrace_database_reads_total" if sample.labels["reason"] in REASONS:
+                    figures.reads[server] += int(sample.value)
+                case "headrace_database_connections_busy":
+                    figures.busy[server] += int(sample.value)
+                case "headrace_database_in_rotation":
+                    figures.used_by[server] += int(sample.value)
+                case "headrace_replica_lag_seconds":
+                    known = figures.lag_seconds.get(server, 0.0)
+                    figures.lag_seconds[server] = max(known, sample.value)
