@@ -101,7 +101,7 @@ class ApiView(APIView):
         # Reading never calls a model, also where posting to the same address does.
         is_model_call = self.is_model_call and request.method == "POST"
         self.ending.admission = admit(self.principal, is_model_call=is_model_call)
-        self._begin_reading(request)
+        self.begin_reading(request)
         directives = read_directives(request.headers.get("Cache-Control", ""))
         current_caller.set(
             Caller(
@@ -111,7 +111,8 @@ class ApiView(APIView):
             )
         )
 
-    def _begin_reading(self, request: Request) -> None:
+    def begin_reading(self, request: Request) -> None:
+        """Have what this request writes recorded as its account's, and its reads follow that."""
         reader = routing.current_reader()
         if reader is None:
             return
