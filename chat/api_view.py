@@ -63,6 +63,8 @@ class Ending:
         """
         last = yield from events
         self()
+        # If this raises, the stream breaks off, and what was committed is not acknowledged.
+        routing.record(wait_seconds=routing.WAIT_SECONDS)
         yield last
 
 
