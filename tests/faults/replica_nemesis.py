@@ -20,18 +20,19 @@ OBEY_SECONDS = 1.0
 
 
 class Nemesis:
-    """Breaks replicas, two at a time at most, and at its caller's word the primary.
+    """Breaks replicas, as many at once as it has breakers, and at its caller's word the primary.
 
     A server is broken in one way at a time: who breaks it has its lock.
     """
 
-    def __init__(self, servers: ServersUnderTest, seed: int) -> None:
+    def __init__(self, servers: ServersUnderTest, seed: int, *, breakers: int = 2) -> None:
         self._servers = servers
         self.seed = seed
         self._locks = {name: threading.Lock() for name in (servers.primary, *servers.replicas)}
         self._stop = threading.Event()
         self._threads = [
-            threading.Thread(target=self._run, args=(number,), daemon=True) for number in range(2)
+            threading.Thread(target=self._run, args=(number,), daemon=True)
+            for number in range(breakers)
         ]
         self._rng = random.Random(seed)
         self._failures: list[BaseException] = []
@@ -60,24 +61,24 @@ class Nemesis:
             self.counts["restart primary"] += 1
             self._servers.restart_primary()
 
-    def fail_over(self, *, is_killed: bool) -> tuple[float, dict[str, Any]]:
+    def fail_over(self, *, is_killed: bool = False) -> tuple[float, dict[str, Any]]:
         """Promote a replica; return when the primary was lost, and what came of it.
 
-        While the primary lives, the other replica is well too, so that reads can go on.
+        The other replica is well too, so that reads can go on, and has what it acknowledged.
         """
         name = self._rng.choice(self._servers.replicas)
-        with self._well(*([name] if is_killed else self._servers.replicas)):
-            old, began = self._servers.primary, time.monotonic()
+        with self._well(*self._servers.replicas):
+            old, lost_at = self._servers.primary, time.monotonic()
             self.counts["kill primary" if is_killed else "promote"] += 1
             if is_killed:
                 self._note(f"{old}, the primary, is killed, and {name} is promoted")
-                with self._servers.primary_dead():
+                with self._servers.primary_lost() as lost_at:
                     outcome = self._servers.promote(name)
             else:
                 self._note(f"{name} is promoted, {old} is alive")
                 outcome = self._servers.promote(name)
             self._note(f"{name} is the primary: {outcome}")
-        return began, outcome
+        return lost_at, outcome
 
     @contextmanager
     def _well(self, *names: str) -> Iterator[None]:

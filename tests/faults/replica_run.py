@@ -6,8 +6,9 @@ import os
 import random
 import time
 from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 from tests.faults.history import History, Missed, Read, Write, longest_gap, missed
 from tests.faults.replica_load import Load
@@ -25,7 +26,7 @@ class Outcome:
     history: History
     nemesis: Nemesis
     began: float
-    ended: float
+    ended: float = 0.0
     servers_read: Counter[tuple[str, ...]] = field(default_factory=Counter)
     final: list[Read] = field(default_factory=list)
 
@@ -100,8 +101,9 @@ class Bench:
         self.active = [self.servers.make_account(name) for name in self.names]
         self.idle = self.servers.make_account("idle")
 
-    def begin(self) -> tuple[Load, Nemesis]:
-        """Return a load and a nemesis by one seed; the idle account has what it will read."""
+    @contextmanager
+    def run(self, *, breakers: int = 2) -> Iterator[Outcome]:
+        """Have accounts read and write for the length of the block while replicas are broken."""
         seed = int(os.environ.get("FAULTS_SEED") or random.randrange(10**6))
         load = Load(self.active, self.idle, self.servers.ways, seed)
         for account in self.active:
@@ -110,17 +112,19 @@ class Bench:
         load.make_something(self.idle)
         for name in self.servers.replicas:
             self.servers.await_rotation(name)
-        return load, Nemesis(self.servers, seed)
-
-    def end(self, load: Load, nemesis: Nemesis, began: float, reads: Counter[Any]) -> Outcome:
-        """Stop all, and read from the primary what there is."""
-        ended = time.monotonic()
-        nemesis.stop()
-        load.stop()
-        outcome = Outcome(load.history, nemesis, began, ended)
-        outcome.servers_read = self.servers.reads() - reads
+        nemesis = Nemesis(self.servers, seed, breakers=breakers)
+        before = self.servers.reads()
+        outcome = Outcome(load.history, nemesis, began=time.monotonic())
+        load.start()
+        nemesis.start()
+        try:
+            yield outcome
+        finally:
+            outcome.ended = time.monotonic()
+            nemesis.stop()
+            load.stop()
+        outcome.servers_read = self.servers.reads() - before
         outcome.final = self.read_all(load.history.writes)
-        return outcome
 
     def read_all(self, writes: list[Write]) -> list[Read]:
         """Read every subject that was written from the primary itself."""

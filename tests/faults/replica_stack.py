@@ -22,6 +22,8 @@ from tests.faults.replica_load import Account
 from tests.scaling.conftest import OwnStack, eventually
 
 BACK_SECONDS = 20.0
+# For so long a primary that will be killed sends nothing.
+UNSENT_SECONDS = 0.5
 
 
 class ServersUnderTest:
@@ -201,22 +203,32 @@ class ServersUnderTest:
         return outcome
 
     @contextmanager
-    def primary_dead(self) -> Iterator[None]:
-        """Kill the primary as often as supervisord starts it, until another is the primary."""
+    def primary_lost(self) -> Iterator[float]:
+        """Kill the primary with the last of its log unsent, and yield when.
+
+        What supervisord starts in its place is frozen: killed again and again, the stack would give
+        up.
+        """
         name, over = self.primary, threading.Event()
+        for process in self.processes(name):
+            if "walsender" in " ".join(process.cmdline()):
+                process.suspend()
+        time.sleep(UNSENT_SECONDS)
+        lost_at = time.monotonic()
         self.signal_all(name, signal.SIGKILL)
 
-        def keep() -> None:
-            while not over.wait(0.02) and self.primary == name:
-                self.signal_all(name, signal.SIGKILL)
+        def freeze() -> None:
+            while not over.wait(0.01) and self.primary == name:
+                self.signal_all(name, signal.SIGSTOP)
 
-        thread = threading.Thread(target=keep)
+        thread = threading.Thread(target=freeze)
         thread.start()
         try:
-            yield
+            yield lost_at
         finally:
             over.set()
             thread.join()
+            self.signal_all(name, signal.SIGCONT)
 
     def _env(self, name: str) -> str:
         lines = (self.stack.state_dir / "stack.env").read_text().splitlines()
