@@ -16,7 +16,9 @@ from tests.faults.history import Missed, Write, without
 from tests.faults.replica_run import Bench, Outcome
 from tests.scaling.conftest import OwnStack
 
-POSITION_SECONDS = 15.0
+POSITION_SECONDS = 30.0
+# Before this the primary is not touched.
+QUIET_SECONDS = 8.0
 ENV = {
     "CHAIN_RUNNABLES": ",".join(f"{name}=tests.faults.chains.{name}" for name in NAMES),
     "POSITION_SECONDS": str(POSITION_SECONDS),
@@ -57,8 +59,9 @@ def running(factory: pytest.TempPathFactory, env: dict[str, str]) -> Iterator[Be
         assert made.returncode == 0, made.stderr
         started = time.monotonic()
         bench = Bench(stack)
-        # Until then what Redis does not know is no proof that nothing was written.
-        time.sleep(max(0.0, POSITION_SECONDS - (time.monotonic() - started)))
+        # Until then what Redis does not know is no proof that nothing was written, and all is read
+        # from the primary.
+        time.sleep(max(0.0, POSITION_SECONDS - QUIET_SECONDS - (time.monotonic() - started)))
         yield bench
     finally:
         stack.stop()
@@ -83,7 +86,7 @@ def test_only_the_last_moment_may_be_lost_with_a_primary_that_is_killed(
     bench: Bench, tell: Tell
 ) -> None:
     with bench.run() as outcome:
-        time.sleep(8)
+        time.sleep(QUIET_SECONDS)
         lost_at, _ = outcome.nemesis.fail_over(is_killed=True)
         time.sleep(12)
 
@@ -103,7 +106,7 @@ def test_nothing_is_lost_with_a_primary_that_is_killed_if_commits_wait_for_a_rep
 ) -> None:
     # Commits wait for good while both replicas are broken, so that one is at a time.
     with synchronous_bench.run(breakers=1) as outcome:
-        time.sleep(8)
+        time.sleep(QUIET_SECONDS)
         outcome.nemesis.fail_over(is_killed=True)
         time.sleep(12)
     tell(outcome)
