@@ -218,7 +218,7 @@ class ServersUnderTest:
         self.signal_all(name, signal.SIGKILL)
 
         def freeze() -> None:
-            while not over.wait(0.01) and self.primary == name:
+            while not over.wait(0.03) and self.primary == name:
                 self.signal_all(name, signal.SIGSTOP)
 
         thread = threading.Thread(target=freeze)
