@@ -63,6 +63,8 @@ class Ending:
         """
         last = yield from events
         self()
+        # If this raises, the stream breaks off, and what was committed is not acknowledged.
+        routing.record(wait_seconds=routing.WAIT_SECONDS)
         yield last
 
 
@@ -101,7 +103,7 @@ class ApiView(APIView):
         # Reading never calls a model, also where posting to the same address does.
         is_model_call = self.is_model_call and request.method == "POST"
         self.ending.admission = admit(self.principal, is_model_call=is_model_call)
-        self._begin_reading(request)
+        self.begin_reading(request)
         directives = read_directives(request.headers.get("Cache-Control", ""))
         current_caller.set(
             Caller(
@@ -111,7 +113,8 @@ class ApiView(APIView):
             )
         )
 
-    def _begin_reading(self, request: Request) -> None:
+    def begin_reading(self, request: Request) -> None:
+        """Have what this request writes recorded as its account's, and its reads follow that."""
         reader = routing.current_reader()
         if reader is None:
             return

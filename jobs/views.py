@@ -64,6 +64,7 @@ class SubmissionView(JobsApiView):
             return
         # REST framework's own part, without ApiView's admission.
         super(ApiView, self).initial(request, *args, **kwargs)
+        self.begin_reading(request)
         self.admit_submission()
 
 

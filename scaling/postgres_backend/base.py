@@ -11,9 +11,10 @@ import contextlib
 import os
 import socket
 import threading
+import time
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 from django.db.backends.postgresql import base
@@ -22,15 +23,36 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from scaling.replicas import metrics, routing
 from scaling.replicas.decision import PRIMARY
 from scaling.replicas.health import Sample
+from scaling.replicas.position import lsn_of
 from scaling.replicas.topology import TOPOLOGY
 
 # What a statement begins with that writes nothing.
 READING = ("SELECT", "SAVEPOINT", "RELEASE", "ROLLBACK", "SET", "SHOW", "EXPLAIN", "DECLARE")
+RUN = "SELECT pg_postmaster_start_time()::text, coalesce(pg_last_wal_replay_lsn(), '0/0')::text"
 
 _held = threading.local()
-# The server's start, as each pooled connection saw it when it was opened.
-_started_at: weakref.WeakKeyDictionary[psycopg.Connection[Any], str] = weakref.WeakKeyDictionary()
+# A replica as each pooled connection saw it when it was opened.
+_opened: weakref.WeakKeyDictionary[psycopg.Connection[Any], Opened] = weakref.WeakKeyDictionary()
 _open: dict[str, weakref.WeakSet[psycopg.Connection[Any]]] = {}
+
+
+class Opened(NamedTuple):
+    """When a connection asked, the server's start, and what it had replayed."""
+
+    asked_at: float
+    started_at: str
+    replayed_lsn: int
+
+    def shows(self, sample: Sample) -> bool:
+        """Say whether what is read here is at least as new as a sample of the server.
+
+        A server that a crash of one process made recover has the same start, and begins its replay
+        further back. No connection outlives that, so that one which is older than the sample is of
+        the same run; of a newer one is known what the server had when it was opened.
+        """
+        if self.started_at != sample.started_at:
+            return False
+        return self.asked_at <= sample.taken_at or self.replayed_lsn >= sample.position.lsn
 
 
 # django-stubs leaves out what is not public.
@@ -68,8 +90,8 @@ class DatabaseWrapper(DjangoWrapper):  # type: ignore[misc]
 
     def _refuse_if_restarted(self, connection: Any, sample: Sample | None) -> None:
         # A replica that has restarted may show less than the sample that chose it.
-        started_at = _started_at.get(connection)
-        if started_at is None or (sample is not None and started_at == sample.started_at):
+        opened = _opened.get(connection)
+        if opened is None or (sample is not None and opened.shows(sample)):
             return
         self._let_go()
         with contextlib.suppress(psycopg.Error):
@@ -80,8 +102,9 @@ class DatabaseWrapper(DjangoWrapper):  # type: ignore[misc]
     def _configure_connection(self, connection: Any) -> Any:
         changed = super()._configure_connection(connection)
         if self.alias != PRIMARY:
-            row = connection.execute("SELECT pg_postmaster_start_time()::text").fetchone()
-            _started_at[connection] = row[0]
+            asked_at = time.monotonic()
+            started_at, lsn = connection.execute(RUN).fetchone()
+            _opened[connection] = Opened(asked_at, started_at, lsn_of(lsn))
         return changed
 
     def _close(self) -> None:

@@ -39,12 +39,15 @@ class PrimaryLog:
         self._seconds = seconds
         self._seen: deque[tuple[float, int]] = deque()
         self.latest: Position | None = None
+        # When the primary was last heard of.
+        self.heard_at = 0.0
 
     def add(self, now: float, position: Position) -> None:
         """Note where the primary is."""
         if self.latest is not None and position.timeline != self.latest.timeline:
             self._seen.clear()
         self.latest = position
+        self.heard_at = now
         if not self._seen or self._seen[-1][1] < position.lsn:
             self._seen.append((now, position.lsn))
         while len(self._seen) > 1 and self._seen[1][0] < now - self._seconds:
@@ -69,18 +72,22 @@ def fault_of(
     silent_ticks: int,
     log: PrimaryLog,
     max_lag_seconds: float,
+    grace_seconds: float,
 ) -> str:
     """Return why a replica may not serve reads now, in a word; the empty string if it may.
 
     unreachable, promoted, other_timeline or lagging. While the primary is away nothing is written,
-    and a replica that had everything until then goes on.
+    and a replica that had everything until then goes on. One that lacks what a dead primary did
+    not send stays as late as it was for `grace_seconds`: so long everybody knows what it lacks.
     """
     if sample is None or silent_ticks >= SILENT_TICKS:
         return "unreachable"
     if not sample.is_in_recovery:
         return "promoted"
-    if log.latest is not None and sample.position.timeline != log.latest.timeline:
+    # One that is ahead follows a new primary before this process knows of it.
+    if log.latest is not None and sample.position.timeline < log.latest.timeline:
         return "other_timeline"
-    if log.lag_seconds(now, sample.position) > max_lag_seconds:
+    is_known = now - log.heard_at <= grace_seconds
+    if log.lag_seconds(log.heard_at if is_known else now, sample.position) > max_lag_seconds:
         return "lagging"
     return ""

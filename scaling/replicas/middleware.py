@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from django.db import OperationalError
 from django.http import HttpRequest, HttpResponseBase
+from psycopg_pool import PoolTimeout
 
+from config.errors import error_response, to_api_error
 from scaling.replicas import routing
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
@@ -21,7 +24,8 @@ class ReplicaMiddleware:
     """Forget what an earlier request of this connection wrote, and record what this one did.
 
     The position of what was written is recorded before anybody is answered, and told in a header
-    that a client may send with its next request.
+    that a client may send with its next request. Where it cannot be learnt, the answer is 503 as
+    for a commit whose connection broke: it may have been done.
     """
 
     def __init__(self, get_response: GetResponse) -> None:
@@ -31,7 +35,13 @@ class ReplicaMiddleware:
         """Pass the request on."""
         reader = routing.begin(is_page=not request.path_info.startswith(API_PATHS))
         response = self.get_response(request)
-        routing.record()
+        try:
+            # Nobody takes an error for a promise.
+            is_told = response.status_code < 400
+            routing.record(wait_seconds=routing.WAIT_SECONDS if is_told else 0.0)
+        except (OperationalError, PoolTimeout) as error:
+            response.close()
+            response = error_response(to_api_error(error))
         if reader.position is not None and request.method not in ("GET", "HEAD"):
             response.headers[routing.HEADER] = str(reader.position)
         if reader.servers:

@@ -9,6 +9,7 @@ and HEAD) and in a job's chain; what a request reads in order to write must be t
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -35,6 +36,9 @@ logger = logging.getLogger(__name__)
 ACCOUNT = "account"
 SITE_WIDE = "site"
 HEADER = "x-headrace-position"
+# How long an answer waits for a primary that was lost after it committed: about a failover.
+WAIT_SECONDS = 3.0
+WAIT_STEP_SECONDS = 0.05
 
 
 class Reader:
@@ -43,6 +47,7 @@ class Reader:
     __slots__ = (
         "_required",
         "account",
+        "has_committed",
         "is_page",
         "position",
         "reads_replicas",
@@ -56,6 +61,8 @@ class Reader:
         self.is_page = is_page
         self.wrote = False
         self.wrote_site = False
+        # Whether something of that is surely done, and not only tried.
+        self.has_committed = False
         # Where its last write stands.
         self.position: Position | None = None
         self.servers: set[str] = set()
@@ -97,7 +104,7 @@ class Reader:
 
     def wrote_at(self, position: Position) -> None:
         """Note that all that was written is recorded at this position."""
-        self.wrote = self.wrote_site = False
+        self.wrote = self.wrote_site = self.has_committed = False
         self.position = _later(self.position, position)
 
     def _required_for(self, scope: str) -> Position | _Unknown | None:
@@ -185,19 +192,26 @@ def note_write(*, is_site: bool = False) -> None:
 
 
 def note_done() -> None:
-    """Record at once what a command wrote for everybody: no request's end will do it."""
+    """Note that what was written is committed.
+
+    What a command wrote for everybody is recorded at once: no request's end will do it.
+    """
     reader = _reader.get()
-    if reader is not None and reader.is_page and reader.wrote_site:
+    if reader is None or not reader.wrote:
+        return
+    reader.has_committed = True
+    if reader.is_page and reader.wrote_site:
         record()
 
 
-def record(accounts: Iterable[str] = ()) -> Position | None:
+def record(accounts: Iterable[str] = (), *, wait_seconds: float = 0.0) -> Position | None:
     """Have later reads, on any node, see what was written; call it before anybody is told of it.
 
     `accounts` are those whose rows a worker wrote; a request's own is known. Returns the position,
     or None if there is nothing to record or there are no replicas. Costs one query and one round
-    trip to Redis. Raises nothing: while the primary is away nobody can learn its position, and all
-    that was written is found there.
+    trip to Redis. A primary that was lost just after it committed tells no position: with
+    `wait_seconds` it, or the one that follows it, is waited for, and OperationalError is raised in
+    the end, so that nobody is told of a write that replicas may not show; else nothing is raised.
     """
     reader = _reader.get()
     scopes = list(accounts)
@@ -208,13 +222,22 @@ def record(accounts: Iterable[str] = ()) -> Position | None:
     is_possible = settings.HAS_REPLICAS and not TRUST.is_cut_off
     if not scopes or not is_possible or connection.in_atomic_block:
         return None
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute(CURRENT_POSITION)
-            position = Position.from_row(cursor.fetchone())
-    except (OperationalError, PoolTimeout) as error:
-        logger.warning("the position of a write is not known: %s", error)
-        return None
+    must_know = bool(wait_seconds and reader is not None and reader.has_committed)
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(CURRENT_POSITION)
+                position = Position.from_row(cursor.fetchone())
+            break
+        except (OperationalError, PoolTimeout) as error:
+            if not must_know or time.monotonic() >= deadline:
+                logger.warning("the position of a write is not known: %s", error)
+                if must_know:
+                    raise
+                return None
+        connection.close()
+        time.sleep(WAIT_STEP_SECONDS)
     POSITIONS.record(scopes, position)
     if reader is not None:
         reader.wrote_at(position)

@@ -18,7 +18,8 @@ CONNECT_TIMEOUT_SECONDS = 2
 # A server that is this slow to say how it is has reads to fear.
 STATEMENT_TIMEOUT_MS = 1000
 # One row. A replica's timeline is that of the log that it receives, or else of its last restart
-# point; both need the role pg_monitor (or pg_read_all_stats and pg_read_all_settings).
+# point, which may be long past; both need the role pg_monitor (or pg_read_all_stats and
+# pg_read_all_settings).
 QUESTION = """
 SELECT pg_is_in_recovery() AS is_in_recovery,
     pg_postmaster_start_time()::text AS started_at,
@@ -41,6 +42,9 @@ class Sampler:
         self.alias = alias
         self._connection: psycopg.Connection[Any] | None = None
         self._address: object = None
+        # A replica whose primary is lost receives nothing; until it restarts, it stays on the
+        # timeline that it was on.
+        self._run: tuple[str, int] = ("", 0)
 
     def ask(self) -> Sample:
         """Return how the server is; raises psycopg.Error."""
@@ -53,6 +57,9 @@ class Sampler:
             raise
         assert row is not None  # noqa: S101  (the question has one row)
         is_in_recovery, started_at, lsn, timeline, clients = row
+        if started_at == self._run[0]:
+            timeline = max(timeline or 0, self._run[1])
+        self._run = started_at, timeline or 0
         return Sample(
             taken_at=taken_at,
             is_in_recovery=is_in_recovery,

@@ -83,6 +83,8 @@ class Server:
             silent_ticks=self.silent_ticks,
             log=log,
             max_lag_seconds=settings.REPLICA_MAX_LAG_SECONDS,
+            # Positions of what was written while the replica was within its lag are kept so long.
+            grace_seconds=settings.POSITION_SECONDS - settings.REPLICA_MAX_LAG_SECONDS,
         )
         self.good_samples = 0 if self.fault else self.good_samples + 1
         if self.sample is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -54,6 +55,12 @@ def events_of(http: httpx.Client, job_id: str, after: str | None = None) -> list
 
 def messages(text: str) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": text}]}
+
+
+def test_whoever_posts_a_job_is_told_where_it_stands_in_the_log(http: httpx.Client) -> None:
+    response = http.post("/v1/jobs", json={"chain": "provider-hello", "input": messages("Hello")})
+    assert response.status_code == 202, response.text
+    assert re.fullmatch(r"[0-9A-F]+-[0-9A-F]+", response.headers["x-headrace-position"])
 
 
 def test_a_job_is_accepted_at_once_and_runs(http: httpx.Client) -> None:

@@ -98,8 +98,22 @@ def log_at(*seen: tuple[float, int], timeline: int = 1) -> PrimaryLog:
     return log
 
 
-def fault(taken: Sample | None, log: PrimaryLog, *, now: float = 10.0, ticks: int = 0) -> str:
-    return fault_of(taken, now=now, silent_ticks=ticks, log=log, max_lag_seconds=2.0)
+def fault(
+    taken: Sample | None,
+    log: PrimaryLog,
+    *,
+    now: float = 10.0,
+    ticks: int = 0,
+    grace_seconds: float = 0.0,
+) -> str:
+    return fault_of(
+        taken,
+        now=now,
+        silent_ticks=ticks,
+        log=log,
+        max_lag_seconds=2.0,
+        grace_seconds=grace_seconds,
+    )
 
 
 def test_faults_have_names():
@@ -107,10 +121,21 @@ def test_faults_have_names():
     assert fault(None, log) == "unreachable"
     assert fault(sample(200), log, ticks=SILENT_TICKS) == "unreachable"
     assert fault(sample(200, is_in_recovery=False), log) == "promoted"
-    assert fault(sample(200, timeline=2), log) == "other_timeline"
+    assert fault(sample(200), log_at((1.0, 100), timeline=2)) == "other_timeline"
+    # It follows a new primary before this process knows of it.
+    assert fault(sample(200, timeline=2), log) == ""
     assert fault(sample(99), log) == "lagging"
     assert fault(sample(100), log) == ""
     assert fault(sample(200), log) == ""
+
+
+def test_what_a_dead_primary_did_not_send_makes_nobody_later_for_a_while():
+    log = log_at((1.0, 100), (8.0, 200), (9.0, 300))
+    assert fault(sample(150), log, now=50.0, grace_seconds=41.0) == ""
+    assert fault(sample(150), log, now=50.1, grace_seconds=41.0) == "lagging"
+    # Who was too late when the primary was lost is too late still.
+    assert fault(sample(99), log, now=10.0, grace_seconds=41.0) == "lagging"
+    assert fault(sample(300), log, now=500.0, grace_seconds=41.0) == ""
 
 
 def test_lag_is_the_time_since_the_primary_was_first_ahead():

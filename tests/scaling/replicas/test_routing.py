@@ -10,6 +10,8 @@ import gevent
 import pytest
 from django.db import connection, connections, transaction
 from django.db.utils import OperationalError
+from django.http import HttpRequest, HttpResponse
+from django.test import RequestFactory
 
 import scaling.redis
 from access.models import Account, ApiKey
@@ -18,10 +20,11 @@ from jobs.models import Worker
 from scaling.replicas import routing
 from scaling.replicas.decision import PRIMARY
 from scaling.replicas.health import GOOD_SAMPLES, Sample
+from scaling.replicas.middleware import ReplicaMiddleware
 from scaling.replicas.position import CURRENT_POSITION, Position
 from scaling.replicas.positions import POSITIONS
 from scaling.replicas.router import Router
-from scaling.replicas.topology import TOPOLOGY
+from scaling.replicas.topology import PRIMARY_FAILURES, TOPOLOGY
 from tests.access.redis_server import own_redis
 
 __all__ = ["own_redis"]
@@ -248,6 +251,38 @@ def test_a_position_that_redis_does_not_take_is_waited_for(replica, account, own
     scaling.redis.reset()
     POSITIONS.tick()
     assert own_redis.client().get(f"headrace:position:{account}")
+
+
+def test_a_position_that_a_lost_primary_did_not_tell_is_asked_for_again(replica, account):
+    begin(account)
+    Account.objects.create(name=account)
+    connection.connection.close()
+    assert routing.record() is None
+    assert routing.record(wait_seconds=5) is not None
+    assert POSITIONS.required(account)
+
+
+def test_what_is_committed_is_not_told_while_its_position_is_unknown(replica, account, monkeypatch):
+    monkeypatch.setattr(routing, "WAIT_SECONDS", 0.1)
+
+    def view(request: HttpRequest) -> HttpResponse:
+        reader = routing.current_reader()
+        assert reader is not None
+        reader.serve(account, reads_replicas=False)
+        Account.objects.create(name=account)
+        connection.close()
+        monkeypatch.setattr(TOPOLOGY.primary, "failures", PRIMARY_FAILURES)
+        return HttpResponse(status=201)
+
+    response = ReplicaMiddleware(view)(RequestFactory().post("/v1/conversations"))
+    assert response.status_code == 503
+    assert response.headers["Retry-After"]
+    # What was only tried is no promise, and is not waited for.
+    begin(account)
+    routing.note_write()
+    assert routing.record(wait_seconds=5) is None
+    # The test's database is needed again.
+    monkeypatch.undo()
 
 
 def test_a_redis_that_began_anew_is_told_again_and_believed_later(replica, account, own_redis):
