@@ -85,7 +85,7 @@ def database_from_url(
         "ENGINE": "scaling.postgres_backend",
         # The pool keeps connections; Django must give each back at the end of a request.
         "CONN_MAX_AGE": 0,
-        # A cursor that outlives its transaction does not survive PgBouncer's pooling by transaction.
+        # A cursor that outlives its transaction is lost behind a PgBouncer.
         "DISABLE_SERVER_SIDE_CURSORS": True,
         "OPTIONS": {**libpq, "pool": pool},
         **entry,
