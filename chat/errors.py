@@ -1,5 +1,7 @@
 """What can go wrong between a client's request and a model's answer."""
 
+from typing import Any
+
 from config.errors import ApiError
 
 
@@ -46,6 +48,24 @@ class ClientGone(ApiError):
 
     def __init__(self) -> None:
         super().__init__(499, "The client closed the connection.", code="client_closed_request")
+
+
+class ServerDraining(ApiError):
+    """This node stops, and the answer had no more time; another node takes the request."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            503,
+            "The server is being restarted; send the request again.",
+            code="server_draining",
+            retry_after_seconds=1,
+            should_retry=True,
+        )
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The envelope; in a stream there is no header any more to say that trying again helps."""
+        return {"error": {**super().body["error"], "should_retry": True}}
 
 
 class ProviderError(ApiError):

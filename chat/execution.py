@@ -22,10 +22,11 @@ from langchain_core.runnables import RunnableConfig
 
 from chat import metrics
 from chat.async_bridge import invoke_async, stream_async
-from chat.errors import ChainBroken, ChainTimeout, ClientGone
+from chat.errors import ChainBroken, ChainTimeout, ClientGone, ServerDraining
 from chat.provider_errors import to_provider_error
 from chat.registry import BuiltChain
 from chat.run import Progress, Run, RunCancelled, current_run
+from config.draining import DRAINING
 from config.errors import ApiError
 from scaling.database import release_connections
 from scaling.replicas.routing import Reader, use
@@ -93,7 +94,7 @@ def invoke(call: Call, client: Client) -> Any:
     started = time.monotonic()
     worker = _spawn(_work, call, _invoke_chain)
     try:
-        with client.watch(call.run.cancel):
+        with client.watch(call.run.cancel), DRAINING.watch(call.run.cancel):
             worker.join(timeout=call.run.seconds_left())
         outcome = _outcome(worker, call, client)
     finally:
@@ -126,7 +127,7 @@ def stream(
     def produce() -> None:
         queue.put(_work(call, put_chunks))
 
-    def on_client_gone() -> None:
+    def abort() -> None:
         call.run.cancel()
         if not queue.full():
             queue.put_nowait(_Failed(ClientGone()))
@@ -134,11 +135,11 @@ def stream(
     worker = _spawn(produce)
     outcome: _Done | _Failed = _Failed(ClientGone())
     try:
-        with client.watch(on_client_gone):
+        with client.watch(abort), DRAINING.watch(abort):
             while True:
                 item = _next_item(queue, call, beat_seconds)
                 if isinstance(item, _Done | _Failed):
-                    outcome = item
+                    outcome = _told_apart(item, client)
                     break
                 yield item
     finally:
@@ -209,10 +210,17 @@ def _stream_chain(call: Call) -> Iterator[Any]:
     return call.chain.runnable.stream(call.value, call.config)
 
 
+def _told_apart(outcome: _Done | _Failed, client: Client) -> _Done | _Failed:
+    """Return why a run was cancelled: its client left, or this process must stop."""
+    is_cancelled = isinstance(outcome, _Failed) and isinstance(outcome.error, ClientGone)
+    if is_cancelled and DRAINING.is_over and not client.is_gone:
+        return _Failed(ServerDraining())
+    return outcome
+
+
 def _outcome(worker: Any, call: Call, client: Client) -> _Done | _Failed:
     if worker.ready() and not client.is_gone:
-        outcome: _Done | _Failed = worker.value
-        return outcome
+        return _told_apart(worker.value, client)
     return _Failed(ClientGone() if client.is_gone else ChainTimeout(call.run.timeout_seconds))
 
 

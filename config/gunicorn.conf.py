@@ -1,6 +1,7 @@
 """gunicorn's settings for one node: `gunicorn -c config/gunicorn.conf.py config.wsgi`."""
 
 import contextlib
+import math
 import socket
 import time
 from pathlib import Path
@@ -10,9 +11,10 @@ import gevent
 from gunicorn import http
 from gunicorn.http import wsgi
 
-from config.env import env_bool, env_int, env_list, env_str
+from config.env import env_bool, env_float, env_int, env_list, env_str
 from config.gunicorn_parser import EARLY, EarlyParser
 from config.gunicorn_response import OneWriteResponse
+from config.gunicorn_worker import LAST_WORDS_SECONDS, DrainingWorker
 
 # gevent would note for each greenlet who started it and from where, for a debugger's sake.
 gevent.config.track_greenlet_tree = False
@@ -26,15 +28,26 @@ LINGER_BYTES = 8 * 1024 * 1024
 bind = env_str("BIND", "127.0.0.1:8001")
 proc_name = env_str("NODE_NAME", "node")
 
-worker_class = "gevent"
+worker_class = "config.gunicorn_worker.DrainingWorker"
 workers = env_int("WEB_WORKERS", 1, minimum=1)
 worker_connections = env_int("WEB_CONNECTIONS", 2000, minimum=10)
 backlog = 2048
 
-# A worker whose event loop stands still for so long is killed and replaced.
+# A worker whose event loop stands still for so long is killed and replaced. A long answer, or a
+# stream, is not meant: the loop turns meanwhile.
 timeout = env_int("WEB_TIMEOUT_SECONDS", 30, minimum=1)
-# How long running requests may go on once the node was told to stop.
-graceful_timeout = env_int("WEB_GRACEFUL_SECONDS", 30, minimum=1)
+# A worker is replaced after so many requests, or when it has grown too large; 0 is never.
+max_requests = env_int("WEB_MAX_REQUESTS", 0)
+max_requests_jitter = env_int("WEB_MAX_REQUESTS_JITTER", max_requests // 10)
+DrainingWorker.max_rss_bytes = env_int("WEB_MAX_MEMORY_MB", 0) * 1024 * 1024
+# A node that was told to stop is not ready at first, then accepts no more, then ends what it has.
+DrainingWorker.settle_seconds = env_float("DRAIN_SETTLE_SECONDS", 3.0)
+DrainingWorker.drain_seconds = env_float("DRAIN_SECONDS", 30.0)
+DrainingWorker.drain_file = Path(env_str("DRAIN_FILE")) if env_str("DRAIN_FILE") else None
+# When the arbiter kills a worker that is told to stop and does not end by itself.
+graceful_timeout = math.ceil(
+    DrainingWorker.settle_seconds + DrainingWorker.drain_seconds + LAST_WORDS_SECONDS + 2
+)
 # Longer than HAProxy and nginx keep an idle connection to a node (seconds and 60 s), so that it is
 # never the node that closes just as a request is on its way.
 keepalive = env_int("WEB_KEEPALIVE_SECONDS", 75, minimum=1)
@@ -58,6 +71,17 @@ loglevel = env_str("LOG_LEVEL", "INFO").lower()
 control_socket_disable = True
 # The worker's sign of life is a file that it touches every second; on a disk that could block.
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
+
+
+def pre_fork(server: Any, worker: Any) -> None:
+    """Tell a new worker whom to tell that it serves."""
+    worker.siblings = list(server.WORKERS)
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """Count the workers as before, once one that had its successor started is gone."""
+    if server.num_workers > server.cfg.workers:
+        server.num_workers -= 1
 
 
 def post_worker_init(worker: Any) -> None:

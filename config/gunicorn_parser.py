@@ -21,6 +21,8 @@ from typing import Any, NamedTuple
 import gevent
 from gunicorn.http.parser import RequestParser
 
+from config.draining import DRAINING
+
 END = b"\r\n\r\n"
 MAX_HEAD_BYTES = 8000
 # Others, such as Cache-Control, Expect or Transfer-Encoding, are gunicorn's and Django's to read.
@@ -71,7 +73,8 @@ class EarlyAnswers:
     @property
     def is_on(self) -> bool:
         """Whether there is somebody to ask, in a worker that was not told to stop."""
-        return self.ask is not None and self.worker is not None and self.worker.alive
+        is_serving = self.worker is not None and self.worker.alive and not DRAINING.is_on
+        return self.ask is not None and is_serving
 
     def answer(self, data: bytes, *, is_last: bool) -> bytes | None:
         """Return the bytes to send for a request, or None for one that gunicorn must read."""

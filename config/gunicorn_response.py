@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from gunicorn.http.wsgi import Response
 
+from config.draining import DRAINING
+
 
 class OneWriteResponse(Response):  # type: ignore[misc]
     """gunicorn's answer to one request, with one write less.
@@ -20,6 +22,9 @@ class OneWriteResponse(Response):  # type: ignore[misc]
         """Make the headers, and hold them."""
         if self.headers_sent:
             return
+        if DRAINING.is_on:
+            # The client's next request is another node's.
+            self.force_close()
         lines = [*self.default_headers(), *(f"{k}: {v}\r\n" for k, v in self.headers), "\r\n"]
         self._head = "".join(lines).encode("latin-1")
         self.headers_sent = True

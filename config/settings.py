@@ -305,6 +305,7 @@ PORT = env_int("PORT", 8000, minimum=1, maximum=65535)
 STATS_PORT = env_int(
     "STATS_PORT", PORT + 404 if PORT <= 65131 else PORT - 404, minimum=1, maximum=65535
 )
+MAX_NODES = env_int("MAX_NODES", 32, minimum=1, maximum=32)
 EMBEDDED_POSTGRES_BIN = env_str("EMBEDDED_POSTGRES_BIN")
 EMBEDDED_POSTGRES_USER = env_str("EMBEDDED_POSTGRES_USER", "nobody")
 EMBEDDED_SYNCHRONOUS_COMMIT = env_choice(

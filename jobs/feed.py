@@ -19,6 +19,8 @@ from django.db import DatabaseError, connection
 from gevent.event import Event as Signal
 from psycopg_pool import PoolTimeout
 
+from chat.errors import ServerDraining
+from config.draining import DRAINING
 from scaling.database import release_connections
 
 logger = logging.getLogger(__name__)
@@ -67,7 +69,8 @@ class Feed:
     def follow(self, job_id: uuid.UUID, *, after: int) -> Generator[list[Told]]:
         """Yield a job's events after a number, in batches; an empty one after each silence.
 
-        A silence is STREAM_HEARTBEAT_SECONDS. Holds no connection while it waits. Never ends.
+        A silence is STREAM_HEARTBEAT_SECONDS. Holds no connection while it waits. Never ends but
+        with ServerDraining, when this process must.
         """
         follower = _Follower(job_id, after)
         with self._lock:
@@ -76,11 +79,14 @@ class Feed:
                 self._poller = gevent.spawn(self._poll, self._followers)
         self._wake.set()
         try:
-            while True:
-                follower.news.wait(settings.STREAM_HEARTBEAT_SECONDS)
-                follower.news.clear()
-                events, follower.events = follower.events, []
-                yield events
+            with DRAINING.watch(follower.news.set):
+                while True:
+                    follower.news.wait(settings.STREAM_HEARTBEAT_SECONDS)
+                    follower.news.clear()
+                    if DRAINING.is_over:
+                        raise ServerDraining
+                    events, follower.events = follower.events, []
+                    yield events
         finally:
             self._followers.discard(follower)
 

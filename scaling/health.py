@@ -14,6 +14,7 @@ from django.utils.module_loading import import_string
 from django.views.decorators.http import require_safe
 from psycopg_pool import PoolTimeout
 
+from config.draining import DRAINING
 from scaling.database import release_connections
 from scaling.replicas.topology import TOPOLOGY
 
@@ -34,8 +35,11 @@ def ready(request: HttpRequest) -> JsonResponse:
     """Answer 200 if the database is there and migrated, else 503; Redis is told, not required.
 
     The first 200 comes once the process is warm: WARM_UP has run. A warm process goes on while the
-    primary is away and a replica is there: reads are answered, writes get 503.
+    primary is away and a replica is there: reads are answered, writes get 503. One that is leaving
+    answers 503 and still serves.
     """
+    if DRAINING.is_on:
+        return JsonResponse({"status": "draining"}, status=503)
     checks = {"database": _check_database(), "redis": _check_redis()}
     is_ready = checks["database"] == "ok"
     if is_ready:

@@ -143,12 +143,17 @@ class EmbeddedStack:
         return record
 
     def manage(
-        self, *arguments: str, env: Mapping[str, str] = {}
+        self, *arguments: str, env: Mapping[str, str] = {}, seconds: float = 60
     ) -> subprocess.CompletedProcess[str]:
         """Run another `manage.py` command beside the stack, with little set but STATE_DIR."""
         env = {**CLEAN_ENVIRONMENT, **env, "STATE_DIR": str(self.state_dir)}
         return subprocess.run(
-            [*MANAGE, *arguments], env=env, capture_output=True, text=True, check=False, timeout=60
+            [*MANAGE, *arguments],
+            env=env,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=seconds,
         )
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:

@@ -17,7 +17,7 @@ from access.limits import count_tokens
 from access.principal import Principal
 from chat.caching.plan import Plan
 from chat.caching.status import bypass_headers, collapsed_headers, hit_headers, miss_headers
-from chat.errors import ClientGone
+from chat.errors import ClientGone, ServerDraining
 from chat.execution import Client
 from chat.run import Run, Usage
 from config.errors import ApiError
@@ -136,7 +136,7 @@ def entry_of(made: Made, plan: Plan, content_type: str) -> Entry:
 
 def end_badly(lead: Lead, error: BaseException) -> None:
     """Give a failure to those who wait; what befell only this caller, to nobody: another calls."""
-    if isinstance(error, ApiError) and not isinstance(error, ClientGone):
+    if isinstance(error, ApiError) and not isinstance(error, ClientGone | ServerDraining):
         lead.fail(error)
     else:
         lead.abandon()

@@ -14,7 +14,8 @@ from gevent.queue import Empty, SimpleQueue
 
 from chat import sse
 from chat.client_socket import ClientSocket
-from chat.errors import ChainTimeout, ClientGone
+from chat.errors import ChainTimeout, ClientGone, ServerDraining
+from config.draining import DRAINING
 from config.errors import to_api_error
 from jobs.feed import FEED, Told
 from jobs.models import Job
@@ -125,11 +126,13 @@ class _Teller:
 
 
 def _follow(job: Job, client: ClientSocket, deadline: float | None) -> Generator[list[Told]]:
-    """Yield a job's events as Feed.follow does; raises ClientGone and ChainTimeout."""
+    """Yield a job's events as Feed.follow does; raises ClientGone, ChainTimeout, ServerDraining."""
     queue: SimpleQueue[list[Told]] = SimpleQueue(maxsize=1)
 
     def pump() -> None:
-        with contextlib.closing(FEED.follow(job.pk, after=0)) as batches:
+        batches = FEED.follow(job.pk, after=0)
+        # The reader, whose time has run out as well, says so itself.
+        with contextlib.suppress(ServerDraining), contextlib.closing(batches):
             for batch in batches:
                 queue.put(batch)
 
@@ -141,7 +144,7 @@ def _follow(job: Job, client: ClientSocket, deadline: float | None) -> Generator
     release_connections()
     pumping = gevent.spawn(pump)
     try:
-        with client.watch(on_gone):
+        with client.watch(on_gone), DRAINING.watch(on_gone):
             while True:
                 left = None if deadline is None else max(0.0, deadline - time.monotonic())
                 try:
@@ -150,6 +153,8 @@ def _follow(job: Job, client: ClientSocket, deadline: float | None) -> Generator
                     raise ChainTimeout(job.timeout_seconds) from error
                 if client.is_gone:
                     raise ClientGone
+                if DRAINING.is_over:
+                    raise ServerDraining
                 yield batch
     finally:
         pumping.kill(block=False)

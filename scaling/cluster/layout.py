@@ -71,6 +71,11 @@ class Layout:
         return self.run_dir / "replicas.lock"
 
     @property
+    def fleet_lock_file(self) -> Path:
+        """Locked while nodes or workers are added, removed, drained or restarted."""
+        return self.run_dir / "fleet.lock"
+
+    @property
     def record_file(self) -> Path:
         """What runs: see `record`."""
         return self.run_dir / "stack.json"
@@ -92,6 +97,15 @@ class Layout:
     def haproxy_socket(self) -> Path:
         """HAProxy's Runtime API."""
         return self.socket_dir / "haproxy.sock"
+
+    @property
+    def haproxy_state_file(self) -> Path:
+        """HAProxy's servers as they were after the last change."""
+        return self.run_dir / "haproxy.state"
+
+    def drain_file(self, node: str) -> Path:
+        """Return the file that, as long as it is there, makes a node say that it is not ready."""
+        return self.run_dir / f"{node}.drain"
 
     def log_file(self, part: str) -> Path:
         """Return the log of a part."""

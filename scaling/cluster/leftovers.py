@@ -50,6 +50,7 @@ def forget(layout: Layout) -> None:
         layout.supervisor_socket,
         layout.haproxy_socket,
         *layout.parts_dir.glob("*.conf"),
+        *layout.run_dir.glob("*.drain"),
     ):
         path.unlink(missing_ok=True)
     if layout.socket_dir != layout.run_dir and layout.socket_dir.is_dir():

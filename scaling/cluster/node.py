@@ -7,6 +7,7 @@ from typing import Any
 from django.conf import settings
 
 from config.env import env_str
+from scaling.cluster.layout import Layout
 from scaling.cluster.parts import PartId, Program, answers, python_module
 from scaling.cluster.ports import address
 from scaling.cluster.privileges import watched
@@ -31,9 +32,11 @@ class Node:
                 *python_module("gunicorn", "--config", str(GUNICORN_CONFIG), APPLICATION),
             ],
             stop_signal=STOP_SIGNAL,
+            stop_seconds=max_stop_seconds(),
             environment={
                 "NODE_NAME": self.id.name,
                 "BIND": self.id.address,
+                "DRAIN_FILE": str(Layout(state_dir=settings.STATE_DIR).drain_file(self.id.name)),
                 "STATE_DIR": str(settings.STATE_DIR),
             },
         )
@@ -54,6 +57,15 @@ def max_requests_in_flight() -> int:
     A tenth of gunicorn's connections is left for idle ones, health checks and scrapes; what is
     over waits in HAProxy's queue, where a client that leaves costs nothing.
     """
-    config: dict[str, Any] = runpy.run_path(str(GUNICORN_CONFIG))
+    config = _gunicorn_config()
     connections: int = config["workers"] * config["worker_connections"]
     return max(1, connections * 9 // 10)
+
+
+def max_stop_seconds() -> int:
+    """Return when a node that was told to stop is killed: gunicorn does so to its workers first."""
+    return int(_gunicorn_config()["graceful_timeout"]) + 3
+
+
+def _gunicorn_config() -> dict[str, Any]:
+    return runpy.run_path(str(GUNICORN_CONFIG))

@@ -15,16 +15,21 @@ from scaling.cluster.postgres.servers import Servers
 from scaling.cluster.postgres.topology import Topology
 from scaling.cluster.postgres.topology import load as load_topology
 
-NODE_SLOTS = 32
 # Settings that decide what a command in another terminal does, as the stack was started with them.
 HANDED_ON = (
     "CHAIN_RUNNABLES",
     "DEFAULT_REQUESTS_PER_MINUTE",
     "DEFAULT_TOKENS_PER_DAY",
     "DEFAULT_MAX_CONCURRENT",
+    "DRAIN_SECONDS",
+    "DRAIN_SETTLE_SECONDS",
+    "EMBEDDED_JOB_GRACE_SECONDS",
     "EMBEDDED_POSTGRES_BIN",
     "EMBEDDED_POSTGRES_USER",
     "EMBEDDED_SYNCHRONOUS_COMMIT",
+    "EMBEDDED_WSGI",
+    "MAX_NODES",
+    "STATIC_ROOT",
 )
 
 

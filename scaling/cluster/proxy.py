@@ -60,7 +60,7 @@ class Proxy:
     @property
     def state_file(self) -> Path:
         """HAProxy's servers as they were after the last change."""
-        return self.layout.run_dir / "haproxy.state"
+        return self.layout.haproxy_state_file
 
     @property
     def api(self) -> RuntimeApi:

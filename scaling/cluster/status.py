@@ -22,8 +22,9 @@ READY_PATHS = {"node": "/health/ready", "worker": "/health/ready", "llm": "/heal
 class PartStatus:
     """One part as `cluster status` shows it.
 
-    `state` is `ready`, `starting` (alive, not ready), `backoff` (died, waits to be started again),
-    `stopping`, `stopped` or `failed`. `pid` is null without a process.
+    `state` is `ready`, `starting` (alive, not ready), `draining` (a node that is kept out of
+    rotation), `backoff` (died, waits to be started again), `stopping`, `stopped` or `failed`. `pid`
+    is null without a process.
     """
 
     name: str
@@ -57,7 +58,12 @@ def read(layout: Layout) -> StackStatus:
     except SupervisorGone:
         return StackStatus(url=None, parts=[])
     parts = [
-        _part_status(part, processes[part.name], last.restarts.get(part.name, 0))
+        _part_status(
+            part,
+            processes[part.name],
+            last.restarts.get(part.name, 0),
+            is_drained=layout.drain_file(part.name).exists(),
+        )
         for part in read_all(layout.parts_dir)
         if part.name in processes
     ]
@@ -82,12 +88,14 @@ def stop(layout: Layout, *, say: Callable[[str], None]) -> bool:
     return True
 
 
-def _part_status(part: PartId, process: ProcessInfo, restarts: int) -> PartStatus:
+def _part_status(
+    part: PartId, process: ProcessInfo, restarts: int, *, is_drained: bool
+) -> PartStatus:
     is_alive = process.pid != 0
     return PartStatus(
         name=part.name,
         kind=part.kind,
-        state=_state(part, process),
+        state=_state(part, process, is_drained=is_drained),
         pid=process.pid or None,
         address=part.address,
         uptime_seconds=round(max(0.0, time.time() - process.started_at), 1) if is_alive else 0.0,
@@ -95,7 +103,9 @@ def _part_status(part: PartId, process: ProcessInfo, restarts: int) -> PartStatu
     )
 
 
-def _state(part: PartId, process: ProcessInfo) -> str:
+def _state(part: PartId, process: ProcessInfo, *, is_drained: bool) -> str:
+    if process.state in {"starting", "running"} and is_drained:
+        return "draining"
     if process.state in {"starting", "running"}:
         path = READY_PATHS.get(part.kind)
         is_ready = answers(part.address, path) if path else accepts(part.address)

@@ -3,6 +3,7 @@
 import json
 import sys
 from argparse import ArgumentTypeError
+from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
@@ -11,44 +12,62 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from config.env import env_str
 from scaling.cluster import status
 from scaling.cluster.console import Console
+from scaling.cluster.drain import drain, undrain
 from scaling.cluster.errors import ClusterError
 from scaling.cluster.layout import Layout
-from scaling.cluster.plan import NODE_SLOTS
+from scaling.cluster.parts import read_all
 from scaling.cluster.postgres.topology import MAX_REPLICAS
+from scaling.cluster.restart import restart
+from scaling.cluster.scale import MAX_WORKERS, scale
 from scaling.cluster.stack import Stack
 from scaling.cluster.status import PartStatus
 
 
 class Command(BaseCommand):
-    """Start, stop and show the embedded stack."""
+    """Start, stop, scale and show the embedded stack."""
 
     help = "Run PostgreSQL, Redis, a local model, HAProxy and gunicorn nodes on this machine."
     requires_system_checks = []
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Define `up`, `down` and `status`."""
+        """Define the verbs."""
         actions = parser.add_subparsers(dest="action", required=True)
         up = actions.add_parser("up", help="start the stack and stay in the foreground")
-        up.add_argument("--nodes", type=_count(1, NODE_SLOTS), default=2, metavar="N")
-        up.add_argument("--workers", type=_count(0, 32), default=1, metavar="N")
+        up.add_argument("--nodes", type=_count(1, settings.MAX_NODES), default=2, metavar="N")
+        up.add_argument("--workers", type=_count(0, MAX_WORKERS), default=1, metavar="N")
         up.add_argument("--replicas", type=_count(0, MAX_REPLICAS), metavar="N")
         up.add_argument("--no-llm", action="store_true", help="do not start the local model")
         actions.add_parser("down", help="stop the running stack")
         show = actions.add_parser("status", help="show the parts of the running stack")
         show.add_argument("--json", action="store_true", dest="as_json")
+        size = actions.add_parser("scale", help="change the number of nodes and workers")
+        size.add_argument("--nodes", type=_count(1, settings.MAX_NODES), metavar="N")
+        size.add_argument("--workers", type=_count(0, MAX_WORKERS), metavar="N")
+        size.add_argument("--json", action="store_true", dest="as_json")
+        out = actions.add_parser("drain", help="take a node out of rotation")
+        out.add_argument("node")
+        back = actions.add_parser("undrain", help="put a node back into rotation")
+        back.add_argument("node")
+        again = actions.add_parser("restart", help="restart a node or worker, or one after another")
+        again.add_argument("node", nargs="?")
+        again.add_argument("--rolling", action="store_true", help="all of them, one at a time")
+        again.add_argument("--force", action="store_true", help="apply any migration")
+        again.add_argument("--json", action="store_true", dest="as_json")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run one action; a `ClusterError` becomes one sentence and exit code 1."""
         layout = Layout(state_dir=settings.STATE_DIR)
+        verbs = {
+            "up": self._up,
+            "down": self._down,
+            "status": self._status,
+            "scale": self._scale,
+            "drain": self._drain,
+            "undrain": self._undrain,
+            "restart": self._restart,
+        }
         try:
-            match options["action"]:
-                case "up":
-                    self._up(layout, options)
-                case "down":
-                    was_running = status.stop(layout, say=self._say)
-                    self._say("The stack is stopped." if was_running else "No stack is running.")
-                case "status":
-                    self._status(layout, as_json=options["as_json"])
+            verbs[options["action"]](layout, options)
         except ClusterError as error:
             raise CommandError(str(error)) from error
 
@@ -62,7 +81,47 @@ class Command(BaseCommand):
             with_llm=not options["no_llm"],
         )
 
-    def _status(self, layout: Layout, *, as_json: bool) -> None:
+    def _down(self, layout: Layout, options: dict[str, Any]) -> None:
+        was_running = status.stop(layout, say=self._say)
+        self._say("The stack is stopped." if was_running else "No stack is running.")
+
+    def _scale(self, layout: Layout, options: dict[str, Any]) -> None:
+        nodes, workers = options["nodes"], options["workers"]
+        if nodes is None and workers is None:
+            raise ClusterError("Say how many: --nodes N, --workers N, or both.")
+        scale(layout, nodes=nodes, workers=workers, tell=self._teller(options))
+        self._report(layout, options)
+
+    def _drain(self, layout: Layout, options: dict[str, Any]) -> None:
+        drain(layout, options["node"], tell=self._say)
+
+    def _undrain(self, layout: Layout, options: dict[str, Any]) -> None:
+        undrain(layout, options["node"], tell=self._say)
+
+    def _restart(self, layout: Layout, options: dict[str, Any]) -> None:
+        if bool(options["node"]) == options["rolling"]:
+            raise ClusterError("Name a node or worker, or say --rolling for all, one at a time.")
+        restart(
+            layout, name=options["node"], is_forced=options["force"], tell=self._teller(options)
+        )
+        self._report(layout, options)
+
+    def _teller(self, options: dict[str, Any]) -> Callable[[str], None]:
+        """Return where progress goes: with --json the result alone is on standard output."""
+        return self.stderr.write if options["as_json"] else self._say
+
+    def _report(self, layout: Layout, options: dict[str, Any]) -> None:
+        names = {
+            kind: [part.name for part in read_all(layout.parts_dir) if part.kind == kind]
+            for kind in ("node", "worker")
+        }
+        if options["as_json"]:
+            self.stdout.write(json.dumps({"nodes": names["node"], "workers": names["worker"]}))
+        else:
+            self._say(f"{len(names['node'])} nodes, {len(names['worker'])} workers")
+
+    def _status(self, layout: Layout, options: dict[str, Any]) -> None:
+        as_json = options["as_json"]
         found = status.read(layout)
         if as_json:
             self.stdout.write(json.dumps(found.as_dict(), indent=2))

@@ -1,0 +1,251 @@
+"""A gevent worker that leaves before it stops.
+
+gunicorn's own closes its listening socket as soon as it is told to stop, so that whoever connects a
+moment later is refused, and it begins a successor only when the last connection of a recycled
+worker has ended, idle ones among them. This one
+
+- told to stop (SIGTERM), says that it is not ready and accepts on for `settle_seconds`, until load
+  balancers have seen it; then it accepts no more, and finishes what it has;
+- to be recycled, has its successor started first, and leaves when that one accepts. Both listen at
+  the same socket, so that no connection is refused in between.
+
+In both cases answers get `drain_seconds`; what is not done by then must end (config.draining).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import gevent
+from gevent.pool import Pool
+from gevent.server import StreamServer
+from gunicorn.workers.ggevent import GeventWorker
+
+from config.draining import DRAINING
+from config.memory import rss_bytes
+
+LOOK_SECONDS = 0.2
+# Reading one's memory costs a system call.
+MEMORY_LOOK_SECONDS = 1.0
+# How long a successor may take to load and warm up, and to be heard of.
+SUCCESSOR_SECONDS = 60.0
+# How long answers that were told to end may take to say so.
+LAST_WORDS_SECONDS = 3.0
+
+
+class DrainingWorker(GeventWorker):  # type: ignore[misc]
+    """One worker process of a node.
+
+    `settle_seconds`, `drain_seconds`, `drain_file` and `max_rss_bytes` are set by
+    config/gunicorn.conf.py; 0 is no ceiling.
+    """
+
+    settle_seconds = 0.0
+    drain_seconds = 0.0
+    drain_file: Path | None = None
+    max_rss_bytes = 0
+
+    alive: bool
+    nr: int
+    max_requests: int
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        # gunicorn's own count would stop this worker in the middle of everything.
+        self._recycle_at, self.max_requests = self.max_requests, sys.maxsize
+        self._is_told_to_stop = False
+        self._has_successor = False
+        self._in_flight = 0
+        self._next_memory_look = 0.0
+        # Set by the arbiter before it forks.
+        self.siblings: list[int] = []
+
+    @property
+    def is_successor(self) -> bool:
+        """Whether the node had all its workers before this one."""
+        is_later: bool = self.age > self.cfg.workers
+        return is_later
+
+    def init_signals(self) -> None:
+        """Listen to a successor's word as well."""
+        super().init_signals()
+        signal.signal(signal.SIGUSR2, self._on_successor)
+        signal.siginterrupt(signal.SIGUSR2, False)
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """Note that this worker is to stop."""
+        self._is_told_to_stop = True
+
+    def _on_successor(self, sig: int, frame: Any) -> None:
+        self._has_successor = True
+
+    def run(self) -> None:
+        """Serve until told to stop or due to be recycled, and leave."""
+        if self.is_successor:
+            self._warm_up()
+        servers = [self._serve(listener) for listener in self.sockets]
+        if self.is_successor:
+            self._greet_siblings()
+        self._wait(self._is_due)
+        if not self._is_told_to_stop:
+            self._hand_over()
+        if self._is_told_to_stop:
+            self._settle()
+        # From now on connections are closed with their answer.
+        self.alive = False
+        for server in servers:
+            server.close()
+        self._finish(servers)
+
+    def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> Any:
+        """Count what is being answered."""
+        self._in_flight += 1
+        try:
+            return super().handle_request(listener_name, req, sock, addr)
+        finally:
+            self._in_flight -= 1
+
+    # --- Serving --------------------------------------------------------------------------------
+    def _serve(self, listener: Any) -> StreamServer:
+        listener.setblocking(1)
+        pool = Pool(self.worker_connections)
+        server = StreamServer(listener, handle=partial(self.handle, listener), spawn=pool)
+        if self.cfg.workers > 1:
+            server.max_accept = 1
+        server.start()
+        return server
+
+    def _wait(self, is_over: Callable[[], bool], *, seconds: float | None = None) -> bool:
+        """Go on as before until something holds; False when it did not in time."""
+        deadline = None if seconds is None else time.monotonic() + seconds
+        while not is_over():
+            if deadline is not None and time.monotonic() >= deadline:
+                return False
+            self.notify()
+            gevent.sleep(LOOK_SECONDS)
+        return True
+
+    def _is_due(self) -> bool:
+        """Say whether to leave; meanwhile follow the file that an operator drains the node by."""
+        if self.drain_file is not None and not self._is_told_to_stop:
+            if self.drain_file.exists():
+                DRAINING.begin(time.monotonic())
+            else:
+                DRAINING.cancel()
+        if self._is_told_to_stop:
+            return True
+        if self.nr >= self._recycle_at:
+            self.log.info("%d requests were answered; this worker is replaced", self.nr)
+            return True
+        return self._is_too_large()
+
+    def _is_too_large(self) -> bool:
+        now = time.monotonic()
+        if not self.max_rss_bytes or now < self._next_memory_look:
+            return False
+        self._next_memory_look = now + MEMORY_LOOK_SECONDS
+        if (size := rss_bytes()) <= self.max_rss_bytes:
+            return False
+        self.log.warning("%d MB of memory are too many; this worker is replaced", size >> 20)
+        return True
+
+    # --- Being recycled -------------------------------------------------------------------------
+    def _hand_over(self) -> None:
+        """Serve until there is a successor that does; the arbiter counts one worker more then."""
+        is_there = False
+        while not is_there:
+            self._has_successor = False
+            os.kill(self.ppid, signal.SIGTTIN)
+            is_there = self._wait(
+                lambda: self._has_successor or self._is_told_to_stop, seconds=SUCCESSOR_SECONDS
+            )
+            if not is_there:
+                self.log.error("no successor came in %d s; asking again", SUCCESSOR_SECONDS)
+
+    def _greet_siblings(self) -> None:
+        for pid in self.siblings:
+            try:
+                os.kill(pid, signal.SIGUSR2)
+            except ProcessLookupError:
+                continue
+
+    def _warm_up(self) -> None:
+        """Ask the application whether it is ready until it is, so that no client meets it cold."""
+        deadline = time.monotonic() + SUCCESSOR_SECONDS / 2
+        while not self._is_told_to_stop and time.monotonic() < deadline:
+            self.notify()
+            if _asks_ready(self.wsgi):
+                return
+            gevent.sleep(LOOK_SECONDS)
+
+    # --- Leaving --------------------------------------------------------------------------------
+    def _settle(self) -> None:
+        """Not be ready for as long as load balancers need to see it, and serve meanwhile."""
+        DRAINING.begin(time.monotonic())
+        assert DRAINING.since is not None  # noqa: S101  (it has begun)
+        left = DRAINING.since + self.settle_seconds - time.monotonic()
+        self._wait(lambda: False, seconds=max(0.0, left))
+
+    def _finish(self, servers: list[StreamServer]) -> None:
+        """End what was accepted: answers within their time, idle connections of a stopped node now.
+
+        A recycled worker's proxy still counts on its idle connections, and may be sending on one of
+        them: they end with their next answer, or as any idle connection does.
+        """
+
+        def is_idle() -> bool:
+            has_clients = any(server.pool for server in servers)
+            return not has_clients or (self._is_told_to_stop and not self._in_flight)
+
+        if not self._wait(is_idle, seconds=self.drain_seconds):
+            if self._in_flight:
+                self.log.info("%d answers have to end now", self._in_flight)
+            DRAINING.end()
+            self._wait(lambda: not self._in_flight, seconds=LAST_WORDS_SECONDS)
+            left = 0 if self._is_told_to_stop else self.cfg.keepalive - self.drain_seconds
+            self._wait(is_idle, seconds=left)
+        for server in servers:
+            server.stop(timeout=1)
+
+
+def _asks_ready(application: Any) -> bool:
+    """Send the application a readiness check, as a load balancer would."""
+    statuses: list[str] = []
+
+    def start_response(status: str, headers: Any, error: Any = None) -> Any:
+        statuses.append(status)
+
+    environ = {
+        "REQUEST_METHOD": "GET",
+        "PATH_INFO": "/health/ready",
+        "SCRIPT_NAME": "",
+        "QUERY_STRING": "",
+        "SERVER_NAME": "localhost",
+        "SERVER_PORT": "80",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "HTTP_HOST": "localhost",
+        "REMOTE_ADDR": "127.0.0.1",
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": "http",
+        "wsgi.input": BytesIO(),
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": True,
+        "wsgi.run_once": False,
+    }
+    body = application(environ, start_response)
+    try:
+        for _ in body:
+            pass
+    finally:
+        if hasattr(body, "close"):
+            body.close()
+    return statuses[:1] == ["200 OK"]

@@ -1,0 +1,97 @@
+"""`cluster scale`: more or fewer nodes and workers while the stack runs."""
+
+from collections.abc import Callable
+
+from django.conf import settings
+
+from scaling.cluster.errors import ClusterError, PartFailed
+from scaling.cluster.fleet import Fleet, Member, free_numbers, hold
+from scaling.cluster.layout import Layout
+from scaling.cluster.node import Node, node_id
+from scaling.cluster.worker import Worker, worker_id
+
+MAX_WORKERS = 32
+
+
+def scale(
+    layout: Layout,
+    *,
+    nodes: int | None = None,
+    workers: int | None = None,
+    tell: Callable[[str], None] = lambda text: None,
+) -> None:
+    """Bring the running stack to so many nodes and workers; None leaves a kind as it is.
+
+    Blocks until done: new ones are ready and take requests, and those that left, the newest first,
+    have finished what they had. Raises `ClusterError`; what is done by then stays, and the call may
+    be repeated.
+    """
+    if nodes is not None and not 1 <= nodes <= settings.MAX_NODES:
+        raise ClusterError(f"There may be 1 to {settings.MAX_NODES} nodes (MAX_NODES).")
+    if workers is not None and not 0 <= workers <= MAX_WORKERS:
+        raise ClusterError(f"There may be 0 to {MAX_WORKERS} workers.")
+    with hold(layout, tell=tell) as fleet:
+        for kind, wanted in (("node", nodes), ("worker", workers)):
+            if wanted is not None:
+                _clear_away(fleet, kind)
+                _resize(fleet, kind, wanted)
+
+
+def _resize(fleet: Fleet, kind: str, wanted: int) -> None:
+    there = fleet.members(kind)
+    if len(there) < wanted:
+        grow(fleet, kind, wanted - len(there))
+    elif len(there) > wanted:
+        retire(fleet, there[: wanted - len(there) - 1 : -1])
+
+
+def grow(fleet: Fleet, kind: str, count: int) -> list[Member]:
+    """Start so many more, all at once; those that are ready serve even if another fails."""
+    numbers = free_numbers(fleet.members(kind), count)
+    ports = fleet.new_ports(count)
+    new: list[Member] = [
+        Node(id=node_id(number, port)) if kind == "node" else Worker(id=worker_id(number, port))
+        for number, port in zip(numbers, ports, strict=True)
+    ]
+    for one in new:
+        fleet.tell(f"{one.id.name}: starting at {one.id.address}")
+    fleet.launch(*new)
+    failure: PartFailed | None = None
+    for one in new:
+        try:
+            fleet.await_ready(one)
+        except PartFailed as error:
+            fleet.stop(one)
+            fleet.remove(one)
+            fleet.tell(f"{one.id.name}: failed, and is gone")
+            failure = error
+            continue
+        if kind == "node":
+            fleet.enter(one)
+        fleet.tell(f"{one.id.name}: ready")
+    if failure is not None:
+        raise failure
+    return new
+
+
+def retire(fleet: Fleet, leaving: list[Member]) -> None:
+    """Drain and stop parts, all at once, and forget them."""
+    nodes = [one for one in leaving if isinstance(one, Node)]
+    for one in leaving:
+        fleet.tell(f"{one.id.name}: leaving; it finishes what it has")
+    fleet.leave(*nodes)
+    fleet.stop(*leaving)
+    fleet.close(*nodes)
+    fleet.remove(*leaving)
+    for one in leaving:
+        fleet.tell(f"{one.id.name}: stopped")
+
+
+def _clear_away(fleet: Fleet, kind: str) -> None:
+    """Forget those that did not survive an earlier command."""
+    dead = fleet.dead(kind)
+    if kind == "node":
+        fleet.close(*dead)
+    fleet.remove(*dead)
+    for one in dead:
+        fleet.tell(f"{one.id.name}: was not running, and is forgotten")
