@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings
+
 from scaling.autoscale.errors import PolicyError
 
 DEFAULT_FILE = Path(__file__).with_name("default.toml")
@@ -108,6 +110,13 @@ def load(path: Path = DEFAULT_FILE) -> Policies:
         raise PolicyError(f"{path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, PolicyError) as error:
         raise PolicyError(f"{path}: {error}") from error
+
+
+def read_policies(path: Path | None) -> Policies:
+    """Return the policies of this file, else of AUTOSCALE_POLICIES, else the usual ones."""
+    if path is None and settings.AUTOSCALE_POLICIES:
+        path = Path(settings.AUTOSCALE_POLICIES)
+    return load(path or DEFAULT_FILE)
 
 
 def parse(data: Mapping[str, Any]) -> Policies:
