@@ -7,6 +7,7 @@ from drf_spectacular.views import SpectacularSwaggerView
 
 from config.schema import SchemaView
 from scaling import health
+from scaling.autoscale.page import autoscaler_page
 
 handler400 = "config.errors.bad_request"
 handler403 = "config.errors.permission_denied"
@@ -28,5 +29,7 @@ urlpatterns = [
     path("health/live", health.live),
     path("health/ready", health.ready),
     path("metrics", ExportToDjangoView),
+    # Before the admin's own, whose last address catches everything.
+    path("admin/autoscaler/", admin.site.admin_view(autoscaler_page), name="autoscaler"),
     path("admin/", admin.site.urls),
 ]
