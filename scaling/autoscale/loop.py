@@ -24,7 +24,8 @@ logger = logging.getLogger(__name__)
 
 # After a change that failed.
 RETRY_SECONDS = 10.0
-STOP_SECONDS = 5.0
+# supervisord waits three.
+STOP_SECONDS = 2.0
 
 
 class Loop:
