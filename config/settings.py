@@ -317,6 +317,17 @@ EMBEDDED_LLM_FILE = env_str("EMBEDDED_LLM_FILE")
 EMBEDDED_LLM_SLOTS = env_int("EMBEDDED_LLM_SLOTS", 4, minimum=1)
 EMBEDDED_LLM_THREADS = env_int("EMBEDDED_LLM_THREADS", 1, minimum=1)
 
+# --- The autoscaler -----------------------------------------------------------------------------
+AUTOSCALE_SECONDS = env_float("AUTOSCALE_SECONDS", 2.0, minimum=0.05, maximum=3600.0)
+AUTOSCALE_LEASE_SECONDS = env_float("AUTOSCALE_LEASE_SECONDS", 15.0, minimum=1.0)
+AUTOSCALE_POLICIES = env_str("AUTOSCALE_POLICIES")
+AUTOSCALE_SOURCE = env_str("AUTOSCALE_SOURCE", "scaling.autoscale.measure.EmbeddedSource")
+AUTOSCALE_BACKLOG = env_str("AUTOSCALE_BACKLOG", "jobs.backlog.read_backlog")
+AUTOSCALE_ACTUATOR = env_str("AUTOSCALE_ACTUATOR", "scaling.autoscale.actuators.embedded.Embedded")
+AUTOSCALE_HAPROXY_URL = env_str("AUTOSCALE_HAPROXY_URL", f"http://127.0.0.1:{STATS_PORT}")
+AUTOSCALE_COMPOSE = env_str("AUTOSCALE_COMPOSE", "docker compose")
+AUTOSCALE_BIND = env_str("AUTOSCALE_BIND")
+
 # --- Logs ---------------------------------------------------------------------------------------
 LOG_LEVEL = env_choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR"))
 LOGGING = {

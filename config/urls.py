@@ -7,6 +7,7 @@ from drf_spectacular.views import SpectacularSwaggerView
 
 from config.schema import SchemaView
 from scaling import health
+from scaling.autoscale.page import autoscaler_page
 
 handler400 = "config.errors.bad_request"
 handler403 = "config.errors.permission_denied"
@@ -30,5 +31,6 @@ urlpatterns = [
     path("metrics", ExportToDjangoView),
     # Before the admin's own, which end in a page for what is not found.
     path("admin/database-servers/", include("scaling.replicas.urls")),
+    path("admin/autoscaler/", admin.site.admin_view(autoscaler_page), name="autoscaler"),
     path("admin/", admin.site.urls),
 ]

@@ -122,6 +122,8 @@ class BringUp:
         for node in plan.nodes:
             host, port = node.id.address.rsplit(":", 1)
             plan.proxy.api.add(node.id.name, host=host, port=int(port))
+        if plan.autoscaler:
+            self._start(plan.autoscaler)
 
     def _start_primary(self, servers: Servers) -> None:
         primary = servers.primary

@@ -13,6 +13,7 @@ OWN_NAME = "headrace"
 # ANSI colours, one a kind of part.
 COLOURS = {
     "haproxy": "35",
+    "autoscaler": "36",
     "node": "32",
     "worker": "33",
     "postgres": "34",

@@ -13,7 +13,7 @@ from typing import Protocol
 from django.conf import settings
 
 # Those that use others stop before those that are used.
-STOP_ORDER = ("haproxy", "node", "worker", "llm", "redis", "replica", "primary")
+STOP_ORDER = ("autoscaler", "haproxy", "node", "worker", "llm", "redis", "replica", "primary")
 LOG_BYTES = 10 * 1024 * 1024
 LOG_BACKUPS = 3
 CHECK_TIMEOUT_SECONDS = 2.0

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from django.conf import settings
 
 from config.env import env_str
-from scaling.cluster import llm, node, proxy, redis, worker
+from scaling.cluster import autoscaler, llm, node, proxy, redis, worker
 from scaling.cluster.credentials import Credentials
 from scaling.cluster.errors import ClusterError
 from scaling.cluster.layout import Layout
@@ -45,6 +45,7 @@ class Plan:
     nodes: list[node.Node]
     workers: list[worker.Worker]
     proxy: proxy.Proxy
+    autoscaler: autoscaler.Autoscaler | None
 
 
 def make_plan(
@@ -55,6 +56,7 @@ def make_plan(
     workers: int,
     replicas: int | None,
     with_llm: bool,
+    with_autoscaler: bool = False,
 ) -> Plan:
     """Choose programs and ports; raise `ClusterError` when one is missing or taken.
 
@@ -63,7 +65,7 @@ def make_plan(
     require_free(settings.PORT, setting="PORT")
     require_free(settings.STATS_PORT, setting="STATS_PORT")
     databases = _wanted_topology(layout, replicas)
-    count = nodes + workers + len(databases.names) + 2
+    count = nodes + workers + len(databases.names) + 3
     ports = iter(free_ports(count, avoid={settings.PORT, settings.STATS_PORT}))
     binary = proxy.find_haproxy()
     haproxy = proxy.Proxy(
@@ -124,6 +126,9 @@ def make_plan(
         nodes=[node.Node(id=node.node_id(n, next(ports))) for n in range(1, nodes + 1)],
         workers=[worker.Worker(id=worker.worker_id(n, next(ports))) for n in range(1, workers + 1)],
         proxy=haproxy,
+        autoscaler=autoscaler.Autoscaler(id=autoscaler.autoscaler_id(next(ports)))
+        if with_autoscaler
+        else None,
     )
 
 

@@ -45,7 +45,15 @@ class Stack:
         self._next_look = 0.0
         self._record = StackRecord(pid=os.getpid(), url="")
 
-    def up(self, *, nodes: int, workers: int, replicas: int | None, with_llm: bool) -> None:
+    def up(
+        self,
+        *,
+        nodes: int,
+        workers: int,
+        replicas: int | None,
+        with_llm: bool,
+        with_autoscaler: bool = False,
+    ) -> None:
         """Run the stack until a signal stops it; raise `ClusterError` when it cannot go on."""
         os.umask(0o077)
         self.layout.create()
@@ -70,6 +78,7 @@ class Stack:
                 workers=workers,
                 replicas=replicas,
                 with_llm=with_llm,
+                with_autoscaler=with_autoscaler,
             )
             with contextlib.suppress(StopRequested):
                 self._run(plan)

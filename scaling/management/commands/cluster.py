@@ -37,6 +37,7 @@ class Command(BaseCommand):
         up.add_argument("--workers", type=_count(0, MAX_WORKERS), default=1, metavar="N")
         up.add_argument("--replicas", type=_count(0, MAX_REPLICAS), metavar="N")
         up.add_argument("--no-llm", action="store_true", help="do not start the local model")
+        up.add_argument("--autoscale", action="store_true", help="let policies set the sizes")
         actions.add_parser("down", help="stop the running stack")
         show = actions.add_parser("status", help="show the parts of the running stack")
         show.add_argument("--json", action="store_true", dest="as_json")
@@ -79,6 +80,7 @@ class Command(BaseCommand):
             workers=options["workers"],
             replicas=options["replicas"],
             with_llm=not options["no_llm"],
+            with_autoscaler=options["autoscale"],
         )
 
     def _down(self, layout: Layout, options: dict[str, Any]) -> None:

@@ -1,0 +1,53 @@
+"""Scale the nodes and workers of the embedded stack."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping
+
+from django.conf import settings
+from django.utils.module_loading import import_string
+
+from scaling.autoscale.errors import ActuatorError
+from scaling.autoscale.policies import WEB, WORKERS
+from scaling.cluster import lock
+from scaling.cluster.errors import ClusterError
+from scaling.cluster.layout import Layout
+from scaling.cluster.parts import read_all
+
+logger = logging.getLogger(__name__)
+
+# `scale(layout, nodes=, workers=, tell=)`: grows at once, shrinks after draining, then returns.
+SCALE = "scaling.cluster.scale.scale"
+
+
+class Embedded:
+    """The stack of STATE_DIR."""
+
+    def __init__(self) -> None:
+        self._layout = Layout(state_dir=settings.STATE_DIR)
+
+    def sizes(self) -> Mapping[str, int]:
+        """Return how many nodes and workers supervisord keeps alive."""
+        if lock.holder(self._layout.lock_file) is None:
+            raise ActuatorError(f"no stack is running (STATE_DIR={self._layout.state_dir})")
+        kinds = Counter(part.kind for part in read_all(self._layout.parts_dir))
+        return {WEB: kinds["node"], WORKERS: kinds["worker"]}
+
+    def scale(self, targets: Mapping[str, int]) -> None:
+        """Start what is missing; drain and stop what is too many."""
+        try:
+            # Looked up when it is used: a policy can be watched without it (`--dry-run`).
+            scale: Callable[..., None] = import_string(SCALE)
+        except ImportError as error:
+            raise ActuatorError("this release cannot scale the embedded stack") from error
+        try:
+            scale(
+                self._layout,
+                nodes=targets.get(WEB),
+                workers=targets.get(WORKERS),
+                tell=logger.info,
+            )
+        except ClusterError as error:
+            raise ActuatorError(str(error)) from error

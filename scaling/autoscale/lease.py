@@ -1,0 +1,68 @@
+"""The right to scale: one autoscaler at a time, by a key in Redis that runs out.
+
+Not an advisory lock of PostgreSQL: behind a PgBouncer that pools by transaction those belong to
+nobody. A process that is frozen loses the lease when it runs out, and sees so by its own clock.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from scaling import redis
+from scaling.redis import RedisUnavailable, Script
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+KEY = "headrace:autoscale:lease"
+RENEW = Script(
+    "if redis.call('get', KEYS[1]) == ARGV[1] then"
+    " return redis.call('pexpire', KEYS[1], ARGV[2]) else return 0 end"
+)
+RELEASE = Script(
+    "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1])"
+    " else return 0 end"
+)
+
+
+class Lease:
+    """Held from a `keep` that returned True until `seconds` later, or `release`."""
+
+    def __init__(self, *, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.seconds = seconds
+        self._clock = clock
+        self._token = secrets.token_hex(16)
+        self._until: float | None = None
+
+    @property
+    def is_held(self) -> bool:
+        """Whether nobody else can have it now."""
+        return self._until is not None and self._clock() < self._until
+
+    def keep(self) -> bool:
+        """Take or renew it; return whether it is ours. Raises RedisUnavailable."""
+        # Redis counts from a later moment, so we never believe in it for too long.
+        asked_at = self._clock()
+        milliseconds = int(self.seconds * 1000)
+
+        def ask(client: Redis) -> bool:
+            if self._until is not None and RENEW(client, [KEY], [self._token, milliseconds]):
+                return True
+            return bool(client.set(KEY, self._token, nx=True, px=milliseconds))
+
+        is_ours = redis.run(ask)
+        self._until = asked_at + self.seconds if is_ours else None
+        return is_ours
+
+    def release(self) -> None:
+        """Give it back, if it is ours; without Redis it runs out by itself."""
+        if self._until is None:
+            return
+        self._until = None
+        try:
+            redis.run(lambda client: RELEASE(client, [KEY], [self._token]))
+        except RedisUnavailable:
+            return

@@ -1,0 +1,123 @@
+"""What is measured where no process is at hand: only by HTTP, and of the jobs by PostgreSQL.
+
+The nodes' addresses are those that HAProxy's statistics name. They must be reachable from here, as
+in a network of Docker Compose.
+"""
+
+from __future__ import annotations
+
+import http.client
+import re
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from django.conf import settings
+
+from scaling.autoscale import backlog, latency, proxy_counts
+from scaling.autoscale.errors import MeasureError
+from scaling.autoscale.latency import Buckets
+from scaling.autoscale.policies import WEB, WORKERS
+from scaling.autoscale.proxy_counts import ProxyCounts
+from scaling.autoscale.source import Measured, Values, tried
+
+TIMEOUT_SECONDS = 2.0
+MAX_SCRAPES_AT_ONCE = 32
+MEGABYTE = 1024 * 1024
+PROCESS = re.compile(r"^process_(cpu_seconds_total|resident_memory_bytes) (\S+)", re.MULTILINE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scrape:
+    """One node's own metrics; a platform without /proc has no CPU and memory."""
+
+    process: Mapping[str, float]
+    buckets: Buckets
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Reading:
+    at: float
+    proxy: ProxyCounts | None = None
+    scrapes: Mapping[str, Scrape] = field(default_factory=dict)
+
+
+class ScrapedSource:
+    """HAProxy's statistics, the nodes' metrics, and the job table."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._before = _Reading(at=clock())
+
+    def measure(self, sizes: Mapping[str, int]) -> Measured:
+        """Look at everything once."""
+        problems: list[str] = []
+        proxy = tried(lambda: proxy_counts.read(settings.AUTOSCALE_HAPROXY_URL), problems)
+        scrapes = _scrapes(proxy.addresses if proxy else {}, problems)
+        before, reading = self._before, _Reading(at=self._clock(), proxy=proxy, scrapes=scrapes)
+        seconds = reading.at - before.at
+        web: Values = {}
+        if proxy:
+            nodes = sizes.get(WEB, 0)
+            web |= proxy_counts.values(before.proxy, proxy, seconds=seconds, nodes=nodes)
+        web |= _node_values(before.scrapes, scrapes, seconds)
+        workers: Values = {}
+        if found := tried(backlog.read, problems):
+            workers = found.values(workers=sizes.get(WORKERS, 0))
+        self._before = reading
+        return Measured(values={WEB: web, WORKERS: workers}, problems=tuple(problems))
+
+
+def parse(text: str) -> Scrape:
+    """Return what a text of metrics says of its process and its chain calls."""
+    process = {name: float(value) for name, value in PROCESS.findall(text)}
+    return Scrape(process=process, buckets=latency.parse(text))
+
+
+def _scrapes(addresses: Mapping[str, str], problems: list[str]) -> dict[str, Scrape]:
+    """Return the nodes that answer; when none does, the first one's problem is told."""
+    if not addresses:
+        return {}
+    missed: list[str] = []
+    with ThreadPoolExecutor(min(len(addresses), MAX_SCRAPES_AT_ONCE)) as threads:
+        answers = threads.map(lambda at: tried(lambda: _scrape(at), missed), addresses.values())
+        pairs = zip(addresses, answers, strict=True)
+        found = {name: scrape for name, scrape in pairs if scrape is not None}
+    if not found:
+        problems += missed[:1]
+    return found
+
+
+def _scrape(address: str) -> Scrape:
+    try:
+        with urllib.request.urlopen(f"http://{address}/metrics", timeout=TIMEOUT_SECONDS) as answer:
+            return parse(answer.read().decode("utf-8", errors="replace"))
+    except (OSError, urllib.error.URLError, http.client.HTTPException) as error:
+        raise MeasureError(f"the metrics of {address} cannot be read: {error}") from error
+
+
+def _node_values(
+    before: Mapping[str, Scrape], after: Mapping[str, Scrape], seconds: float
+) -> Values:
+    found: Values = {}
+    memory = [m for s in after.values() if (m := s.process.get("resident_memory_bytes"))]
+    if memory:
+        found["memory_mb"] = sum(memory) / len(memory) / MEGABYTE
+    known = before.keys() & after.keys()
+    spent = [
+        # A node that was started again counts from 0.
+        max(0.0, new - before[name].process.get("cpu_seconds_total", new))
+        for name in known
+        if (new := after[name].process.get("cpu_seconds_total")) is not None
+    ]
+    if spent and seconds > 0:
+        found["cpu_percent"] = 100 * sum(spent) / len(spent) / seconds
+    if known:
+        found["latency_p95_ms"] = latency.p95_ms(
+            {name: scrape.buckets for name, scrape in before.items()},
+            {name: scrape.buckets for name, scrape in after.items()},
+        )
+    return found
