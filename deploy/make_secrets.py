@@ -1,24 +1,27 @@
 #!/usr/bin/env python3
-"""Make the secrets of a stack: `make_secrets.py DIRECTORY`.
+"""Make the secrets of a stack: `make_secrets.py DIRECTORY [--give-away]`.
 
-What is there stays, so it may be run at every start. Each part has a directory of its own, and its
-files belong to the user that reads them. Compose runs this by itself; for Swarm, run it once.
+What is there stays, so it may be run at every start. Each part has a directory of its own; with
+`--give-away` its files belong to the user that reads them in the part's container. Compose runs
+this by itself; for Swarm, run it once.
 """
 
+import argparse
 import os
 import secrets
-import sys
 from pathlib import Path
 
-# Whose the files are in the images; only root can give them away.
+# Who reads them in the images.
 OWNERS = {"app": 10001, "postgres": 999, "redis": 999, "grafana": 472}
 
 
 def main() -> None:
     """Make what is missing, and write what follows from it."""
-    if len(sys.argv) != 2:
-        sys.exit("usage: make_secrets.py DIRECTORY")
-    root = Path(sys.argv[1])
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--give-away", action="store_true")
+    options = parser.parse_args()
+    root: Path = options.directory
     os.umask(0o077)
     for part in OWNERS:
         (root / part).mkdir(parents=True, exist_ok=True)
@@ -44,7 +47,7 @@ def main() -> None:
     write(root / "app/broker_url", f"{redis}/1")
     # The local model asks for none, but its client wants one.
     write(root / "app/llm_api_key", os.environ.get("LLM_API_KEY") or "none")
-    if os.geteuid() == 0:
+    if options.give_away:
         for part, owner in OWNERS.items():
             for path in (root / part, *(root / part).iterdir()):
                 os.chown(path, owner, owner)
