@@ -46,7 +46,7 @@ DrainingWorker.drain_seconds = env_float("DRAIN_SECONDS", 30.0)
 DrainingWorker.drain_file = Path(env_str("DRAIN_FILE")) if env_str("DRAIN_FILE") else None
 # When the arbiter kills a worker that is told to stop and does not end by itself.
 graceful_timeout = math.ceil(
-    DrainingWorker.settle_seconds + DrainingWorker.drain_seconds + LAST_WORDS_SECONDS + 2
+    DrainingWorker.settle_seconds + DrainingWorker.drain_seconds + LAST_WORDS_SECONDS + 5
 )
 # Longer than HAProxy and nginx keep an idle connection to a node (seconds and 60 s), so that it is
 # never the node that closes just as a request is on its way.

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from typing import Any
+
 from gunicorn.http.wsgi import Response
 
 from config.draining import DRAINING
@@ -15,8 +19,15 @@ class OneWriteResponse(Response):  # type: ignore[misc]
     stream come with them (chat.sse.BegunStream).
     """
 
+    # Told how many seconds an answer took to begin. Set by config.wsgi, where metrics are loaded.
+    observe: Callable[[float], None] | None = None
+
     headers_sent: bool
     _head = b""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._began = time.monotonic()
 
     def send_headers(self) -> None:
         """Make the headers, and hold them."""
@@ -45,5 +56,7 @@ class OneWriteResponse(Response):  # type: ignore[misc]
 
     def _send(self, data: bytes) -> None:
         head, self._head = self._head, b""
+        if head and OneWriteResponse.observe is not None:
+            OneWriteResponse.observe(time.monotonic() - self._began)
         if head or data:
             self.sock.sendall(head + data)

@@ -14,13 +14,14 @@ In both cases answers get `drain_seconds`; what is not done by then must end (co
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from gunicorn.workers.ggevent import GeventWorker
 
 from config.draining import DRAINING
 from config.memory import rss_bytes
+from config.readiness import is_ready
 
 LOOK_SECONDS = 0.2
 # Reading one's memory costs a system call.
@@ -39,6 +41,7 @@ MEMORY_LOOK_SECONDS = 1.0
 SUCCESSOR_SECONDS = 60.0
 # How long answers that were told to end may take to say so.
 LAST_WORDS_SECONDS = 3.0
+GOODBYE_SECONDS = 1.0
 
 
 class DrainingWorker(GeventWorker):  # type: ignore[misc]
@@ -64,6 +67,7 @@ class DrainingWorker(GeventWorker):  # type: ignore[misc]
         self._is_told_to_stop = False
         self._has_successor = False
         self._in_flight = 0
+        self._clients: set[Any] = set()
         self._next_memory_look = 0.0
         # Set by the arbiter before it forks.
         self.siblings: list[int] = []
@@ -104,6 +108,14 @@ class DrainingWorker(GeventWorker):  # type: ignore[misc]
         for server in servers:
             server.close()
         self._finish(servers)
+
+    def handle(self, listener: Any, client: Any, addr: Any) -> None:
+        """Know whose connection is open."""
+        self._clients.add(client)
+        try:
+            super().handle(listener, client, addr)
+        finally:
+            self._clients.discard(client)
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> Any:
         """Count what is being answered."""
@@ -182,7 +194,7 @@ class DrainingWorker(GeventWorker):  # type: ignore[misc]
         deadline = time.monotonic() + SUCCESSOR_SECONDS / 2
         while not self._is_told_to_stop and time.monotonic() < deadline:
             self.notify()
-            if _asks_ready(self.wsgi):
+            if is_ready(self.wsgi):
                 return
             gevent.sleep(LOOK_SECONDS)
 
@@ -212,40 +224,11 @@ class DrainingWorker(GeventWorker):  # type: ignore[misc]
             self._wait(lambda: not self._in_flight, seconds=LAST_WORDS_SECONDS)
             left = 0 if self._is_told_to_stop else self.cfg.keepalive - self.drain_seconds
             self._wait(is_idle, seconds=left)
+        # Who waits at one reads its end, and goes; a greenlet that is killed while it waits would
+        # send gunicorn's 500 first.
+        for client in list(self._clients):
+            with contextlib.suppress(OSError):
+                client.shutdown(socket.SHUT_RDWR)
+        self._wait(lambda: not self._clients, seconds=GOODBYE_SECONDS)
         for server in servers:
-            server.stop(timeout=1)
-
-
-def _asks_ready(application: Any) -> bool:
-    """Send the application a readiness check, as a load balancer would."""
-    statuses: list[str] = []
-
-    def start_response(status: str, headers: Any, error: Any = None) -> Any:
-        statuses.append(status)
-
-    environ = {
-        "REQUEST_METHOD": "GET",
-        "PATH_INFO": "/health/ready",
-        "SCRIPT_NAME": "",
-        "QUERY_STRING": "",
-        "SERVER_NAME": "localhost",
-        "SERVER_PORT": "80",
-        "SERVER_PROTOCOL": "HTTP/1.1",
-        "HTTP_HOST": "localhost",
-        "REMOTE_ADDR": "127.0.0.1",
-        "wsgi.version": (1, 0),
-        "wsgi.url_scheme": "http",
-        "wsgi.input": BytesIO(),
-        "wsgi.errors": sys.stderr,
-        "wsgi.multithread": True,
-        "wsgi.multiprocess": True,
-        "wsgi.run_once": False,
-    }
-    body = application(environ, start_response)
-    try:
-        for _ in body:
-            pass
-    finally:
-        if hasattr(body, "close"):
-            body.close()
-    return statuses[:1] == ["200 OK"]
+            server.stop(timeout=GOODBYE_SECONDS)

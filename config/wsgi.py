@@ -13,6 +13,8 @@ from django.core.signals import request_finished, request_started
 from django.db import close_old_connections, reset_queries
 
 from config.gunicorn_parser import EARLY
+from config.gunicorn_response import OneWriteResponse
+from config.metrics import REQUEST_SECONDS
 from config.request_bodies import RequestBodies
 from scaling.database import release_connections
 from scaling.replicas import watcher
@@ -39,6 +41,7 @@ request_finished.disconnect(close_old_connections)
 request_finished.connect(end_request)
 if not settings.DEBUG:
     request_started.disconnect(reset_queries)
+OneWriteResponse.observe = REQUEST_SECONDS.observe
 watcher.start()
 if settings.CACHE_ENABLED:
     # It needs the apps, which are there once Django is.

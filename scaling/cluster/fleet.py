@@ -145,6 +145,10 @@ class Fleet:
         for node in nodes:
             self.api.set_state(node.id.name, ServerState.MAINT)
 
+    def out_of_use(self) -> set[str]:
+        """Return the names of the slots that HAProxy neither sends to nor drains."""
+        return {s.name for s in self.api.servers() if s.state == ServerState.MAINT}
+
     def in_rotation(self) -> set[str]:
         """Return the names of the nodes that HAProxy sends to."""
         return {

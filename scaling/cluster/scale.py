@@ -88,10 +88,15 @@ def retire(fleet: Fleet, leaving: list[Member]) -> None:
 
 
 def _clear_away(fleet: Fleet, kind: str) -> None:
-    """Forget those that did not survive an earlier command."""
-    dead = fleet.dead(kind)
+    """Forget what an earlier command left that failed or was cut short."""
+    gone = fleet.dead(kind)
     if kind == "node":
-        fleet.close(*dead)
-    fleet.remove(*dead)
-    for one in dead:
-        fleet.tell(f"{one.id.name}: was not running, and is forgotten")
+        out = fleet.out_of_use()
+        unfinished = [one for one in fleet.members(kind) if one.id.name in out and one not in gone]
+        if unfinished:
+            fleet.stop(*unfinished)
+        gone += unfinished
+        fleet.close(*gone)
+    fleet.remove(*gone)
+    for one in gone:
+        fleet.tell(f"{one.id.name}: was of no use, and is forgotten")

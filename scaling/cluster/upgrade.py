@@ -56,11 +56,13 @@ def find_problems(
 
     `state` is that of the models before them.
     """
+    state = state.clone()
     for migration in migrations:
-        for operation in _database_operations(migration.operations):
-            if why := _problem(operation, migration.app_label, state, database):
-                yield f"{migration}: {operation.describe()} ({why})"
-        state = migration.mutate_state(state)
+        for operation in migration.operations:
+            for change in _database_operations([operation]):
+                if why := _problem(change, migration.app_label, state, database):
+                    yield f"{migration}: {change.describe()} ({why})"
+            operation.state_forwards(migration.app_label, state)
 
 
 def _database_operations(operations: Sequence[Operation]) -> Iterator[Operation]:

@@ -15,6 +15,7 @@ from scaling.cluster.console import Console
 from scaling.cluster.drain import drain, undrain
 from scaling.cluster.errors import ClusterError
 from scaling.cluster.layout import Layout
+from scaling.cluster.live import table
 from scaling.cluster.parts import read_all
 from scaling.cluster.postgres.topology import MAX_REPLICAS
 from scaling.cluster.restart import restart
@@ -40,6 +41,7 @@ class Command(BaseCommand):
         up.add_argument("--autoscale", action="store_true", help="let policies set the sizes")
         actions.add_parser("down", help="stop the running stack")
         show = actions.add_parser("status", help="show the parts of the running stack")
+        show.add_argument("--watch", action="store_true", help="what they do now, each second")
         show.add_argument("--json", action="store_true", dest="as_json")
         size = actions.add_parser("scale", help="change the number of nodes and workers")
         size.add_argument("--nodes", type=_count(1, settings.MAX_NODES), metavar="N")
@@ -124,6 +126,9 @@ class Command(BaseCommand):
 
     def _status(self, layout: Layout, options: dict[str, Any]) -> None:
         as_json = options["as_json"]
+        if options["watch"]:
+            self._watch(layout, as_json=as_json)
+            return
         found = status.read(layout)
         if as_json:
             self.stdout.write(json.dumps(found.as_dict(), indent=2))
@@ -138,6 +143,12 @@ class Command(BaseCommand):
                 f"process {part.pid or '-'}  up {part.uptime_seconds:.0f} s  "
                 f"{part.restarts} restarts"
             )
+
+    def _watch(self, layout: Layout, *, as_json: bool) -> None:
+        if as_json:
+            self.stdout.write(json.dumps(table.once(layout).as_dict(), indent=2))
+        else:
+            table.watch(layout, write=lambda text: self.stdout.write(text, ending=""))
 
     def _say(self, text: str) -> None:
         self.stdout.write(text)

@@ -1,0 +1,13 @@
+"""What every web process counts, for Prometheus."""
+
+from prometheus_client import Gauge, Histogram
+
+from config.version import VERSION
+
+SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+
+REQUEST_SECONDS = Histogram(
+    "headrace_request_seconds", "Time until an answer begins.", buckets=SECONDS
+)
+BUILD_INFO = Gauge("headrace_build_info", "The release that this process runs.", ["version"])
+BUILD_INFO.labels(VERSION).set(1)
