@@ -98,7 +98,12 @@ def decide(history: Sequence[Snapshot], policy: Policy, state: State, *, now: fl
         missing = [rule.measure for rule, mean in means if mean is None]
         if missing:
             return _stay(Kind.MISSING, size, f"would shrink, but {missing[0]} is not known")
-        up = [(rule, mean.value) for rule, mean in means if mean and rule.grows]
+        seconds = max(rule.for_seconds for rule, _ in shrinking)
+        up = [
+            (rule, max(mean.value, _highest_mean(history, rule, policy, seconds)))
+            for rule, mean in means
+            if mean and rule.grows and rule.measure in SHARED_MEASURES
+        ]
         changes = [at for at in (state.up_at, state.down_at) if at is not None]
         wait = _wait(max(changes, default=None), policy.cooldown_down_seconds, now)
         return _shrink(size, shrinking, up, policy, wait)
@@ -132,7 +137,8 @@ def _shrink(
     if wait:
         return _stay(Kind.COOLDOWN, size, f"{why}, but it changed a moment ago: {wait:.0f} s more")
     target = max(size - min(rule.amount(size), policy.step_limit), policy.minimum)
-    # Fewer members have more each. To shrink into a growing rule would be to swing for ever.
+    # Fewer members have more each. To shrink into a growing rule would be to swing for ever, so
+    # with fewer none may have held for as long as the shrinking rule has looked.
     for other, value in up:
         needed = _needed(size, other, value)
         if needed >= size:
@@ -149,7 +155,7 @@ def _shrink(
 
 def _needed(size: int, rule: Rule, mean: float) -> int:
     """Return how many members keep a growing rule from holding."""
-    if rule.measure not in SHARED_MEASURES or mean <= 0:
+    if mean <= 0:
         return 0
     if rule.threshold == 0:
         return size
@@ -186,6 +192,29 @@ def _mean(history: Sequence[Snapshot], rule: Rule, policy: Policy, now: float) -
         if newer <= start:
             return _Mean(value=total / count, is_whole=True)
     return _Mean(value=total / count, is_whole=False) if count else None
+
+
+def _highest_mean(history: Sequence[Snapshot], rule: Rule, policy: Policy, seconds: float) -> float:
+    """Return the highest mean over a rule's window that ended in the last so many seconds."""
+    size, newest = history[-1].size, history[-1].at
+    series: list[tuple[float, float]] = []
+    for snapshot in reversed(history):
+        if snapshot.size != size or newest - snapshot.at > seconds + policy.stale_seconds:
+            break
+        value = snapshot.values.get(rule.measure)
+        if value is not None and math.isfinite(value):
+            series.append((snapshot.at, value))
+    highest, total, oldest = 0.0, 0.0, 0
+    for number, (end, value) in enumerate(series):
+        while oldest < len(series) and series[oldest][0] >= end - rule.for_seconds:
+            total += series[oldest][1]
+            oldest += 1
+        if series[-1][0] > end - rule.for_seconds:
+            # From here on no window is whole.
+            break
+        highest = max(highest, total / (oldest - number))
+        total -= value
+    return highest
 
 
 def _wait(since: float | None, seconds: float, now: float) -> float:

@@ -6,16 +6,19 @@ the measurements spare it to watch for ten minutes what the one before it has se
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from scaling import redis
 from scaling.autoscale.decision import Decision, Kind, Snapshot, State
 
 if TYPE_CHECKING:
     from redis import Redis
+
+T = TypeVar("T")
 
 MAX_DECISIONS = 1000
 # Of the usual interval of two seconds, somewhat more than the ten minutes of the usual policies.
@@ -68,7 +71,7 @@ def add(entry: Entry) -> None:
 
 def read(fleet: str, *, count: int = MAX_DECISIONS) -> list[Entry]:
     """Return a fleet's last decisions, the newest first; raises RedisUnavailable."""
-    return [Entry(**row) for row in _range(_decisions_key(fleet), count)]
+    return _read(Entry, _decisions_key(fleet), count)
 
 
 def last_state(entries: Sequence[Entry]) -> State:
@@ -84,7 +87,7 @@ def add_snapshot(fleet: str, snapshot: Snapshot) -> None:
 
 def read_snapshots(fleet: str) -> list[Snapshot]:
     """Return the last measurements, the oldest first; raises RedisUnavailable."""
-    return [Snapshot(**row) for row in _range(_snapshots_key(fleet), MAX_SNAPSHOTS)][::-1]
+    return _read(Snapshot, _snapshots_key(fleet), MAX_SNAPSHOTS)[::-1]
 
 
 def _push(key: str, row: Mapping[str, Any], most: int) -> None:
@@ -97,12 +100,16 @@ def _push(key: str, row: Mapping[str, Any], most: int) -> None:
     redis.run(push)
 
 
-def _range(key: str, count: int) -> list[dict[str, Any]]:
-    # What another release wrote in another shape is a ValueError or TypeError to `run`.
-    def read_rows(client: Redis) -> list[dict[str, Any]]:
-        return [json.loads(row) for row in client.lrange(key, 0, count - 1)]
+def _read(kind: type[T], key: str, count: int) -> list[T]:
+    def ask(client: Redis) -> list[bytes]:
+        return cast("list[bytes]", client.lrange(key, 0, count - 1))
 
-    return redis.run(read_rows)
+    found = []
+    for row in redis.run(ask):
+        # What another release wrote in another shape is not worth stopping for.
+        with contextlib.suppress(ValueError, TypeError):
+            found.append(kind(**json.loads(row)))
+    return found
 
 
 def _decisions_key(fleet: str) -> str:

@@ -2,6 +2,8 @@
 
 Not an advisory lock of PostgreSQL: behind a PgBouncer that pools by transaction those belong to
 nobody. A process that is frozen loses the lease when it runs out, and sees so by its own clock.
+A Redis that fails over, or throws the key away for want of memory, may give it to a second one; the
+first sees so the next time it asks, and an actuator that must not be called twice has its own lock.
 """
 
 from __future__ import annotations

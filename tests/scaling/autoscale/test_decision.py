@@ -84,6 +84,25 @@ def test_no_node_goes_if_the_others_could_not_bear_it() -> None:
     assert "with 1 requests_per_minute would be 600, above 500" in decision.reason
 
 
+def test_no_node_goes_if_the_others_could_not_have_borne_the_last_peak() -> None:
+    history = seen(600, cpu_percent=20, requests_per_minute=100)
+
+    def with_peak(seconds: float) -> tuple[Snapshot, ...]:
+        return tuple(
+            replace(s, values={**s.values, "requests_per_minute": 300.0})
+            if NOW - 400 <= s.at <= NOW - 400 + seconds
+            else s
+            for s in history
+        )
+
+    assert decided(history).kind is Kind.DOWN
+    # Half of the rule's minute is a mean of 200, which one node could bear.
+    assert decided(with_peak(20)).kind is Kind.DOWN
+    decision = decided(with_peak(60))
+    assert decision.kind is Kind.KEEP
+    assert "with 1 requests_per_minute would be 600, above 500" in decision.reason
+
+
 def test_only_so_many_go_as_the_others_can_bear() -> None:
     greedy = replace(POLICY, rules=(BUSY, replace(COLD, count=4)))
     assert decided(seen(600, size=8, cpu_percent=5, requests_per_minute=390), greedy).target == 7

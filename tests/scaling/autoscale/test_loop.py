@@ -142,6 +142,18 @@ def test_only_a_thousand_decisions_are_kept(world: World) -> None:
     assert (found[0].at, found[-1].at) == (1004.0, 5.0)
 
 
+def test_rows_of_another_shape_are_passed_over(world: World) -> None:
+    world.ticks(world.loop(), 1)
+    for row in ("no json", "[]", '{"at": 1}'):
+        redis.run(lambda client, row=row: client.lpush("headrace:autoscale:decisions:web", row))
+        redis.run(lambda client, row=row: client.lpush("headrace:autoscale:snapshots:web", row))
+    assert len(history.read("web")) == 1
+    assert len(history.read_snapshots("web")) == 1
+    redis.run(lambda client: client.delete(KEY))
+    world.ticks(world.loop(), 2)
+    assert world.fleet.told == [2]
+
+
 def test_a_new_loop_goes_on_where_the_last_one_ended(world: World) -> None:
     first = world.loop()
     world.ticks(first, 2)

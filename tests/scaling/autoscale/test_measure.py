@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -19,7 +22,7 @@ from scaling.autoscale.measure import EmbeddedSource
 from scaling.autoscale.policies import MEASURES
 from scaling.autoscale.scraping import ScrapedSource
 from tests.calls import chat_body, run_manage
-from tests.stack_plugin import EmbeddedStack
+from tests.stack_plugin import BASE_DIR, EmbeddedStack
 
 BUCKETS = """
 # TYPE headrace_chain_seconds histogram
@@ -166,3 +169,23 @@ def test_the_web_nodes_are_measured_by_http_alone(stack: EmbeddedStack) -> None:
         "running_jobs",
         "oldest_wait_seconds",
     }
+
+
+# --- As a process -------------------------------------------------------------------------------
+def test_a_signal_ends_it_and_frees_the_lease(stack: EmbeddedStack) -> None:
+    process = subprocess.Popen(
+        [sys.executable, str(BASE_DIR / "manage.py"), "autoscale"],
+        env={**stack.env, "AUTOSCALE_SECONDS": "30"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "lease: this autoscaler is the one that scales\n"
+        assert redis.run(lambda client: client.get(KEY)) is not None
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+    finally:
+        process.kill()
+        process.wait()
+    assert redis.run(lambda client: client.get(KEY)) is None
