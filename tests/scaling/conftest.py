@@ -1,10 +1,9 @@
-"""Stacks of their own for the tests that kill parts."""
+"""Stacks, and HAProxies, of their own for the tests that kill parts."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,8 @@ import pytest
 
 from scaling.cluster import status
 from scaling.cluster.layout import Layout
+from tests.scaling.lone_proxy import BINARIES, LoneProxy, find_binary
+from tests.scaling.waiting import eventually  # noqa: F401 - where tests look for it
 from tests.stack_plugin import EmbeddedStack
 
 if TYPE_CHECKING:
@@ -52,14 +53,6 @@ class OwnStack(EmbeddedStack):
         return [found, *found.children(recursive=True)]
 
 
-def eventually(check: Callable[[], bool], *, seconds: float, what: str) -> None:
-    """Wait until something holds; fail with its description when it never does."""
-    deadline = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.05)
-
-
 @pytest.fixture(scope="module")
 def make_stack(stack: EmbeddedStack) -> Iterator[Callable[..., OwnStack]]:
     """Return a maker of stacks in their own state directories; all are stopped at the end."""
@@ -81,3 +74,25 @@ def make_stack(stack: EmbeddedStack) -> Iterator[Callable[..., OwnStack]]:
             own.stop()
     for root in roots:
         shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture(params=BINARIES)
+def make_proxy(request: pytest.FixtureRequest) -> Iterator[Callable[..., LoneProxy]]:
+    """Return a maker of running HAProxies, given what an operator sets; all end with the test."""
+    binary = find_binary(request.param)
+    made: list[LoneProxy] = []
+
+    def make(**env: str) -> LoneProxy:
+        made.append(LoneProxy(binary, env))
+        made[-1].start()
+        return made[-1]
+
+    yield make
+    for proxy in made:
+        proxy.close()
+
+
+@pytest.fixture
+def lone(make_proxy: Callable[..., LoneProxy]) -> LoneProxy:
+    """A running HAProxy for which nothing is set."""
+    return make_proxy()
