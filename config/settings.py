@@ -204,7 +204,8 @@ MAX_MESSAGES = env_int("MAX_MESSAGES", 1000, minimum=1)
 MAX_CONTENT_CHARS = env_int("MAX_CONTENT_CHARS", 1_000_000, minimum=1)
 MAX_BATCH_INPUTS = env_int("MAX_BATCH_INPUTS", 100, minimum=1)
 BATCH_CONCURRENCY = env_int("BATCH_CONCURRENCY", 8, minimum=1)
-STREAM_HEARTBEAT_SECONDS = env_float("STREAM_HEARTBEAT_SECONDS", 10.0, minimum=0.1)
+# Load balancers in front cut off a stream that is silent for 60 seconds.
+STREAM_HEARTBEAT_SECONDS = env_float("STREAM_HEARTBEAT_SECONDS", 10.0, minimum=0.1, maximum=45.0)
 # Django's own limit guards the admin's forms; the API's parser has MAX_BODY_BYTES.
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
 

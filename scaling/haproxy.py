@@ -17,7 +17,8 @@ TIMEOUT_SECONDS = 3.0
 # Flags and states of `show servers state`.
 FORCED_MAINTENANCE = 0x01
 DRAIN = 0x08 | 0x10
-UP_STATES = {"2", "3"}
+# Starting (up, and given less at first), running, and stopping.
+UP_STATES = {"1", "2", "3"}
 
 
 class HAProxyError(Exception):

@@ -203,8 +203,14 @@ def number(value: float) -> str:
 
 
 def haproxy_variables() -> set[str]:
-    """Return the variables that haproxy.cfg needs."""
+    """Return the variables that haproxy.cfg reads."""
     return set(re.findall(r"\$\{(\w+)", document("haproxy/haproxy.cfg")))
+
+
+def haproxy_defaults() -> dict[str, str]:
+    """Return what haproxy.cfg takes for variables that are not set."""
+    lines = re.findall(r"^ +presetenv (\w+) (.+)$", document("haproxy/haproxy.cfg"), flags=re.M)
+    return {name: value.strip('"') for name, value in lines}
 
 
 def setting_rows() -> dict[str, list[str]]:
@@ -231,10 +237,24 @@ def test_the_rows_tell_the_defaults_and_the_allowed_values() -> None:
         assert meaning.endswith("."), name
 
 
-def test_haproxys_own_variables_have_no_default() -> None:
+def test_the_rows_tell_haproxys_own_variables_and_their_defaults() -> None:
     rows = entries(sections(document("docs/reference/settings.md"))["HAProxy"])
-    assert unique([bare(row[0]) for row in rows]) == haproxy_variables() - settings_read().keys()
-    assert {row[1] for row in rows} == {"none"}
+    own = haproxy_variables() - settings_read().keys()
+    assert unique([bare(row[0]) for row in rows]) == own
+    defaults = haproxy_defaults()
+    assert defaults.keys() <= haproxy_variables()
+    for name, default, *_ in rows:
+        wanted = defaults.get(bare(name))
+        assert default == (f"`{wanted}`" if wanted else "none"), name
+
+
+def test_haproxy_and_headrace_have_the_same_defaults() -> None:
+    settings = settings_read()
+    shared = haproxy_defaults().keys() & settings.keys()
+    assert shared == {"HSTS_SECONDS", "MAX_BODY_BYTES"}
+    assert {name: haproxy_defaults()[name] for name in shared} == {
+        name: settings[name].default for name in shared
+    }
 
 
 def test_settings_that_the_stack_hands_on_are_marked() -> None:
@@ -254,7 +274,7 @@ def test_the_example_file_holds_every_setting_with_its_default() -> None:
             found[match[1]] = match[2]
         else:
             assert re.fullmatch(r"(# .*)?", line), f"not a comment: {line}"
-    expected = dict.fromkeys(haproxy_variables(), "")
+    expected = dict.fromkeys(haproxy_variables(), "") | haproxy_defaults()
     expected |= {name: setting.default or "" for name, setting in settings_read().items()}
     assert found == expected
 

@@ -3,6 +3,7 @@
 import resource
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from django.conf import settings
 
@@ -68,7 +69,10 @@ class Proxy:
         return RuntimeApi(self.layout.haproxy_socket, state_file=self.state_file)
 
     def program(self) -> Program:
-        """Return HAProxy's command; haproxy.cfg itself is never written, only its variables."""
+        """Return HAProxy's command; haproxy.cfg itself is never written, only its variables.
+
+        The other variables of haproxy.cfg come from the environment of `cluster up`.
+        """
         # The servers of an earlier stack have other addresses.
         self.state_file.write_text("", encoding="ascii")
         host, port = self.id.address.rsplit(":", 1)
@@ -92,6 +96,8 @@ class Proxy:
                 "PROXY_NODE_CONNECTIONS": str(max_requests_in_flight()),
                 "PROXY_RESPONSE_TIMEOUT": f"{int(MAX_RESPONSE_SECONDS * 1000)}ms",
                 "PROXY_CLIENT_TIMEOUT": f"{int(MAX_CLIENT_SECONDS * 1000)}ms",
+                "PROXY_STOP_TIMEOUT": "2s",
+                "PROXY_STATIC_PATH": urlsplit(settings.STATIC_URL).path,
                 "PROXY_UPLOAD_BYTES": str(settings.MAX_UPLOAD_BYTES),
                 "MAX_BODY_BYTES": str(settings.MAX_BODY_BYTES),
             },

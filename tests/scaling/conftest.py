@@ -1,10 +1,10 @@
-"""Stacks of their own for the tests that kill parts."""
+"""Stacks, and HAProxies, of their own for the tests that kill parts."""
 
 from __future__ import annotations
 
 import shutil
+import subprocess
 import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,8 @@ import pytest
 
 from scaling.cluster import status
 from scaling.cluster.layout import Layout
+from tests.scaling.lone_proxy import BINARIES, LoneProxy, find_binary
+from tests.scaling.waiting import eventually  # noqa: F401 - where tests look for it
 from tests.stack_plugin import EmbeddedStack
 
 if TYPE_CHECKING:
@@ -52,14 +54,6 @@ class OwnStack(EmbeddedStack):
         return [found, *found.children(recursive=True)]
 
 
-def eventually(check: Callable[[], bool], *, seconds: float, what: str) -> None:
-    """Wait until something holds; fail with its description when it never does."""
-    deadline = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.05)
-
-
 @pytest.fixture(scope="module")
 def make_stack(stack: EmbeddedStack) -> Iterator[Callable[..., OwnStack]]:
     """Return a maker of stacks in their own state directories; all are stopped at the end."""
@@ -81,3 +75,40 @@ def make_stack(stack: EmbeddedStack) -> Iterator[Callable[..., OwnStack]]:
             own.stop()
     for root in roots:
         shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture(params=BINARIES)
+def make_proxy(request: pytest.FixtureRequest) -> Iterator[Callable[..., LoneProxy]]:
+    """Return a maker of running HAProxies, given what an operator sets; all end with the test."""
+    binary = find_binary(request.param)
+    made: list[LoneProxy] = []
+
+    def make(**env: str) -> LoneProxy:
+        made.append(LoneProxy(binary, env))
+        made[-1].start()
+        return made[-1]
+
+    yield make
+    for proxy in made:
+        proxy.close()
+
+
+@pytest.fixture
+def lone(make_proxy: Callable[..., LoneProxy]) -> LoneProxy:
+    """A running HAProxy for which nothing is set."""
+    return make_proxy()
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for localhost and its key, in one file as HAProxy wants it."""
+    directory = tmp_path_factory.mktemp("tls")
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1"
+    names = "-subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1"
+    files = "-keyout key.pem -out cert.pem"
+    subprocess.run(
+        f"{command} {names} {files}".split(), cwd=directory, check=True, capture_output=True
+    )
+    path = directory / "site.pem"
+    path.write_bytes((directory / "cert.pem").read_bytes() + (directory / "key.pem").read_bytes())
+    return path

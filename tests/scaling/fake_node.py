@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import json
 import select
+import socket
+import struct
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 STREAM_PAUSE_SECONDS = 0.1
+STATIC_HEADERS = {
+    "cache-control": "max-age=315360000, public, immutable",
+    "strict-transport-security": "max-age=1; preload",
+}
 
 
 class FakeNode(ThreadingHTTPServer):
-    """Answers /health/ready, /echo, /stream (a chunk every 100 ms) and /wait (never)."""
+    """Answers /health/ready, /echo, /stream (a chunk every 100 ms) and /wait (never).
+
+    And /static/ (may be kept for ever), /fail (500) and /bad (what is no HTTP). As many requests as
+    `resets` says are read, and then their connection is reset.
+    """
 
     daemon_threads = True
 
@@ -22,6 +32,8 @@ class FakeNode(ThreadingHTTPServer):
         self.name = name
         self.port = int(self.server_address[1])
         self.requests: list[str] = []
+        self.checks = 0
+        self.resets = 0
         self.has_client = threading.Event()
         self.lost_client = threading.Event()
         threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
@@ -40,29 +52,56 @@ class _Handler(BaseHTTPRequestHandler):
     server: FakeNode
 
     def do_GET(self) -> None:
-        if self.path != "/health/ready":
-            self.server.requests.append(self.path)
-        if self.path == "/stream":
-            self._stream()
-        elif self.path == "/wait":
-            self._wait()
-        else:
+        if self.path == "/health/ready":
+            self.server.checks += 1
             self._echo()
+        else:
+            self._answer()
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers.get("content-length", 0)))
-        self._echo()
+        self._answer()
+
+    do_HEAD = do_GET
+    do_DELETE = do_POST
+
+    def _answer(self) -> None:
+        self.server.requests.append(self.path)
+        if self.server.resets > 0:
+            self.server.resets -= 1
+            self._reset()
+        elif self.path == "/stream":
+            self._stream()
+        elif self.path == "/wait":
+            self._wait()
+        elif self.path == "/fail":
+            self._echo(status=500)
+        elif self.path == "/bad":
+            self.wfile.write(b"what?\r\n\r\n")
+            self.close_connection = True
+        elif self.path.startswith("/static/"):
+            self._echo(**STATIC_HEADERS)
+        else:
+            self._echo()
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing."""
 
-    def _echo(self) -> None:
+    def _echo(self, *, status: int = 200, **more: str) -> None:
         headers = {name.lower(): value for name, value in self.headers.items()}
         body = json.dumps({"node": self.server.name, "headers": headers}).encode()
-        self.send_response(200)
-        self.send_header("content-length", str(len(body)))
+        self.send_response(status)
+        for name, value in {**more, "content-length": str(len(body))}.items():
+            self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def _reset(self) -> None:
+        # A linger of no time makes a close a reset.
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.close()
+        self.close_connection = True
 
     def _stream(self) -> None:
         self.send_response(200)

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-import shutil
 import socket
 import subprocess
-import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 
-from scaling.cluster import ports, proxy
-from scaling.cluster.layout import Layout
+from scaling.cluster import proxy
 from scaling.haproxy import (
     HAProxyRefused,
     HAProxyUnavailable,
@@ -23,101 +19,34 @@ from scaling.haproxy import (
     ServerState,
 )
 from tests.scaling.conftest import eventually
-from tests.scaling.fake_node import FakeNode
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from scaling.cluster.parts import Program
+from tests.scaling.lone_proxy import LoneProxy, assert_envelope, assert_raw_envelope
 
 LIMIT_BYTES = 4 * 1024 * 1024
 
 
-class LoneProxy:
-    """HAProxy by itself, run as `cluster up` would."""
-
-    def __init__(self, state_dir: Path) -> None:
-        layout = Layout(state_dir=state_dir)
-        layout.create()
-        public, private = ports.free_ports(2, avoid=set())
-        self.url = f"http://127.0.0.1:{public}"
-        self.private_url = f"http://127.0.0.1:{private}"
-        self.port = public
-        self.part = proxy.Proxy(
-            id=proxy.proxy_id(public),
-            layout=layout,
-            binary=proxy.find_haproxy(),
-            stats_port=private,
-        )
-        self.api = self.part.api
-        self.program: Program = self.part.program()
-        self.process: subprocess.Popen[bytes] | None = None
-        self.nodes: list[FakeNode] = []
-
-    def start(self) -> None:
-        self.process = subprocess.Popen(
-            self.program.command,
-            cwd=self.program.directory,
-            env=dict(self.program.environment),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        eventually(self.part.is_ready, seconds=5, what="HAProxy is ready")
-
-    def kill(self) -> None:
-        assert self.process is not None
-        self.process.kill()
-        self.process.wait()
-
-    def add_node(self) -> FakeNode:
-        node = FakeNode(f"node{len(self.nodes) + 1}")
-        self.nodes.append(node)
-        self.api.add(node.name, host="127.0.0.1", port=node.port)
-        return node
-
-    def raw(self, data: bytes) -> bytes:
-        """Send bytes and return all that comes back."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
-            connection.sendall(data)
-            answer = b""
-            while chunk := connection.recv(65536):
-                answer += chunk
-        return answer
-
-
-@pytest.fixture
-def lone() -> Iterator[LoneProxy]:
-    state_dir = Path(tempfile.mkdtemp(prefix="headrace-ha-"))
-    found = LoneProxy(state_dir)
-    found.start()
-    yield found
-    found.kill()
-    for node in found.nodes:
-        node.close()
-    shutil.rmtree(state_dir)
-
-
-def assert_envelope(response: httpx.Response, status: int, code: str) -> None:
-    """Check the one shape of errors."""
-    assert response.status_code == status
-    assert response.headers["content-type"] == "application/json"
-    assert response.headers["x-request-id"]
-    error = response.json()["error"]
-    assert set(error) == {"message", "type", "param", "code"}
-    assert error["code"] == code
-
-
-def test_the_configuration_is_valid_without_a_word(lone: LoneProxy) -> None:
+@pytest.mark.parametrize(
+    "env",
+    [
+        {},
+        {"PROXY_NODES": "localhost:8000", "PROXY_STATE_FILE": "", "PROXY_SOCKET": ""},
+        {"PROXY_TRUSTED_ADDRESSES": "10.0.0.1 fd00::/8", "PROXY_ADMIN_ADDRESSES": "10.0.0.0/8"},
+        {"PROXY_CERTIFICATE": "", "PROXY_NODES": "", "PROXY_TRUSTED_ADDRESSES": ""},
+    ],
+    ids=["slots", "name", "addresses", "empty"],
+)
+def test_the_configuration_is_valid_without_a_warning(lone: LoneProxy, env: dict[str, str]) -> None:
     lone.api.save_state()
-    checked = subprocess.run(
-        [lone.part.binary, "-c", "-q", "-f", proxy.CONFIG_DIR / "haproxy.cfg"],
-        env=dict(lone.program.environment),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    checked = check(lone, {**lone.env, **env})
 
-    assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
+    assert checked.returncode == 0, checked.stderr
+    assert "WARNING" not in checked.stderr
+
+
+def test_the_configuration_needs_no_variable_at_all(lone: LoneProxy) -> None:
+    checked = check(lone, {})
+
+    assert checked.returncode == 0, checked.stderr
+    assert "WARNING" not in checked.stderr
 
 
 @pytest.mark.parametrize("path", sorted(proxy.CONFIG_DIR.glob("errors/*.http")), ids=str)
@@ -181,11 +110,7 @@ def test_what_is_too_much_or_not_allowed_gets_a_json_error(
     host = "localhost:1" if head.startswith("CONNECT") else "localhost"
     answer = lone.raw(f"{head}Host: {host}\r\nConnection: close\r\n\r\n".encode())
 
-    answer_head, _, body = answer.decode().partition("\r\n\r\n")
-    assert answer_head.startswith(f"HTTP/1.1 {status} ")
-    assert "x-request-id: req_" in answer_head
-    assert "content-type: application/json" in answer_head.lower()
-    assert json.loads(body)["error"]["code"] == code
+    assert_raw_envelope(answer, status, code)
 
 
 def test_headers_within_the_limits_pass(lone: LoneProxy) -> None:
@@ -346,6 +271,18 @@ def test_what_haproxy_refuses_is_an_error_with_its_words(lone: LoneProxy) -> Non
 def test_an_absent_haproxy_is_an_error_that_may_pass(tmp_path: Path) -> None:
     with pytest.raises(HAProxyUnavailable):
         RuntimeApi(tmp_path / "haproxy.sock").servers()
+
+
+def check(lone: LoneProxy, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Have HAProxy read the configuration only."""
+    return subprocess.run(
+        [lone.part.binary, "-c", "-f", proxy.CONFIG_DIR / "haproxy.cfg"],
+        cwd="/",
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def ask(lone: LoneProxy, count: int) -> set[str]:

@@ -1,0 +1,98 @@
+"""What HAProxy sends a second time, and what it thinks of nodes that fail."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from tests.scaling.conftest import eventually
+from tests.scaling.lone_proxy import LoneProxy, assert_envelope
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@pytest.mark.parametrize(
+    ("method", "headers"),
+    [("GET", {}), ("HEAD", {}), ("POST", {"idempotency-key": "one"})],
+    ids=["get", "head", "post-with-key"],
+)
+def test_what_may_be_repeated_goes_to_another_node_when_one_dies_with_it(
+    lone: LoneProxy, method: str, headers: dict[str, str]
+) -> None:
+    first, second = lone.add_node(), lone.add_node()
+    first.resets = second.resets = 1
+
+    # Whichever node it comes to is the first to reset it, and the other is the second.
+    answer = httpx.request(method, f"{lone.url}/echo", headers=headers)
+
+    assert answer.status_code == 200
+    assert len(first.requests) + len(second.requests) == 3
+    assert first.requests
+    assert second.requests
+
+
+@pytest.mark.parametrize("method", ["POST", "DELETE"])
+def test_what_may_not_be_repeated_is_not(lone: LoneProxy, method: str) -> None:
+    first, second = lone.add_node(), lone.add_node()
+    first.resets = second.resets = 1
+
+    answer = httpx.request(method, f"{lone.url}/echo")
+
+    assert_envelope(answer, 502, "bad_gateway")
+    assert answer.headers["retry-after"] == "1"
+    assert len(first.requests) + len(second.requests) == 1
+
+
+def test_an_idempotency_key_makes_no_other_method_repeatable(lone: LoneProxy) -> None:
+    node = lone.add_node()
+    node.resets = 1
+
+    answer = httpx.delete(f"{lone.url}/echo", headers={"idempotency-key": "one"})
+
+    assert_envelope(answer, 502, "bad_gateway")
+    assert len(node.requests) == 1
+
+
+def test_an_answer_that_is_no_http_is_a_502(lone: LoneProxy) -> None:
+    lone.add_node()
+
+    assert_envelope(httpx.post(f"{lone.url}/bad"), 502, "bad_gateway")
+
+
+def test_an_answer_of_500_is_an_answer(lone: LoneProxy) -> None:
+    node = lone.add_node()
+
+    assert httpx.get(f"{lone.url}/fail").json()["node"] == node.name
+    assert len(node.requests) == 1
+
+
+def test_failures_have_a_node_looked_at_and_leave_it_in(lone: LoneProxy) -> None:
+    node = lone.add_node()
+    eventually(lambda: node.checks >= 2, seconds=5, what="checks")
+
+    # A provider that is away makes every answer one.
+    with httpx.Client() as client:
+        for _ in range(50):
+            assert client.get(f"{lone.url}/fail").status_code == 500
+
+    assert int(lone.statistics(node.name)["hanafail"]) >= 3
+    assert lone.api.servers()[0].is_up
+
+
+def test_a_node_that_says_nothing_is_a_504(make_proxy: Callable[..., LoneProxy]) -> None:
+    lone = make_proxy(PROXY_RESPONSE_TIMEOUT="300ms")
+    lone.add_node()
+
+    assert_envelope(httpx.post(f"{lone.url}/wait"), 504, "gateway_timeout")
+
+
+def test_only_a_post_may_wait_as_long_as_a_chain(make_proxy: Callable[..., LoneProxy]) -> None:
+    lone = make_proxy(PROXY_RESPONSE_TIMEOUT="300ms")
+    lone.add_node()
+
+    # The other methods' minute is not over.
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.get(f"{lone.url}/wait", timeout=1)
