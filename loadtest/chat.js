@@ -176,7 +176,6 @@ function stream() {
     read: (text) => {
       tokens = countTokens(text);
     },
-    check: () => tokens > 0,
   });
   if (!response) {
     return;
@@ -188,20 +187,26 @@ function stream() {
   }
 }
 
-// Returns how many pieces of a whole stream have content; 0 for one that broke off or failed.
+// Returns how many pieces of a stream have content; throws unless it is whole and has some.
 function countTokens(text) {
   const data = text
     .split('\n')
     .filter((line) => line.startsWith('data: '))
     .map((line) => line.slice(6).trim());
-  if (data.pop() !== '[DONE]') {
-    return 0;
+  const isWhole = data[data.length - 1] === '[DONE]';
+  const pieces = data.filter((line) => line !== '[DONE]').map((line) => JSON.parse(line));
+  const failure = pieces.find((piece) => piece.error);
+  if (failure) {
+    throw new Error(failure.error.code || 'error');
   }
-  const pieces = data.map((line) => JSON.parse(line));
-  if (pieces.some((piece) => piece.error)) {
-    return 0;
+  if (!isWhole) {
+    throw new Error('the stream broke off');
   }
-  return pieces.filter((piece) => piece.choices.some((choice) => choice.delta.content)).length;
+  const tokens = pieces.filter((piece) => piece.choices.some((choice) => choice.delta.content));
+  if (!tokens.length) {
+    throw new Error('a stream without a token');
+  }
+  return tokens.length;
 }
 
 function conversation() {
@@ -275,7 +280,7 @@ function call(path, { body, status, name, read, check }) {
         wrong = 'a wrong answer';
       }
     } catch (error) {
-      wrong = `an answer that cannot be read: ${error}`;
+      wrong = String(error);
     }
   }
   errors.add(Boolean(wrong));

@@ -65,6 +65,8 @@ def run_k6(report: Path, options: list[str]) -> int:
     """Run k6 with its dashboard's page as the report, and nothing sent to its makers."""
     environment = {
         **os.environ,
+        # k6 itself looks for a relative path beside its script.
+        "LOAD_MIX": str(Path(os.environ.get("LOAD_MIX") or plans.MIX).absolute()),
         "K6_NO_USAGE_REPORT": "true",
         "K6_WEB_DASHBOARD": "true",
         "K6_WEB_DASHBOARD_EXPORT": str(report),

@@ -11,6 +11,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
+from http.client import HTTPException
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,8 @@ MEASURES = {
     "message": (MESSAGE, "POST"),
     "job": ("job, submission to end", "TIME"),
 }
+# What a connection that is cut raises, and an answer that is not of its form.
+BROKEN = (OSError, HTTPException, ValueError, LookupError, TypeError)
 # A client's patience with one request.
 TIMEOUT_SECONDS = 120
 
@@ -96,8 +99,7 @@ class Client(FastHttpUser):
                 arrivals = [time.perf_counter() for _ in tokens(response)]
                 if not arrivals:
                     raise WrongAnswer("a stream without a token")
-            # A connection that breaks raises whatever the socket or the HTTP parser raises.
-            except (OSError, ValueError, WrongAnswer) as error:
+            except (*BROKEN, WrongAnswer) as error:
                 response.failure(f"{type(error).__name__}: {error}")
                 return
         waits = [after - before for before, after in pairwise(arrivals)]
@@ -164,7 +166,7 @@ class Client(FastHttpUser):
                 answer = response.json()
                 if check:
                     check(answer)
-            except (ValueError, LookupError, TypeError, WrongAnswer) as error:
+            except (*BROKEN, WrongAnswer) as error:
                 response.failure(f"{type(error).__name__}: {error}")
                 return None
             return answer
@@ -250,6 +252,9 @@ def judge(environment: Environment, **_: Any) -> None:
     if isinstance(environment.runner, WorkerRunner):
         return
     missed = missed_thresholds(environment.stats)
+    # What a user did not foresee is in no row.
+    if environment.runner is not None and environment.runner.exceptions:
+        missed.append(f"users failed in {len(environment.runner.exceptions)} unforeseen ways")
     for sentence in missed:
         print(sentence, file=sys.stderr)
     environment.process_exit_code = 1 if missed else 0

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from loadtest.plan import MIX, BadPlan, Plan, Stage, check_url, read
+
+HERE = MIX.parent
 
 
 def plan_of(**variables: str) -> Plan:
@@ -120,3 +123,17 @@ def test_a_jobs_input_holds_a_prompt() -> None:
     plan = plan_of()
     [message] = plan.job_input()["messages"]
     assert any(message["content"].startswith(prompt) for prompt in plan.mix["prompts"])
+
+
+def test_the_variables_are_those_of_the_makefile_and_the_guide() -> None:
+    code = "".join((HERE / name).read_text() for name in ("plan.py", "load.py"))
+    used = set(re.findall(r"LOAD_([A-Z_]*[A-Z])", code)) - {"MAX"}
+    assert set(re.findall(r"LOAD_([A-Z_]*[A-Z])", (HERE / "chat.js").read_text())) <= used | {"MAX"}
+    makefile = (HERE.parent / "Makefile").read_text()
+    listed = re.search(r"^LOAD_OPTIONS := ((?:.*\\\n)*.*)", makefile, flags=re.MULTILINE)
+    assert listed is not None
+    assert set(listed[1].replace("\\", "").split()) == used
+    guide = (HERE.parent / "docs" / "guides" / "capacity.md").read_text()
+    table = guide.split("| variable |", 1)[1].split("\n\n", 1)[0]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == used | {"ARGS"}

@@ -15,6 +15,7 @@ import pytest
 
 from loadtest.load import TOOLS
 from loadtest.plan import MIX
+from tests.loadtest import broken_streams
 from tests.stack_plugin import BASE_DIR, EmbeddedStack
 
 BIN = BASE_DIR / ".venv-load" / "bin"
@@ -107,6 +108,24 @@ def test_errors_make_it_fail_and_still_leave_a_report(
     assert code == 1, output
     assert "404" in output
     assert "<html" in report
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_streams_that_end_wrongly_are_errors(stack: EmbeddedStack, mix: Path, tool: str) -> None:
+    wanted = json.loads(mix.read_text())
+    wanted["weights"] = {"stream": 1}
+    mix.write_text(json.dumps(wanted))
+    with broken_streams.running() as url:
+        code, output, _ = load(stack, tool, mix, LOAD_URL=url)
+    assert code == 1, output
+    for reason in (
+        "Incomplete response|unexpected EOF",
+        "boom",
+        "JSONDecodeError|SyntaxError",
+        "broke off",
+    ):
+        assert re.search(reason, output), f"{reason}: {output}"
+    assert "Traceback" not in output
 
 
 @pytest.mark.parametrize("tool", TOOLS)
