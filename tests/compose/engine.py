@@ -42,7 +42,9 @@ class Engine:
 
     def docker(self, *arguments: str, check: bool = True, timeout: float = 300) -> str:
         """Run `docker` and return what it printed; raises AssertionError with its complaint."""
-        return self.run("docker", *arguments, check=check, timeout=timeout)
+        # Without the plug-in that newer clients want for BuildKit; `docker-compose` brings its own.
+        env = {"DOCKER_BUILDKIT": "0"}
+        return self.run("docker", *arguments, env=env, check=check, timeout=timeout)
 
     def run(
         self,
@@ -93,14 +95,19 @@ def running(directory: Path) -> Iterator[Engine]:
     """
     engine = Engine(directory)
     log = directory / "dockerd.log"
+    # When this process is killed, the engine stops too, and its containers with it.
+    setpriv = shutil.which("setpriv")
     with log.open("wb") as output:
         process = subprocess.Popen(
             [
+                *([setpriv, "--pdeathsig", "TERM", "--"] if setpriv else []),
                 "dockerd",
                 f"--host={engine.env['DOCKER_HOST']}",
                 f"--data-root={directory}/data",
                 f"--exec-root={directory}/exec",
                 f"--pidfile={directory}/dockerd.pid",
+                # Networks are made by name; the one by default would be shared between engines.
+                "--bridge=none",
             ],
             stdin=subprocess.DEVNULL,
             stdout=output,

