@@ -15,6 +15,7 @@ from scaling.cluster import lock
 from tests.scaling.conftest import eventually
 from tests.scaling.fleet_chains import NAMES
 from tests.scaling.fleet_load import Load, OpenStream, StreamLoad
+from tests.scaling.fleet_streams import DirectClient
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -154,14 +155,42 @@ def test_a_stream_that_outlives_the_draining_is_told_so(three_nodes: OwnStack) -
     assert all(stream.is_whole for stream in short)
 
 
+def test_every_api_says_in_its_own_words_that_the_node_stops(one_node: OwnStack) -> None:
+    run(one_node, "scale", "--nodes", "2")
+    asked = DirectClient(one_node, "node2").ask()
+    time.sleep(1)
+
+    run(one_node, "scale", "--nodes", "1")
+
+    said = {name: answer.result(timeout=30) for name, answer in asked.items()}
+    whole = said.pop("whole")
+    assert whole.status_code == 503
+    assert whole.json()["error"]["code"] == "server_draining"
+    assert whole.headers["x-should-retry"] == "true"
+    assert whole.headers["retry-after"] == "1"
+    assert whole.headers["connection"] == "close"
+    name, data = said.pop("langserve")
+    assert (name, data["status_code"]) == ("error", 503)
+    name, data = said.pop("responses")
+    assert (name, data["type"], data["code"]) == ("error", "error", "server_draining")
+    assert said.pop("completions")[1]["error"]["code"] == "server_draining"
+    assert {api: (name, data["error"]["code"]) for api, (name, data) in said.items()} == {
+        "conversations": ("error", "server_draining"),
+        "jobs": ("error", "server_draining"),
+    }
+
+
 def test_a_rolling_restart_under_load_loses_nothing(three_nodes: OwnStack) -> None:
-    before = pids(three_nodes)
+    run(three_nodes, "scale", "--workers", "1")
+    before, worker = pids(three_nodes), three_nodes.part("worker1")["pid"]
     with Load(three_nodes) as load, StreamLoad(three_nodes, DRAIN_SECONDS / 4) as streams:
         run(three_nodes, "restart", "--rolling")
 
     after = pids(three_nodes)
     assert list(after) == ["node1", "node2", "node3"]
     assert not set(after.values()) & set(before.values())
+    assert three_nodes.part("worker1")["pid"] != worker
+    run(three_nodes, "scale", "--workers", "0")
     assert streams.whole > 10
     assert streams.failures == []
     assert load.failures == []
