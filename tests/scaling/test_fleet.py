@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
@@ -232,6 +233,23 @@ def test_the_first_node_that_does_not_start_again_ends_a_rolling_restart(
     (three_nodes.state_dir / "broken").unlink()
     run(three_nodes, "restart", "node2")
     assert set(states(three_nodes).values()) == {"ready"}
+
+
+def test_a_restart_brings_in_a_setting_unless_no_node_starts_with_it(one_node: OwnStack) -> None:
+    def environment() -> str:
+        return Path(f"/proc/{pids(one_node)['node1']}/environ").read_text()
+
+    run(one_node, "restart", "node1", "--set", "LLM_MODEL=openai:another")
+    assert "LLM_MODEL=openai:another" in environment().split("\0")
+
+    failed = one_node.manage(
+        "cluster", "restart", "node1", "--set", "WEB_WORKERS=many", seconds=COMMAND_SECONDS
+    )
+    assert failed.returncode == 1
+    assert "node2 ended" in failed.stderr
+    run(one_node, "restart", "node1")
+    assert "LLM_MODEL=openai:another" in environment().split("\0")
+    assert "WEB_WORKERS" not in environment()
 
 
 def test_two_commands_cannot_mix(one_node: OwnStack) -> None:
