@@ -56,6 +56,9 @@ class DrainingWorker(GeventWorker):  # type: ignore[misc]
     drain_file: Path | None = None
     max_rss_bytes = 0
 
+    # Those that gunicorn sets to their defaults first.
+    SIGNALS = [number for number in GeventWorker.SIGNALS if number != signal.SIGUSR2]
+
     alive: bool
     nr: int
     max_requests: int
@@ -79,10 +82,10 @@ class DrainingWorker(GeventWorker):  # type: ignore[misc]
         return is_later
 
     def init_signals(self) -> None:
-        """Listen to a successor's word as well."""
-        super().init_signals()
+        """Listen to a successor's word as well, which must at no moment end this process."""
         signal.signal(signal.SIGUSR2, self._on_successor)
         signal.siginterrupt(signal.SIGUSR2, False)
+        super().init_signals()
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """Note that this worker is to stop."""

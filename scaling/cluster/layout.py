@@ -76,6 +76,11 @@ class Layout:
         return self.run_dir / "fleet.lock"
 
     @property
+    def overrides_file(self) -> Path:
+        """Settings that were changed while the stack runs: see `overrides`."""
+        return self.run_dir / "overrides.json"
+
+    @property
     def record_file(self) -> Path:
         """What runs: see `record`."""
         return self.run_dir / "stack.json"

@@ -45,6 +45,7 @@ def forget(layout: Layout) -> None:
     for path in (
         layout.env_file,
         layout.record_file,
+        layout.overrides_file,
         layout.database_url_file,
         layout.replica_urls_file,
         layout.supervisor_socket,

@@ -7,6 +7,7 @@ from typing import Any
 from django.conf import settings
 
 from config.env import env_str
+from scaling.cluster import overrides
 from scaling.cluster.layout import Layout
 from scaling.cluster.parts import PartId, Program, answers, python_module
 from scaling.cluster.ports import address
@@ -26,6 +27,7 @@ class Node:
 
     def program(self) -> Program:
         """Return gunicorn's command; all else is inherited or read from `stack.env`."""
+        layout = Layout(state_dir=settings.STATE_DIR)
         return Program(
             command=[
                 *watched(STOP_SIGNAL),
@@ -34,9 +36,10 @@ class Node:
             stop_signal=STOP_SIGNAL,
             stop_seconds=max_stop_seconds(),
             environment={
+                **overrides.load(layout),
                 "NODE_NAME": self.id.name,
                 "BIND": self.id.address,
-                "DRAIN_FILE": str(Layout(state_dir=settings.STATE_DIR).drain_file(self.id.name)),
+                "DRAIN_FILE": str(layout.drain_file(self.id.name)),
                 "STATE_DIR": str(settings.STATE_DIR),
             },
         )

@@ -1,9 +1,10 @@
 """`cluster restart`: nodes and workers one after another, with the code that is on disk now."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from django.conf import settings
 
+from scaling.cluster import overrides
 from scaling.cluster.errors import ClusterError
 from scaling.cluster.fleet import Fleet, Member, hold
 from scaling.cluster.layout import Layout
@@ -18,6 +19,7 @@ def restart(
     *,
     name: str | None = None,
     is_forced: bool = False,
+    changes: Mapping[str, str] | None = None,
     tell: Callable[[str], None] = lambda text: None,
 ) -> None:
     """Restart a node or worker, or without a name all of them, one at a time.
@@ -26,6 +28,7 @@ def restart(
     code starts at all: if it does not, nothing is changed. Raises `ClusterError` with the first
     that fails; it is out of rotation then, the stand-in stays, and the rest runs on as it was.
     Migrations come before all that; `is_forced` applies also those that the old code cannot bear.
+    `changes` are settings for every part that starts from now on.
     """
     with hold(layout, tell=tell) as fleet:
         members = [*fleet.members("node"), *fleet.members("worker")]
@@ -36,7 +39,14 @@ def restart(
             migrate(tell=tell, is_forced=is_forced)
             if collect_if_changed():
                 tell("collected the static files")
-            stand_in = _start_stand_in(fleet)
+        before = overrides.load(layout)
+        overrides.save(layout, {**before, **(changes or {})})
+        if nodes:
+            try:
+                stand_in = _start_stand_in(fleet)
+            except ClusterError:
+                overrides.save(layout, before)
+                raise
         for done, one in enumerate(chosen):
             try:
                 _restart(fleet, one)

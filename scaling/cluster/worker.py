@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from django.conf import settings
 
 from config.env import env_float
+from scaling.cluster import overrides
+from scaling.cluster.layout import Layout
 from scaling.cluster.parts import PartId, Program, answers, python_module
 from scaling.cluster.ports import address
 from scaling.cluster.privileges import watched
@@ -27,6 +29,7 @@ class Worker:
             stop_signal=STOP_SIGNAL,
             stop_seconds=int(GRACE_SECONDS) + 8,
             environment={
+                **overrides.load(Layout(state_dir=settings.STATE_DIR)),
                 "WORKER_NAME": self.id.name,
                 "WORKER_BIND": self.id.address,
                 "JOB_GRACE_SECONDS": str(GRACE_SECONDS),

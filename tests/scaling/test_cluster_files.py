@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from config.env import read_stack_env
-from scaling.cluster import binaries, credentials, lock, parts, ports, record
+from scaling.cluster import binaries, credentials, lock, overrides, parts, ports, record
 from scaling.cluster.console import Console, LogFollower, last_lines
 from scaling.cluster.errors import ClusterError, StopRequested
 from scaling.cluster.layout import Layout, write_private
@@ -87,6 +87,22 @@ def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
 
     assert record.load(tmp_path / "stack.json") == written
     assert record.load(tmp_path / "nothing.json") is None
+
+
+def test_changed_settings_are_read_as_they_were_written(tmp_path: Path) -> None:
+    layout = Layout(state_dir=tmp_path)
+    layout.create()
+    assert overrides.load(layout) == {}
+
+    overrides.save(layout, overrides.parse(["LLM_MODEL=openai:a=b", "LLM_BASE_URL="]))
+
+    assert overrides.load(layout) == {"LLM_MODEL": "openai:a=b", "LLM_BASE_URL": ""}
+
+
+@pytest.mark.parametrize("given", ["LLM_MODEL", "llm_model=a", "PORT=1", 'LLM_MODEL="a"'])
+def test_settings_that_cannot_be_changed_are_named(given: str) -> None:
+    with pytest.raises(ClusterError, match=given.split("=", maxsplit=1)[0]):
+        overrides.parse([given])
 
 
 def test_a_process_that_got_the_pid_of_a_recorded_one_is_left_alone() -> None:

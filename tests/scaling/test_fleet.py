@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
@@ -15,6 +16,7 @@ from scaling.cluster import lock
 from tests.scaling.conftest import eventually
 from tests.scaling.fleet_chains import NAMES
 from tests.scaling.fleet_load import Load, OpenStream, StreamLoad
+from tests.scaling.fleet_streams import DirectClient
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -154,14 +156,42 @@ def test_a_stream_that_outlives_the_draining_is_told_so(three_nodes: OwnStack) -
     assert all(stream.is_whole for stream in short)
 
 
+def test_every_api_says_in_its_own_words_that_the_node_stops(one_node: OwnStack) -> None:
+    run(one_node, "scale", "--nodes", "2")
+    asked = DirectClient(one_node, "node2").ask()
+    time.sleep(1)
+
+    run(one_node, "scale", "--nodes", "1")
+
+    said = {name: answer.result(timeout=30) for name, answer in asked.items()}
+    whole = said.pop("whole")
+    assert whole.status_code == 503
+    assert whole.json()["error"]["code"] == "server_draining"
+    assert whole.headers["x-should-retry"] == "true"
+    assert whole.headers["retry-after"] == "1"
+    assert whole.headers["connection"] == "close"
+    name, data = said.pop("langserve")
+    assert (name, data["status_code"]) == ("error", 503)
+    name, data = said.pop("responses")
+    assert (name, data["type"], data["code"]) == ("error", "error", "server_draining")
+    assert said.pop("completions")[1]["error"]["code"] == "server_draining"
+    assert {api: (name, data["error"]["code"]) for api, (name, data) in said.items()} == {
+        "conversations": ("error", "server_draining"),
+        "jobs": ("error", "server_draining"),
+    }
+
+
 def test_a_rolling_restart_under_load_loses_nothing(three_nodes: OwnStack) -> None:
-    before = pids(three_nodes)
+    run(three_nodes, "scale", "--workers", "1")
+    before, worker = pids(three_nodes), three_nodes.part("worker1")["pid"]
     with Load(three_nodes) as load, StreamLoad(three_nodes, DRAIN_SECONDS / 4) as streams:
         run(three_nodes, "restart", "--rolling")
 
     after = pids(three_nodes)
     assert list(after) == ["node1", "node2", "node3"]
     assert not set(after.values()) & set(before.values())
+    assert three_nodes.part("worker1")["pid"] != worker
+    run(three_nodes, "scale", "--workers", "0")
     assert streams.whole > 10
     assert streams.failures == []
     assert load.failures == []
@@ -203,6 +233,23 @@ def test_the_first_node_that_does_not_start_again_ends_a_rolling_restart(
     (three_nodes.state_dir / "broken").unlink()
     run(three_nodes, "restart", "node2")
     assert set(states(three_nodes).values()) == {"ready"}
+
+
+def test_a_restart_brings_in_a_setting_unless_no_node_starts_with_it(one_node: OwnStack) -> None:
+    def environment() -> str:
+        return Path(f"/proc/{pids(one_node)['node1']}/environ").read_text()
+
+    run(one_node, "restart", "node1", "--set", "LLM_MODEL=openai:another")
+    assert "LLM_MODEL=openai:another" in environment().split("\0")
+
+    failed = one_node.manage(
+        "cluster", "restart", "node1", "--set", "WEB_WORKERS=many", seconds=COMMAND_SECONDS
+    )
+    assert failed.returncode == 1
+    assert "node2 ended" in failed.stderr
+    run(one_node, "restart", "node1")
+    assert "LLM_MODEL=openai:another" in environment().split("\0")
+    assert "WEB_WORKERS" not in environment()
 
 
 def test_two_commands_cannot_mix(one_node: OwnStack) -> None:

@@ -10,7 +10,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from config.env import env_str
-from scaling.cluster import status
+from scaling.cluster import overrides, status
 from scaling.cluster.console import Console
 from scaling.cluster.drain import drain, undrain
 from scaling.cluster.errors import ClusterError
@@ -54,6 +54,7 @@ class Command(BaseCommand):
         again = actions.add_parser("restart", help="restart a node or worker, or one after another")
         again.add_argument("node", nargs="?")
         again.add_argument("--rolling", action="store_true", help="all of them, one at a time")
+        again.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
         again.add_argument("--force", action="store_true", help="apply any migration")
         again.add_argument("--json", action="store_true", dest="as_json")
 
@@ -106,7 +107,11 @@ class Command(BaseCommand):
         if bool(options["node"]) == options["rolling"]:
             raise ClusterError("Name a node or worker, or say --rolling for all, one at a time.")
         restart(
-            layout, name=options["node"], is_forced=options["force"], tell=self._teller(options)
+            layout,
+            name=options["node"],
+            is_forced=options["force"],
+            changes=overrides.parse(options["set"]),
+            tell=self._teller(options),
         )
         self._report(layout, options)
 
