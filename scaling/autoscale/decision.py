@@ -157,7 +157,8 @@ def _needed(size: int, rule: Rule, mean: float) -> int:
     """Return how many members keep a growing rule from holding."""
     if mean <= 0:
         return 0
-    if rule.threshold == 0:
+    # Also where the threshold is 0, or so small that the division would overflow.
+    if mean >= rule.threshold:
         return size
     fewest = math.ceil(mean * size / rule.threshold)
     # The division may have been rounded to just below.

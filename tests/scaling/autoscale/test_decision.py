@@ -103,6 +103,11 @@ def test_no_node_goes_if_the_others_could_not_have_borne_the_last_peak() -> None
     assert "with 1 requests_per_minute would be 600, above 500" in decision.reason
 
 
+def test_a_threshold_next_to_nothing_keeps_all() -> None:
+    tiny = replace(BUSY, threshold=5e-324, for_seconds=9999)
+    assert decided(seen(600, cpu_percent=5), replace(POLICY, rules=(tiny, COLD))).target == 2
+
+
 def test_only_so_many_go_as_the_others_can_bear() -> None:
     greedy = replace(POLICY, rules=(BUSY, replace(COLD, count=4)))
     assert decided(seen(600, size=8, cpu_percent=5, requests_per_minute=390), greedy).target == 7
