@@ -55,7 +55,7 @@ class Nginx:
         self,
         binary: Path,
         nodes: list[int],
-        changes: Mapping[str, str],
+        changes: Mapping[str, str] = {},
         certificate: Path | None = None,
     ) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="headrace-nginx-"))
