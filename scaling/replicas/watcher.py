@@ -92,7 +92,7 @@ class Watcher:
                 # The address of a server that is not, or no longer, the primary.
                 server.failures += 1
                 return
-            TOPOLOGY.log.add(sample.taken_at, sample.position)
+            TOPOLOGY.log.add(sample.taken_at, sample.position, system=sample.system)
         server.take(sample)
         if before is not None and before.started_at != sample.started_at:
             # What the pool still has are connections to the server of before.
