@@ -75,12 +75,14 @@ class Watcher:
         while self._watched.get(server.name) is server:
             started = time.monotonic()
             try:
-                sample = sampler.ask()
+                self._take(server, sampler.ask())
             except (psycopg.Error, KeyError, OSError) as error:
                 server.failures += 1
                 logger.debug("%s does not answer: %s", server.name, error)
-            else:
-                self._take(server, sample)
+            # The outermost tick of the loop: without it the server would be away for ever.
+            except Exception:
+                server.failures += 1
+                logger.exception("asking %s failed", server.name)
             left = settings.REPLICA_CHECK_SECONDS - (time.monotonic() - started)
             time.sleep(max(0.01, left))
         sampler.close()
