@@ -253,6 +253,19 @@ def test_a_position_that_redis_does_not_take_is_waited_for(replica, account, own
     assert own_redis.client().get(f"headrace:position:{account}")
 
 
+def test_of_two_writers_without_redis_the_later_position_is_kept(account, own_redis, monkeypatch):
+    POSITIONS.tick()
+    with monkeypatch.context() as away:
+        away.setattr(POSITIONS, "_save", lambda positions: False)
+        away.setattr(POSITIONS, "_hold", lambda scopes, position: "replayed")
+        # Who was the first at the primary may be the last here.
+        POSITIONS.record([account], Position(1, 9))
+        POSITIONS.record([account], Position(1, 7))
+    POSITIONS.tick()
+    kept = own_redis.client().get(f"headrace:position:{account}")
+    assert Position.parse(kept.decode()) == Position(1, 9)
+
+
 def test_a_position_that_a_lost_primary_did_not_tell_is_asked_for_again(replica, account):
     begin(account)
     Account.objects.create(name=account)
