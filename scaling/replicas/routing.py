@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from django.conf import settings
@@ -207,20 +208,27 @@ def note_done() -> None:
 def record(accounts: Iterable[str] = (), *, wait_seconds: float = 0.0) -> Position | None:
     """Have later reads, on any node, see what was written; call it before anybody is told of it.
 
-    `accounts` are those whose rows a worker wrote; a request's own is known. Returns the position,
-    or None if there is nothing to record or there are no replicas. Costs one query and one round
-    trip to Redis. A primary that was lost just after it committed tells no position: with
-    `wait_seconds` it, or the one that follows it, is waited for, and OperationalError is raised in
-    the end, so that nobody is told of a write that replicas may not show; else nothing is raised.
+    `accounts` are those whose rows a worker wrote; a request's own is known. Inside a transaction
+    theirs is recorded when that is committed. Returns the position, or None if nothing is recorded
+    now. Costs one query and one round trip to Redis. A primary that was lost just after it
+    committed tells no position: with `wait_seconds` it, or the one that follows it, is waited for,
+    and OperationalError is raised in the end, so that nobody is told of a write that replicas may
+    not show; else nothing is raised.
     """
     reader = _reader.get()
-    scopes = list(accounts)
+    of_others = list(accounts)
+    scopes = list(of_others)
     if reader is not None and reader.wrote:
         scopes += [reader.account] if reader.account else []
         scopes += [SITE] if reader.wrote_site else []
     connection = connections[DEFAULT_DB_ALIAS]
     is_possible = settings.HAS_REPLICAS and not TRUST.is_cut_off
-    if not scopes or not is_possible or connection.in_atomic_block:
+    if not scopes or not is_possible:
+        return None
+    if connection.in_atomic_block:
+        # A request's own writes are recorded by its end.
+        if of_others:
+            connection.on_commit(partial(record, of_others))
         return None
     must_know = bool(wait_seconds and reader is not None and reader.has_committed)
     deadline = time.monotonic() + wait_seconds

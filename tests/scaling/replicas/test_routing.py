@@ -126,6 +126,15 @@ def test_raw_statements_are_writes_too(replica, account):
     assert read() == PRIMARY
 
 
+def test_what_a_worker_writes_in_a_transaction_is_recorded_with_it(replica, account):
+    routing._reader.set(None)
+    with transaction.atomic():
+        Account.objects.create(name=account)
+        assert routing.record([account]) is None
+        assert POSITIONS.required(account) is None
+    assert POSITIONS.required(account)
+
+
 def test_a_command_records_what_everybody_reads_at_once(replica):
     replica(now())
     assert read(Chain) == "r1"
