@@ -46,6 +46,7 @@ class Reader:
     """On whose behalf this code reads and writes, and what it has written."""
 
     __slots__ = (
+        "_is_long",
         "_required",
         "account",
         "has_committed",
@@ -57,9 +58,12 @@ class Reader:
         "wrote_site",
     )
 
-    def __init__(self, *, is_page: bool = False) -> None:
+    def __init__(self, *, is_page: bool = False, is_long: bool = False) -> None:
         # Staff's pages show everybody's rows, so that no account's position would do.
         self.is_page = is_page
+        # A job may run for hours: what others write for its account meanwhile is seen by its next
+        # read, so that Redis is asked for each.
+        self._is_long = is_long
         self.wrote = False
         self.wrote_site = False
         # Whether something of that is surely done, and not only tried.
@@ -109,7 +113,7 @@ class Reader:
         self.position = _later(self.position, position)
 
     def _required_for(self, scope: str) -> Position | _Unknown | None:
-        if scope not in self._required:
+        if self._is_long or scope not in self._required:
             self._required[scope] = POSITIONS.required(scope)
         return self._required[scope]
 

@@ -177,6 +177,16 @@ def test_code_that_knows_better_says_so(replica, account):
     assert read() == PRIMARY
 
 
+def test_a_job_sees_what_is_written_for_its_account_while_it_runs(replica, account):
+    replica(Position(1, 5))
+    reader = routing.Reader(is_long=True)
+    reader.serve(account, reads_replicas=True)
+    routing.use(reader)
+    assert read() == "r1"
+    POSITIONS.record([account], Position(1, 9))
+    assert read() == PRIMARY
+
+
 def test_a_client_may_carry_its_position(replica, account):
     replica(Position(1, 100))
     begin(account, floor=Position(1, 100))
