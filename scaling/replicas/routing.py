@@ -92,6 +92,8 @@ class Reader:
             return Choice(PRIMARY, "writes")
         if scope == ACCOUNT and not (self.account and self.reads_replicas):
             return Choice(PRIMARY, "latest")
+        if not TOPOLOGY.has_rotation():
+            return Choice(PRIMARY, "none")
         required = self._required_for(SITE if scope == SITE_WIDE else self.account)
         if required is UNKNOWN:
             # What the caller brings along or wrote itself is all that it can have seen.

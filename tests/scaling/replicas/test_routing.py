@@ -219,6 +219,14 @@ def test_detached_and_faulty_replicas_get_no_reads(replica, account):
     assert read() == PRIMARY
 
 
+def test_nobody_asks_redis_while_no_replica_is_in_rotation(replica, account, monkeypatch):
+    monkeypatch.setattr(POSITIONS, "required", lambda scope: pytest.fail("Redis was asked"))
+    TOPOLOGY.replicas["r1"].is_detached = True
+    begin(account)
+    assert read() == PRIMARY
+    assert read(Chain) == PRIMARY
+
+
 def test_equally_busy_replicas_take_turns(replica, account):
     TOPOLOGY.set_replicas(["r1", "r2"])
     told_of("r2", FAR)
