@@ -92,7 +92,7 @@ def invoke(call: Call, client: Client) -> Any:
     """
     release_connections()
     started = time.monotonic()
-    worker = _spawn(_work, call, _invoke_chain)
+    worker = spawn(_work, call, _invoke_chain)
     try:
         with client.watch(call.run.cancel), DRAINING.watch(call.run.cancel):
             worker.join(timeout=call.run.seconds_left())
@@ -132,7 +132,7 @@ def stream(
         if not queue.full():
             queue.put_nowait(_Failed(ClientGone()))
 
-    worker = _spawn(produce)
+    worker = spawn(produce)
     outcome: _Done | _Failed = _Failed(ClientGone())
     try:
         with client.watch(abort), DRAINING.watch(abort):
@@ -151,7 +151,7 @@ def stream(
         raise outcome.error from outcome.cause
 
 
-def _spawn(work: Callable[..., Any], *arguments: Any) -> gevent.Greenlet[..., Any]:
+def spawn(work: Callable[..., Any], *arguments: Any) -> gevent.Greenlet[..., Any]:
     """Start a greenlet with a copy of this one's context variables, which gevent would not make."""
     greenlet = gevent.Greenlet(work, *arguments)
     greenlet.gr_context = copy_context()

@@ -142,6 +142,8 @@ def _read_secret(name: str, file_name: str) -> str:
         return Path(file_name).read_text(encoding="utf-8").strip()
     except OSError as error:
         raise ImproperlyConfigured(f"{name}_FILE: cannot read it: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ImproperlyConfigured(f"{name}_FILE: it is not UTF-8") from error
 
 
 def parse_map(name: str, text: str) -> dict[str, str]:

@@ -124,7 +124,7 @@ def _run_chain(attempt: RunningAttempt, story: _Story) -> bytes:
         timeout_seconds=claimed.timeout_seconds, options=claimed.options, answers=answers
     )
     value = read_input(chain, claimed.input)
-    reader = Reader()
+    reader = Reader(is_long=True)
     reader.serve(claimed.account_id.hex, reads_replicas=True, floor=claimed.position)
     call = Call(chain=chain, value=value, run=run, api="jobs", reader=reader)
     items = stream(

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import gevent
 
+from chat.execution import spawn
 from chat.run import Run
 from config.errors import ApiError
 from scaling.database import release_connections
@@ -52,7 +53,7 @@ def run_batch(items: Sequence[Callable[[], T]], *, concurrency: int) -> list[T]:
                 return error
         return None
 
-    workers = [gevent.spawn(work) for _ in range(min(concurrency, len(items)))]
+    workers = [spawn(work) for _ in range(min(concurrency, len(items)))]
     try:
         for worker in gevent.iwait(workers):
             if (error := worker.get()) is not None:

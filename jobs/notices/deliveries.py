@@ -15,6 +15,7 @@ from django.db import connection
 from jobs.models import Delivery
 from jobs.notices import mail
 from jobs.notices.outcomes import Outcome
+from scaling.replicas.routing import record
 
 # One account's due deliveries may fill the candidates; the next claim leaves that account out.
 CANDIDATES_PER_CLAIM = 4
@@ -116,6 +117,9 @@ def claim(*, count: int, running: Mapping[uuid.UUID, int]) -> list[ClaimedDelive
             "email_seconds": lease_seconds(Delivery.Channel.EMAIL),
         },
     )
+    # Who is told of a job's end may ask for it at once. The worker that ended it may have died
+    # before it recorded that.
+    record({row[2].hex for row in rows})
     return [
         ClaimedDelivery(id=row[0], lease=row[1], account_id=row[2], channel=row[3], attempt=row[4])
         for row in rows

@@ -19,6 +19,11 @@ logger = logging.getLogger(__name__)
 
 ADDRESS = ("HOST", "PORT", "USER", "PASSWORD", "NAME", "OPTIONS")
 
+# The settings of servers that are gone. A greenlet of a connection that stays open keeps its
+# wrappers, and with them these very dicts: a name that comes back must be the same dict again, or
+# the next pool of that name may be made for the old address.
+_gone: dict[str, dict[str, Any]] = {}
+
 
 class Addresses:
     """The servers' addresses as they were last read."""
@@ -34,7 +39,8 @@ class Addresses:
             return set()
         try:
             databases = settings.READ_DATABASES()
-        except ImproperlyConfigured as error:
+        # A ValueError is what a text raises that is none.
+        except (ImproperlyConfigured, ValueError) as error:
             # Told once, and what was there before stays.
             logger.error("the servers' addresses are not changed: %s", error)
             databases = None
@@ -49,7 +55,7 @@ def apply(databases: dict[str, dict[str, Any]]) -> set[str]:
     """Have Django use these servers from the next connection on; return what is new or moved."""
     moved = set()
     for alias in [alias for alias in connections.settings if alias not in databases]:
-        del connections.settings[alias]
+        _gone[alias] = connections.settings.pop(alias)
         close_pool(alias)
         logger.warning("%s is removed", alias)
     for alias, entry in databases.items():
@@ -57,12 +63,11 @@ def apply(databases: dict[str, dict[str, Any]]) -> set[str]:
         if present is not None and all(present.get(key) == entry.get(key) for key in ADDRESS):
             continue
         whole = connections.configure_settings({PRIMARY: dict(entry)})[PRIMARY]
-        if present is None:
-            connections.settings[alias] = whole
-        else:
-            # Each greenlet's wrapper holds this very dict.
-            present.clear()
-            present.update(whole)
+        # Each greenlet's wrapper holds this very dict.
+        held = _gone.pop(alias, {}) if present is None else present
+        held.clear()
+        held.update(whole)
+        connections.settings[alias] = held
         close_pool(alias)
         moved.add(alias)
         logger.warning("%s is now at %s:%s", alias, entry.get("HOST"), entry.get("PORT"))

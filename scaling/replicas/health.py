@@ -26,6 +26,8 @@ class Sample:
     # When the server started; its replay may begin further back after that.
     started_at: str
     connections: int = 0
+    # The database cluster's own number; 0 is not known.
+    system: int = 0
 
 
 class PrimaryLog:
@@ -39,11 +41,14 @@ class PrimaryLog:
         self._seconds = seconds
         self._seen: deque[tuple[float, int]] = deque()
         self.latest: Position | None = None
+        # The primary's database cluster.
+        self.system = 0
         # When the primary was last heard of.
         self.heard_at = 0.0
 
-    def add(self, now: float, position: Position) -> None:
+    def add(self, now: float, position: Position, *, system: int = 0) -> None:
         """Note where the primary is."""
+        self.system = system
         if self.latest is not None and position.timeline != self.latest.timeline:
             self._seen.clear()
         self.latest = position
@@ -76,14 +81,18 @@ def fault_of(
 ) -> str:
     """Return why a replica may not serve reads now, in a word; the empty string if it may.
 
-    unreachable, promoted, other_timeline or lagging. While the primary is away nothing is written,
-    and a replica that had everything until then goes on. One that lacks what a dead primary did
-    not send stays as late as it was for `grace_seconds`: so long everybody knows what it lacks.
+    unreachable, promoted, other_cluster, other_timeline or lagging. While the primary is away
+    nothing is written, and a replica that had everything until then goes on. One that lacks what a
+    dead primary did not send stays as late as it was for `grace_seconds`: so long everybody knows
+    what it lacks.
     """
     if sample is None or silent_ticks >= SILENT_TICKS:
         return "unreachable"
     if not sample.is_in_recovery:
         return "promoted"
+    # Positions in another cluster's log mean nothing here, however great they are.
+    if log.system and sample.system and sample.system != log.system:
+        return "other_cluster"
     # One that is ahead follows a new primary before this process knows of it.
     if log.latest is not None and sample.position.timeline < log.latest.timeline:
         return "other_timeline"

@@ -114,7 +114,9 @@ class Positions:
         if self._save(dict.fromkeys(scopes, position)):
             return
         with self._lock:
-            self._unsaved.update(dict.fromkeys(scopes, position))
+            for scope in scopes:
+                # Another writer of the account may have come here with a later one.
+                self._unsaved[scope] = max(position, self._unsaved.get(scope, position))
         POSITIONS_UNSAVED.labels(self._hold(scopes, position)).inc()
 
     def tick(self) -> None:

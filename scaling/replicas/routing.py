@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from django.conf import settings
@@ -45,6 +46,7 @@ class Reader:
     """On whose behalf this code reads and writes, and what it has written."""
 
     __slots__ = (
+        "_is_long",
         "_required",
         "account",
         "has_committed",
@@ -56,9 +58,12 @@ class Reader:
         "wrote_site",
     )
 
-    def __init__(self, *, is_page: bool = False) -> None:
+    def __init__(self, *, is_page: bool = False, is_long: bool = False) -> None:
         # Staff's pages show everybody's rows, so that no account's position would do.
         self.is_page = is_page
+        # A job may run for hours: what others write for its account meanwhile is seen by its next
+        # read, so that Redis is asked for each.
+        self._is_long = is_long
         self.wrote = False
         self.wrote_site = False
         # Whether something of that is surely done, and not only tried.
@@ -87,6 +92,8 @@ class Reader:
             return Choice(PRIMARY, "writes")
         if scope == ACCOUNT and not (self.account and self.reads_replicas):
             return Choice(PRIMARY, "latest")
+        if not TOPOLOGY.has_rotation():
+            return Choice(PRIMARY, "none")
         required = self._required_for(SITE if scope == SITE_WIDE else self.account)
         if required is UNKNOWN:
             # What the caller brings along or wrote itself is all that it can have seen.
@@ -108,7 +115,7 @@ class Reader:
         self.position = _later(self.position, position)
 
     def _required_for(self, scope: str) -> Position | _Unknown | None:
-        if scope not in self._required:
+        if self._is_long or scope not in self._required:
             self._required[scope] = POSITIONS.required(scope)
         return self._required[scope]
 
@@ -207,20 +214,27 @@ def note_done() -> None:
 def record(accounts: Iterable[str] = (), *, wait_seconds: float = 0.0) -> Position | None:
     """Have later reads, on any node, see what was written; call it before anybody is told of it.
 
-    `accounts` are those whose rows a worker wrote; a request's own is known. Returns the position,
-    or None if there is nothing to record or there are no replicas. Costs one query and one round
-    trip to Redis. A primary that was lost just after it committed tells no position: with
-    `wait_seconds` it, or the one that follows it, is waited for, and OperationalError is raised in
-    the end, so that nobody is told of a write that replicas may not show; else nothing is raised.
+    `accounts` are those whose rows a worker wrote; a request's own is known. Inside a transaction
+    theirs is recorded when that is committed. Returns the position, or None if nothing is recorded
+    now. Costs one query and one round trip to Redis. A primary that was lost just after it
+    committed tells no position: with `wait_seconds` it, or the one that follows it, is waited for,
+    and OperationalError is raised in the end, so that nobody is told of a write that replicas may
+    not show; else nothing is raised.
     """
     reader = _reader.get()
-    scopes = list(accounts)
+    of_others = list(accounts)
+    scopes = list(of_others)
     if reader is not None and reader.wrote:
         scopes += [reader.account] if reader.account else []
         scopes += [SITE] if reader.wrote_site else []
     connection = connections[DEFAULT_DB_ALIAS]
     is_possible = settings.HAS_REPLICAS and not TRUST.is_cut_off
-    if not scopes or not is_possible or connection.in_atomic_block:
+    if not scopes or not is_possible:
+        return None
+    if connection.in_atomic_block:
+        # A request's own writes are recorded by its end.
+        if of_others:
+            connection.on_commit(partial(record, of_others))
         return None
     must_know = bool(wait_seconds and reader is not None and reader.has_committed)
     deadline = time.monotonic() + wait_seconds

@@ -31,7 +31,8 @@ SELECT pg_is_in_recovery() AS is_in_recovery,
          ELSE ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int
     END AS timeline,
     (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend')::int
-        AS connections
+        AS connections,
+    (SELECT system_identifier FROM pg_control_system()) AS system
 """
 
 
@@ -56,7 +57,7 @@ class Sampler:
             self.close()
             raise
         assert row is not None  # noqa: S101  (the question has one row)
-        is_in_recovery, started_at, lsn, timeline, clients = row
+        is_in_recovery, started_at, lsn, timeline, clients, system = row
         if started_at == self._run[0]:
             timeline = max(timeline or 0, self._run[1])
         self._run = started_at, timeline or 0
@@ -66,6 +67,7 @@ class Sampler:
             position=Position(timeline or 0, lsn_of(lsn)),
             started_at=started_at,
             connections=clients,
+            system=system or 0,
         )
 
     def close(self) -> None:

@@ -116,6 +116,10 @@ class Topology:
         """Return a server by its alias, if it is known."""
         return self.primary if name == PRIMARY else self.replicas.get(name)
 
+    def has_rotation(self) -> bool:
+        """Say whether any replica may get reads, whatever it has replayed."""
+        return any(server.is_in_rotation for server in self.replicas.values())
+
     def set_replicas(self, names: list[str]) -> None:
         """Have exactly these replicas, and keep what is known of those that stay."""
         self.replicas = {name: self.replicas.get(name) or Server(name) for name in names}

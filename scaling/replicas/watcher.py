@@ -75,12 +75,14 @@ class Watcher:
         while self._watched.get(server.name) is server:
             started = time.monotonic()
             try:
-                sample = sampler.ask()
+                self._take(server, sampler.ask())
             except (psycopg.Error, KeyError, OSError) as error:
                 server.failures += 1
                 logger.debug("%s does not answer: %s", server.name, error)
-            else:
-                self._take(server, sample)
+            # The outermost tick of the loop: without it the server would be away for ever.
+            except Exception:
+                server.failures += 1
+                logger.exception("asking %s failed", server.name)
             left = settings.REPLICA_CHECK_SECONDS - (time.monotonic() - started)
             time.sleep(max(0.01, left))
         sampler.close()
@@ -92,7 +94,7 @@ class Watcher:
                 # The address of a server that is not, or no longer, the primary.
                 server.failures += 1
                 return
-            TOPOLOGY.log.add(sample.taken_at, sample.position)
+            TOPOLOGY.log.add(sample.taken_at, sample.position, system=sample.system)
         server.take(sample)
         if before is not None and before.started_at != sample.started_at:
             # What the pool still has are connections to the server of before.

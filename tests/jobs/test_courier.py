@@ -359,3 +359,11 @@ def test_texts_of_receivers_can_be_stored() -> None:
     outcome = failed("\0\udcff" + "é" * 1000, status_code=999)
     assert deliveries.finish(claimed, outcome, duration_seconds=0.1) == "pending"
     assert len(DeliveryAttempt.objects.get().error) == 500
+
+
+def test_whoever_is_told_of_an_end_finds_it_on_every_replica(monkeypatch) -> None:
+    recorded: list[str] = []
+    monkeypatch.setattr(deliveries, "record", recorded.extend)
+    delivery = make_delivery("someone@example.com")
+    assert deliveries.claim(count=1, running={})
+    assert recorded == [delivery.account_id.hex]

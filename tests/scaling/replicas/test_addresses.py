@@ -105,6 +105,7 @@ def url_file(tmp_path: Path, settings: object, servers: list[str]) -> Iterator[P
         connections[alias].close()
         del connections.settings[alias]
         close_pool(alias)
+    connections.settings.update(before)
     TOPOLOGY.set_replicas([])
 
 
@@ -127,7 +128,17 @@ def test_a_process_obeys_its_files(url_file: Path, servers: list[str]) -> None:
     replace(url_file, f"east={servers[0]}")
     assert addresses.tick() == {"east"}
     assert not Sampler("east").ask().is_in_recovery
+    # A greenlet that has read from it keeps its wrapper, whose pool must not be the old one's.
+    kept = connections["east"]
+    replace(url_file, "")
+    assert not addresses.tick()
+    replace(url_file, f"east={servers[1]}")
+    assert addresses.tick() == {"east"}
+    assert kept.settings_dict["PORT"] == str(urlsplit(servers[1]).port)
     # What cannot be read changes nothing.
+    url_file.write_bytes(b"\xff")
+    assert not addresses.tick()
+    assert not addresses.tick()
     replace(url_file, "east=postgresql://a/x,east=postgresql://b/x")
     assert not addresses.tick()
     assert list(TOPOLOGY.replicas) == ["east"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -127,6 +129,13 @@ def test_faults_have_names():
     assert fault(sample(99), log) == "lagging"
     assert fault(sample(100), log) == ""
     assert fault(sample(200), log) == ""
+
+
+def test_a_replica_of_another_cluster_serves_nothing_however_far_it_is():
+    log = PrimaryLog(seconds=100.0)
+    log.add(9.0, Position(1, 200), system=1)
+    assert fault(replace(sample(300), system=2), log) == "other_cluster"
+    assert fault(replace(sample(300), system=1), log) == ""
 
 
 def test_what_a_dead_primary_did_not_send_makes_nobody_later_for_a_while():

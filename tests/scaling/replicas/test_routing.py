@@ -126,6 +126,15 @@ def test_raw_statements_are_writes_too(replica, account):
     assert read() == PRIMARY
 
 
+def test_what_a_worker_writes_in_a_transaction_is_recorded_with_it(replica, account):
+    routing._reader.set(None)
+    with transaction.atomic():
+        Account.objects.create(name=account)
+        assert routing.record([account]) is None
+        assert POSITIONS.required(account) is None
+    assert POSITIONS.required(account)
+
+
 def test_a_command_records_what_everybody_reads_at_once(replica):
     replica(now())
     assert read(Chain) == "r1"
@@ -168,6 +177,16 @@ def test_code_that_knows_better_says_so(replica, account):
     assert read() == PRIMARY
 
 
+def test_a_job_sees_what_is_written_for_its_account_while_it_runs(replica, account):
+    replica(Position(1, 5))
+    reader = routing.Reader(is_long=True)
+    reader.serve(account, reads_replicas=True)
+    routing.use(reader)
+    assert read() == "r1"
+    POSITIONS.record([account], Position(1, 9))
+    assert read() == PRIMARY
+
+
 def test_a_client_may_carry_its_position(replica, account):
     replica(Position(1, 100))
     begin(account, floor=Position(1, 100))
@@ -198,6 +217,14 @@ def test_detached_and_faulty_replicas_get_no_reads(replica, account):
     TOPOLOGY.replicas["r1"].is_detached = False
     TOPOLOGY.replicas["r1"].good_samples = GOOD_SAMPLES - 1
     assert read() == PRIMARY
+
+
+def test_nobody_asks_redis_while_no_replica_is_in_rotation(replica, account, monkeypatch):
+    monkeypatch.setattr(POSITIONS, "required", lambda scope: pytest.fail("Redis was asked"))
+    TOPOLOGY.replicas["r1"].is_detached = True
+    begin(account)
+    assert read() == PRIMARY
+    assert read(Chain) == PRIMARY
 
 
 def test_equally_busy_replicas_take_turns(replica, account):
@@ -251,6 +278,19 @@ def test_a_position_that_redis_does_not_take_is_waited_for(replica, account, own
     scaling.redis.reset()
     POSITIONS.tick()
     assert own_redis.client().get(f"headrace:position:{account}")
+
+
+def test_of_two_writers_without_redis_the_later_position_is_kept(account, own_redis, monkeypatch):
+    POSITIONS.tick()
+    with monkeypatch.context() as away:
+        away.setattr(POSITIONS, "_save", lambda positions: False)
+        away.setattr(POSITIONS, "_hold", lambda scopes, position: "replayed")
+        # Who was the first at the primary may be the last here.
+        POSITIONS.record([account], Position(1, 9))
+        POSITIONS.record([account], Position(1, 7))
+    POSITIONS.tick()
+    kept = own_redis.client().get(f"headrace:position:{account}")
+    assert Position.parse(kept.decode()) == Position(1, 9)
 
 
 def test_a_position_that_a_lost_primary_did_not_tell_is_asked_for_again(replica, account):

@@ -26,6 +26,7 @@ def test_a_server_says_how_it_is(stack: EmbeddedStack) -> None:
     assert primary.position.timeline == replica.position.timeline >= 1
     assert replica.position.lsn > 0
     assert primary.connections > 0
+    assert primary.system == replica.system > 0
     assert primary.taken_at < time.monotonic()
 
 

@@ -1,0 +1,15 @@
+"""Inputs of one request that are run side by side."""
+
+from __future__ import annotations
+
+from chat.langserve.batch import run_batch
+from scaling.replicas import routing
+
+
+def test_what_the_items_of_a_batch_write_is_their_requests() -> None:
+    reader = routing.begin()
+    try:
+        found = run_batch([routing.current_reader] * 3, concurrency=2)
+        assert found == [reader] * 3
+    finally:
+        routing._reader.set(None)

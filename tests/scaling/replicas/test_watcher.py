@@ -1,0 +1,38 @@
+"""The watcher goes on, whatever a server says."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from scaling.replicas.position import Position
+from scaling.replicas.sampling import Sampler
+from scaling.replicas.topology import TOPOLOGY
+from scaling.replicas.watcher import Watcher
+from tests.stack_plugin import EmbeddedStack
+
+WAIT_SECONDS = 10.0
+
+
+def test_an_answer_without_sense_does_not_end_the_watch(
+    stack: EmbeddedStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask, senseless = Sampler.ask, iter(range(2))
+
+    def ask_in_turn(sampler: Sampler) -> object:
+        if next(senseless, None) is not None:
+            return Position.parse("no position")
+        return ask(sampler)
+
+    monkeypatch.setattr(Sampler, "ask", ask_in_turn)
+    monkeypatch.setattr(TOPOLOGY.primary, "sample", None)
+    watcher = Watcher()
+    try:
+        watcher._watch()
+        deadline = time.monotonic() + WAIT_SECONDS
+        while TOPOLOGY.primary.sample is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert TOPOLOGY.primary.sample is not None
+    finally:
+        watcher._watched.clear()
