@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,3 +97,18 @@ def make_proxy(request: pytest.FixtureRequest) -> Iterator[Callable[..., LonePro
 def lone(make_proxy: Callable[..., LoneProxy]) -> LoneProxy:
     """A running HAProxy for which nothing is set."""
     return make_proxy()
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for localhost and its key, in one file as HAProxy wants it."""
+    directory = tmp_path_factory.mktemp("tls")
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1"
+    names = "-subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1"
+    files = "-keyout key.pem -out cert.pem"
+    subprocess.run(
+        f"{command} {names} {files}".split(), cwd=directory, check=True, capture_output=True
+    )
+    path = directory / "site.pem"
+    path.write_bytes((directory / "cert.pem").read_bytes() + (directory / "key.pem").read_bytes())
+    return path
