@@ -75,6 +75,7 @@ def swarm(
     engine.run("python3", "deploy/make_secrets.py", str(directory / "secrets"))
     files = [stack_file(name, directory) for name in ("docker-compose.yml", "deploy/swarm.yml")]
     engine.docker("swarm", "init", "--advertise-addr=127.0.0.1", "--listen-addr=127.0.0.1:2377")
+    forget(engine)
     running = Swarm(engine)
     try:
         node = engine.docker("node", "ls", "--quiet").strip()
@@ -86,6 +87,14 @@ def swarm(
     finally:
         engine.docker("stack", "rm", STACK, check=False)
         engine.docker("swarm", "leave", "--force", check=False)
+
+
+def forget(engine: Engine) -> None:
+    """Remove what an earlier run left in an engine that is kept: its passwords were others."""
+    stack = f"--filter=label=com.docker.stack.namespace={STACK}"
+    for kind, remove in (("ps --all", "rm"), ("volume ls", "volume rm")):
+        if left := engine.docker(*kind.split(), "--quiet", stack).split():
+            engine.docker(*remove.split(), "--force", *left)
 
 
 def stack_file(name: str, directory: Path) -> str:
