@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from tests.scaling.conftest import OwnStack
 
-pytestmark = pytest.mark.timeout(600)
+# Under `make test-faults`: all of it is load on processes that come and go, for minutes.
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
 DRAIN_SECONDS = 8.0
 SETTLE_SECONDS = 3.0

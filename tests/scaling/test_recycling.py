@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from tests.scaling.conftest import OwnStack
 
-pytestmark = pytest.mark.timeout(600)
+# Under `make test-faults`: all of it is load on processes that come and go, for minutes.
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
 # A worker that loads takes as long on a busy machine, and must not be killed for it.
 TIMEOUT_SECONDS = 15
