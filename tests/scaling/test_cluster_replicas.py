@@ -37,6 +37,9 @@ from tests.stack_plugin import MANAGE
 
 ARGUMENTS = ("--no-llm", "--nodes=1", "--workers=0")
 
+# One story on one stack, of minutes: each test goes on where the one before it ended.
+pytestmark = pytest.mark.faults
+
 
 @pytest.fixture(scope="module")
 def own(make_stack: Callable[..., OwnStack]) -> OwnStack:
@@ -79,7 +82,6 @@ def test_nothing_is_lost_when_the_primary_lives(own: OwnStack) -> None:
     assert_well(own, primary="postgres2", replicas=["postgres1", "postgres3"])
 
 
-@pytest.mark.faults
 def test_a_server_keeps_its_own_settings_when_it_joins_again(own: OwnStack) -> None:
     done = promote(own, "postgres1")
 
@@ -91,7 +93,6 @@ def test_a_server_keeps_its_own_settings_when_it_joins_again(own: OwnStack) -> N
     assert_well(own, primary="postgres1", replicas=["postgres2", "postgres3"])
 
 
-@pytest.mark.faults
 def test_a_frozen_primary_takes_no_write_after_the_promotion(own: OwnStack) -> None:
     writer = Writer(own)
     # Its own connection: the backend of a frozen postmaster goes on.
@@ -107,7 +108,6 @@ def test_a_frozen_primary_takes_no_write_after_the_promotion(own: OwnStack) -> N
     assert_well(own, primary="postgres3", replicas=["postgres1", "postgres2"])
 
 
-@pytest.mark.faults
 def test_what_only_another_replica_has_is_not_lost(own: OwnStack) -> None:
     primary, (name, other) = roles(own)
     writer = cut_off(own, name)
@@ -120,7 +120,6 @@ def test_what_only_another_replica_has_is_not_lost(own: OwnStack) -> None:
     assert_well(own, primary=name, replicas=sorted([primary, other]))
 
 
-@pytest.mark.faults
 def test_what_is_lost_is_counted_and_a_replica_that_has_it_is_copied_anew(own: OwnStack) -> None:
     primary, (name, other) = roles(own)
     writer = cut_off(own, name)
@@ -138,7 +137,6 @@ def test_what_is_lost_is_counted_and_a_replica_that_has_it_is_copied_anew(own: O
     assert_well(own, primary=name, replicas=sorted([primary, other]))
 
 
-@pytest.mark.faults
 def test_a_server_that_is_frozen_meanwhile_follows_later(own: OwnStack) -> None:
     primary, (name, other) = roles(own)
     pid = pid_of(own, other)
@@ -160,7 +158,6 @@ def test_a_server_that_is_frozen_meanwhile_follows_later(own: OwnStack) -> None:
     assert_well(own, primary=name, replicas=sorted([primary, other]))
 
 
-@pytest.mark.faults
 @pytest.mark.parametrize("line", ["stopping, so that", "promoted", "takes the writes"])
 def test_a_promotion_that_was_killed_is_ended_by_the_next(own: OwnStack, line: str) -> None:
     primary, (name, other) = roles(own)
@@ -174,7 +171,6 @@ def test_a_promotion_that_was_killed_is_ended_by_the_next(own: OwnStack, line: s
     assert_well(own, primary=name, replicas=sorted([primary, other]))
 
 
-@pytest.mark.faults
 def test_a_primary_that_is_killed_during_its_promotion_is_ended_well(own: OwnStack) -> None:
     primary, (name, other) = roles(own)
     pid = pid_of(own, primary)
@@ -214,7 +210,6 @@ def test_a_stopped_stack_starts_with_the_recorded_primary(own: OwnStack) -> None
     assert_well(own, primary=primary, replicas=sorted([name, other]))
 
 
-@pytest.mark.faults
 def test_a_synchronous_commit_is_on_a_replica(own: OwnStack) -> None:
     primary, (name, other) = roles(own)
     writer = Writer(own)
