@@ -73,6 +73,11 @@ class DatabaseWrapper(DjangoWrapper):  # type: ignore[misc]
         server = TOPOLOGY.server(self.alias)
         if server is not None and server is TOPOLOGY.primary and server.is_away:
             raise psycopg.OperationalError("the primary is away")
+        # Who holds a connection to one server while waiting for one to another, as others do the
+        # other way round, waits until the pools time out.
+        for other in held_here():
+            if other is not self and not other.in_atomic_block:
+                other.close()
         try:
             connection = super().get_new_connection(conn_params)
         except PoolTimeout:

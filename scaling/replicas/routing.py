@@ -47,6 +47,7 @@ class Reader:
 
     __slots__ = (
         "_is_long",
+        "_last",
         "_required",
         "account",
         "has_committed",
@@ -64,6 +65,8 @@ class Reader:
         # A job may run for hours: what others write for its account meanwhile is seen by its next
         # read, so that Redis is asked for each.
         self._is_long = is_long
+        # The replica of the read before: one request reads from one, while that shows enough.
+        self._last = ""
         self.wrote = False
         self.wrote_site = False
         # Whether something of that is surely done, and not only tried.
@@ -100,7 +103,15 @@ class Reader:
             if self.position is None or scope == SITE_WIDE:
                 return Choice(PRIMARY, "unknown")
             required = None
-        return choose(TOPOLOGY.candidates(), _later(required, self.position))  # type: ignore[arg-type]
+        candidates = list(TOPOLOGY.candidates())
+        if self._last:
+            candidates.sort(key=lambda candidate: candidate.name != self._last)
+            chosen = choose(candidates[:1], _later(required, self.position))  # type: ignore[arg-type]
+            if chosen.server == self._last:
+                return chosen
+        chosen = choose(candidates, _later(required, self.position))  # type: ignore[arg-type]
+        self._last = "" if chosen.server == PRIMARY else chosen.server
+        return chosen
 
     def can_repeat(self) -> bool:
         """Say whether a read that failed was, or may have been, a replica's fault; count it."""
