@@ -29,11 +29,14 @@ class Choice(NamedTuple):
     reason: str
 
 
-def choose(candidates: Iterable[Candidate], required: Position | None) -> Choice:
+def choose(
+    candidates: Iterable[Candidate], required: Position | None, *, preferred: str = ""
+) -> Choice:
     """Return the least busy replica in rotation that has replayed `required`, else the primary.
 
     Least busy rather than least lagged: what a caller must see is settled by the position, so what
-    is left is to share the work. Equally busy ones take turns if the caller turns the order.
+    is left is to share the work. Equally busy ones take turns if the caller turns the order. A
+    `preferred` replica, that of a request's read before, is taken however busy it is.
     """
     best: Candidate | None = None
     is_any = False
@@ -45,6 +48,8 @@ def choose(candidates: Iterable[Candidate], required: Position | None) -> Choice
             candidate.replayed is None or not candidate.replayed.covers(required)
         ):
             continue
+        if candidate.name == preferred:
+            return Choice(preferred, "replica")
         if best is None or candidate.busy < best.busy:
             best = candidate
     if best is not None:

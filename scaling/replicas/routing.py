@@ -103,15 +103,10 @@ class Reader:
             if self.position is None or scope == SITE_WIDE:
                 return Choice(PRIMARY, "unknown")
             required = None
-        candidates = list(TOPOLOGY.candidates())
-        if self._last:
-            candidates.sort(key=lambda candidate: candidate.name != self._last)
-            chosen = choose(candidates[:1], _later(required, self.position))  # type: ignore[arg-type]
-            if chosen.server == self._last:
-                return chosen
-        chosen = choose(candidates, _later(required, self.position))  # type: ignore[arg-type]
-        self._last = "" if chosen.server == PRIMARY else chosen.server
-        return chosen
+        must_show = _later(required, self.position)  # type: ignore[arg-type]
+        choice = choose(TOPOLOGY.candidates(), must_show, preferred=self._last)
+        self._last = choice.server
+        return choice
 
     def can_repeat(self) -> bool:
         """Say whether a read that failed was, or may have been, a replica's fault; count it."""

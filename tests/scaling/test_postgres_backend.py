@@ -1,6 +1,9 @@
-"""Which connections to a replica show at least what its last sample did."""
+"""Connections: which are believed, and how many one greenlet holds."""
 
 from __future__ import annotations
+
+import pytest
+from django.db import connections
 
 from scaling.postgres_backend.base import Opened
 from scaling.replicas.health import Sample
@@ -26,3 +29,21 @@ def test_a_newer_connection_must_have_found_as_much_as_the_sample() -> None:
 def test_a_connection_to_another_start_of_the_server_shows_nothing() -> None:
     assert not Opened(2.0, "tuesday", 9).shows(sample(taken_at=1.0, lsn=9))
     assert not Opened(1.0, "monday", 9).shows(sample(taken_at=2.0, lsn=9, started_at="tuesday"))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_nobody_holds_one_connection_while_waiting_for_another() -> None:
+    first, second = (connections.create_connection("default") for _ in range(2))
+    try:
+        first.ensure_connection()
+        second.ensure_connection()
+        assert first.connection is None
+        second.set_autocommit(False)
+        second.in_atomic_block = True
+        first.ensure_connection()
+        # A transaction keeps its own.
+        assert second.connection is not None
+    finally:
+        second.in_atomic_block = False
+        first.close()
+        second.close()
