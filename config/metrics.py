@@ -1,6 +1,8 @@
 """What every web process counts, for Prometheus."""
 
-from prometheus_client import Gauge, Histogram
+import math
+
+from prometheus_client import Counter, Gauge, Histogram
 
 from config.version import VERSION
 
@@ -11,3 +13,10 @@ REQUEST_SECONDS = Histogram(
 )
 BUILD_INFO = Gauge("headrace_build_info", "The release that this process runs.", ["version"])
 BUILD_INFO.labels(VERSION).set(1)
+OVERLOAD_REFUSED = Counter(
+    "headrace_overload_refused", "Requests that a busy process refused at once."
+)
+OVERLOAD_LIMIT = Gauge(
+    "headrace_overload_limit", "Requests that may be begun at a time; +Inf while all is well."
+)
+OVERLOAD_LIMIT.set(math.inf)

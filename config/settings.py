@@ -294,6 +294,9 @@ ANYMAIL = parse_map("ANYMAIL", env_secret("ANYMAIL"))
 if EMAIL_BACKEND.startswith("anymail."):
     INSTALLED_APPS.append("anymail")
 
+# --- Overload -----------------------------------------------------------------------------------
+OVERLOAD_DELAY_SECONDS = env_float("OVERLOAD_DELAY_SECONDS", 0.15)
+
 # --- Conversations ------------------------------------------------------------------------------
 CONVERSATION_BUSY = env_choice("CONVERSATION_BUSY", "reject", ("reject", "wait"))
 CONVERSATION_WAIT_SECONDS = env_float("CONVERSATION_WAIT_SECONDS", 30.0)

@@ -3,6 +3,7 @@
 import os
 from typing import TYPE_CHECKING
 
+import gevent
 from django.core.exceptions import ImproperlyConfigured
 from django.core.wsgi import get_wsgi_application
 
@@ -12,9 +13,11 @@ from django.conf import settings
 from django.core.signals import request_finished, request_started
 from django.db import close_old_connections, reset_queries
 
+from config.admission import Admission
 from config.gunicorn_parser import EARLY
 from config.gunicorn_response import OneWriteResponse
 from config.metrics import REQUEST_SECONDS
+from config.overload import OVERLOAD
 from config.request_bodies import RequestBodies
 from scaling.database import release_connections
 from scaling.replicas import watcher
@@ -43,11 +46,18 @@ if not settings.DEBUG:
     request_started.disconnect(reset_queries)
 OneWriteResponse.observe = REQUEST_SECONDS.observe
 watcher.start()
+hit = None
 if settings.CACHE_ENABLED:
     # It needs the apps, which are there once Django is.
     from chat.caching.edge import EdgeCache
 
     edge = EdgeCache(application)
-    EARLY.ask = edge.ask
+    hit = edge.ask
     application = edge
 application = RequestBodies(application)
+OVERLOAD.target_seconds = settings.OVERLOAD_DELAY_SECONDS
+if OVERLOAD.target_seconds:
+    gevent.spawn(OVERLOAD.run)
+admission = Admission(application, OVERLOAD, hit)
+EARLY.ask = admission.ask
+application = admission

@@ -21,8 +21,9 @@ STATIC_HEADERS = {
 class FakeNode(ThreadingHTTPServer):
     """Answers /health/ready, /echo, /stream (a chunk every 100 ms) and /wait (never).
 
-    And /static/ (may be kept for ever), /fail (500) and /bad (what is no HTTP). As many requests as
-    `resets` says are read, and then their connection is reset.
+    And /static/ (may be kept for ever), /fail (500), /bad (what is no HTTP), and /v1/refuse/N,
+    which asks HAProxy to refuse N of a hundred for it. As many requests as `resets` says are read,
+    and then their connection is reset.
     """
 
     daemon_threads = True
@@ -76,6 +77,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._wait()
         elif self.path == "/fail":
             self._echo(status=500)
+        elif self.path.startswith("/v1/refuse/"):
+            self._echo(**{"x-headrace-refuse": self.path.removeprefix("/v1/refuse/")})
         elif self.path == "/bad":
             self.wfile.write(b"what?\r\n\r\n")
             self.close_connection = True

@@ -44,4 +44,9 @@ def hoard(chain: Any) -> Runnable[Any, Any]:
     return RunnableLambda(run)
 
 
-NAMES = ("ticks", "hello", "hoard")
+def burn(chain: Any) -> Runnable[Any, Any]:
+    """Build a chain that computes for some milliseconds."""
+    return RunnableLambda(lambda value: f"{sum(range(200_000))}")
+
+
+NAMES = ("ticks", "hello", "hoard", "burn")

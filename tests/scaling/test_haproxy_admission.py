@@ -196,3 +196,48 @@ def test_the_admin_is_open_to_all_when_nothing_is_set(lone: LoneProxy) -> None:
     lone.add_node()
 
     assert httpx.get(f"{lone.url}/admin/").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("percent", "least", "most"), [("0", 0, 0), ("50", 60, 140), ("99", 180, 200)]
+)
+def test_a_share_is_refused_for_nodes_that_ask_for_it(
+    lone: LoneProxy, percent: str, least: int, most: int
+) -> None:
+    lone.add_node()
+    refused = 0
+    with httpx.Client(base_url=lone.url) as client:
+        for _ in range(200):
+            answer = client.get(f"/v1/refuse/{percent}")
+            assert "x-headrace-refuse" not in answer.headers
+            if answer.status_code != 200:
+                assert_envelope(answer, 503, "service_unavailable")
+                assert answer.headers["retry-after"] == "1"
+                refused += 1
+        others = [client.get("/echo").status_code for _ in range(20)]
+
+    assert least <= refused <= most
+    assert others == [200] * 20
+
+
+def test_what_a_node_asked_for_is_soon_forgotten(lone: LoneProxy) -> None:
+    lone.add_node()
+    httpx.get(f"{lone.url}/v1/refuse/100")
+    assert httpx.get(f"{lone.url}/v1/echo").status_code == 503
+
+    eventually(
+        lambda: httpx.get(f"{lone.url}/v1/echo").status_code == 200,
+        seconds=2,
+        what="requests pass again",
+    )
+
+
+@pytest.mark.parametrize("nonsense", ["many", "-5", "1e9", "50,50"])
+def test_nonsense_of_a_node_refuses_nothing_for_long(lone: LoneProxy, nonsense: str) -> None:
+    lone.add_node()
+    httpx.get(f"{lone.url}/v1/refuse/{nonsense}")
+    eventually(
+        lambda: httpx.get(f"{lone.url}/v1/echo").status_code == 200,
+        seconds=2,
+        what="requests pass",
+    )

@@ -1,0 +1,83 @@
+"""Answer 503 at once to what a busy node could answer only late (config.overload).
+
+Never refused: a hit at hand, health checks, metrics, the admin and static files.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from config.errors import ApiError
+from config.gunicorn_parser import Ask, Early
+from config.ids import new_uuid
+from config.middleware import REQUEST_ID
+from config.overload import Overload, beginning
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+API = ("/v1/", "/chains/")
+REFUSAL = ApiError(
+    503,
+    "This node is asked for more than it can do now; try again shortly.",
+    code="overloaded",
+    retry_after_seconds=1,
+)
+BODY = orjson.dumps(REFUSAL.body)
+
+
+class Admission:
+    """A WSGI layer around all others, and what gunicorn's parser is to ask after `hit`."""
+
+    def __init__(
+        self, application: WSGIApplication, overload: Overload, hit: Ask | None = None
+    ) -> None:
+        self._application = application
+        self._overload = overload
+        self._hit = hit
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer, or pass the request on."""
+        if not environ["PATH_INFO"].startswith(API):
+            return self._application(environ, start_response)
+        if self._overload.is_full():
+            refusal = self._refusal(environ.get("HTTP_X_REQUEST_ID", ""))
+            start_response(refusal.status, refusal.headers)
+            return [refusal.body]
+        mine = self._overload.begin(time.monotonic())
+        token = beginning.set(mine)
+
+        def start(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
+            mine.end()
+            return start_response(status, [*headers, *self._overload.headers], *more)
+
+        try:
+            return self._application(environ, start)
+        finally:
+            mine.end()
+            beginning.reset(token)
+
+    def ask(self, path: str, headers: Mapping[str, str], body: bytes) -> Early | None:
+        """Answer a request that gunicorn has not parsed (config.gunicorn_parser.Ask)."""
+        if self._hit is not None and (found := self._hit(path, headers, body)) is not None:
+            self._overload.hit()
+            return found
+        if path.startswith(API) and self._overload.is_full():
+            return self._refusal(headers.get("x-request-id", ""))
+        return None
+
+    def _refusal(self, request_id: str) -> Early:
+        if not REQUEST_ID.fullmatch(request_id):
+            request_id = f"req_{new_uuid().hex}"
+        headers = [
+            ("Content-Type", "application/json"),
+            ("Content-Length", str(len(BODY))),
+            ("x-request-id", request_id),
+            *REFUSAL.headers.items(),
+            *self._overload.headers,
+        ]
+        return Early("503 Service Unavailable", headers, BODY)

@@ -1,0 +1,86 @@
+"""What a busy node refuses, and how it says so."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+
+from config.admission import Admission
+from config.gunicorn_parser import Early
+from config.overload import Overload
+
+HIT = Early("200 OK", [], b"kept")
+PLAIN = {"x-request-id": "mine"}
+
+
+def full() -> Overload:
+    """Return an overload that refuses everything, and asks the balancer for a half of that."""
+    overload = Overload(target_seconds=0.1)
+    overload.limit, overload.passing = 0, 0.5
+    return overload
+
+
+def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    """Answer, or fail if asked to."""
+    if environ["PATH_INFO"].endswith("/fail"):
+        raise RuntimeError("no answer")
+    start_response("200 OK", [("Content-Length", "4")])
+    return [b"done"]
+
+
+def ask(admission: Admission, path: str, **headers: str) -> tuple[str, dict[str, str], bytes]:
+    """Send a request through the layer."""
+    said: list[Any] = []
+    environ = {"PATH_INFO": path, **headers}
+    body = b"".join(admission(environ, lambda *arguments: said.extend(arguments)))  # type: ignore[arg-type,return-value]
+    return said[0], dict(said[1]), body
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/jobs", "/chains/a/invoke"])
+def test_the_api_is_refused_in_its_own_shape(path: str) -> None:
+    status, headers, body = ask(Admission(application, full()), path, HTTP_X_REQUEST_ID="mine")
+
+    assert status == "503 Service Unavailable"
+    assert json.loads(body)["error"]["code"] == "overloaded"
+    assert headers["Retry-After"] == "1"
+    assert headers["x-request-id"] == "mine"
+    assert headers["x-headrace-refuse"] == "50"
+    assert int(headers["Content-Length"]) == len(body)
+
+
+@pytest.mark.parametrize("path", ["/health/ready", "/metrics", "/admin/", "/static/a.css", "/"])
+def test_operators_and_balancers_are_heard_all_the_same(path: str) -> None:
+    assert ask(Admission(application, full()), path)[0] == "200 OK"
+
+
+def test_a_hostile_id_is_replaced() -> None:
+    _, headers, _ = ask(Admission(application, full()), "/v1/jobs", HTTP_X_REQUEST_ID="a\r\nb: c")
+    assert headers["x-request-id"].startswith("req_")
+
+
+def test_nothing_is_told_to_the_balancer_while_all_is_well() -> None:
+    admission = Admission(application, Overload(target_seconds=0.1))
+    assert ask(admission, "/v1/jobs") == ("200 OK", {"Content-Length": "4"}, b"done")
+
+
+def test_a_request_that_fails_is_not_counted_for_ever() -> None:
+    overload = Overload(target_seconds=0.1)
+    with pytest.raises(RuntimeError):
+        ask(Admission(application, overload), "/v1/fail")
+    assert overload.begun == 0
+
+
+def test_a_hit_is_given_even_then() -> None:
+    admission = Admission(application, full(), lambda path, headers, body: HIT)
+    assert admission.ask("/v1/chat/completions", PLAIN, b"{}") is HIT
+
+
+def test_the_parser_is_told_to_refuse_the_rest() -> None:
+    admission = Admission(application, full(), lambda path, headers, body: None)
+    refusal = admission.ask("/v1/chat/completions", PLAIN, b"{}")
+    assert refusal is not None
+    assert refusal.status.startswith("503")
+    assert admission.ask("/health/ready", PLAIN, b"") is None
