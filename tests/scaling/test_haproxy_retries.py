@@ -46,6 +46,18 @@ def test_what_may_not_be_repeated_is_not(lone: LoneProxy, method: str) -> None:
     assert len(first.requests) + len(second.requests) == 1
 
 
+def test_a_client_that_kept_its_connection_is_hung_up_on_instead(lone: LoneProxy) -> None:
+    """HAProxy lets such a client try again by itself, as after an idle connection's end."""
+    node = lone.add_node()
+    with httpx.Client(base_url=lone.url) as client:
+        assert client.post("/echo").status_code == 200
+        node.resets = 1
+        with pytest.raises((httpx.RemoteProtocolError, httpx.ReadError)):
+            client.post("/echo")
+
+    assert len(node.requests) == 2
+
+
 def test_an_idempotency_key_makes_no_other_method_repeatable(lone: LoneProxy) -> None:
     node = lone.add_node()
     node.resets = 1
