@@ -4,32 +4,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import sys
 import time
 import urllib.request
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import gevent
-import psutil
 
-from loadtest import cached, jobs, replicas, streams, wrk
+from loadtest import cached, fleet, jobs, overload, replicas, streams, wrk
 from loadtest.servers import Headrace, headrace, langserve
 from loadtest.settings import ANSWER, QUESTION
+from loadtest.table import Row, print_table, tell
 
 WARM_UP_SECONDS = 3
 SETTLE_SECONDS = 2
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One line of the table; `bound` is what the figure must keep to, "" when it is only told."""
-
-    measure: str
-    figure: str
-    bound: str = ""
-    is_kept: bool = True
 
 
 def main() -> int:
@@ -38,7 +27,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=10, help="length of each run")
     parser.add_argument("--runs", type=int, default=3, help="runs of each kind; medians are shown")
     parser.add_argument("--streams", type=int, default=1000)
-    parts = ["cached", "chat", "streams", "jobs", "replicas"]
+    parts = ["cached", "chat", "streams", "jobs", "replicas", "fleet", "overload"]
     parser.add_argument("--only", choices=parts, help="measure one part")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
@@ -54,6 +43,10 @@ def main() -> int:
         rows += measure_jobs(seconds=options.seconds, runs=options.runs)
     if options.only in (None, "replicas"):
         rows += measure_replicas(seconds=options.seconds, runs=options.runs)
+    if options.only in (None, "fleet"):
+        rows += fleet.rows(seconds=options.seconds, runs=options.runs)
+    if options.only in (None, "overload"):
+        rows += overload.rows(overload.measure())
     if options.json:
         print(json.dumps([asdict(row) for row in rows], indent=2))
     else:
@@ -321,21 +314,6 @@ def check_answer(url: str, body: str, key: str) -> None:
         text = response.read().decode()
     if ANSWER not in text:
         raise SystemExit(f"{url} answered wrongly: {text[:500]}")
-
-
-def print_table(rows: list[Row]) -> None:
-    """Print the rows as a Markdown table."""
-    cores = psutil.cpu_count()
-    print(f"\nPython {platform.python_version()}, {cores} cores, load generator on the same ones\n")
-    print("| measure | figure | bound | kept |\n| --- | --- | --- | --- |")
-    for row in rows:
-        kept = "" if not row.bound else ("yes" if row.is_kept else "NO")
-        print(f"| {row.measure} | {row.figure} | {row.bound} | {kept} |")
-
-
-def tell(text: str) -> None:
-    """Show progress."""
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

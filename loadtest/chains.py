@@ -1,5 +1,6 @@
 """Chains for benchmarks: models that cost nothing, so that all else shows."""
 
+import json
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -14,12 +15,24 @@ from chat.chat_model import ResilientChatModel
 from loadtest.settings import ANSWER, PROMPT, TOKENS_PER_SECOND, TOKENS_PER_STREAM
 
 SLOW_SECONDS = 0.2
+BUSY_ROUNDS = 100
 
 
 def fake_chat(chain: ChainConfig) -> Runnable[Any, Any]:
     """Return a prompt, a model of zero latency, and a parser, as LangServe's chain has them."""
     model = ResilientChatModel(names=["fake"], candidates=[FakeListChatModel(responses=[ANSWER])])
     return ChatPromptTemplate.from_template(PROMPT) | model | StrOutputParser()
+
+
+def busy_chat(chain: ChainConfig) -> Runnable[Any, Any]:
+    """Return `fake_chat` with a parser that computes: 5 ms or so, the same work each time."""
+
+    def compute(text: str) -> str:
+        for _ in range(BUSY_ROUNDS):
+            json.loads(json.dumps([text] * 100))
+        return text
+
+    return fake_chat(chain) | RunnableLambda(compute)
 
 
 def slow_chat(chain: ChainConfig) -> Runnable[Any, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import signal
@@ -12,7 +13,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ START_SECONDS = 60
 # Limits are on, and high enough never to refuse.
 KEY_LIMITS = ["--requests-per-minute=10000000", "--tokens-per-day=1000000000"]
 KEY_LIMITS += ["--max-concurrent=100000"]
-CHAINS = ("fake-chat", "slow-chat", "ticker", "trivial", "two-seconds")
+CHAINS = ("busy-chat", "fake-chat", "slow-chat", "ticker", "trivial", "two-seconds")
 RUNNABLES = ",".join(f"{name}=loadtest.chains.{name.replace('-', '_')}" for name in CHAINS)
 
 
@@ -36,6 +37,7 @@ class Headrace:
     url: str
     key: str
     state_dir: Path
+    stats_url: str
 
     @property
     def nodes(self) -> list[dict[str, Any]]:
@@ -49,6 +51,15 @@ class Headrace:
         [found] = [part for part in status["parts"] if part["name"] == name]
         return dict(found)
 
+    def answers_by_server(self) -> list[int]:
+        """Return how many requests each of HAProxy's servers has answered well."""
+        with urllib.request.urlopen(f"{self.stats_url}/;csv", timeout=5) as response:  # noqa: S310
+            rows = csv.DictReader(response.read().decode().splitlines())
+            is_ours = [
+                row for row in rows if row["# pxname"] == "web" and row["svname"] != "BACKEND"
+            ]
+        return [int(row["hrsp_2xx"] or 0) for row in is_ours]
+
     def memory_bytes(self) -> list[int]:
         """Return each node's memory, master and workers; shared pages are counted in shares."""
         return [_memory_of(node["pid"]) for node in self.nodes]
@@ -56,30 +67,43 @@ class Headrace:
 
 @contextmanager
 def headrace(
-    *, nodes: int, workers: int = 0, replicas: int = 0, env: Mapping[str, str] = {}
+    *,
+    nodes: int,
+    workers: int = 0,
+    replicas: int = 0,
+    options: Sequence[str] = (),
+    env: Mapping[str, str] = {},
 ) -> Iterator[Headrace]:
-    """Run the embedded stack with the benchmark's chains, in a directory of its own."""
+    """Run the embedded stack with the benchmark's chains, in a directory of its own.
+
+    `options` are more of `cluster up`.
+    """
     with tempfile.TemporaryDirectory(prefix="hr-bench-", ignore_cleanup_errors=True) as name:
         state_dir = Path(name)
-        port = free_port()
+        port, stats_port = free_port(), free_port()
         environment = {
             **os.environ,
             "STATE_DIR": name,
             "PORT": str(port),
-            "STATS_PORT": str(free_port()),
+            "STATS_PORT": str(stats_port),
             "CHAIN_RUNNABLES": RUNNABLES,
             "EMBEDDED_WSGI": "loadtest.constant",
             **env,
         }
         log = state_dir / "bench.log"
         command = [sys.executable, "manage.py", "cluster", "up", "--no-llm"]
-        command += [f"--nodes={nodes}", f"--workers={workers}", f"--replicas={replicas}"]
+        command += [f"--nodes={nodes}", f"--workers={workers}", f"--replicas={replicas}", *options]
         with _process(command, environment, log):
             url = f"http://127.0.0.1:{port}"
             _wait_until_answers(f"{url}/health/ready", log)
             manage(state_dir, "loaddata", "loadtest/fixtures/chains.json")
             created = manage(state_dir, "apikey", "create", "--name=bench", "--json", *KEY_LIMITS)
-            yield Headrace(url=url, key=json.loads(created)["key"], state_dir=state_dir)
+            yield Headrace(
+                url=url,
+                key=json.loads(created)["key"],
+                state_dir=state_dir,
+                stats_url=f"http://127.0.0.1:{stats_port}",
+            )
 
 
 @contextmanager
