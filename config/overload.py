@@ -16,9 +16,10 @@ import logging
 import math
 import statistics
 import time
+from collections.abc import Sequence
 from contextvars import ContextVar
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import gevent
 
@@ -29,64 +30,121 @@ logger = logging.getLogger(__name__)
 TICK_SECONDS = 0.1
 # So few are a matter of milliseconds, whatever the figures say.
 MIN_LIMIT = 16
+NO_LIMIT = math.inf
 # Above this share of the time the event loop ran, or was ready to and waited for a processor.
 BUSY_SHARE = 0.9
-# How fast limits are lifted while requests get through in time.
+# Below this one it could do a good deal more.
+IDLE_SHARE = 0.7
+# A burst may be late. What is this many times later than it should, for so long, is a queue that
+# stands; then requests are refused until they are begun in the target time again.
+OVERDUE = 2
+LATE_TICKS = 2
+# With rests, and without a refusal here or at the load balancer, for so long, all is well again.
+CALM_TICKS = 5
+# How fast the limit is lifted while requests are begun in time.
 GROWTH = 1.1
-# How much of a change a tick's few requests may make.
-SMOOTHING = 0.3
-MIN_PASSING = 0.01
+# How fast all are let through again by a process that has rests.
+RECOVERY = 1.25
+# The weight of a tick in the means of rates, which so look back half a second.
+WEIGHT = 0.2
+# How much more than it admits a process lets come, so that it never waits for work.
+MARGIN = 1.1
+MIN_PASSING = 0.02
 MAX_HIT_SHARE = 0.1
 HEADER = "x-headrace-refuse"
-NO_LIMIT = math.inf
 SCHEDSTAT = Path("/proc/self/schedstat")
-# A burst may be late; what lasts longer is a queue that stands.
-LATE_TICKS = 2
-# Without a refusal, and with rests, for so long, the limit is forgotten.
-CALM_TICKS = 5
 
 
-class Tick(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Tick:
     """What the last `seconds` saw.
 
     `delays` are those of the requests that got through their first part, in seconds, and `age` is
     the mean of those that did not yet; `busy_share` is the share of the time in which the event
-    loop ran or could have run.
+    loop ran or could have run. A hit is neither admitted nor refused.
     """
 
-    delays: list[float]
-    age: float
     seconds: float
     busy_share: float
-    admitted: int = 0
-    refused: int = 0
-    hits: int = 0
+    delays: Sequence[float]
+    age: float
+    admitted: int
+    refused: int
+    hits: int
+
+    @property
+    def delay(self) -> float:
+        """Return the seconds in which requests get through their first part."""
+        return max(statistics.median(self.delays) if self.delays else 0.0, self.age)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the event loop had next to no rest."""
+        return self.busy_share >= BUSY_SHARE
 
 
-def is_late(tick: Tick, target_seconds: float) -> bool:
-    """Say whether this process was too busy to begin requests in time."""
-    delay = statistics.median(tick.delays) if tick.delays else 0.0
-    return max(delay, tick.age) > target_seconds and tick.busy_share >= BUSY_SHARE
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a process admits: so many requests in their first part, of this share that is to pass.
 
-
-def next_limit(limit: float, tick: Tick, target_seconds: float) -> float:
-    """Return how many requests may be begun at a time, from what was seen with `limit`."""
-    if not is_late(tick, target_seconds):
-        return limit * GROWTH
-    return max(MIN_LIMIT, len(tick.delays) / tick.seconds * target_seconds)
-
-
-def next_passing(passing: float, tick: Tick) -> float:
-    """Return the share of requests that the load balancer should let through to this process.
-
-    A tenth more than are admitted, so that it is still this process that decides. A balancer cannot
-    tell hits from others; where there are many, all are let through.
+    `admitted` and `arrived` are means of requests a second, `passed` is that of the share that the
+    load balancer let through meanwhile.
     """
-    arrived = tick.admitted + tick.refused
-    if not tick.refused or tick.hits > arrived * MAX_HIT_SHARE:
-        return min(1.0, passing * GROWTH)
-    wanted = min(1.0, passing * GROWTH * tick.admitted / arrived)
-    return max(MIN_PASSING, passing + (wanted - passing) * SMOOTHING)
+
+    limit: float = NO_LIMIT
+    passing: float = 1.0
+    admitted: float = 0.0
+    arrived: float = 0.0
+    passed: float = 1.0
+    late_ticks: int = 0
+    calm_ticks: int = 0
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anything may be refused."""
+        return self.limit != NO_LIMIT
+
+
+def next_bounds(now: Bounds, tick: Tick, target_seconds: float) -> Bounds:
+    """Return the bounds after a tick."""
+    after = replace(
+        now,
+        admitted=_mean(now.admitted, tick.admitted / tick.seconds),
+        arrived=_mean(now.arrived, (tick.admitted + tick.refused) / tick.seconds),
+        passed=_mean(now.passed, now.passing),
+    )
+    if not now.is_on:
+        is_overdue = tick.is_busy and tick.delay > OVERDUE * target_seconds
+        after = replace(after, late_ticks=now.late_ticks + 1 if is_overdue else 0)
+        if after.late_ticks < LATE_TICKS:
+            return after
+    is_late = tick.is_busy and tick.delay > target_seconds
+    limit = now.limit * GROWTH
+    if is_late:
+        # As many as get through in the target time (Little's law).
+        fitting = len(tick.delays) / tick.seconds * target_seconds
+        limit = max(MIN_LIMIT, min(now.limit, fitting))
+    passing = _passing(after, tick)
+    is_calm = passing == 1.0 and not tick.refused and not tick.is_busy
+    calm_ticks = now.calm_ticks + 1 if is_calm else 0
+    if calm_ticks >= CALM_TICKS:
+        return Bounds(admitted=after.admitted, arrived=after.arrived)
+    return replace(after, limit=limit, passing=passing, calm_ticks=calm_ticks)
+
+
+def _passing(now: Bounds, tick: Tick) -> float:
+    """Return the share of requests that the load balancer should let through."""
+    # A balancer cannot tell hits, which cost nothing, from others.
+    if tick.hits > (tick.admitted + tick.refused) * MAX_HIT_SHARE:
+        return 1.0
+    if tick.busy_share < IDLE_SHARE or not now.arrived:
+        return min(1.0, now.passing * RECOVERY)
+    offered = now.arrived / now.passed
+    return min(1.0, max(MIN_PASSING, MARGIN * now.admitted / offered))
+
+
+def _mean(before: float, now: float) -> float:
+    return before + (now - before) * WEIGHT
 
 
 class Overload:
@@ -94,17 +152,15 @@ class Overload:
 
     def __init__(self, *, target_seconds: float) -> None:
         self.target_seconds = target_seconds
-        self.limit = NO_LIMIT
-        self.passing = 1.0
+        self.bounds = Bounds()
         self.begun = 0
         # The sum of their beginnings, for their mean age.
         self._began = 0.0
-        self._late_ticks = self._calm_ticks = 0
         self._forget()
 
     def is_full(self) -> bool:
         """Say whether to refuse a new request, and count it."""
-        if self.begun < self.limit:
+        if self.begun < self.bounds.limit:
             return False
         self._refused += 1
         OVERLOAD_REFUSED.inc()
@@ -132,36 +188,22 @@ class Overload:
         """Set the limit by what the last `seconds` have shown."""
         age = now - self._began / self.begun if self.begun else 0.0
         tick = Tick(
-            self._delays, age, seconds, busy_share, self._admitted, self._refused, self._hits
+            seconds, busy_share, self._delays, age, self._admitted, self._refused, self._hits
         )
-        self.passing = next_passing(self.passing, tick)
-        if self.limit == NO_LIMIT:
-            self._late_ticks = self._late_ticks + 1 if is_late(tick, self.target_seconds) else 0
-            self._calm_ticks = 0
-            if self._late_ticks >= LATE_TICKS:
-                self._set(next_limit(self.limit, tick, self.target_seconds))
-                logger.warning("more is asked than this process can do; some requests get a 503")
-        else:
-            is_calm = not tick.refused and tick.busy_share < BUSY_SHARE
-            self._calm_ticks = self._calm_ticks + 1 if is_calm else 0
-            self._late_ticks = 0
-            if self._calm_ticks >= CALM_TICKS:
-                self._set(NO_LIMIT)
-                logger.info("requests are begun in time again")
-            else:
-                self._set(next_limit(self.limit, tick, self.target_seconds))
+        before, self.bounds = self.bounds, next_bounds(self.bounds, tick, self.target_seconds)
         self._forget()
-
-    def _set(self, limit: float) -> None:
-        self.limit = limit
-        OVERLOAD_LIMIT.set(limit)
+        OVERLOAD_LIMIT.set(self.bounds.limit)
+        if self.bounds.is_on and not before.is_on:
+            logger.warning("more is asked than this process can do; some requests get a 503")
+        elif before.is_on and not self.bounds.is_on:
+            logger.info("requests are begun in time again")
 
     @property
     def headers(self) -> list[tuple[str, str]]:
         """What answers tell the load balancer: how many of a hundred requests to refuse here."""
-        if self.limit == NO_LIMIT:
+        if not self.bounds.is_on:
             return []
-        return [(HEADER, str(round(100 * (1 - self.passing))))]
+        return [(HEADER, str(round(100 * (1 - self.bounds.passing))))]
 
     def _forget(self) -> None:
         self._delays: list[float] = []

@@ -295,7 +295,7 @@ if EMAIL_BACKEND.startswith("anymail."):
     INSTALLED_APPS.append("anymail")
 
 # --- Overload -----------------------------------------------------------------------------------
-OVERLOAD_DELAY_SECONDS = env_float("OVERLOAD_DELAY_SECONDS", 0.15)
+OVERLOAD_DELAY_SECONDS = env_float("OVERLOAD_DELAY_SECONDS", 0.1)
 
 # --- Conversations ------------------------------------------------------------------------------
 CONVERSATION_BUSY = env_choice("CONVERSATION_BUSY", "reject", ("reject", "wait"))

@@ -10,7 +10,7 @@ import pytest
 
 from config.admission import Admission
 from config.gunicorn_parser import Early
-from config.overload import Overload
+from config.overload import Bounds, Overload
 
 HIT = Early("200 OK", [], b"kept")
 PLAIN = {"x-request-id": "mine"}
@@ -19,7 +19,7 @@ PLAIN = {"x-request-id": "mine"}
 def full() -> Overload:
     """Return an overload that refuses everything, and asks the balancer for a half of that."""
     overload = Overload(target_seconds=0.1)
-    overload.limit, overload.passing = 0, 0.5
+    overload.bounds = Bounds(limit=0, passing=0.5)
     return overload
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
+from dataclasses import replace
 
 import gevent
 import pytest
@@ -17,23 +19,23 @@ from config.overload import (
     MIN_PASSING,
     NO_LIMIT,
     Beginning,
+    Bounds,
     Overload,
     Tick,
     beginning,
     busy_seconds,
     has_begun,
-    next_limit,
-    next_passing,
+    next_bounds,
 )
 
 TARGET_SECONDS = 0.2
-LATE = Tick([0.5] * 60, 0.0, seconds=0.1, busy_share=1.0, admitted=60)
+LATE = Tick(0.1, 1.0, [0.5] * 60, age=0.0, admitted=60, refused=0, hits=0)
 ticks = st.builds(
     Tick,
-    st.lists(st.floats(0, 60), max_size=50),
-    st.floats(0, 60),
     st.floats(0.05, 10),
     st.floats(0, 1.5),
+    st.lists(st.floats(0, 60), max_size=50),
+    st.floats(0, 60),
     st.integers(0, 10_000),
     st.integers(0, 10_000),
     st.integers(0, 10_000),
@@ -48,16 +50,32 @@ def make_late(overload: Overload, *, count: int = 60, busy_share: float = 1.0) -
     overload.tick(0.5, seconds=0.1, busy_share=busy_share)
 
 
-@given(st.one_of(st.floats(MIN_LIMIT, 1e6), st.just(NO_LIMIT)), st.floats(0.01, 1), ticks)
-def test_a_limit_is_always_one_that_lets_work_go_on(
-    limit: float, passing: float, tick: Tick
-) -> None:
-    assert next_limit(limit, tick, TARGET_SECONDS) >= MIN_LIMIT
-    assert MIN_PASSING <= next_passing(passing, tick) <= 1
+@given(st.lists(ticks, max_size=40))
+def test_bounds_are_always_such_that_work_goes_on(seen: list[Tick]) -> None:
+    bounds = Bounds()
+    for tick in seen:
+        bounds = next_bounds(bounds, tick, TARGET_SECONDS)
+        assert bounds.limit >= MIN_LIMIT
+        assert MIN_PASSING <= bounds.passing <= 1
 
 
 def test_the_limit_is_what_gets_through_in_the_target_time() -> None:
-    assert next_limit(NO_LIMIT, LATE, TARGET_SECONDS) == pytest.approx(600 * TARGET_SECONDS)
+    bounds = Bounds()
+    for _ in range(LATE_TICKS):
+        bounds = next_bounds(bounds, LATE, TARGET_SECONDS)
+
+    assert bounds.limit == pytest.approx(600 * TARGET_SECONDS)
+
+
+def test_the_balancer_is_asked_to_let_pass_a_little_more_than_is_admitted() -> None:
+    bounds = Bounds()
+    for _ in range(50):
+        # 2,000 a second, as far as they pass; 600 are admitted.
+        arrived = round(200 * bounds.passing)
+        tick = replace(LATE, admitted=min(60, arrived), refused=max(0, arrived - 60))
+        bounds = next_bounds(bounds, tick, TARGET_SECONDS)
+
+    assert bounds.passing == pytest.approx(1.1 * 600 / 2000, rel=0.05)
 
 
 def test_a_burst_is_no_overload() -> None:
@@ -67,7 +85,7 @@ def test_a_burst_is_no_overload() -> None:
     overload.tick(0.5, seconds=0.1, busy_share=0.2)
     make_late(overload)
 
-    assert overload.limit == NO_LIMIT
+    assert overload.bounds.limit == NO_LIMIT
 
 
 def test_a_process_that_waits_for_others_is_not_overloaded() -> None:
@@ -76,7 +94,7 @@ def test_a_process_that_waits_for_others_is_not_overloaded() -> None:
     for _ in range(100):
         make_late(overload, busy_share=0.5)
 
-    assert overload.limit == NO_LIMIT
+    assert overload.bounds.limit == NO_LIMIT
 
 
 def test_what_is_over_the_limit_is_refused_until_there_is_room() -> None:
@@ -87,10 +105,10 @@ def test_what_is_over_the_limit_is_refused_until_there_is_room() -> None:
     while not overload.is_full():
         begun.append(overload.begin(0.0))
 
-    assert len(begun) == 120
+    assert len(begun) == math.ceil(overload.bounds.limit)
     begun[0].end()
     begun[0].end()
-    assert overload.begun == 119
+    assert overload.begun == len(begun) - 1
     assert not overload.is_full()
 
 
@@ -102,14 +120,15 @@ def test_a_calm_process_forgets_its_limit() -> None:
     for _ in range(CALM_TICKS):
         overload.tick(0.5, seconds=0.1, busy_share=0.4)
 
-    assert overload.limit == NO_LIMIT
+    assert overload.bounds.limit == NO_LIMIT
     assert overload.headers == []
 
 
 def test_where_many_answers_are_hits_the_balancer_refuses_none() -> None:
-    tick = Tick([], 0.0, 0.1, 1.0, admitted=50, refused=150, hits=100)
-    assert next_passing(1.0, tick._replace(hits=0)) < 0.9
-    assert next_passing(1.0, tick) == 1.0
+    bounds = Bounds(limit=100, passing=0.3, admitted=600, arrived=660, passed=0.3)
+    tick = replace(LATE, refused=10)
+    assert next_bounds(bounds, tick, TARGET_SECONDS).passing < 0.5
+    assert next_bounds(bounds, replace(tick, hits=20), TARGET_SECONDS).passing == 1.0
 
 
 def test_a_request_is_through_when_its_chain_begins() -> None:
@@ -142,7 +161,7 @@ def test_more_load_is_no_less_work_done(factor: float) -> None:
     cost, step = 1 / 500, 0.005
     running: list[tuple[float, float]] = []
     delays: list[float] = []
-    ends: list[float] = []
+    beginnings: list[float] = []
     seconds = 20
     for number in range(int(seconds / step)):
         now = number * step
@@ -160,11 +179,12 @@ def test_more_load_is_no_less_work_done(factor: float) -> None:
             for began in done:
                 overload.end(began, now)
                 delays.append(now - began)
-                ends.append(now)
+                beginnings.append(began)
         if number % 20 == 19:
             overload.tick(now, seconds=0.1, busy_share=1.0 if was_busy else 0.0)
 
     assert len(delays) > 0.93 * seconds / cost
-    # The first moment, before anything is refused, is the worst.
-    later = sorted(delay for ended, delay in zip(ends, delays, strict=True) if ended > seconds / 2)
+    # Those of the first moment, before anything is refused, fare worst.
+    seen = zip(beginnings, delays, strict=True)
+    later = sorted(delay for began, delay in seen if began > seconds / 2)
     assert later[int(len(later) * 0.99)] < 6 * TARGET_SECONDS
