@@ -137,6 +137,20 @@ def test_a_drained_node_finishes_what_it_has_and_gets_nothing_new(three_nodes: O
     assert load.failures == []
 
 
+def test_a_drained_node_is_the_first_to_leave(three_nodes: OwnStack) -> None:
+    run(three_nodes, "drain", "node1")
+
+    with Load(three_nodes) as load:
+        run(three_nodes, "scale", "--nodes", "1")
+        time.sleep(1)
+
+    assert states(three_nodes) == {"node2": "ready"}
+    assert load.failures == []
+    run(three_nodes, "scale", "--nodes", "2")
+    run(three_nodes, "drain", "node2")
+    run(three_nodes, "scale", "--nodes", "1")
+
+
 def test_a_stream_that_outlives_the_draining_is_told_so(three_nodes: OwnStack) -> None:
     long = [OpenStream(three_nodes, 60) for _ in range(3)]
     short = [OpenStream(three_nodes, 2) for _ in range(3)]
