@@ -7,6 +7,7 @@ from contextvars import ContextVar
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
+from config.draining import DRAINING
 from config.errors import error_response, is_database_down, to_api_error
 from config.ids import new_uuid
 
@@ -50,6 +51,18 @@ class RequestIdFilter(logging.Filter):
         """Let every record pass."""
         record.request_id = current_request_id.get()
         return True
+
+
+class DrainedFilter(logging.Filter):
+    """Leave out that a node which is to be out of rotation is not ready.
+
+    Nothing is wrong then, and each check of the load balancer, two a second, would be an error.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let everything else pass."""
+        path = getattr(getattr(record, "request", None), "path", "")
+        return not (DRAINING.is_on and path == "/health/ready")
 
 
 class ServiceUnavailableMiddleware:

@@ -340,7 +340,10 @@ LOGGING = {
     "formatters": {
         "line": {"format": "%(asctime)s %(levelname)s %(name)s %(request_id)s %(message)s"},
     },
-    "filters": {"request_id": {"()": "config.middleware.RequestIdFilter"}},
+    "filters": {
+        "request_id": {"()": "config.middleware.RequestIdFilter"},
+        "drained": {"()": "config.middleware.DrainedFilter"},
+    },
     "handlers": {
         "stderr": {
             "class": "logging.StreamHandler",
@@ -351,7 +354,7 @@ LOGGING = {
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
     "loggers": {
         # A client's mistake is the client's to see; only our own faults are logged.
-        "django.request": {"level": "ERROR"},
+        "django.request": {"level": "ERROR", "filters": ["drained"]},
         # Every failed attempt to connect is a line; requests and health checks tell of it too.
         "psycopg.pool": {"level": "ERROR"},
         # httpx names every provider URL at INFO; a URL may hold a secret.

@@ -17,6 +17,19 @@ from pathlib import Path
 from typing import Any
 
 MIX = Path(__file__).with_name("mix.json")
+# What the file must have, and of which type.
+MEMBERS: Mapping[str, type | tuple[type, ...]] = {
+    "weights": dict,
+    "think_seconds": list,
+    "repeated_share": (int, float),
+    "prompts": list,
+    "conversation": dict,
+    "job": dict,
+    "thresholds": dict,
+    "profiles": dict,
+    "remote": dict,
+}
+KINDS = ("chat", "stream", "conversation", "job")
 # No user, path or query: what is sent where must be plain to see.
 URL = re.compile(r"https?://(?P<host>\[[0-9a-fA-F:]+\]|[\w.-]+)(:\d+)?/?", re.ASCII)
 
@@ -89,7 +102,8 @@ def read(environment: Mapping[str, str] = os.environ) -> Plan:
     path = Path(get("LOAD_MIX", str(MIX)))
     try:
         mix = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        _check_mix(mix)
+    except (OSError, ValueError, BadPlan) as error:
         raise BadPlan(f"{path}: {error}") from error
     name = get("LOAD_PROFILE", "load")
     profile = mix["profiles"].get(name)
@@ -143,6 +157,22 @@ def check_url(url: str, *, may_be_remote: bool) -> bool:
             " LOAD_ALLOW_REMOTE=1 says that it is"
         )
     return is_remote
+
+
+def _check_mix(mix: Any) -> None:
+    """Raise BadPlan for what is missing from a file of one's own, or does not add up."""
+    if not isinstance(mix, dict):
+        raise BadPlan("must be an object")
+    for name, kind in MEMBERS.items():
+        if not isinstance(mix.get(name), kind):
+            raise BadPlan(f"{name} is missing, or of another type than in {MIX.name}")
+    if unknown := sorted(mix["weights"].keys() - set(KINDS)):
+        raise BadPlan(f"weights: {unknown[0]!r} is unknown; there are {', '.join(KINDS)}")
+    if not any(mix["weights"].values()) or not mix["prompts"]:
+        raise BadPlan("there is no weight above 0, or no prompt")
+    for name, profile in mix["profiles"].items():
+        if not any(stage["users"] > 0 for stage in profile["stages"]):
+            raise BadPlan(f"the profile {name} has no stage with users")
 
 
 def _stages(stages: list[dict[str, Any]], *, time_scale: float, users: int) -> tuple[Stage, ...]:

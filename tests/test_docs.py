@@ -257,6 +257,20 @@ def test_haproxy_and_headrace_have_the_same_defaults() -> None:
     }
 
 
+def test_containers_of_nodes_and_workers_may_leave_before_they_are_killed() -> None:
+    settings = settings_read()
+    compose = document("docker-compose.yml")
+    seconds = {
+        service: float(re.search(r"stop_grace_period: (\d+)s", text)[1])  # type: ignore[index]
+        for service, text in re.findall(
+            r"^  (web|worker):\n(.*?)(?=^  \w|\Z)", compose, re.M | re.S
+        )
+    }
+    leaving = sum(float(settings[f"DRAIN_{name}SECONDS"].default or 0) for name in ("", "SETTLE_"))
+    assert seconds["web"] >= leaving + 12
+    assert seconds["worker"] > float(settings["JOB_GRACE_SECONDS"].default or 0)
+
+
 def test_settings_that_the_stack_hands_on_are_marked() -> None:
     tree = modules()["scaling/cluster/plan.py"]
     known = settings_read().keys()

@@ -39,6 +39,8 @@ SHARED_MEASURES = frozenset(
 )
 MAX_MEMBERS = 100_000
 MAX_SECONDS = 86_400.0
+# More than anything that is measured; TOML's whole numbers have no end.
+MAX_NUMBER = 1e12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +154,7 @@ def _policy(fleet: str, table: Any) -> Policy:
 def _rule(fleet: str, table: dict[str, Any], place: str) -> Rule:
     _refuse_unknown(table, _RULE_KEYS, place)
     measure = table.get("measure")
-    if measure not in MEASURES[fleet]:
+    if not isinstance(measure, str) or measure not in MEASURES[fleet]:
         raise PolicyError(f"{place}: measure must be one of {_list(MEASURES[fleet])}")
     sides = [side for side in ("above", "below") if side in table]
     if len(sides) != 1:
@@ -182,7 +184,7 @@ def _number(
     *,
     is_whole: bool = False,
     least: float,
-    most: float = math.inf,
+    most: float = MAX_NUMBER,
     default: float | None = None,
 ) -> float:
     """Return a number of a table; `default` may be beyond the bounds."""
@@ -195,9 +197,10 @@ def _number(
     if isinstance(value, bool) or not isinstance(value, int if is_whole else int | float):
         raise PolicyError(f"{place}: {name} must be a {'whole ' if is_whole else ''}number")
     # Written so that a NaN, which compares false to all, is refused too.
-    if not (least <= value <= most and math.isfinite(value)):
-        upper = "" if math.isinf(most) else f" and at most {most:g}"
-        raise PolicyError(f"{place}: {name} must be at least {least:g}{upper}, and is {value}")
+    if not least <= value <= most:
+        raise PolicyError(
+            f"{place}: {name} must be at least {least:g} and at most {most:g}, and is {value}"
+        )
     return value
 
 

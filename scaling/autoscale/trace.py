@@ -17,6 +17,8 @@ from scaling.autoscale.errors import TraceError
 
 TIME = "time"
 RATE = "requests_per_second"
+# More than anybody has, and sums of it stay numbers.
+MAX_RATE = 1e9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +32,8 @@ class Point:
 def read(path: Path) -> list[Point]:
     """Return a trace's points in order; raise `TraceError` that names the file and the line."""
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        # Spreadsheets begin a file with a byte order mark.
+        with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(line for line in file if not line.startswith("#"))
             if not {TIME, RATE} <= set(reader.fieldnames or ()):
                 raise TraceError(f"{path}: needs a first line with {TIME} and {RATE}")
@@ -71,8 +74,10 @@ def _point(row: dict[str, str], place: str) -> Point:
         at = _seconds(row[TIME])
     except (TypeError, ValueError) as error:
         raise TraceError(f"{place}: {error}") from error
-    if not (math.isfinite(rate) and rate >= 0 and math.isfinite(at)):
-        raise TraceError(f"{place}: {RATE} must be 0 or more")
+    if not 0 <= rate <= MAX_RATE:
+        raise TraceError(f"{place}: {RATE} must be from 0 to {MAX_RATE:g}")
+    if not math.isfinite(at):
+        raise TraceError(f"{place}: {TIME} must be a number of seconds, or a date and time")
     return Point(at=at, rate=rate)
 
 

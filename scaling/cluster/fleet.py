@@ -8,6 +8,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 from django.conf import settings
 
@@ -20,12 +21,14 @@ from scaling.cluster.ports import free_ports
 from scaling.cluster.replicas.running import until
 from scaling.cluster.supervisord import Supervisord
 from scaling.cluster.worker import Worker
-from scaling.haproxy import HAProxyError, RuntimeApi, ServerState
+from scaling.haproxy import HAProxyError, HAProxyUnavailable, RuntimeApi, ServerState
 
 READY_SECONDS = 90.0
 UP_SECONDS = 10.0
 # supervisord kills what is late; this is for supervisord.
 LATE_SECONDS = 5.0
+# supervisord starts HAProxy again at once; it answers within one.
+RETURN_SECONDS = 5.0
 POLL_SECONDS = 0.05
 BUSY = (
     "Another command changes the nodes or workers (process {pid}, STATE_DIR={state_dir}); "
@@ -33,6 +36,7 @@ BUSY = (
 )
 
 Member = Node | Worker
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,32 +134,50 @@ class Fleet:
         name = node.id.name
         host, port = node.id.address.rsplit(":", 1)
         self.layout.drain_file(name).unlink(missing_ok=True)
-        self.api.add(name, host=host, port=int(port))
+        self._patiently(lambda: self.api.add(name, host=host, port=int(port)))
         if not until(lambda: name in self.in_rotation(), seconds=UP_SECONDS):
             raise ClusterError(f"HAProxy does not find {name} healthy; it gets no requests.")
 
     def leave(self, *nodes: Member) -> None:
         """Have HAProxy send no more to nodes, which finish what they have and say so themselves."""
         for node in nodes:
-            self.api.set_state(node.id.name, ServerState.DRAIN)
+            self._set_state(node, ServerState.DRAIN)
             self.layout.drain_file(node.id.name).touch(mode=0o600)
 
     def close(self, *nodes: Member) -> None:
         """Let HAProxy forget nodes that are gone."""
         for node in nodes:
-            self.api.set_state(node.id.name, ServerState.MAINT)
+            self._set_state(node, ServerState.MAINT)
 
     def out_of_use(self) -> set[str]:
         """Return the names of the slots that HAProxy neither sends to nor drains."""
-        return {s.name for s in self.api.servers() if s.state == ServerState.MAINT}
+        servers = self._patiently(self.api.servers)
+        return {server.name for server in servers if server.state == ServerState.MAINT}
 
     def in_rotation(self) -> set[str]:
         """Return the names of the nodes that HAProxy sends to."""
         return {
             server.name
-            for server in self.api.servers()
+            for server in self._patiently(self.api.servers)
             if server.state == ServerState.READY and server.is_up
         }
+
+    def _set_state(self, node: Member, state: ServerState) -> None:
+        self._patiently(lambda: self.api.set_state(node.id.name, state))
+
+    def _patiently(self, ask: Callable[[], T]) -> T:
+        """Ask HAProxy; one that died is there again in a moment, with the servers as they were.
+
+        All of `ask` is done again, because the address or state it gave may not have been saved.
+        """
+        deadline = time.monotonic() + RETURN_SECONDS
+        while True:
+            try:
+                return ask()
+            except HAProxyUnavailable:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(POLL_SECONDS)
 
 
 @contextlib.contextmanager

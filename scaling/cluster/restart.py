@@ -28,7 +28,8 @@ def restart(
     code starts at all: if it does not, nothing is changed. Raises `ClusterError` with the first
     that fails; it is out of rotation then, the stand-in stays, and the rest runs on as it was.
     Migrations come before all that; `is_forced` applies also those that the old code cannot bear.
-    `changes` are settings for every part that starts from now on.
+    `changes` are settings for every part that starts from now on, unless the first does not start
+    with them: they are forgotten then, and it runs as before.
     """
     with hold(layout, tell=tell) as fleet:
         members = [*fleet.members("node"), *fleet.members("worker")]
@@ -44,13 +45,22 @@ def restart(
         if nodes:
             try:
                 stand_in = _start_stand_in(fleet)
-            except ClusterError:
+            # Ctrl-C, too, while it waits for a node that does not get ready.
+            except BaseException:
                 overrides.save(layout, before)
                 raise
         for done, one in enumerate(chosen):
+            was_drained = layout.drain_file(one.id.name).exists()
             try:
-                _restart(fleet, one)
+                _stop(fleet, one)
+                _start(fleet, one, was_drained=was_drained)
             except ClusterError as error:
+                if changes and not stand_in and not done:
+                    overrides.save(layout, before)
+                    if _runs_as_before(fleet, one, was_drained=was_drained):
+                        raise ClusterError(
+                            f"{error}. {one.id.name} runs again with the settings from before."
+                        ) from error
                 raise _failed(fleet, error, one, chosen[done + 1 :], stand_in) from error
         if stand_in:
             retire(fleet, stand_in)
@@ -67,13 +77,15 @@ def _start_stand_in(fleet: Fleet) -> list[Member]:
         raise ClusterError(f"{error}. The others run on as they were.") from error
 
 
-def _restart(fleet: Fleet, one: Member) -> None:
-    name, is_node = one.id.name, isinstance(one, Node)
-    was_drained = fleet.layout.drain_file(name).exists()
-    fleet.tell(f"{name}: leaving; it finishes what it has")
-    if is_node:
+def _stop(fleet: Fleet, one: Member) -> None:
+    fleet.tell(f"{one.id.name}: leaving; it finishes what it has")
+    if isinstance(one, Node):
         fleet.leave(one)
     fleet.stop(one)
+
+
+def _start(fleet: Fleet, one: Member, *, was_drained: bool) -> None:
+    name, is_node = one.id.name, isinstance(one, Node)
     fleet.tell(f"{name}: starting")
     fleet.launch(one)
     fleet.await_ready(one)
@@ -82,6 +94,16 @@ def _restart(fleet: Fleet, one: Member) -> None:
     elif is_node:
         fleet.enter(one)
     fleet.tell(f"{name}: {'ready, and drained as before' if was_drained else 'ready'}")
+
+
+def _runs_as_before(fleet: Fleet, one: Member, *, was_drained: bool) -> bool:
+    """Start what did not start with changed settings without them; say whether it does."""
+    fleet.tell(f"{one.id.name}: failed; once more with the settings from before")
+    try:
+        _start(fleet, one, was_drained=was_drained)
+    except ClusterError:
+        return False
+    return True
 
 
 def _failed(

@@ -1,7 +1,7 @@
 """`cluster scale`: more or fewer nodes and workers while the stack runs."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 
 from django.conf import settings
 
@@ -23,7 +23,7 @@ def scale(
 ) -> None:
     """Bring the running stack to so many nodes and workers; None leaves a kind as it is.
 
-    Blocks until done: new ones are ready and take requests, and those that left, the newest first,
+    Blocks until done: new ones are ready and take requests, and those that left (`choose_leaving`)
     have finished what they had. Raises `ClusterError`; what is done by then stays, and the call may
     be repeated.
     """
@@ -43,7 +43,18 @@ def _resize(fleet: Fleet, kind: str, wanted: int) -> None:
     if len(there) < wanted:
         grow(fleet, kind, wanted - len(there))
     elif len(there) > wanted:
-        retire(fleet, there[: wanted - len(there) - 1 : -1])
+        serving = fleet.in_rotation() if kind == "node" else set()
+        retire(fleet, choose_leaving(there, serving, len(there) - wanted))
+
+
+def choose_leaving(members: Sequence[Member], serving: Set[str], count: int) -> list[Member]:
+    """Return so many of `members`, which are by age, the oldest first.
+
+    Those go first that take no requests, and then the newest: if any of those that remain could
+    be one that serves, one is.
+    """
+    newest_first = members[::-1]
+    return sorted(newest_first, key=lambda one: one.id.name in serving)[:count]
 
 
 def grow(fleet: Fleet, kind: str, count: int) -> list[Member]:

@@ -108,6 +108,30 @@ def test_a_missing_key_profile_or_file_is_named(tmp_path: Path) -> None:
         plan_of(LOAD_MIX=str(tmp_path / "none.json"))
 
 
+@pytest.mark.parametrize(
+    ("member", "value", "problem"),
+    [
+        (None, [], "must be an object"),
+        ("profiles", None, "profiles is missing"),
+        ("prompts", "hello", "prompts is missing, or of another type"),
+        ("prompts", [], "no prompt"),
+        ("weights", {"chats": 1}, "'chats' is unknown; there are chat, stream"),
+        ("weights", {"chat": 0}, "no weight above 0"),
+        ("profiles", {"load": {"stages": []}}, "the profile load has no stage with users"),
+        ("profiles", {"load": {"stages": [{"seconds": 9, "users": 0}]}}, "no stage with users"),
+    ],
+)
+def test_a_mistake_in_a_file_of_ones_own_is_named(
+    tmp_path: Path, member: str | None, value: object, problem: str
+) -> None:
+    path = tmp_path / "mix.json"
+    mix = json.loads(MIX.read_text())
+    path.write_text(json.dumps({**mix, member: value} if member else value))
+    with pytest.raises(BadPlan, match=problem) as error:
+        plan_of(LOAD_MIX=str(path))
+    assert str(error.value).startswith(f"{path}: ")
+
+
 def test_prompts_are_repeated_as_often_as_the_file_says(tmp_path: Path) -> None:
     mix = json.loads(MIX.read_text())
     path = tmp_path / "mix.json"

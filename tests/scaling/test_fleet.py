@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from tests.scaling.conftest import eventually
 from tests.scaling.fleet_chains import NAMES
 from tests.scaling.fleet_load import Load, OpenStream, StreamLoad
 from tests.scaling.fleet_streams import DirectClient
+from tests.stack_plugin import MANAGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -137,6 +139,20 @@ def test_a_drained_node_finishes_what_it_has_and_gets_nothing_new(three_nodes: O
     assert load.failures == []
 
 
+def test_a_drained_node_is_the_first_to_leave(three_nodes: OwnStack) -> None:
+    run(three_nodes, "drain", "node1")
+
+    with Load(three_nodes) as load:
+        run(three_nodes, "scale", "--nodes", "1")
+        time.sleep(1)
+
+    assert states(three_nodes) == {"node2": "ready"}
+    assert load.failures == []
+    run(three_nodes, "scale", "--nodes", "2")
+    run(three_nodes, "drain", "node2")
+    run(three_nodes, "scale", "--nodes", "1")
+
+
 def test_a_stream_that_outlives_the_draining_is_told_so(three_nodes: OwnStack) -> None:
     long = [OpenStream(three_nodes, 60) for _ in range(3)]
     short = [OpenStream(three_nodes, 2) for _ in range(3)]
@@ -251,6 +267,53 @@ def test_a_restart_brings_in_a_setting_unless_no_node_starts_with_it(one_node: O
     run(one_node, "restart", "node1")
     assert "LLM_MODEL=openai:another" in environment().split("\0")
     assert "WEB_WORKERS" not in environment()
+
+
+def test_a_worker_that_does_not_start_with_a_setting_runs_again_without(one_node: OwnStack) -> None:
+    run(one_node, "scale", "--workers", "1")
+    before = one_node.part("worker1")["pid"]
+
+    failed = one_node.manage(
+        "cluster", "restart", "worker1", "--set", "JOB_CONCURRENCY=many", seconds=COMMAND_SECONDS
+    )
+
+    assert failed.returncode == 1
+    assert "worker1 runs again with the settings from before" in failed.stderr
+    worker = one_node.part("worker1")
+    assert (worker["state"], worker["pid"] == before) == ("ready", False)
+    assert "JOB_CONCURRENCY" not in Path(f"/proc/{worker['pid']}/environ").read_text()
+    run(one_node, "scale", "--nodes", "2", "--workers", "0")
+    run(one_node, "scale", "--nodes", "1")
+
+
+def test_a_setting_is_forgotten_when_the_restart_is_interrupted(one_node: OwnStack) -> None:
+    arguments = (
+        "cluster",
+        "restart",
+        "--rolling",
+        "--set",
+        "DATABASE_URL=postgres://127.0.0.1:9/x",
+    )
+    with subprocess.Popen(
+        [*MANAGE, *arguments],
+        env={**one_node.env, "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as command:
+        assert command.stdout is not None
+        while "node2: starting" not in (line := command.stdout.readline()):
+            assert line
+        eventually(lambda: "node2" in names(one_node), seconds=30, what="it is being started")
+        command.send_signal(signal.SIGINT)
+        _, errors = command.communicate(timeout=30)
+
+    assert command.returncode == 1
+    assert "Interrupted" in errors
+    assert "Traceback" not in errors
+    run(one_node, "scale", "--nodes", "2")
+    assert states(one_node) == {"node1": "ready", "node2": "ready"}
+    run(one_node, "scale", "--nodes", "1")
 
 
 def test_two_commands_cannot_mix(one_node: OwnStack) -> None:

@@ -139,6 +139,18 @@ def test_an_address_that_nobody_writes_by_accident_is_refused(lone: LoneProxy, p
     assert not node.requests
 
 
+@pytest.mark.parametrize("address", ["metrics", "*", "x:metrics", "?x"])
+def test_an_address_without_a_path_never_comes_to_a_node(lone: LoneProxy, address: str) -> None:
+    node = lone.add_node()
+    answer = lone.raw(
+        f"GET {address} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
+    )
+
+    # Older parsers refuse some of them by themselves, in HTML.
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert not node.requests
+
+
 @pytest.mark.parametrize(
     "path", ["/v1/a..b", "/.well-known/x", "/v1/models/a.b", "/v1/x?next=../a//b", "/v1/%C3%BC"]
 )

@@ -15,6 +15,7 @@ from scaling.cluster import lock
 from scaling.cluster.errors import ClusterError
 from scaling.cluster.layout import Layout
 from scaling.cluster.parts import read_all
+from scaling.cluster.scale import MAX_WORKERS
 
 logger = logging.getLogger(__name__)
 
@@ -36,18 +37,31 @@ class Embedded:
         return {WEB: kinds["node"], WORKERS: kinds["worker"]}
 
     def scale(self, targets: Mapping[str, int]) -> None:
-        """Start what is missing; drain and stop what is too many."""
+        """Start what is missing; drain and stop what is too many.
+
+        What is more than the stack may have is an error, after as many as it may have are there.
+        """
         try:
             # Looked up when it is used: a policy can be watched without it (`--dry-run`).
             scale: Callable[..., None] = import_string(SCALE)
         except ImportError as error:
             raise ActuatorError("this release cannot scale the embedded stack") from error
+        bounds = {WEB: (1, settings.MAX_NODES), WORKERS: (0, MAX_WORKERS)}
+        allowed = {
+            fleet: min(max(target, bounds[fleet][0]), bounds[fleet][1])
+            for fleet, target in targets.items()
+        }
         try:
             scale(
                 self._layout,
-                nodes=targets.get(WEB),
-                workers=targets.get(WORKERS),
+                nodes=allowed.get(WEB),
+                workers=allowed.get(WORKERS),
                 tell=logger.info,
             )
         except ClusterError as error:
             raise ActuatorError(str(error)) from error
+        if allowed != targets:
+            raise ActuatorError(
+                f"the stack may have 1 to {settings.MAX_NODES} nodes (MAX_NODES) and at most "
+                f"{MAX_WORKERS} workers; bring the policies' minimum and maximum within that"
+            )

@@ -74,6 +74,11 @@ class Command(BaseCommand):
             verbs[options["action"]](layout, options)
         except ClusterError as error:
             raise CommandError(str(error)) from error
+        except KeyboardInterrupt:
+            raise CommandError(
+                "Interrupted. What was done by then stays; give the command again, or "
+                "`cluster scale`, to end what was begun."
+            ) from None
 
     def _up(self, layout: Layout, options: dict[str, Any]) -> None:
         has_colours = sys.stdout.isatty() and not env_str("NO_COLOR")

@@ -59,6 +59,11 @@ def test_times_may_be_dates(tmp_path: Path) -> None:
     assert [point.at for point in trace.read(path)] == [0.0, 60.0]
 
 
+def test_a_spreadsheets_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
+    path = written(tmp_path, "\ufefftime,requests_per_second\n0,1\n60,2\n")
+    assert [point.rate for point in trace.read(path)] == [1, 2]
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
@@ -67,8 +72,10 @@ def test_times_may_be_dates(tmp_path: Path) -> None:
         ("time,requests_per_second\n1,2\n", "two points"),
         ("time,requests_per_second\n1,2\n2,many\n", "row 2: could not convert"),
         ("time,requests_per_second\n1,2\n2\n", "row 2"),
-        ("time,requests_per_second\n1,2\n2,-1\n", "row 2: requests_per_second must be 0 or more"),
+        ("time,requests_per_second\n1,2\n2,-1\n", "row 2: requests_per_second must be from 0"),
         ("time,requests_per_second\n1,2\n2,nan\n", "row 2"),
+        ("time,requests_per_second\n1,2\n2,1e308\n", "row 2: requests_per_second must be from 0"),
+        ("time,requests_per_second\n1,2\nnan,1\n", "row 2: time must be a number"),
         ("time,requests_per_second\n1,2\nyesterday,1\n", "row 2"),
         ("time,requests_per_second\n1,2\n1,3\n", "row 2: time must grow"),
     ],

@@ -1,0 +1,40 @@
+"""Policies that want more of the embedded stack than it may have."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from scaling.autoscale.actuators.embedded import SCALE, Embedded
+from scaling.autoscale.errors import ActuatorError
+from scaling.autoscale.policies import WEB, WORKERS
+
+if TYPE_CHECKING:
+    from pytest_django.fixtures import SettingsWrapper
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int | None, int | None]]:
+    """What `cluster scale` was asked for: nodes and workers."""
+    calls = []
+
+    def scale(layout: Any, *, nodes: int | None, workers: int | None, tell: Any) -> None:
+        calls.append((nodes, workers))
+
+    monkeypatch.setattr(SCALE, scale)
+    return calls
+
+
+def test_a_stack_grows_as_far_as_it_may_and_the_rest_is_an_error(
+    asked: list[tuple[int | None, int | None]], settings: SettingsWrapper
+) -> None:
+    settings.MAX_NODES = 4
+    with pytest.raises(ActuatorError, match=r"1 to 4 nodes \(MAX_NODES\)"):
+        Embedded().scale({WEB: 5, WORKERS: 40})
+    with pytest.raises(ActuatorError):
+        Embedded().scale({WEB: 0})
+    Embedded().scale({WEB: 4})
+    Embedded().scale({WORKERS: 0})
+
+    assert asked == [(4, 32), (1, None), (4, None), (None, 0)]

@@ -1,0 +1,98 @@
+"""What commands that change the nodes do while HAProxy is being started again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from scaling.cluster.fleet import Fleet
+from scaling.cluster.layout import Layout
+from scaling.cluster.node import Node, node_id
+from scaling.haproxy import HAProxyRefused, HAProxyUnavailable, RuntimeApi, Server, ServerState
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from scaling.cluster.supervisord import Supervisord
+
+NODE = Node(id=node_id(1, 9001))
+
+
+class Proxy:
+    """A Runtime API with one slot, whose HAProxy is away for the first `away` calls."""
+
+    def __init__(self, away: int) -> None:
+        self.away = away
+        self.slot = Server(
+            name="node1", host="127.0.0.1", port=9, state=ServerState.MAINT, is_up=True
+        )
+
+    def servers(self) -> list[Server]:
+        """Return the slot."""
+        self._be_away()
+        return [self.slot]
+
+    def add(self, name: str, *, host: str, port: int) -> None:
+        """Fill the slot."""
+        self._be_away()
+        self.slot = Server(name=name, host=host, port=port, state=ServerState.READY, is_up=True)
+
+    def set_state(self, name: str, state: ServerState) -> None:
+        """Change the slot's state."""
+        self._be_away()
+        self.slot = Server(
+            name=name, host=self.slot.host, port=self.slot.port, state=state, is_up=True
+        )
+
+    def _be_away(self) -> None:
+        self.away -= 1
+        if self.away >= 0:
+            raise HAProxyUnavailable("no")
+
+
+def fleet_behind(proxy: object, state_dir: Path) -> Fleet:
+    """Return a fleet whose HAProxy is that, and that starts and stops nothing."""
+    layout = Layout(state_dir=state_dir)
+    layout.create()
+    return Fleet(
+        layout=layout,
+        supervisord=cast("Supervisord", None),
+        api=cast("RuntimeApi", proxy),
+        tell=lambda text: None,
+    )
+
+
+def test_a_haproxy_that_is_started_again_is_waited_for(tmp_path: Path) -> None:
+    proxy = Proxy(away=3)
+    fleet = fleet_behind(proxy, tmp_path)
+
+    fleet.enter(NODE)
+    assert (proxy.slot.port, proxy.slot.state) == (9001, ServerState.READY)
+
+    proxy.away = 3
+    assert fleet.in_rotation() == {"node1"}
+
+    proxy.away = 3
+    fleet.leave(NODE)
+    assert proxy.slot.state == ServerState.DRAIN
+    assert fleet.layout.drain_file("node1").exists()
+
+    proxy.away = 3
+    fleet.close(NODE)
+    assert fleet.out_of_use() == {"node1"}
+
+
+def test_a_haproxy_that_stays_away_or_refuses_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scaling.cluster.fleet.RETURN_SECONDS", 0.2)
+    with pytest.raises(HAProxyUnavailable):
+        fleet_behind(Proxy(away=1_000), tmp_path).leave(NODE)
+
+    class Refusing(Proxy):
+        def set_state(self, name: str, state: ServerState) -> None:
+            raise HAProxyRefused("set server", "no")
+
+    with pytest.raises(HAProxyRefused):
+        fleet_behind(Refusing(away=0), tmp_path).leave(NODE)
