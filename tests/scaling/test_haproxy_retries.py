@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
@@ -12,6 +13,10 @@ from tests.scaling.lone_proxy import LoneProxy, assert_envelope
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+# In /proc/net/tcp.
+ESTABLISHED = "01"
+KEEPALIVE = "02"
 
 
 @pytest.mark.parametrize(
@@ -108,3 +113,25 @@ def test_only_a_post_may_wait_as_long_as_a_chain(make_proxy: Callable[..., LoneP
     # The other methods' minute is not over.
     with pytest.raises(httpx.ReadTimeout):
         httpx.get(f"{lone.url}/wait", timeout=1)
+
+
+def test_a_machine_that_vanishes_is_noticed(lone: LoneProxy) -> None:
+    """While both are silent the kernel asks whether the other side is there."""
+    node = lone.add_node()
+    with httpx.stream("GET", f"{lone.url}/stream"):
+        for side in (1, 2):
+            port = lone.port if side == 1 else node.port
+            eventually(
+                lambda side=side, port=port: KEEPALIVE in timers(port, side=side),
+                seconds=3,
+                what="a keepalive timer runs",
+            )
+
+
+def timers(port: int, *, side: int) -> list[str]:
+    """Return the timers of connections whose end 1 (here) or 2 (there) has this port."""
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    mine = [
+        line for line in lines if line[3] == ESTABLISHED and line[side].endswith(f":{port:04X}")
+    ]
+    return [line[5].split(":")[0] for line in mine]
