@@ -50,6 +50,7 @@ class FakeNode(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     server: FakeNode
 
     def do_GET(self) -> None:
