@@ -1,6 +1,6 @@
 """Answer 503 at once to what a busy node could answer only late (config.overload).
 
-Never refused: a hit at hand, health checks, metrics, the admin and static files.
+Never refused: a hit at hand, a cancel, health checks, metrics, the admin and static files.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Admission:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer, or pass the request on."""
-        if not environ["PATH_INFO"].startswith(API):
+        if not _may_be_refused(environ["PATH_INFO"]):
             return self._application(environ, start_response)
         if self._overload.is_full():
             refusal = self._refusal(environ.get("HTTP_X_REQUEST_ID", ""))
@@ -66,7 +66,7 @@ class Admission:
         if self._hit is not None and (found := self._hit(path, headers, body)) is not None:
             self._overload.hit()
             return found
-        if path.startswith(API) and self._overload.is_full():
+        if _may_be_refused(path) and self._overload.is_full():
             return self._refusal(headers.get("x-request-id", ""))
         return None
 
@@ -81,3 +81,8 @@ class Admission:
             *self._overload.headers,
         ]
         return Early("503 Service Unavailable", headers, BODY)
+
+
+def _may_be_refused(path: str) -> bool:
+    """Say whether a path is the API's. A cancel, which makes less work, is not meant."""
+    return path.startswith(API) and not path.endswith("/cancel")

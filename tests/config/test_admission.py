@@ -51,8 +51,10 @@ def test_the_api_is_refused_in_its_own_shape(path: str) -> None:
     assert int(headers["Content-Length"]) == len(body)
 
 
-@pytest.mark.parametrize("path", ["/health/ready", "/metrics", "/admin/", "/static/a.css", "/"])
-def test_operators_and_balancers_are_heard_all_the_same(path: str) -> None:
+@pytest.mark.parametrize(
+    "path", ["/health/ready", "/metrics", "/admin/", "/static/a.css", "/", "/v1/jobs/a/cancel"]
+)
+def test_operators_balancers_and_cancels_are_heard_all_the_same(path: str) -> None:
     assert ask(Admission(application, full()), path)[0] == "200 OK"
 
 

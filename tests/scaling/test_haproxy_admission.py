@@ -236,6 +236,7 @@ def test_what_a_node_asked_for_is_soon_forgotten(lone: LoneProxy) -> None:
     lone.add_node()
     httpx.get(f"{lone.url}/v1/refuse/100")
     assert httpx.get(f"{lone.url}/v1/echo").status_code == 503
+    assert httpx.post(f"{lone.url}/v1/jobs/a/cancel").status_code == 200
 
     eventually(
         lambda: httpx.get(f"{lone.url}/v1/echo").status_code == 200,
