@@ -16,6 +16,7 @@ import logging
 import math
 import statistics
 import time
+from collections import deque
 from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -31,6 +32,8 @@ TICK_SECONDS = 0.1
 # So few are a matter of milliseconds, whatever the figures say.
 MIN_LIMIT = 16
 NO_LIMIT = math.inf
+# Far more than a tick sees; a server whose ticks do not come must not keep all for ever.
+MAX_DELAYS = 10_000
 # Above this share of the time the event loop ran, or was ready to and waited for a processor.
 BUSY_SHARE = 0.9
 # Below this one it could do a good deal more.
@@ -206,7 +209,7 @@ class Overload:
         return [(HEADER, str(round(100 * (1 - self.bounds.passing))))]
 
     def _forget(self) -> None:
-        self._delays: list[float] = []
+        self._delays: deque[float] = deque(maxlen=MAX_DELAYS)
         self._admitted = self._refused = self._hits = 0
 
     def run(self) -> None:

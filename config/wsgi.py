@@ -55,9 +55,10 @@ if settings.CACHE_ENABLED:
     hit = edge.ask
     application = edge
 application = RequestBodies(application)
-OVERLOAD.target_seconds = settings.OVERLOAD_DELAY_SECONDS
-if OVERLOAD.target_seconds:
+EARLY.ask = hit
+if settings.OVERLOAD_DELAY_SECONDS:
+    OVERLOAD.target_seconds = settings.OVERLOAD_DELAY_SECONDS
     gevent.spawn(OVERLOAD.run)
-admission = Admission(application, OVERLOAD, hit)
-EARLY.ask = admission.ask
-application = admission
+    admission = Admission(application, OVERLOAD, hit)
+    EARLY.ask = admission.ask
+    application = admission

@@ -104,7 +104,7 @@ def change_row(seen: Change) -> Row:
     bound = "0 lost"
     is_kept = lost == seen.lost_streams == 0
     if is_kill:
-        bound = "lost: at most those in flight and half of the streams"
+        bound = "lost: at most those in flight, and 6 in 10 of the streams"
         is_kept = seen.lost_keyed == seen.refused == 0 and seen.lost <= seen.in_flight
         is_kept = is_kept and seen.lost_streams <= STREAMS * 0.6
     return Row(

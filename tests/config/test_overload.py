@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from config.overload import (
     CALM_TICKS,
     LATE_TICKS,
+    MAX_DELAYS,
     MIN_LIMIT,
     MIN_PASSING,
     NO_LIMIT,
@@ -188,3 +189,11 @@ def test_more_load_is_no_less_work_done(factor: float) -> None:
     seen = zip(beginnings, delays, strict=True)
     later = sorted(delay for began, delay in seen if began > seconds / 2)
     assert later[int(len(later) * 0.99)] < 6 * TARGET_SECONDS
+
+
+def test_without_ticks_nothing_is_kept_for_ever() -> None:
+    overload = Overload(target_seconds=TARGET_SECONDS)
+    for _ in range(MAX_DELAYS + 10):
+        overload.begin(0.0).end()
+
+    assert len(overload._delays) == MAX_DELAYS
