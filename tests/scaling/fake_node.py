@@ -23,7 +23,7 @@ class FakeNode(ThreadingHTTPServer):
 
     And /static/ (may be kept for ever), /fail (500), /bad (what is no HTTP), and /v1/refuse/N,
     which asks HAProxy to refuse N of a hundred for it. As many requests as `resets` says are read,
-    and then their connection is reset.
+    and then their connection is reset. A check is answered after `check_seconds`.
     """
 
     daemon_threads = True
@@ -34,6 +34,7 @@ class FakeNode(ThreadingHTTPServer):
         self.port = int(self.server_address[1])
         self.requests: list[str] = []
         self.checks = 0
+        self.check_seconds = 0.0
         self.resets = 0
         self.has_client = threading.Event()
         self.lost_client = threading.Event()
@@ -56,6 +57,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path == "/health/ready":
             self.server.checks += 1
+            time.sleep(self.server.check_seconds)
             self._echo()
         else:
             self._answer()

@@ -90,7 +90,8 @@ def test_failures_have_a_node_looked_at_and_leave_it_in(lone: LoneProxy) -> None
     node = lone.add_node()
     eventually(lambda: node.checks >= 2, seconds=5, what="checks")
 
-    # A provider that is away makes every answer one.
+    # A provider that is away makes every answer one, and no check's answer comes meanwhile.
+    node.check_seconds = 1.0
     with httpx.Client() as client:
         for _ in range(50):
             assert client.get(f"{lone.url}/fail").status_code == 500
