@@ -86,8 +86,13 @@ def child_exit(server: Any, worker: Any) -> None:
 
 def post_worker_init(worker: Any) -> None:
     """Have answers sent in one write, and hits before gunicorn's parser, unless each is logged."""
+    # It keeps metrics, which a command that only reads this file has no use for.
+    from config.overload import OVERLOAD  # noqa: PLC0415
+
     # gunicorn makes each answer by this name.
     wsgi.Response = OneWriteResponse
+    OVERLOAD.in_flight = lambda: worker.in_flight
+    OVERLOAD.processes = worker.cfg.workers
     if accesslog is None and worker.cfg.proxy_protocol == "off" and not worker.cfg.is_ssl:
         EARLY.worker = worker
         http.get_parser = get_parser

@@ -69,7 +69,8 @@ class DrainingWorker(GeventWorker):  # type: ignore[misc]
         self._recycle_at, self.max_requests = self.max_requests, sys.maxsize
         self._is_told_to_stop = False
         self._has_successor = False
-        self._in_flight = 0
+        # Requests that are not answered to the end.
+        self.in_flight = 0
         self._clients: set[Any] = set()
         self._next_memory_look = 0.0
         # Set by the arbiter before it forks.
@@ -122,11 +123,11 @@ class DrainingWorker(GeventWorker):  # type: ignore[misc]
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> Any:
         """Count what is being answered."""
-        self._in_flight += 1
+        self.in_flight += 1
         try:
             return super().handle_request(listener_name, req, sock, addr)
         finally:
-            self._in_flight -= 1
+            self.in_flight -= 1
 
     # --- Serving --------------------------------------------------------------------------------
     def _serve(self, listener: Any) -> StreamServer:
@@ -218,13 +219,13 @@ class DrainingWorker(GeventWorker):  # type: ignore[misc]
 
         def is_idle() -> bool:
             has_clients = any(server.pool for server in servers)
-            return not has_clients or (self._is_told_to_stop and not self._in_flight)
+            return not has_clients or (self._is_told_to_stop and not self.in_flight)
 
         if not self._wait(is_idle, seconds=self.drain_seconds):
-            if self._in_flight:
-                self.log.info("%d answers have to end now", self._in_flight)
+            if self.in_flight:
+                self.log.info("%d answers have to end now", self.in_flight)
             DRAINING.end()
-            self._wait(lambda: not self._in_flight, seconds=LAST_WORDS_SECONDS)
+            self._wait(lambda: not self.in_flight, seconds=LAST_WORDS_SECONDS)
             left = 0 if self._is_told_to_stop else self.cfg.keepalive - self.drain_seconds
             self._wait(is_idle, seconds=left)
         # Who waits at one reads its end, and goes; a greenlet that is killed while it waits would

@@ -5,6 +5,7 @@ nothing in time. So the first part of each API request is watched: the time unti
 (or, without one, its answer). No model takes part in it; on a node that keeps up it is a few
 milliseconds. When it is long, and the event loop has had no rest, as many requests may be in that
 part as get through it in the target time (Little's law), and others get a 503 with `Retry-After`.
+The load balancer is told in each answer, and keeps the rest to itself.
 
 What is refused, and what never, is config.admission's. Requests that wait for their model, or for
 another request's answer, do not count: they have got through.
@@ -17,9 +18,9 @@ import math
 import statistics
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import gevent
@@ -36,25 +37,20 @@ NO_LIMIT = math.inf
 MAX_DELAYS = 10_000
 # Above this share of the time the event loop ran, or was ready to and waited for a processor.
 BUSY_SHARE = 0.9
-# Below this one it could do a good deal more.
-IDLE_SHARE = 0.7
 # A burst may be late. What is this many times later than it should, for so long, is a queue that
 # stands; then requests are refused until they are begun in the target time again.
 OVERDUE = 2
 LATE_TICKS = 2
-# With rests, and without a refusal here or at the load balancer, for so long, all is well again.
+# With rests, without a refusal, and far from its limit for so long, all is well again.
 CALM_TICKS = 5
 # How fast the limit is lifted while requests are begun in time.
 GROWTH = 1.1
-# How fast all are let through again by a process that has rests.
-RECOVERY = 1.25
-# The weight of a tick in the means of rates, which so look back half a second.
-WEIGHT = 0.2
-# How much more than it admits a process lets come, so that it never waits for work.
-MARGIN = 1.1
-MIN_PASSING = 0.02
+# A load balancer that keeps to the limit sends so many more now and then.
+SLACK = 1.25
+# Of the limit, so much more may wait at the load balancer.
+QUEUE_SHARE = 0.25
 MAX_HIT_SHARE = 0.1
-HEADER = "x-headrace-refuse"
+HEADER = "x-headrace-limit"
 SCHEDSTAT = Path("/proc/self/schedstat")
 
 
@@ -62,23 +58,26 @@ SCHEDSTAT = Path("/proc/self/schedstat")
 class Tick:
     """What the last `seconds` saw.
 
-    `delays` are those of the requests that got through their first part, in seconds, and `age` is
-    the mean of those that did not yet; `busy_share` is the share of the time in which the event
-    loop ran or could have run. A hit is neither admitted nor refused.
+    `delays` are those of the requests that got through their first part, in seconds, `age` is the
+    mean of those that did not yet, and `begun` their number; `busy_share` is the share of the time
+    in which the event loop ran or could have run. A hit is neither admitted nor refused.
     """
 
     seconds: float
     busy_share: float
     delays: Sequence[float]
     age: float
+    begun: int
     admitted: int
     refused: int
     hits: int
 
     @property
     def delay(self) -> float:
-        """Return the seconds in which requests get through their first part."""
-        return max(statistics.median(self.delays) if self.delays else 0.0, self.age)
+        """Return the seconds in which requests get through their first part, now or soon."""
+        # Of the last one begun, if as many get through as now.
+        coming = self.begun * self.seconds / max(1, len(self.delays))
+        return max(statistics.median(self.delays) if self.delays else 0.0, self.age, coming)
 
     @property
     def is_busy(self) -> bool:
@@ -88,17 +87,10 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What a process admits: so many requests in their first part, of this share that is to pass.
-
-    `admitted` and `arrived` are means of requests a second, `passed` is that of the share that the
-    load balancer let through meanwhile.
-    """
+    """How many requests may be in their first part, and whether the balancer is told."""
 
     limit: float = NO_LIMIT
-    passing: float = 1.0
-    admitted: float = 0.0
-    arrived: float = 0.0
-    passed: float = 1.0
+    is_told: bool = True
     late_ticks: int = 0
     calm_ticks: int = 0
 
@@ -110,44 +102,23 @@ class Bounds:
 
 def next_bounds(now: Bounds, tick: Tick, target_seconds: float) -> Bounds:
     """Return the bounds after a tick."""
-    after = replace(
-        now,
-        admitted=_mean(now.admitted, tick.admitted / tick.seconds),
-        arrived=_mean(now.arrived, (tick.admitted + tick.refused) / tick.seconds),
-        passed=_mean(now.passed, now.passing),
-    )
     if not now.is_on:
         is_overdue = tick.is_busy and tick.delay > OVERDUE * target_seconds
-        after = replace(after, late_ticks=now.late_ticks + 1 if is_overdue else 0)
-        if after.late_ticks < LATE_TICKS:
-            return after
-    is_late = tick.is_busy and tick.delay > target_seconds
+        late_ticks = now.late_ticks + 1 if is_overdue else 0
+        if late_ticks < LATE_TICKS:
+            return Bounds(late_ticks=late_ticks)
+    is_calm = not tick.is_busy and not tick.refused and tick.begun < now.limit / 2
+    calm_ticks = now.calm_ticks + 1 if is_calm else 0
+    if calm_ticks >= CALM_TICKS:
+        return Bounds()
     limit = now.limit * GROWTH
-    if is_late:
+    if tick.is_busy and tick.delay > target_seconds:
         # As many as get through in the target time (Little's law).
         fitting = len(tick.delays) / tick.seconds * target_seconds
         limit = max(MIN_LIMIT, min(now.limit, fitting))
-    passing = _passing(after, tick)
-    is_calm = passing == 1.0 and not tick.refused and not tick.is_busy
-    calm_ticks = now.calm_ticks + 1 if is_calm else 0
-    if calm_ticks >= CALM_TICKS:
-        return Bounds(admitted=after.admitted, arrived=after.arrived)
-    return replace(after, limit=limit, passing=passing, calm_ticks=calm_ticks)
-
-
-def _passing(now: Bounds, tick: Tick) -> float:
-    """Return the share of requests that the load balancer should let through."""
     # A balancer cannot tell hits, which cost nothing, from others.
-    if tick.hits > (tick.admitted + tick.refused) * MAX_HIT_SHARE:
-        return 1.0
-    if tick.busy_share < IDLE_SHARE or not now.arrived:
-        return min(1.0, now.passing * RECOVERY)
-    offered = now.arrived / now.passed
-    return min(1.0, max(MIN_PASSING, MARGIN * now.admitted / offered))
-
-
-def _mean(before: float, now: float) -> float:
-    return before + (now - before) * WEIGHT
+    is_told = tick.hits <= (tick.admitted + tick.refused) * MAX_HIT_SHARE
+    return Bounds(limit=limit, is_told=is_told, calm_ticks=calm_ticks)
 
 
 class Overload:
@@ -157,13 +128,17 @@ class Overload:
         self.target_seconds = target_seconds
         self.bounds = Bounds()
         self.begun = 0
+        # How many requests this process has not answered to the end, whatever they wait for.
+        self.in_flight: Callable[[], int] = lambda: self.begun
+        # How many processes like this one the load balancer takes for one.
+        self.processes = 1
         # The sum of their beginnings, for their mean age.
         self._began = 0.0
         self._forget()
 
     def is_full(self) -> bool:
         """Say whether to refuse a new request, and count it."""
-        if self.begun < self.bounds.limit:
+        if self.begun < self.bounds.limit * SLACK:
             return False
         self._refused += 1
         OVERLOAD_REFUSED.inc()
@@ -191,7 +166,14 @@ class Overload:
         """Set the limit by what the last `seconds` have shown."""
         age = now - self._began / self.begun if self.begun else 0.0
         tick = Tick(
-            seconds, busy_share, self._delays, age, self._admitted, self._refused, self._hits
+            seconds,
+            busy_share,
+            self._delays,
+            age,
+            self.begun,
+            self._admitted,
+            self._refused,
+            self._hits,
         )
         before, self.bounds = self.bounds, next_bounds(self.bounds, tick, self.target_seconds)
         self._forget()
@@ -203,10 +185,15 @@ class Overload:
 
     @property
     def headers(self) -> list[tuple[str, str]]:
-        """What answers tell the load balancer: how many of a hundred requests to refuse here."""
-        if not self.bounds.is_on:
+        """What answers tell the load balancer: how many requests to send, and to let wait."""
+        if not self.bounds.is_on or not self.bounds.is_told:
             return []
-        return [(HEADER, str(round(100 * (1 - self.bounds.passing))))]
+        elsewhere = max(0, self.in_flight() - self.begun)
+        # Growth has no bound, and what counts is less than one process may have open.
+        limit = min(self.bounds.limit, MAX_DELAYS)
+        sent = self.processes * round(elsewhere + limit)
+        waiting = self.processes * round(limit * QUEUE_SHARE)
+        return [(HEADER, f"{sent} {waiting}")]
 
     def _forget(self) -> None:
         self._delays: deque[float] = deque(maxlen=MAX_DELAYS)

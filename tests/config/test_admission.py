@@ -17,9 +17,9 @@ PLAIN = {"x-request-id": "mine"}
 
 
 def full() -> Overload:
-    """Return an overload that refuses everything, and asks the balancer for a half of that."""
+    """Return an overload that refuses everything."""
     overload = Overload(target_seconds=0.1)
-    overload.bounds = Bounds(limit=0, passing=0.5)
+    overload.bounds = Bounds(limit=0)
     return overload
 
 
@@ -47,7 +47,7 @@ def test_the_api_is_refused_in_its_own_shape(path: str) -> None:
     assert json.loads(body)["error"]["code"] == "overloaded"
     assert headers["Retry-After"] == "1"
     assert headers["x-request-id"] == "mine"
-    assert headers["x-headrace-refuse"] == "50"
+    assert headers["x-headrace-limit"] == "0 0"
     assert int(headers["Content-Length"]) == len(body)
 
 

@@ -12,18 +12,38 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 STREAM_PAUSE_SECONDS = 0.1
+LIMITED_SECONDS = 0.05
 STATIC_HEADERS = {
     "cache-control": "max-age=315360000, public, immutable",
     "strict-transport-security": "max-age=1; preload",
 }
 
 
+class Counting:
+    """How many threads are inside at a time, and how many were at most."""
+
+    def __init__(self) -> None:
+        self.inside = 0
+        self.most = 0
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+
+    def __exit__(self, *exception: object) -> None:
+        with self._lock:
+            self.inside -= 1
+
+
 class FakeNode(ThreadingHTTPServer):
     """Answers /health/ready, /echo, /stream (a chunk every 100 ms) and /wait (never).
 
-    And /static/ (may be kept for ever), /fail (500), /bad (what is no HTTP), and /v1/refuse/N,
-    which asks HAProxy to refuse N of a hundred for it. As many requests as `resets` says are read,
-    and then their connection is reset. A check is answered after `check_seconds`.
+    And /static/ (may be kept for ever), /fail (500), /bad (what is no HTTP), and /v1/limit/N/M,
+    which tells HAProxy (after 50 ms) to send N at a time and let M wait. As many requests as
+    `resets` says are read, and then their connection is reset. A check is answered after
+    `check_seconds`.
     """
 
     daemon_threads = True
@@ -36,6 +56,8 @@ class FakeNode(ThreadingHTTPServer):
         self.checks = 0
         self.check_seconds = 0.0
         self.resets = 0
+        self.counting = Counting()
+        self.says_limits = True
         self.has_client = threading.Event()
         self.lost_client = threading.Event()
         threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
@@ -80,8 +102,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._wait()
         elif self.path == "/fail":
             self._echo(status=500)
-        elif self.path.startswith("/v1/refuse/"):
-            self._echo(**{"x-headrace-refuse": self.path.removeprefix("/v1/refuse/")})
+        elif self.path.startswith("/v1/limit/"):
+            limit = self.path.removeprefix("/v1/limit/").replace("/", " ")
+            with self.server.counting:
+                time.sleep(LIMITED_SECONDS)
+            self._echo(**({"x-headrace-limit": limit} if self.server.says_limits else {}))
         elif self.path == "/bad":
             self.wfile.write(b"what?\r\n\r\n")
             self.close_connection = True

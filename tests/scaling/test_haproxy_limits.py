@@ -1,0 +1,139 @@
+"""Nodes that are busy tell HAProxy how many requests to send them at a time (haproxy/limit.lua)."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+
+from scaling.cluster.node import max_requests_in_flight
+from tests.scaling.conftest import eventually
+from tests.scaling.fake_node import FakeNode
+from tests.scaling.lone_proxy import LoneProxy, assert_envelope
+
+CLIENTS = 12
+USUAL = str(max_requests_in_flight())
+
+
+def flood(lone: LoneProxy, path: str, *, seconds: float = 1.5) -> Counter[int]:
+    """Ask from many clients as fast as they are answered, and count the answers' statuses."""
+    until = time.monotonic() + seconds
+    statuses: Counter[int] = Counter()
+
+    def ask() -> None:
+        with httpx.Client(base_url=lone.url, timeout=10) as client:
+            while time.monotonic() < until:
+                answer = client.get(path)
+                statuses[answer.status_code] += 1
+                assert "x-headrace-limit" not in answer.headers
+                if answer.status_code == 503:
+                    assert_envelope(answer, 503, "service_unavailable")
+                    assert answer.headers["retry-after"] == "1"
+                    time.sleep(0.02)
+
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        for asked in [pool.submit(ask) for _ in range(CLIENTS)]:
+            asked.result()
+    return statuses
+
+
+def limit(lone: LoneProxy, node: str) -> str:
+    """Return how many requests HAProxy sends a node at a time."""
+    return lone.statistics(node)["slim"]
+
+
+def settled_node(lone: LoneProxy) -> FakeNode:
+    """Return a node that is not new any more; new ones get less (slowstart)."""
+    node = lone.add_node()
+    eventually(
+        lambda: lone.statistics(node.name)["throttle"] in ("", "100"), seconds=6, what="settled"
+    )
+    return node
+
+
+def test_a_node_gets_no_more_than_it_asks_for(lone: LoneProxy) -> None:
+    node = settled_node(lone)
+    httpx.get(f"{lone.url}/v1/limit/3/2")
+    statuses = flood(lone, "/v1/limit/3/2")
+
+    assert node.counting.most == 3
+    assert statuses[200] > 30
+    assert statuses[503] > 0
+    assert set(statuses) == {200, 503}
+
+
+def test_where_enough_may_wait_nothing_is_refused(lone: LoneProxy) -> None:
+    node = settled_node(lone)
+    httpx.get(f"{lone.url}/v1/limit/3/50")
+    statuses = flood(lone, f"/v1/limit/3/{CLIENTS}")
+
+    assert node.counting.most == 3
+    assert set(statuses) == {200}
+
+
+def test_a_node_without_a_limit_takes_what_others_do_not(lone: LoneProxy) -> None:
+    limited, free = lone.add_node(), lone.add_node()
+    # Whichever node answers first.
+    for _ in range(4):
+        httpx.get(f"{lone.url}/v1/limit/1/1")
+    eventually(lambda: limit(lone, free.name) == USUAL, seconds=2, what="both are free")
+    free.says_limits = False
+    statuses = flood(lone, "/v1/limit/1/1")
+
+    assert set(statuses) == {200}
+    assert limited.counting.most < free.counting.most
+
+
+def test_what_a_node_asked_for_is_soon_forgotten(lone: LoneProxy) -> None:
+    node = lone.add_node()
+    httpx.get(f"{lone.url}/v1/limit/2/1")
+    assert limit(lone, node.name) == "2"
+
+    eventually(lambda: limit(lone, node.name) == USUAL, seconds=2, what="the usual limit")
+    # Without the header nothing is refused either, however many come.
+    assert set(flood(lone, "/v1/echo", seconds=0.3)) == {200}
+
+
+def test_all_but_the_api_and_cancels_go_first(lone: LoneProxy) -> None:
+    node = lone.add_node()
+    httpx.get(f"{lone.url}/v1/limit/1/1")
+    others: list[httpx.Response] = []
+
+    def ask() -> None:
+        with httpx.Client(base_url=lone.url) as client:
+            for path in ("/admin/", "/v1/jobs/a/cancel", "/echo"):
+                others.append(client.post(path))
+
+    asking = threading.Timer(0.5, ask)
+    asking.start()
+    statuses = flood(lone, "/v1/limit/1/1", seconds=1.0)
+    asking.join()
+
+    assert statuses[503] > 0
+    assert [answer.status_code for answer in others] == [200] * 3
+    assert node.counting.most == 1
+    # Each waits for the one request that is at the node, and for none in the queue.
+    assert max(answer.elapsed.total_seconds() for answer in others) < 0.5
+
+
+@pytest.mark.parametrize("nonsense", ["many", "-5/1", "1e9/1", "50", "1/2/3", "1234567/1", ""])
+def test_nonsense_of_a_node_limits_nothing(lone: LoneProxy, nonsense: str) -> None:
+    node = lone.add_node()
+
+    assert httpx.get(f"{lone.url}/v1/limit/{nonsense}").status_code == 200
+    assert limit(lone, node.name) == USUAL
+
+
+@pytest.mark.parametrize(("asked", "given"), [("0/0", "1"), ("999999/1", USUAL)])
+def test_a_limit_is_at_least_one_and_at_most_the_usual(
+    lone: LoneProxy, asked: str, given: str
+) -> None:
+    node = lone.add_node()
+
+    assert httpx.get(f"{lone.url}/v1/limit/{asked}").status_code == 200
+    assert limit(lone, node.name) == given
+    assert httpx.get(f"{lone.url}/v1/echo").status_code == 200
