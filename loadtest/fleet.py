@@ -27,6 +27,7 @@ KILL = "kill -9 of one node of 2"
 DRAIN_SECONDS = 30.0
 BREACH_WAIT_SECONDS = 60
 AFTER_KILL_SECONDS = 10
+DYING_SECONDS = 0.02
 BREACH_POLICY = """
 [web]
 minimum = 1
@@ -44,17 +45,27 @@ add = 1
 
 
 @dataclass(frozen=True, kw_only=True)
+class UnderWay:
+    """What was under way when a node was killed.
+
+    Requests without an Idempotency-Key at all nodes, and the requests and streams of that node.
+    """
+
+    unkeyed: int = 0
+    at_node: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Change:
     """One change of the fleet under load, and what became of the requests and streams.
 
-    `lost` have no Idempotency-Key and `lost_keyed` have one. `in_flight` had none and were under
-    way, at either node, when one was killed.
+    `lost` have no Idempotency-Key and `lost_keyed` have one.
     """
 
     name: str
     seconds: float
     asked: int
-    in_flight: int
+    under_way: UnderWay
     lost: int
     lost_keyed: int
     refused: int
@@ -100,13 +111,16 @@ def change_row(seen: Change) -> Row:
     figure = f"{seen.seconds:.0f} s, {seen.asked} requests, {lost} lost; {seen.streams} streams,"
     figure += f" {seen.lost_streams} lost; p99 {seen.p99_ms:.0f} ms"
     if is_kill:
-        figure += f"; {seen.in_flight} in flight without a key"
+        figure += f"; {seen.under_way.unkeyed} were in flight without a key,"
+        figure += f" {seen.under_way.at_node} requests and streams at that node"
     bound = "0 lost"
     is_kept = lost == seen.lost_streams == 0
     if is_kill:
-        bound = "lost: at most those in flight, and 6 in 10 of the streams"
-        is_kept = seen.lost_keyed == seen.refused == 0 and seen.lost <= seen.in_flight
-        is_kept = is_kept and seen.lost_streams <= STREAMS * 0.6
+        bound = "lost: at most these"
+        is_kept = seen.lost_keyed == seen.refused == 0
+        is_kept = is_kept and seen.lost <= seen.under_way.unkeyed
+        # Streams that were cut come back at once, some of them before the process is quite dead.
+        is_kept = is_kept and seen.lost_streams <= 1.2 * seen.under_way.at_node
     return Row(
         measure=f"{seen.name}, at 300 requests/s and {STREAMS} streams",
         figure=figure,
@@ -188,7 +202,11 @@ def breach_seconds() -> tuple[float, float]:
     return decided - began, answered - decided
 
 
-def _under_load(name: str, ours: Headrace, change: Callable[[Headrace, Answers], int]) -> Change:
+# Given the stack and what comes back.
+ChangeFleet = Callable[[Headrace, Answers], UnderWay]
+
+
+def _under_load(name: str, ours: Headrace, change: ChangeFleet) -> Change:
     with (
         open_streams(ours, count=STREAMS) as streams,
         SteadyLoad(ours, per_second=STEADY_PER_SECOND) as load,
@@ -196,7 +214,7 @@ def _under_load(name: str, ours: Headrace, change: Callable[[Headrace, Answers],
         gevent.sleep(8)
         answers = load.answers
         asked, began = answers.asked, time.monotonic()
-        in_flight = gevent.get_hub().threadpool.apply(change, (ours, answers))
+        under_way = gevent.get_hub().threadpool.apply(change, (ours, answers))
         seconds = time.monotonic() - began
         gevent.sleep(3)
         asked = answers.asked - asked
@@ -205,7 +223,7 @@ def _under_load(name: str, ours: Headrace, change: Callable[[Headrace, Answers],
         name=name,
         seconds=seconds,
         asked=asked,
-        in_flight=in_flight,
+        under_way=under_way,
         lost=answers.lost.total(),
         lost_keyed=answers.lost_keyed.total(),
         refused=len(answers.refused_ms),
@@ -216,23 +234,27 @@ def _under_load(name: str, ours: Headrace, change: Callable[[Headrace, Answers],
     )
 
 
-def _restart(ours: Headrace, answers: Answers) -> int:
+def _restart(ours: Headrace, answers: Answers) -> UnderWay:
     manage(ours.state_dir, "cluster", "restart", "--rolling")
-    return 0
+    return UnderWay()
 
 
-def _scale(ours: Headrace, answers: Answers) -> int:
+def _scale(ours: Headrace, answers: Answers) -> UnderWay:
     for nodes in (4, 1):
         manage(ours.state_dir, "cluster", "scale", "--nodes", str(nodes))
-    return 0
+    return UnderWay()
 
 
-def _kill(ours: Headrace, answers: Answers) -> int:
+def _kill(ours: Headrace, answers: Answers) -> UnderWay:
     master = psutil.Process(ours.nodes[0]["pid"])
     family = [master, *master.children(recursive=True)]
-    in_flight = answers.in_flight[False]
+    at_node = ours.sessions_at(ours.nodes[0]["name"])
+    unkeyed, asked = answers.in_flight[False], answers.asked_unkeyed
     # The master first: it would accept for a worker that is gone.
     for process in family:
         process.send_signal(signal.SIGKILL)
+    # A process goes on for some milliseconds after that.
+    time.sleep(DYING_SECONDS)
+    unkeyed += answers.asked_unkeyed - asked
     time.sleep(AFTER_KILL_SECONDS)
-    return in_flight
+    return UnderWay(unkeyed=unkeyed, at_node=at_node)

@@ -53,12 +53,17 @@ class Headrace:
 
     def answers_by_server(self) -> list[int]:
         """Return how many requests each of HAProxy's servers has answered well."""
+        return [int(row["hrsp_2xx"] or 0) for row in self._servers()]
+
+    def sessions_at(self, node: str) -> int:
+        """Return how many requests and streams HAProxy has open at a node."""
+        [row] = [row for row in self._servers() if row["svname"] == node]
+        return int(row["scur"])
+
+    def _servers(self) -> list[dict[str, str]]:
         with urllib.request.urlopen(f"{self.stats_url}/;csv", timeout=5) as response:  # noqa: S310
             rows = csv.DictReader(response.read().decode().splitlines())
-            is_ours = [
-                row for row in rows if row["# pxname"] == "web" and row["svname"] != "BACKEND"
-            ]
-        return [int(row["hrsp_2xx"] or 0) for row in is_ours]
+            return [row for row in rows if row["# pxname"] == "web" and row["svname"] != "BACKEND"]
 
     def memory_bytes(self) -> list[int]:
         """Return each node's memory, master and workers; shared pages are counted in shares."""

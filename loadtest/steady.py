@@ -37,6 +37,7 @@ class Answers:
     """What came back; times in milliseconds, moments by time.monotonic()."""
 
     asked: int = 0
+    asked_unkeyed: int = 0
     # Those under way, with an Idempotency-Key and without.
     in_flight: Counter[bool] = field(default_factory=Counter)
     # Refusals are those that a client can act on: 429 or 503 with Retry-After.
@@ -141,6 +142,7 @@ class _Client:
         is_keyed = random.random() < self._keyed_share
         extra = f"Idempotency-Key: {uuid.uuid4().hex}\r\n" if is_keyed else ""
         into.asked += 1
+        into.asked_unkeyed += not is_keyed
         into.in_flight[is_keyed] += 1
         began = time.monotonic()
         try:
