@@ -22,7 +22,7 @@ core.register_action("limit_node", { "http-res" }, function(txn)
         return
     end
     -- None at all is no limit to HAProxy.
-    limit = tostring(math.min(math.max(1, math.tointeger(limit)), math.tointeger(usual_limit)))
+    limit = tostring(math.min(math.max(1, tonumber(limit)), tonumber(usual_limit)))
     local node = limited[name]
     if not node then
         node = { server = core.backends[BACKEND].servers[name] }
@@ -33,7 +33,7 @@ core.register_action("limit_node", { "http-res" }, function(txn)
         node.limit = limit
     end
     node.ends_at = now() + LEASE_SECONDS
-    txn:set_var("proc.may_wait", math.max(1, math.tointeger(may_wait)))
+    txn:set_var("proc.may_wait", math.max(1, tonumber(may_wait)))
     txn:set_var("proc.limited_at", math.tointeger(now() * 1000 // 1))
 end)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
 import threading
 import time
@@ -18,6 +19,7 @@ from typing import Any, NamedTuple
 
 import psycopg
 from django.db.backends.postgresql import base
+from gevent import monkey
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from scaling.replicas import metrics, routing
@@ -29,6 +31,9 @@ from scaling.replicas.topology import TOPOLOGY
 # What a statement begins with that writes nothing.
 READING = ("SELECT", "SAVEPOINT", "RELEASE", "ROLLBACK", "SET", "SHOW", "EXPLAIN", "DECLARE")
 RUN = "SELECT pg_postmaster_start_time()::text, coalesce(pg_last_wal_replay_lsn(), '0/0')::text"
+
+# gevent's own asks its loop, which takes longer than the answer.
+_poll = monkey.get_original("select", "poll")
 
 _held = threading.local()
 # A replica as each pooled connection saw it when it was opened.
@@ -78,11 +83,7 @@ class DatabaseWrapper(DjangoWrapper):  # type: ignore[misc]
         for other in held_here():
             if other is not self and not other.in_atomic_block:
                 other.close()
-        try:
-            connection = super().get_new_connection(conn_params)
-        except PoolTimeout:
-            metrics.POOL_TIMEOUTS.labels(self.alias).inc()
-            raise
+        connection = self._take(conn_params)
         _open.setdefault(self.alias, weakref.WeakSet()).add(connection)
         held = _held.__dict__.setdefault("wrappers", [])
         held.append(self)
@@ -92,6 +93,22 @@ class DatabaseWrapper(DjangoWrapper):  # type: ignore[misc]
         if server is not None and server is not TOPOLOGY.primary:
             self._refuse_if_restarted(connection, server.sample)
         return connection
+
+    def _take(self, conn_params: Any) -> Any:
+        """Return a connection, and drop those of the pool that the server has closed meanwhile.
+
+        Each of them would fail one request, perhaps long after the server restarted.
+        """
+        while True:
+            try:
+                connection = super().get_new_connection(conn_params)
+            except PoolTimeout:
+                metrics.POOL_TIMEOUTS.labels(self.alias).inc()
+                raise
+            if self.pool is None or not _was_closed(connection):
+                return connection
+            connection.close()
+            self.pool.putconn(connection)
 
     def _refuse_if_restarted(self, connection: Any, sample: Sample | None) -> None:
         # A replica that has restarted may show less than the sample that chose it.
@@ -137,6 +154,19 @@ class DatabaseWrapper(DjangoWrapper):  # type: ignore[misc]
         else:
             routing.note_done()
         return result
+
+
+def _was_closed(connection: psycopg.Connection[Any]) -> bool:
+    """Say whether an idle connection has something to say, which is next to always that it ended.
+
+    It is known here already, and costs no question to the server.
+    """
+    try:
+        look = _poll()
+        look.register(connection.fileno(), select.POLLIN)
+        return bool(look.poll(0))
+    except (OSError, psycopg.OperationalError):
+        return True
 
 
 def held_here() -> list[DatabaseWrapper]:

@@ -23,6 +23,7 @@ IMAGES = {
     "postgres": "postgres:18-bookworm",
     "redis": "redis:8.2-bookworm",
     "haproxy": "haproxy:2.8-bookworm",
+    "prometheus": "prom/prometheus:v3.5.0",
 }
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 BUILD_SECONDS = 900

@@ -135,13 +135,13 @@ def test_a_killed_part_is_started_again_and_counted(running: OwnStack, name: str
 
 def test_requests_go_on_when_one_of_two_nodes_is_killed(running: OwnStack) -> None:
     eventually(lambda: has_ready_nodes(running, 2), seconds=15, what="both nodes are ready")
-    failures = []
+    failures: list[str] = []
     is_over = threading.Event()
 
     def ask() -> None:
         while not is_over.is_set():
-            if (status := running.get("/v1/models").status_code) != 200:
-                failures.append(status)
+            if (answer := running.get("/v1/models")).status_code != 200:
+                failures.append(answer.text)
 
     asking = threading.Thread(target=ask)
     asking.start()

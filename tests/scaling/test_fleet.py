@@ -101,20 +101,21 @@ def test_nodes_are_added_and_removed_under_load_without_an_error(one_node: OwnSt
 
     assert more == {"nodes": ["node1", "node2", "node3"], "workers": ["worker1"]}
     assert spread == {"node1", "node2", "node3"}
-    assert less.splitlines()[-1] == "1 nodes, 0 workers"
+    assert less.splitlines()[-1] == "1 node, 0 workers"
     assert names(one_node) == ["node1"]
     assert load.failures == []
 
 
 def test_what_cannot_be_is_refused(one_node: OwnStack) -> None:
-    for arguments, why in (
-        (("scale",), "Say how many"),
-        (("drain", "node9"), "There is no node or worker node9"),
-        (("drain", "node1"), "No other node than node1"),
-        (("restart",), "Name a node or worker"),
+    for arguments, code, why in (
+        (("scale",), 2, "Say how many"),
+        (("scale", "--nodes", "\N{ARABIC-INDIC DIGIT THREE}"), 2, "must be a number from 1 to"),
+        (("drain", "node9"), 1, "There is no node or worker node9"),
+        (("drain", "node1"), 1, "No other node than node1"),
+        (("restart",), 2, "Name a node or worker"),
     ):
         refused = one_node.manage("cluster", *arguments)
-        assert refused.returncode == 1
+        assert refused.returncode == code
         assert why in refused.stderr
 
 

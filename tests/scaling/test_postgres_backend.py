@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from typing import Any
+
 import pytest
 from django.db import connections
 
@@ -29,6 +32,39 @@ def test_a_newer_connection_must_have_found_as_much_as_the_sample() -> None:
 def test_a_connection_to_another_start_of_the_server_shows_nothing() -> None:
     assert not Opened(2.0, "tuesday", 9).shows(sample(taken_at=1.0, lsn=9))
     assert not Opened(1.0, "monday", 9).shows(sample(taken_at=2.0, lsn=9, started_at="tuesday"))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_connections_that_the_server_has_closed_fail_no_request() -> None:
+    wrappers = [connections.create_connection("default") for _ in range(4)]
+    held = [_hold(wrapper) for wrapper in wrappers]
+    for wrapper in wrappers:
+        wrapper.in_atomic_block = False
+        wrapper.close()
+    with connections.create_connection("default").cursor() as cursor:
+        # As a restart of the server would, all but the one that says so.
+        cursor.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = ANY(%s)"
+            " AND pid <> pg_backend_pid()",
+            [held],
+        )
+    time.sleep(0.2)
+    try:
+        after = [_hold(wrapper) for wrapper in wrappers]
+        assert len(set(after)) == 4
+        assert len(set(after) & set(held)) <= 1
+    finally:
+        for wrapper in wrappers:
+            wrapper.in_atomic_block = False
+            wrapper.close()
+
+
+def _hold(wrapper: Any) -> int:
+    """Take a connection as a transaction does, and return the server's process for it."""
+    with wrapper.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        wrapper.in_atomic_block = True
+        return int(cursor.fetchone()[0])
 
 
 @pytest.mark.django_db(transaction=True)

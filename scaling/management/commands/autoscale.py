@@ -52,8 +52,12 @@ class Command(BaseCommand):
         }
         try:
             verbs[options["verb"]](options)
-        except (AutoscaleError, RedisUnavailable) as error:
+        except AutoscaleError as error:
             raise CommandError(str(error)) from error
+        except RedisUnavailable as error:
+            raise CommandError(
+                f"Redis does not answer ({error}). Start the stack (`make run`), or set REDIS_URL."
+            ) from error
 
     def _run(self, options: dict[str, Any]) -> None:
         loop = Loop(

@@ -98,7 +98,7 @@ class Command(BaseCommand):
     def _scale(self, layout: Layout, options: dict[str, Any]) -> None:
         nodes, workers = options["nodes"], options["workers"]
         if nodes is None and workers is None:
-            raise ClusterError("Say how many: --nodes N, --workers N, or both.")
+            raise CommandError("Say how many: --nodes N, --workers N, or both.", returncode=2)
         scale(layout, nodes=nodes, workers=workers, tell=self._teller(options))
         self._report(layout, options)
 
@@ -110,7 +110,9 @@ class Command(BaseCommand):
 
     def _restart(self, layout: Layout, options: dict[str, Any]) -> None:
         if bool(options["node"]) == options["rolling"]:
-            raise ClusterError("Name a node or worker, or say --rolling for all, one at a time.")
+            raise CommandError(
+                "Name a node or worker, or say --rolling for all, one at a time.", returncode=2
+            )
         restart(
             layout,
             name=options["node"],
@@ -132,7 +134,7 @@ class Command(BaseCommand):
         if options["as_json"]:
             self.stdout.write(json.dumps({"nodes": names["node"], "workers": names["worker"]}))
         else:
-            self._say(f"{len(names['node'])} nodes, {len(names['worker'])} workers")
+            self._say(", ".join(_of(len(found), kind) for kind, found in names.items()))
 
     def _status(self, layout: Layout, options: dict[str, Any]) -> None:
         as_json = options["as_json"]
@@ -169,9 +171,13 @@ def _role(part: PartStatus) -> str:
     return part.kind if part.kind in ("primary", "replica") else ""
 
 
+def _of(count: int, kind: str) -> str:
+    return f"{count} {kind}" if count == 1 else f"{count} {kind}s"
+
+
 def _count(minimum: int, maximum: int) -> Any:
     def parse(raw: str) -> int:
-        if not raw.isdigit() or not minimum <= int(raw) <= maximum:
+        if not (raw.isascii() and raw.isdecimal()) or not minimum <= int(raw) <= maximum:
             raise ArgumentTypeError(f"must be a number from {minimum} to {maximum}")
         return int(raw)
 

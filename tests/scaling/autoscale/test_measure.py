@@ -149,6 +149,13 @@ def test_a_second_one_says_that_there_is_another(stack: EmbeddedStack) -> None:
     assert "another autoscaler is at work" in done.stdout
 
 
+def test_a_history_without_redis_says_what_to_do(stack: EmbeddedStack) -> None:
+    env = {"REDIS_URL": "redis://127.0.0.1:1/0"}
+    done = run_manage(stack, "autoscale", "history", env=env)
+    assert done.returncode == 1
+    assert "Start the stack" in done.stderr
+
+
 def test_a_policy_file_with_a_mistake_is_refused(stack: EmbeddedStack) -> None:
     done = run_manage(stack, "autoscale", "--policies", "/nowhere.toml", "--once")
     assert done.returncode == 1

@@ -1,0 +1,74 @@
+"""The profile `monitoring`: Prometheus finds every part, and the dashboard asks what there is.
+
+Grafana itself is not run, as nothing here can stand in for its image.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+
+from tests.compose.conftest import Composed
+
+pytestmark = pytest.mark.timeout(1800)
+
+ROOT = Path(__file__).resolve().parents[2]
+# Prometheus looks every ten seconds who is there, and asks them every ten.
+SEEN_SECONDS = 90.0
+ASK = "import sys, urllib.request as r; print(r.urlopen(sys.argv[1], timeout=10).read().decode())"
+
+
+@pytest.fixture(scope="module")
+def prometheus(composed: Composed) -> Iterator[Composed]:
+    """The stack with Prometheus, which has seen every part."""
+    # What never was has no series.
+    with composed.client() as client:
+        body = {"chain": "echo", "input": "Hello."}
+        assert client.post("/v1/jobs", json=body).status_code == 202
+        chat = {"model": "echo", "messages": [{"role": "user", "content": "Hello."}]}
+        assert client.post("/v1/chat/completions", json=chat).status_code == 200
+    composed.compose("--profile=monitoring", "up", "--detach", "prometheus")
+    deadline = time.monotonic() + SEEN_SECONDS
+    while set(found := targets(composed)) != {"web", "worker", "haproxy"} or set(
+        found.values()
+    ) != {"up"}:
+        assert time.monotonic() < deadline, found
+        time.sleep(2)
+    yield composed
+    composed.compose("--profile=monitoring", "rm", "--stop", "--force", "prometheus")
+
+
+def ask(composed: Composed, path: str, **query: str) -> Any:
+    """Ask Prometheus, from a node."""
+    url = f"http://prometheus:9090/api/v1/{path}?{urlencode(query)}"
+    try:
+        text = composed.compose("exec", "-T", "web", "python", "-c", ASK, url)
+    except AssertionError:
+        return {}
+    return json.loads(text)["data"]
+
+
+def targets(composed: Composed) -> dict[str, str]:
+    """Return how each job's parts are."""
+    found = ask(composed, "targets", state="active")
+    return {one["labels"]["job"]: one["health"] for one in found.get("activeTargets", ())}
+
+
+def expressions() -> list[str]:
+    """Return all that the dashboard asks."""
+    dashboard = json.loads((ROOT / "deploy/monitoring/overview.json").read_text())
+    return [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+
+
+@pytest.mark.parametrize("expression", expressions())
+def test_what_the_dashboard_asks_has_an_answer(prometheus: Composed, expression: str) -> None:
+    deadline = time.monotonic() + SEEN_SECONDS
+    while not ask(prometheus, "query", query=expression).get("result"):
+        assert time.monotonic() < deadline, "no series"
+        time.sleep(2)
