@@ -92,7 +92,7 @@ def post_worker_init(worker: Any) -> None:
     # gunicorn makes each answer by this name.
     wsgi.Response = OneWriteResponse
     OVERLOAD.in_flight = lambda: worker.in_flight
-    OVERLOAD.processes = worker.cfg.workers
+    OVERLOAD.is_alone = lambda: worker.is_alone
     if accesslog is None and worker.cfg.proxy_protocol == "off" and not worker.cfg.is_ssl:
         EARLY.worker = worker
         http.get_parser = get_parser

@@ -69,6 +69,8 @@ class DrainingWorker(GeventWorker):  # type: ignore[misc]
         self._recycle_at, self.max_requests = self.max_requests, sys.maxsize
         self._is_told_to_stop = False
         self._has_successor = False
+        self._is_replaced = False
+        self._began = time.monotonic()
         # Requests that are not answered to the end.
         self.in_flight = 0
         self._clients: set[Any] = set()
@@ -81,6 +83,15 @@ class DrainingWorker(GeventWorker):  # type: ignore[misc]
         """Whether the node had all its workers before this one."""
         is_later: bool = self.age > self.cfg.workers
         return is_later
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether no other worker of the node has requests under way."""
+        if self.cfg.workers > 1 or self._is_replaced:
+            return False
+        return not self.is_successor or (
+            time.monotonic() >= self._began + self.cfg.graceful_timeout
+        )
 
     def init_signals(self) -> None:
         """Listen to a successor's word as well, which must at no moment end this process."""
@@ -177,6 +188,7 @@ class DrainingWorker(GeventWorker):  # type: ignore[misc]
     def _hand_over(self) -> None:
         """Serve until there is a successor that does; the arbiter counts one worker more then."""
         is_there = False
+        self._is_replaced = True
         while not is_there:
             self._has_successor = False
             os.kill(self.ppid, signal.SIGTTIN)

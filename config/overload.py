@@ -130,8 +130,8 @@ class Overload:
         self.begun = 0
         # How many requests this process has not answered to the end, whatever they wait for.
         self.in_flight: Callable[[], int] = lambda: self.begun
-        # How many processes like this one the load balancer takes for one.
-        self.processes = 1
+        # Whether these are all that the load balancer has open here.
+        self.is_alone: Callable[[], bool] = lambda: True
         # The sum of their beginnings, for their mean age.
         self._began = 0.0
         self._forget()
@@ -186,13 +186,12 @@ class Overload:
     @property
     def headers(self) -> list[tuple[str, str]]:
         """What answers tell the load balancer: how many requests to send, and to let wait."""
-        if not self.bounds.is_on or not self.bounds.is_told:
+        if not self.bounds.is_on or not self.bounds.is_told or not self.is_alone():
             return []
         elsewhere = max(0, self.in_flight() - self.begun)
         # Growth has no bound, and what counts is less than one process may have open.
         limit = min(self.bounds.limit, MAX_DELAYS)
-        sent = self.processes * round(elsewhere + limit)
-        waiting = self.processes * round(limit * QUEUE_SHARE)
+        sent, waiting = round(elsewhere + limit), round(limit * QUEUE_SHARE)
         return [(HEADER, f"{sent} {waiting}")]
 
     def _forget(self) -> None:

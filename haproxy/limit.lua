@@ -18,7 +18,8 @@ end
 core.register_action("limit_node", { "http-res" }, function(txn)
     local limit, may_wait = txn.f:res_hdr("x-headrace-limit"):match("^(%d+) (%d+)$")
     local name = txn.f:srv_name()
-    if not limit or #limit > 6 or #may_wait > 6 or name == "" then
+    -- haproxy.cfg's own cached answers have no server.
+    if not limit or not name then
         return
     end
     -- None at all is no limit to HAProxy.
@@ -34,7 +35,6 @@ core.register_action("limit_node", { "http-res" }, function(txn)
     end
     node.ends_at = now() + LEASE_SECONDS
     txn:set_var("proc.may_wait", math.max(1, tonumber(may_wait)))
-    txn:set_var("proc.limited_at", math.tointeger(now() * 1000 // 1))
 end)
 
 core.register_task(function()

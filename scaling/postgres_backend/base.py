@@ -105,10 +105,12 @@ class DatabaseWrapper(DjangoWrapper):  # type: ignore[misc]
             except PoolTimeout:
                 metrics.POOL_TIMEOUTS.labels(self.alias).inc()
                 raise
-            if self.pool is None or not _was_closed(connection):
+            # Who waited for it may have it from a pool that is forgotten by now.
+            pool = getattr(connection, "_pool", None)
+            if pool is None or not _was_closed(connection):
                 return connection
             connection.close()
-            self.pool.putconn(connection)
+            pool.putconn(connection)
 
     def _refuse_if_restarted(self, connection: Any, sample: Sample | None) -> None:
         # A replica that has restarted may show less than the sample that chose it.

@@ -85,9 +85,11 @@ def test_the_balancer_is_told_how_many_to_send_and_to_let_wait() -> None:
     overload.begin(0.0)
     # One that computes, and thirty that wait for their model.
     overload.in_flight = lambda: 31
-    overload.processes = 2
+    assert overload.headers == [("x-headrace-limit", f"{30 + limit} {limit // 4}")]
 
-    assert overload.headers == [("x-headrace-limit", f"{2 * (30 + limit)} {2 * limit // 4}")]
+    # Another process's requests are not in that.
+    overload.is_alone = lambda: False
+    assert overload.headers == []
 
 
 def test_a_burst_is_no_overload() -> None:

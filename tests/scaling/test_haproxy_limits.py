@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections import Counter
@@ -118,6 +119,37 @@ def test_all_but_the_api_and_cancels_go_first(lone: LoneProxy) -> None:
     assert node.counting.most == 1
     # Each waits for the one request that is at the node, and for none in the queue.
     assert max(answer.elapsed.total_seconds() for answer in others) < 0.5
+
+
+def test_an_address_that_is_written_otherwise_is_no_way_around(lone: LoneProxy) -> None:
+    lone.add_node()
+    httpx.get(f"{lone.url}/v1/limit/1/1")
+    statuses: list[int] = []
+
+    def ask() -> None:
+        with httpx.Client(base_url=lone.url, timeout=10) as client:
+            statuses.extend(client.get("/%761/echo").status_code for _ in range(10))
+
+    asking = threading.Timer(0.3, ask)
+    asking.start()
+    flood(lone, "/v1/limit/1/1", seconds=1.0)
+    asking.join()
+
+    assert 503 in statuses
+
+
+def test_nodes_are_heard_after_haproxy_was_frozen(lone: LoneProxy) -> None:
+    """Its own clock stands still meanwhile, and the time of day goes on."""
+    lone.add_node()
+    assert lone.process is not None
+    for _ in range(3):
+        lone.process.send_signal(signal.SIGSTOP)
+        time.sleep(0.6)
+        lone.process.send_signal(signal.SIGCONT)
+        time.sleep(0.1)
+    httpx.get(f"{lone.url}/v1/limit/1/1")
+
+    assert flood(lone, "/v1/limit/1/1")[503] > 0
 
 
 @pytest.mark.parametrize("nonsense", ["many", "-5/1", "1e9/1", "50", "1/2/3", "1234567/1", ""])
