@@ -146,8 +146,13 @@ def to_api_error(error: BaseException) -> ApiError:
 
 
 def is_database_down(error: BaseException) -> bool:
-    """Say whether waiting may cure this database error: no server, or no free connection."""
+    """Say whether waiting may cure this database error: no server, or no free connection.
+
+    Or a server that was the primary a moment ago, and takes no writes any more.
+    """
     if isinstance(error, psycopg_pool.PoolTimeout | psycopg_pool.PoolClosed):
+        return True
+    if isinstance(error.__cause__, psycopg.errors.ReadOnlySqlTransaction):
         return True
     if not isinstance(error, OperationalError | InterfaceError):
         return False

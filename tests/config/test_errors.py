@@ -15,7 +15,14 @@ from django.core.exceptions import (
     RequestDataTooBig,
     TooManyFieldsSent,
 )
-from django.db import InterfaceError, OperationalError, ProgrammingError
+from django.db import (
+    InterfaceError,
+    InternalError,
+    OperationalError,
+    ProgrammingError,
+    connection,
+    transaction,
+)
 from django.http import Http404, HttpRequest, UnreadablePostError
 from django.test import Client
 from rest_framework import exceptions
@@ -68,6 +75,17 @@ def test_a_query_that_ran_too_long_is_our_fault() -> None:
     error = OperationalError("canceling statement due to statement timeout")
     error.__cause__ = psycopg.errors.QueryCanceled()
     assert to_api_error(error).status == 500
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_server_that_is_no_longer_the_primary_is_waited_for() -> None:
+    """It was one a moment ago, and this process has not heard yet that another one is."""
+    with pytest.raises(InternalError) as caught, transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("SET TRANSACTION READ ONLY")
+            cursor.execute("DELETE FROM django_session")
+
+    assert to_api_error(caught.value).code == "database_unavailable"
 
 
 def test_an_unexpected_error_is_logged_whole(caplog: pytest.LogCaptureFixture) -> None:
