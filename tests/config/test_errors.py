@@ -80,10 +80,14 @@ def test_a_query_that_ran_too_long_is_our_fault() -> None:
 @pytest.mark.django_db(transaction=True)
 def test_a_server_that_is_no_longer_the_primary_is_waited_for() -> None:
     """It was one a moment ago, and this process has not heard yet that another one is."""
-    with pytest.raises(InternalError) as caught, transaction.atomic():
-        with connection.cursor() as cursor:
+
+    def write() -> None:
+        with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute("SET TRANSACTION READ ONLY")
             cursor.execute("DELETE FROM django_session")
+
+    with pytest.raises(InternalError) as caught:
+        write()
 
     assert to_api_error(caught.value).code == "database_unavailable"
 
