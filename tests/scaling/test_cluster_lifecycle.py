@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+# Not hard to break, but whole stacks that start and stop take minutes.
+pytestmark = pytest.mark.faults
+
 
 def assert_gone(processes: list[psutil.Process]) -> None:
     """Fail when one of the processes still lives."""

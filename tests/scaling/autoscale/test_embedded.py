@@ -12,6 +12,9 @@ import pytest
 
 from tests.scaling.conftest import QUICK, OwnStack, eventually
 
+# Whole stacks that start and stop take long.
+pytestmark = pytest.mark.faults
+
 POLICIES = """
 [web]
 minimum = 1
