@@ -16,7 +16,6 @@ from loadtest.steady import BODY, CHAT, Answers
 SCRIPT = Path(__file__).with_name("paced.lua")
 # More than are ever busy; wrk looks at all that pause at each turn of its loop.
 CONNECTIONS = 1000
-THREADS = int(os.environ.get("TH", "1"))
 TIMEOUT_SECONDS = 30
 
 

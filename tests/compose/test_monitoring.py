@@ -21,6 +21,7 @@ pytestmark = pytest.mark.timeout(1800)
 ROOT = Path(__file__).resolve().parents[2]
 # Prometheus looks every ten seconds who is there, and asks them every ten.
 SEEN_SECONDS = 90.0
+ALL_UP = {("web", "up"), ("worker", "up"), ("haproxy", "up")}
 ASK = "import sys, urllib.request as r; print(r.urlopen(sys.argv[1], timeout=10).read().decode())"
 
 
@@ -35,9 +36,7 @@ def prometheus(composed: Composed) -> Iterator[Composed]:
         assert client.post("/v1/chat/completions", json=chat).status_code == 200
     composed.compose("--profile=monitoring", "up", "--detach", "prometheus")
     deadline = time.monotonic() + SEEN_SECONDS
-    while set(found := targets(composed)) != {"web", "worker", "haproxy"} or set(
-        found.values()
-    ) != {"up"}:
+    while (found := targets(composed)) != ALL_UP:
         assert time.monotonic() < deadline, found
         time.sleep(2)
     yield composed
@@ -54,10 +53,10 @@ def ask(composed: Composed, path: str, **query: str) -> Any:
     return json.loads(text)["data"]
 
 
-def targets(composed: Composed) -> dict[str, str]:
-    """Return how each job's parts are."""
+def targets(composed: Composed) -> set[tuple[str, str]]:
+    """Return each job with how its parts are."""
     found = ask(composed, "targets", state="active")
-    return {one["labels"]["job"]: one["health"] for one in found.get("activeTargets", ())}
+    return {(one["labels"]["job"], one["health"]) for one in found.get("activeTargets", ())}
 
 
 def expressions() -> list[str]:
