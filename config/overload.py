@@ -39,7 +39,7 @@ MAX_DELAYS = 10_000
 BUSY_SHARE = 0.9
 # A burst may be late. What is this many times later than it should, for so long, is a queue that
 # stands; then requests are refused until they are begun in the target time again.
-OVERDUE = 2
+OVERDUE = 4
 LATE_TICKS = 2
 # With rests, without a refusal, and far from its limit for so long, all is well again.
 CALM_TICKS = 5
