@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from rest_framework.authentication import BaseAuthentication
 
+# drf-spectacular finds an extension only once its class exists.
+from access import schema  # noqa: F401
 from access.errors import Unauthenticated
 from access.services import find_principal
 

@@ -9,6 +9,5 @@ class ChatConfig(AppConfig):
     name = "chat"
 
     def ready(self) -> None:
-        """Register the system checks and the OpenAPI extensions."""
+        """Register the system checks."""
         import chat.checks  # noqa: F401, PLC0415
-        import config.schema  # noqa: F401, PLC0415

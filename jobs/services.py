@@ -15,7 +15,6 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from access.principal import Principal
-from chat.catalog import get_chain
 from chat.errors import ChainNotFound
 from chat.langserve.faults import invalid_input
 from chat.models import Chain
@@ -26,7 +25,6 @@ from jobs import metrics, transitions
 from jobs.announcer import ANNOUNCER
 from jobs.documents.original import Original
 from jobs.errors import JobNotFound, JobNotRetryable, QueueFull
-from jobs.inputs import has_nul, read_input
 from jobs.models import DEFAULT_PRIORITY, Event, Job
 from jobs.ranks import next_rank
 from jobs.transitions import Ending
@@ -69,6 +67,10 @@ def check(submission: Submission) -> Chain:
 
     Raises ChainNotFound, InvalidRequest for an input that the chain does not take, and QueueFull.
     """
+    # LangChain takes half a second to import, and every command imports the admin and so this.
+    from chat.catalog import get_chain  # noqa: PLC0415
+    from jobs.inputs import has_nul, read_input  # noqa: PLC0415
+
     if has_nul(submission.input):
         # PostgreSQL cannot store it.
         raise invalid_input("must not contain a NUL character.", param="input")
