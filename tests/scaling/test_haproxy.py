@@ -159,6 +159,19 @@ def test_only_haproxy_says_who_the_client_is(lone: LoneProxy) -> None:
     assert not {"forwarded", "x-forwarded-host", "x-forwarded-ssl", "x-real-ip"} & set(headers)
 
 
+@pytest.mark.parametrize(
+    ("expectation", "passed"), [("100-Continue", "100-Continue"), ("a-miracle", None)]
+)
+def test_only_an_expectation_that_nodes_know_reaches_them(
+    lone: LoneProxy, expectation: str, passed: str | None
+) -> None:
+    lone.add_node()
+
+    headers = httpx.get(f"{lone.url}/echo", headers={"expect": expectation}).json()["headers"]
+
+    assert headers.get("expect") == passed
+
+
 def test_a_request_has_one_id_at_the_node_and_in_the_answer(lone: LoneProxy) -> None:
     lone.add_node()
 

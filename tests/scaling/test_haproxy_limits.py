@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -13,11 +14,16 @@ import pytest
 
 from scaling.cluster.node import max_requests_in_flight
 from tests.scaling.conftest import eventually
-from tests.scaling.fake_node import FakeNode
 from tests.scaling.lone_proxy import LoneProxy, assert_envelope
 
 CLIENTS = 12
 USUAL = str(max_requests_in_flight())
+
+
+@pytest.fixture
+def lone(make_proxy: Callable[..., LoneProxy]) -> LoneProxy:
+    """A running HAProxy that gives new nodes all that they take."""
+    return make_proxy(PROXY_SLOW_START="0")
 
 
 def flood(lone: LoneProxy, path: str, *, seconds: float = 1.5) -> Counter[int]:
@@ -47,17 +53,8 @@ def limit(lone: LoneProxy, node: str) -> str:
     return lone.statistics(node)["slim"]
 
 
-def settled_node(lone: LoneProxy) -> FakeNode:
-    """Return a node that is not new any more; new ones get less (slowstart)."""
-    node = lone.add_node()
-    eventually(
-        lambda: lone.statistics(node.name)["throttle"] in ("", "100"), seconds=6, what="settled"
-    )
-    return node
-
-
 def test_a_node_gets_no_more_than_it_asks_for(lone: LoneProxy) -> None:
-    node = settled_node(lone)
+    node = lone.add_node()
     httpx.get(f"{lone.url}/v1/limit/3/2")
     statuses = flood(lone, "/v1/limit/3/2")
 
@@ -68,7 +65,7 @@ def test_a_node_gets_no_more_than_it_asks_for(lone: LoneProxy) -> None:
 
 
 def test_where_enough_may_wait_nothing_is_refused(lone: LoneProxy) -> None:
-    node = settled_node(lone)
+    node = lone.add_node()
     httpx.get(f"{lone.url}/v1/limit/3/50")
     statuses = flood(lone, f"/v1/limit/3/{CLIENTS}")
 
