@@ -104,7 +104,9 @@ def test_every_kind_of_use_succeeds_and_leaves_a_report(
 def test_errors_make_it_fail_and_still_leave_a_report(
     stack: EmbeddedStack, chains: None, mix: Path, tool: str
 ) -> None:
-    code, output, report = load(stack, tool, mix, LOAD_MODEL="no-such-chain")
+    code, output, report = load(
+        stack, tool, mix, LOAD_MODEL="no-such-chain", LOAD_TIME_SCALE="0.15"
+    )
     assert code == 1, output
     assert "404" in output
     assert "<html" in report
@@ -133,7 +135,7 @@ def test_slowness_makes_it_fail(stack: EmbeddedStack, chains: None, mix: Path, t
     wanted = json.loads(mix.read_text())
     wanted["thresholds"]["p95_ms"]["chat"] = 0.001
     mix.write_text(json.dumps(wanted))
-    code, output, _ = load(stack, tool, mix)
+    code, output, _ = load(stack, tool, mix, LOAD_TIME_SCALE="0.15")
     assert code == 1, output
     assert "chat" in output
 

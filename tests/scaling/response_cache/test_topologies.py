@@ -24,6 +24,8 @@ def pair(tmp_path):
         made.append(PlainRedis(tmp_path / name))
         made[-1].start()
     master, replica = made
+    # Else it waits five seconds for more replicas.
+    master.client().config_set("repl-diskless-sync-delay", 0)
     replica.client().replicaof("127.0.0.1", master.port)
     wait_until(lambda: replica.client().info("replication")["master_link_status"] == "up", ())
     sentinel = OwnSentinel(tmp_path, master="My-Main", of=master)
