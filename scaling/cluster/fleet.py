@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from django.conf import settings
 
-from scaling.cluster import lock, record
+from scaling.cluster import lock, overrides, record
 from scaling.cluster.errors import ClusterError, PartFailed
 from scaling.cluster.layout import Layout
 from scaling.cluster.node import Node
@@ -189,6 +189,7 @@ def hold(layout: Layout, *, tell: Callable[[str], None]) -> Iterator[Fleet]:
         raise ClusterError(f"No stack is running (STATE_DIR={layout.state_dir}).")
     api = RuntimeApi(layout.haproxy_socket, state_file=layout.haproxy_state_file)
     with lock.hold(layout.fleet_lock_file, taken=BUSY):
+        overrides.forget(layout)
         try:
             yield Fleet(layout=layout, supervisord=supervisord, api=api, tell=tell)
         except HAProxyError as error:

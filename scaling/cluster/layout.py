@@ -81,6 +81,11 @@ class Layout:
         return self.run_dir / "overrides.json"
 
     @property
+    def overrides_before_file(self) -> Path:
+        """Those before an attempt to change them that is under way."""
+        return self.run_dir / "overrides-before.json"
+
+    @property
     def record_file(self) -> Path:
         """What runs: see `record`."""
         return self.run_dir / "stack.json"

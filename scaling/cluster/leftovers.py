@@ -46,6 +46,7 @@ def forget(layout: Layout) -> None:
         layout.env_file,
         layout.record_file,
         layout.overrides_file,
+        layout.overrides_before_file,
         layout.database_url_file,
         layout.replica_urls_file,
         layout.supervisor_socket,

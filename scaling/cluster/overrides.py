@@ -4,8 +4,10 @@ They are beside the environment of `cluster up`, and win over it. The next `clus
 without.
 """
 
+import contextlib
 import json
 from collections.abc import Mapping
+from pathlib import Path
 
 from scaling.cluster.errors import ClusterError
 from scaling.cluster.layout import Layout, write_private
@@ -26,9 +28,29 @@ def load(layout: Layout) -> dict[str, str]:
     return values
 
 
-def save(layout: Layout, values: Mapping[str, str]) -> None:
-    """Have every part that starts from now on read these."""
-    write_private(layout.overrides_file, json.dumps(dict(values)) + "\n")
+def attempt(layout: Layout, changes: Mapping[str, str]) -> None:
+    """Have every part that starts from now on read these too, until `forget`; `keep` ends that.
+
+    The next command forgets what one that died neither kept nor forgot.
+    """
+    before = load(layout)
+    _write(layout.overrides_before_file, before)
+    _write(layout.overrides_file, {**before, **changes})
+
+
+def keep(layout: Layout) -> None:
+    """Keep what was attempted."""
+    layout.overrides_before_file.unlink(missing_ok=True)
+
+
+def forget(layout: Layout) -> None:
+    """Go back to what was before an attempt, if there is one."""
+    with contextlib.suppress(FileNotFoundError):
+        layout.overrides_before_file.replace(layout.overrides_file)
+
+
+def _write(path: Path, values: Mapping[str, str]) -> None:
+    write_private(path, json.dumps(values) + "\n")
 
 
 def parse(given: list[str]) -> dict[str, str]:

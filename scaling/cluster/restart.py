@@ -40,15 +40,16 @@ def restart(
             migrate(tell=tell, is_forced=is_forced)
             if collect_if_changed():
                 tell("collected the static files")
-        before = overrides.load(layout)
-        overrides.save(layout, {**before, **(changes or {})})
+        overrides.attempt(layout, changes or {})
         if nodes:
             try:
                 stand_in = _start_stand_in(fleet)
             # Ctrl-C, too, while it waits for a node that does not get ready.
             except BaseException:
-                overrides.save(layout, before)
+                overrides.forget(layout)
                 raise
+        if stand_in:
+            overrides.keep(layout)
         for done, one in enumerate(chosen):
             was_drained = layout.drain_file(one.id.name).exists()
             try:
@@ -56,12 +57,13 @@ def restart(
                 _start(fleet, one, was_drained=was_drained)
             except ClusterError as error:
                 if changes and not stand_in and not done:
-                    overrides.save(layout, before)
+                    overrides.forget(layout)
                     if _runs_as_before(fleet, one, was_drained=was_drained):
                         raise ClusterError(
                             f"{error}. {one.id.name} runs again with the settings from before."
                         ) from error
                 raise _failed(fleet, error, one, chosen[done + 1 :], stand_in) from error
+            overrides.keep(layout)
         if stand_in:
             retire(fleet, stand_in)
 

@@ -94,9 +94,23 @@ def test_changed_settings_are_read_as_they_were_written(tmp_path: Path) -> None:
     layout.create()
     assert overrides.load(layout) == {}
 
-    overrides.save(layout, overrides.parse(["LLM_MODEL=openai:a=b", "LLM_BASE_URL="]))
+    overrides.attempt(layout, overrides.parse(["LLM_MODEL=openai:a=b", "LLM_BASE_URL="]))
 
     assert overrides.load(layout) == {"LLM_MODEL": "openai:a=b", "LLM_BASE_URL": ""}
+
+
+def test_changed_settings_are_kept_or_forgotten(tmp_path: Path) -> None:
+    layout = Layout(state_dir=tmp_path)
+    layout.create()
+    overrides.attempt(layout, {"A": "1", "B": "1"})
+    overrides.keep(layout)
+    overrides.attempt(layout, {"B": "2"})
+    assert overrides.load(layout) == {"A": "1", "B": "2"}
+
+    overrides.forget(layout)
+    assert overrides.load(layout) == {"A": "1", "B": "1"}
+    overrides.forget(layout)
+    assert overrides.load(layout) == {"A": "1", "B": "1"}
 
 
 @pytest.mark.parametrize("given", ["LLM_MODEL", "llm_model=a", "PORT=1", 'LLM_MODEL="a"'])
