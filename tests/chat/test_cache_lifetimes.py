@@ -154,7 +154,7 @@ def test_renewals_are_bounded_as_a_key_s_requests_are(
 ) -> None:
     row = {"slug": "cached-renewed", "runnable": "assistant", "base_url": provider.base_url}
     times = {"cache_ttl_seconds": 1, "cache_stale_seconds": 600}
-    save_chains({**row, **times, "model": "openai:slow-start", "cache_mode": "always"})
+    save_chains({**row, **times, "model": "openai:slow-echo", "cache_mode": "always"})
     client = make_http("single")
     client.base_url = httpx.URL(f"http://{stack.part('node1')['address']}")
     for number in range(2):

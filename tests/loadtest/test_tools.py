@@ -104,9 +104,7 @@ def test_every_kind_of_use_succeeds_and_leaves_a_report(
 def test_errors_make_it_fail_and_still_leave_a_report(
     stack: EmbeddedStack, chains: None, mix: Path, tool: str
 ) -> None:
-    code, output, report = load(
-        stack, tool, mix, LOAD_MODEL="no-such-chain", LOAD_TIME_SCALE="0.15"
-    )
+    code, output, report = load(stack, tool, mix, LOAD_MODEL="no-such-chain")
     assert code == 1, output
     assert "404" in output
     assert "<html" in report
