@@ -41,7 +41,7 @@ class Load:
     def nodes(self) -> Counter[str]:
         """Return how many requests each node answered."""
         found: Counter[str] = Counter()
-        for text, count in self.answers.items():
+        for text, count in list(self.answers.items()):
             found[text.split()[0]] += count
         return found
 

@@ -126,7 +126,8 @@ def test_a_drained_node_finishes_what_it_has_and_gets_nothing_new(three_nodes: O
 
     with Load(three_nodes) as load:
         time.sleep(1)
-    assert set(load.nodes) == {"node1", "node3"}
+    # A node with more streams than the other may get none of so few.
+    assert set(load.nodes) in ({"node1"}, {"node3"}, {"node1", "node3"})
     assert states(three_nodes) == {"node1": "ready", "node2": "draining", "node3": "ready"}
     for stream in streams:
         stream.join()
@@ -135,8 +136,7 @@ def test_a_drained_node_finishes_what_it_has_and_gets_nothing_new(three_nodes: O
     run(three_nodes, "undrain", "node2")
 
     with Load(three_nodes) as load:
-        time.sleep(1)
-    assert set(load.nodes) == {"node1", "node2", "node3"}
+        eventually(lambda: len(load.nodes) == 3, seconds=10, what="all nodes answer")
     assert load.failures == []
 
 
