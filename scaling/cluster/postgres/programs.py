@@ -51,7 +51,13 @@ def empty_data_dir(path: Path) -> None:
     give_to_postgres(path)
 
 
-def run_tool(part: str, command: list[str], *, is_expected_to_fail: bool = False) -> str:
+def run_tool(
+    part: str,
+    command: list[str],
+    *,
+    is_expected_to_fail: bool = False,
+    timeout_seconds: float = TOOL_TIMEOUT_SECONDS,
+) -> str:
     """Run one of PostgreSQL's programs to its end and return what it printed, in English.
 
     It ends with this process: a copy that goes on by itself would meet the next one. Raises
@@ -64,10 +70,12 @@ def run_tool(part: str, command: list[str], *, is_expected_to_fail: bool = False
             text=True,
             errors="replace",
             check=False,
-            timeout=TOOL_TIMEOUT_SECONDS,
+            timeout=timeout_seconds,
         )
     except subprocess.TimeoutExpired as error:
-        raise PartFailed(part, f"{Path(command[0]).name} took too long") from error
+        raise PartFailed(
+            part, f"{Path(command[0]).name} took longer than {timeout_seconds:g} s"
+        ) from error
     if result.returncode and not is_expected_to_fail:
         last = result.stderr.strip().splitlines()[-3:]
         raise PartFailed(part, f"{Path(command[0]).name} failed: {' '.join(last)}")

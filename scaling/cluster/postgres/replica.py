@@ -7,6 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 
 import psycopg
+from django.conf import settings
 
 from scaling.cluster.errors import PartFailed
 from scaling.cluster.postgres.programs import empty_data_dir, run_tool
@@ -120,6 +121,7 @@ class Replica(Server):
                     "--create-slot",
                     f"--slot={self.id.name}",
                 ],
+                timeout_seconds=settings.EMBEDDED_COPY_TIMEOUT_SECONDS,
             )
         self._become_standby()
         return Joined.COPIED

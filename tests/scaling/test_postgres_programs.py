@@ -1,0 +1,21 @@
+"""PostgreSQL's programs are run to their end, or to the end of their time."""
+
+import time
+
+import pytest
+
+from scaling.cluster.errors import PartFailed
+from scaling.cluster.postgres.programs import find_bin, run_tool
+
+
+def test_a_program_may_take_its_time_and_no_longer() -> None:
+    began = time.monotonic()
+    assert run_tool("postgres2", ["sleep", "0.5"], timeout_seconds=5) == ""
+    with pytest.raises(PartFailed, match=r"sleep took longer than 0\.2 s"):
+        run_tool("postgres2", ["sleep", "30"], timeout_seconds=0.2)
+    assert time.monotonic() - began < 10
+
+
+def test_a_program_that_fails_says_why() -> None:
+    with pytest.raises(PartFailed, match=r"pg_controldata failed: .*no-such-place"):
+        run_tool("postgres2", [str(find_bin() / "pg_controldata"), "/no-such-place"])
