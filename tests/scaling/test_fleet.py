@@ -127,7 +127,8 @@ def test_a_drained_node_finishes_what_it_has_and_gets_nothing_new(three_nodes: O
     with Load(three_nodes) as load:
         time.sleep(1)
     # A node with more streams than the other may get none of so few.
-    assert set(load.nodes) in ({"node1"}, {"node3"}, {"node1", "node3"})
+    assert load.nodes
+    assert "node2" not in load.nodes
     assert states(three_nodes) == {"node1": "ready", "node2": "draining", "node3": "ready"}
     for stream in streams:
         stream.join()
