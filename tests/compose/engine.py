@@ -133,3 +133,17 @@ def running(directory: Path) -> Iterator[Engine]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        unmount_below(directory)
+
+
+def unmount_below(directory: Path) -> None:
+    """Unmount what is mounted below a directory, the last first, so that it can be removed.
+
+    An engine that has stopped leaves the network namespace of the machine (`exec/netns/default`),
+    and one that was killed its containers' files too.
+    """
+    mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
+    # The fifth field is the mount point, with its spaces in octal.
+    points = [Path(line.split()[4].replace("\\040", " ")) for line in mounts]
+    for point in reversed([point for point in points if directory.resolve() in point.parents]):
+        subprocess.run(["umount", "--lazy", str(point)], capture_output=True, check=False)
