@@ -1,0 +1,69 @@
+"""Links lead somewhere, packages are pinned, and every module says what it is."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+from tests.docs.source import modules
+from tests.stack_plugin import BASE_DIR
+
+
+def documents() -> list[Path]:
+    """Return every document that people read."""
+    return [*sorted(BASE_DIR.glob("*.md")), *sorted((BASE_DIR / "docs").rglob("*.md"))]
+
+
+def anchors(path: Path) -> set[str]:
+    """Return the anchors of a document's headings, as GitHub makes them."""
+    text = re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.M | re.S)
+    headings = re.findall(r"^#{1,6} +(.+)$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_links_lead_to_files_that_exist() -> None:
+    broken = []
+    for path in documents():
+        for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
+            if re.match(r"\w+:", link):
+                continue
+            name, _, anchor = link.partition("#")
+            target = path.parent / name if name else path
+            if not target.exists() or (anchor and anchor not in anchors(target)):
+                broken.append(f"{path.relative_to(BASE_DIR)}: {link}")
+    assert not broken
+
+
+def locks() -> list[Path]:
+    """Return the files of pinned packages."""
+    return [*sorted(BASE_DIR.glob("requirements/*.txt")), *sorted(BASE_DIR.glob("loadtest/*.txt"))]
+
+
+def test_no_file_says_where_packages_come_from() -> None:
+    wanted = [*BASE_DIR.glob("requirements/*.in"), *BASE_DIR.glob("loadtest/*.in")]
+    for path in [*locks(), *wanted, BASE_DIR / "pyproject.toml", BASE_DIR / "Makefile"]:
+        text = path.read_text(encoding="utf-8")
+        assert "://" not in text, path.name
+        options = r"--(extra-)?index-url|--find-links|--trusted-host|\[\[tool\.uv\.index"
+        assert not re.search(options, text), path.name
+
+
+def test_every_package_is_pinned_with_hashes() -> None:
+    assert {path.name for path in locks()} >= {"base.txt", "embedded.txt", "dev.txt", "peers.txt"}
+    for path in locks():
+        text = path.read_text(encoding="utf-8").replace("\\\n", " ")
+        lines = [line for line in text.splitlines() if line.strip() and line.strip()[0] != "#"]
+        assert lines, path.name
+        for line in lines:
+            assert re.match(r"[\w.-]+(\[[\w,-]+\])?==\S+ ", line), f"{path.name}: {line[:60]}"
+            assert re.search(r" --hash=sha256:[0-9a-f]{64}", line), f"{path.name}: {line[:60]}"
+
+
+def test_every_module_says_what_it_is() -> None:
+    silent = [
+        path
+        for path, tree in modules().items()
+        if tree.body and "/migrations/" not in path and not ast.get_docstring(tree)
+    ]
+    assert not silent
