@@ -1,0 +1,11 @@
+"""A model provider that speaks OpenAI's chat completions over HTTP, and misbehaves on command.
+
+The `model` of a request says how it behaves: the name of one of the functions in behaviours.py.
+Every request is kept in `Provider.calls`, with the moment at which Headrace hung up on it.
+"""
+
+from tests.provider.behaviours import BEHAVIOURS, WORDS
+from tests.provider.exchange import SECRET, USAGE, ProviderCall
+from tests.provider.server import Provider
+
+__all__ = ["BEHAVIOURS", "SECRET", "USAGE", "WORDS", "Provider", "ProviderCall"]
