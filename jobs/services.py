@@ -169,6 +169,9 @@ def request_cancel(job: Job) -> Job:
         ).update(cancel_requested_at=Now())
     if transitions.end([Ending(job_id=job.pk, lease=None, status="cancelled")]):
         metrics.ENDED.labels(chain=job.chain.slug, outcome="cancelled").inc()
+    else:
+        # Staff may have asked for it, whose requests are not the account's own.
+        record([job.account_id.hex])
     return reload(job)
 
 
@@ -196,6 +199,7 @@ def retry(job: Job) -> Job:
         )
         if changed:
             _add_queued_event(job.pk, "retry")
+            record([job.account_id.hex])
             announce_on_commit(job)
     job = reload(job)
     if not changed:

@@ -16,6 +16,7 @@ from django.test import RequestFactory
 import scaling.redis
 from access.models import Account, ApiKey
 from chat.models import Chain, Conversation
+from jobs import services
 from jobs.models import Worker
 from scaling.replicas import routing
 from scaling.replicas.decision import PRIMARY
@@ -26,6 +27,7 @@ from scaling.replicas.positions import POSITIONS
 from scaling.replicas.router import Router
 from scaling.replicas.topology import PRIMARY_FAILURES, TOPOLOGY
 from tests.access.redis_server import own_redis
+from tests.jobs.rows import make_job
 
 __all__ = ["own_redis"]
 
@@ -185,6 +187,31 @@ def test_a_job_sees_what_is_written_for_its_account_while_it_runs(replica, accou
     assert read() == "r1"
     POSITIONS.record([account], Position(1, 9))
     assert read() == PRIMARY
+
+
+@pytest.mark.parametrize(
+    ("status", "change"),
+    [
+        ("failed", services.retry),
+        ("queued", services.request_cancel),
+        ("running", services.request_cancel),
+        ("running", services.requeue),
+    ],
+)
+def test_an_account_sees_what_staff_did_to_its_jobs(replica, account, status, change):
+    owner = Account.objects.create(name=account)
+    job = make_job(status, account=owner)
+    before = now()
+    replica(before)
+    begin(owner.pk.hex)
+    assert read() == "r1"
+    routing.begin(is_page=True)
+    change(job)
+    begin(owner.pk.hex)
+    POSITIONS._recent.clear()
+    assert read() == PRIMARY
+    replica(now())
+    assert read() == "r1"
 
 
 def test_a_client_may_carry_its_position(replica, account):
