@@ -57,11 +57,12 @@ def run_tool(
     *,
     is_expected_to_fail: bool = False,
     timeout_seconds: float = TOOL_TIMEOUT_SECONDS,
+    advice: str = "",
 ) -> str:
     """Run one of PostgreSQL's programs to its end and return what it printed, in English.
 
     It ends with this process: a copy that goes on by itself would meet the next one. Raises
-    `PartFailed` with its last words.
+    `PartFailed` with its last words, or with the advice when it takes too long.
     """
     try:
         result = subprocess.run(  # noqa: S603 - a command of our own
@@ -74,7 +75,7 @@ def run_tool(
         )
     except subprocess.TimeoutExpired as error:
         raise PartFailed(
-            part, f"{Path(command[0]).name} took longer than {timeout_seconds:g} s"
+            part, f"{Path(command[0]).name} took longer than {timeout_seconds:g} s{advice}"
         ) from error
     if result.returncode and not is_expected_to_fail:
         last = result.stderr.strip().splitlines()[-3:]

@@ -122,6 +122,7 @@ class Replica(Server):
                     f"--slot={self.id.name}",
                 ],
                 timeout_seconds=settings.EMBEDDED_COPY_TIMEOUT_SECONDS,
+                advice="; allow more with EMBEDDED_COPY_TIMEOUT_SECONDS",
             )
         self._become_standby()
         return Joined.COPIED
