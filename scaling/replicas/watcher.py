@@ -75,7 +75,13 @@ class Watcher:
         while self._watched.get(server.name) is server:
             started = time.monotonic()
             try:
-                self._take(server, sampler.ask())
+                sample = sampler.ask()
+                if server.failures and server is not TOPOLOGY.primary:
+                    # It may have been away for too short a time to be out of rotation. The pool's
+                    # own tries to connect come ever more seldom, and reads would wait for them that
+                    # another server can answer.
+                    close_pool(server.name)
+                self._take(server, sample)
             except (psycopg.Error, KeyError, OSError) as error:
                 server.failures += 1
                 logger.debug("%s does not answer: %s", server.name, error)

@@ -68,6 +68,20 @@ def running(factory: pytest.TempPathFactory, env: dict[str, str]) -> Iterator[Be
         stack.stop()
 
 
+def test_a_replica_that_crashes_again_and_again_costs_no_request(bench: Bench, tell: Tell) -> None:
+    name, *_ = bench.servers.replicas
+    with bench.run(breakers=0) as outcome:
+        for _ in range(8):
+            bench.servers.crash(name)
+            # So that a pool's second try to connect, a second after its first, fails too.
+            time.sleep(0.65)
+    tell(outcome)
+    check(outcome)
+    failed = [answer for answer in outcome.history.answers if answer.status >= 500]
+    assert not failed, failed[:5]
+    assert not outcome.stale, show(outcome.stale)
+
+
 def test_nobody_misses_a_write_while_replicas_break_and_the_primary_moves(
     bench: Bench, tell: Tell
 ) -> None:
