@@ -3,7 +3,6 @@
 import logging
 import time
 from dataclasses import dataclass
-from functools import partial
 
 from django.conf import settings
 from django.db import DatabaseError
@@ -43,7 +42,7 @@ def find_chain(slug: str) -> Chain | None:
     # PostgreSQL raises an error for a NUL, instead of finding nothing.
     if "\0" in slug:
         return None
-    return Chain.objects.filter(slug=slug, is_enabled=True).first()
+    return repeated_on_primary(Chain.objects.filter(slug=slug, is_enabled=True).first)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +67,7 @@ def listed_chains(*, is_new: bool = False) -> Listed:
 
 def list_chains() -> list[Chain]:
     """Return the enabled chains, by slug."""
-    return list(Chain.objects.filter(is_enabled=True))
+    return repeated_on_primary(lambda: list(Chain.objects.filter(is_enabled=True)))
 
 
 def warm_up() -> None:
@@ -92,7 +91,7 @@ _built: dict[str, tuple[Edition, BuiltChain | BadChain]] = {}
 
 def _load(slug: str) -> BuiltChain | BadChain | None:
     try:
-        row = repeated_on_primary(partial(find_chain, slug))
+        row = find_chain(slug)
     finally:
         release_connections()
     if row is None:
@@ -114,7 +113,7 @@ def _load(slug: str) -> BuiltChain | BadChain | None:
 
 def _list(_: None) -> Listed:
     read_at = time.time()
-    chains = {chain.slug: chain for chain in repeated_on_primary(list_chains)}
+    chains = {chain.slug: chain for chain in list_chains()}
     release_connections()
     return Listed(chains, read_at)
 
