@@ -64,6 +64,17 @@ def test_http_is_sent_to_https_and_health_is_not(secure: LoneProxy) -> None:
     assert httpx.get(f"{secure.url}/health/ready").status_code == 200
 
 
+def test_http_on_a_port_is_sent_to_the_port_of_https(secure: LoneProxy, certificate: Path) -> None:
+    context = ssl.create_default_context(cafile=certificate)
+    with httpx.Client(verify=context, follow_redirects=True) as client:
+        answer = client.get(f"http://localhost:{secure.port}/echo?x=%20y")
+    raw = httpx.get(f"{secure.url}/a?b", headers={"host": f"[::1]:{secure.port}"})
+
+    assert answer.status_code == 200
+    assert str(answer.url) == f"https://localhost:{secure.tls_port}/echo?x=%20y"
+    assert raw.headers["location"] == f"https://[::1]:{secure.tls_port}/a?b"
+
+
 def test_clients_that_can_are_offered_http_2(secure: LoneProxy, certificate: Path) -> None:
     context = ssl.create_default_context(cafile=certificate)
     context.set_alpn_protocols(["h2", "http/1.1"])
