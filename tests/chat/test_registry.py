@@ -172,6 +172,18 @@ def test_staff_cannot_send_the_key_to_a_server_of_their_own(settings: Any) -> No
     assert model.openai_api_key.get_secret_value() == "main-key"
 
 
+def test_a_model_without_a_key_names_our_setting(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("OPENAI_API_KEY", "OPENAI_ADMIN_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    settings.LLM_BASE_URL = settings.LLM_API_KEY = ""
+    with pytest.raises(BadChain, match=r"^model 'openai:m' has no key: set LLM_API_KEY, or "):
+        make_model("openai:m", config(base_url=""))
+    with pytest.raises(BadChain, match="temperature"):
+        make_model("openai:m", config(base_url="", parameters={"temperature": "warm"}))
+
+
 def test_retries_are_left_to_us_and_time_is_the_chains() -> None:
     model: Any = make_model("openai:m", config(timeout_seconds=17))
     assert model.max_retries == 0
