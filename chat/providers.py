@@ -42,7 +42,9 @@ def make_model(name: str, config: ChainConfig) -> BaseChatModel:
         model = init_chat_model(name, **{**arguments, **config.parameters})
     # A provider's package may be missing, or refuse an argument with any exception of its own.
     except Exception as error:
-        if name.startswith(OPENAI_COMPATIBLE) and _lacks_key(error):
+        # So its class says, at length and of variables that are not ours; its other errors are of
+        # calls. By name, because the package may be what is missing.
+        if name.startswith(OPENAI_COMPATIBLE) and type(error).__name__ == "OpenAIError":
             raise BadChain(
                 f"model {name!r} has no key: set LLM_API_KEY, or LLM_BASE_URL for another server"
             ) from error
@@ -70,13 +72,6 @@ def _openai_arguments(config: ChainConfig) -> dict[str, Any]:
     elif settings.LLM_API_KEY:
         arguments["api_key"] = settings.LLM_API_KEY
     return arguments
-
-
-def _lacks_key(error: Exception) -> bool:
-    # Its class says so at length, of variables that are not ours. Its other errors are of calls.
-    from openai import OpenAIError  # noqa: PLC0415
-
-    return type(error) is OpenAIError
 
 
 def _unknown_to_openai(model: Any) -> str | None:
