@@ -23,6 +23,7 @@ from django_redis import get_redis_connection
 from prometheus_client import Counter
 from redis import exceptions
 
+from config.redis_client import ReadOnlyServer
 from scaling.turns import Turns
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ MAX_WAIT_SECONDS = 0.5
 
 FAILURES = Counter(
     "headrace_redis_failures",
-    "Calls to Redis that failed, by kind: timeout, connection, busy, refused or garbage.",
+    "Calls to Redis that failed, by kind: timeout, connection, readonly, auth, busy, refused or"
+    " garbage.",
     ["kind"],
 )
 
@@ -199,9 +201,10 @@ def _failed(error: Exception, breaker: Breaker) -> RedisUnavailable:
 
 
 def note_refusal(error: exceptions.ResponseError) -> None:
-    """Count an answer that is a refusal (out of memory, a key of another type).
+    """Count an answer that is a refusal (out of memory, a full disk, a key of another type).
 
-    The server is there, so it is no reason to leave it alone.
+    The server is there, and may answer reads, so it is no reason to leave it alone. Which replies
+    are more than a refusal: `config.redis_client`.
     """
     FAILURES.labels("refused").inc()
     logger.debug("redis refused: %s", error)
@@ -245,6 +248,10 @@ class Script:
 def _kind(error: Exception) -> str:
     if isinstance(error, exceptions.TimeoutError | TimeoutError):
         return "timeout"
+    if isinstance(error, ReadOnlyServer):
+        return "readonly"
+    if isinstance(error, exceptions.AuthenticationError | exceptions.AuthorizationError):
+        return "auth"
     if isinstance(error, _CONNECTION_ERRORS):
         return "connection"
     return "garbage"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import redis
 from django.conf import settings
 from dramatiq import Consumer
 from dramatiq.brokers.redis import RedisBroker
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+
+from config.redis_client import HeadraceRedis
 
 NAMESPACE = "headrace:jobs"
 
@@ -33,7 +34,7 @@ class PollingRedisBroker(RedisBroker):
 
 def make(url: str) -> PollingRedisBroker:
     """Return a broker whose commands fail after BROKER_TIMEOUT_SECONDS, and are tried once."""
-    client = redis.Redis.from_url(
+    client = HeadraceRedis.from_url(
         url,
         socket_timeout=settings.BROKER_TIMEOUT_SECONDS,
         socket_connect_timeout=settings.BROKER_TIMEOUT_SECONDS,

@@ -107,6 +107,7 @@ class _Server:
             raise
         except _FAILURES as error:
             FAILURES.labels(_kind(error)).inc()
+            self._close_idle()
             if self._breaker.fail(settings.REDIS_RETRY_SECONDS):
                 logger.warning("memcached %s is unavailable, doing without: %s", self.name, error)
             raise StoreUnavailable(str(error), was_asked=True) from error
@@ -139,6 +140,11 @@ class _Server:
             else:
                 client.close()
         return result
+
+    def _close_idle(self) -> None:
+        # Another server may have the name by now; each would cost a timeout to find out.
+        while self._idle:
+            self._idle.pop().close()
 
     def _connect(self) -> Client:
         return Client(
