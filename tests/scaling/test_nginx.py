@@ -21,6 +21,7 @@ import pytest
 from scaling.cluster import ports, proxy
 from scaling.cluster.binaries import from_path
 from tests.calls import chat_body
+from tests.scaling.addresses import BAD, generated, is_private
 from tests.scaling.conftest import eventually
 from tests.scaling.fake_node import FakeNode
 from tests.scaling.lone_proxy import assert_envelope, assert_raw_envelope, read_all
@@ -240,6 +241,18 @@ def test_what_is_refused_gets_the_envelope(
 
     assert_raw_envelope(answer.replace(b"X-Request-Id: ", b"x-request-id: "), status, code)
     assert not nodes[0].requests + nodes[1].requests
+
+
+def test_no_generated_address_reaches_what_is_private(
+    make_nginx: Callable[..., Nginx], nodes: list[FakeNode]
+) -> None:
+    closed = make_nginx({"#deny all;": "deny all;"})
+    for method, target in [*(("GET", target) for target in BAD), *generated(500, seed=13)]:
+        closed.raw(f"{method} {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode("latin-1"))
+
+    reached = [path for node in nodes for path in node.requests]
+    assert len(reached) > 5
+    assert [path for path in reached if is_private(path)] == []
 
 
 @pytest.mark.parametrize(("path", "limit"), [("/v1/x", 4_194_304), ("/v1/jobs", 22_020_096)])
