@@ -13,6 +13,7 @@ and is printable ASCII; the length is a plain number; there is no transfer codin
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from email.utils import formatdate
@@ -42,8 +43,10 @@ HEADERS = frozenset(
         "x-request-id",
     }
 )
-# What OpenAI's SDKs tell of themselves.
-SDK_PREFIX = "x-stainless-"
+# An address that no parser reads in two ways: without escapes, query or fragment.
+PATH = re.compile(r"/[\w/.-]*", re.ASCII)
+# What OpenAI's SDKs send about themselves. gunicorn refuses a name that is no token (RFC 9110).
+SDK_HEADER = re.compile(r"x-stainless-[a-z0-9-]+", re.ASCII)
 # How long a worker may go on without a look at its other connections.
 TURN_SECONDS = 0.002
 
@@ -84,7 +87,7 @@ class EarlyAnswers:
         head = data[:end].decode("latin-1").split("\r\n")
         method, _, rest = head[0].partition(" ")
         path, _, version = rest.partition(" ")
-        if method != "POST" or version != "HTTP/1.1" or not path.startswith("/"):
+        if method != "POST" or version != "HTTP/1.1" or not PATH.fullmatch(path):
             return None
         headers = _read_headers(head)
         if headers is None or headers.get("connection", "keep-alive").lower() != "keep-alive":
@@ -156,7 +159,7 @@ def _read_headers(head: list[str]) -> dict[str, str] | None:
         name = name.lower()
         if not colon or name in headers or not line.isprintable() or not line.isascii():
             return None
-        if name not in HEADERS and not name.startswith(SDK_PREFIX):
+        if name not in HEADERS and not SDK_HEADER.fullmatch(name):
             return None
         headers[name] = value.strip(" ")
     return headers
