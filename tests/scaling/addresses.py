@@ -19,7 +19,13 @@ BAD = [
     "/v1/chat/completions#/cancel",
 ]
 # HAProxy's alone: to nginx and Django these are only unknown addresses.
-NOT_UTF8 = ["/admin/%c0%ae", "/admin/%E0%80%AF", "/admin/%ff", "/admin/%ed%a0%80", "/admin/%F0%8f%af"]
+NOT_UTF8 = [
+    "/admin/%c0%ae",
+    "/admin/%E0%80%AF",
+    "/admin/%ff",
+    "/admin/%ed%a0%80",
+    "/admin/%F0%8f%af",
+]
 PIECES = [
     *("/", "admin", "metrics", "health/live", "v1", "cancel", "a", "%61", "%2561", "%41"),
     *("%", "%2", "%zz", "%%", "%0", "%1g", "%u0061", ".", "..", "%2e", "%2f", "\\", "%5c", "//"),
@@ -41,8 +47,9 @@ def generated(count: int, *, seed: int) -> list[tuple[str, str]]:
 
 def is_private(target: str) -> bool:
     """Say whether Django could take an address for one of those that only operators may see."""
-    path = re.sub("^http://[^/]*", "", target.split("?")[0])
-    decoded = unquote_to_bytes(path.split("#")[0])
+    path = re.match("(?:http://[^/]*)?([^?#]*)", target)
+    assert path is not None
+    decoded = unquote_to_bytes(path[1])
     if decoded.startswith((b"/admin", b"/metrics", b"/health/live")):
         return True
     return re.search(rb"(^|/)\.\.?(/|$)|//|\\|\0", decoded) is not None
