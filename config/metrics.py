@@ -20,3 +20,8 @@ OVERLOAD_LIMIT = Gauge(
     "headrace_overload_limit", "Requests that may be begun at a time; +Inf while all is well."
 )
 OVERLOAD_LIMIT.set(math.inf)
+LOOP_STALL_SECONDS = Histogram(
+    "headrace_event_loop_stall_seconds",
+    "Times that one piece of work held the event loop for too long.",
+    buckets=(0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)

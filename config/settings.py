@@ -297,6 +297,10 @@ if EMAIL_BACKEND.startswith("anymail."):
 # --- Overload -----------------------------------------------------------------------------------
 OVERLOAD_DELAY_SECONDS = env_float("OVERLOAD_DELAY_SECONDS", 0.1)
 
+# --- The event loop -----------------------------------------------------------------------------
+EVENT_LOOP_STALL_SECONDS = env_float("EVENT_LOOP_STALL_SECONDS", 0.1)
+EVENT_LOOP_STACK_SECONDS = env_float("EVENT_LOOP_STACK_SECONDS", 1.0 if DEBUG else 60.0)
+
 # --- Conversations ------------------------------------------------------------------------------
 CONVERSATION_BUSY = env_choice("CONVERSATION_BUSY", "reject", ("reject", "wait"))
 CONVERSATION_WAIT_SECONDS = env_float("CONVERSATION_WAIT_SECONDS", 30.0)

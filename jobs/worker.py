@@ -33,6 +33,7 @@ from django.db import DatabaseError
 from django.utils.module_loading import import_string
 from psycopg_pool import PoolTimeout
 
+from config import loop_guard
 from config.brokers import get_broker
 from jobs import presence
 from jobs.announcer import send
@@ -79,6 +80,7 @@ class WorkerProcess:
         # Building chains takes seconds of imports, which would look like a blocked loop.
         for path in settings.WARM_UP:
             import_string(path)()
+        loop_guard.start()
         Watchdog(SLOTS).start()
         watcher.start()
         actor()

@@ -14,6 +14,7 @@ from django.utils.module_loading import import_string
 from django.views.decorators.http import require_safe
 from psycopg_pool import PoolTimeout
 
+from config import loop_guard
 from config.draining import DRAINING
 from scaling.database import release_connections
 from scaling.replicas.topology import TOPOLOGY
@@ -80,6 +81,7 @@ def _warm_up() -> None:
         # collection would walk all of it again and again, in pauses that requests notice.
         gc.collect()
         gc.freeze()
+        loop_guard.start()
         _is_warm = True
 
 

@@ -27,6 +27,7 @@ import pytest
 
 from tests.chains import NAMES
 from tests.commands import Commands
+from tests.stalls import STALLS, summarize
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 MANAGE = [sys.executable, str(BASE_DIR / "manage.py")]
@@ -80,6 +81,8 @@ class EmbeddedStack:
         self.arguments = arguments
         self.env = {**CLEAN_ENVIRONMENT, **env, "STATE_DIR": str(state_dir)}
         self.env.setdefault("PORT", str(free_public_port()))
+        # Each stall of an event loop is logged; the test run tells of them at its end.
+        self.env.setdefault("EVENT_LOOP_STACK_SECONDS", "0")
         self.output_file = state_dir / "up.out"
         self.process: subprocess.Popen[bytes] | None = None
         self._commands: Commands | None = None
@@ -125,6 +128,7 @@ class EmbeddedStack:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 raise
+        STALLS.collect(self.state_dir)
         return time.monotonic() - started
 
     def is_ready(self) -> bool:
@@ -256,7 +260,9 @@ class SessionStack:
         self.is_temporary = not kept
         state_dir = Path(kept or tempfile.mkdtemp(prefix="headrace-test-")).absolute()
         self.stack = EmbeddedStack(state_dir, env=STACK_ENV)
-        if not self.stack.is_ready():
+        if self.stack.is_ready():
+            STALLS.skip(state_dir)
+        else:
             self.is_ours = True
             self.stack.start()
         os.environ["STATE_DIR"] = str(state_dir)
@@ -289,6 +295,13 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Iterator[None]
     except BaseException:
         SESSION.stop()
         raise
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell of the stalls of the stacks' event loops."""
+    if SESSION.stack is not None:
+        STALLS.collect(SESSION.stack.state_dir)
+    summarize(terminalreporter)
 
 
 def pytest_unconfigure() -> None:

@@ -1,0 +1,199 @@
+"""Notice that the event loop stands still, and log the stack it stood in.
+
+Each switch between greenlets leaves its time. A native thread looks at that time: while a greenlet
+has not given the loop back for half of EVENT_LOOP_STALL_SECONDS, the thread notes its stack, and
+the switch that ends a stall measures it. A queue of many short pieces of work is no stall.
+
+A stall is time that the loop's own thread took: what it ran, and what it waited in a blocking call.
+Time in which it was ready and had no processor does not count, nor does a process that was stopped.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import gevent
+import greenlet
+from django.conf import settings
+from gevent.monkey import get_original, is_module_patched
+
+from config.metrics import LOOP_STALL_SECONDS
+
+logger = logging.getLogger(__name__)
+
+_sleep: Callable[[float], None] = get_original("time", "sleep")
+# gevent's own gives each greenlet an id.
+_thread_id: Callable[[], int] = get_original("_thread", "get_ident")
+_native_id: Callable[[], int] = get_original("_thread", "get_native_id")
+_start_native_thread: Callable[..., int] = get_original("_thread", "start_new_thread")
+_clock = time.perf_counter
+
+# A loop that stands for so long may never report its stall itself.
+ENDLESS_SECONDS = 1.0
+MAX_STALLS = 100
+MAX_FRAMES = 30
+STOOD = "the event loop stood still for"
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Seconds that the loop's thread ran, and waited for a processor, until now; the look's number.
+
+    Nothing else than the clock is known where there is no /proc; then all time counts.
+    """
+
+    ran: float
+    waited: float
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stall:
+    """What one switch saw: when the greenlet had got the loop, for how long, and where it was."""
+
+    began: float
+    seconds: float
+    ran: float
+    waited: float
+    stack: str
+
+
+class Switches:
+    """Greenlet's trace function, called within each switch of the loop's thread.
+
+    Invariant: it takes no lock and switches to no greenlet.
+    """
+
+    __slots__ = ("_clock", "_hub", "_measure", "_stall_seconds", "began", "is_idle", "stalls")
+
+    def __init__(
+        self, hub: Any, stall_seconds: float, measure: Callable[[], tuple[float, float]]
+    ) -> None:
+        self._hub = hub
+        self._stall_seconds = stall_seconds
+        self._measure = measure
+        self._clock = _clock
+        self.began = _clock()
+        self.is_idle = False
+        self.stalls: deque[Stall] = deque(maxlen=MAX_STALLS)
+
+    def __call__(self, event: str, greenlets: tuple[Any, Any]) -> None:
+        now = self._clock()
+        origin, target = greenlets
+        began, self.began = self.began, now
+        # The hub's own time is the time it waits for events.
+        was_idle, self.is_idle = self.is_idle, target is self._hub
+        if now - began > self._stall_seconds and not was_idle:
+            stack = describe(origin.gr_frame)
+            self.stalls.append(Stall(began, now - began, *self._measure(), stack))
+
+
+class LoopGuard:
+    """Watches the loop of the thread that makes it."""
+
+    def __init__(self, *, stall_seconds: float, stack_seconds: float) -> None:
+        self._stall_seconds = stall_seconds
+        self._stack_seconds = stack_seconds
+        self._hub = gevent.get_hub()
+        self._thread_id = _thread_id()
+        self._schedstat = Path(f"/proc/self/task/{_native_id()}/schedstat")
+        self._look_seconds = stall_seconds / 2
+        self.switches = Switches(self._hub, stall_seconds, self._measure)
+        # Of the greenlet that was seen last: when it had got the loop, the look before that, and
+        # where it was.
+        self._began = 0.0
+        self._before = self._last = Look(*self._measure(), 0)
+        self._stack = ""
+        self._is_told = False
+        self._next_stack_at = 0.0
+
+    def start(self) -> None:
+        """Begin to trace and to look."""
+        greenlet.settrace(self.switches)
+        _start_native_thread(self._watch, ())
+
+    def _watch(self) -> None:
+        while True:
+            _sleep(self._look_seconds)
+            self._look()
+
+    def _look(self) -> None:
+        """Note where the loop is, and report what it stood; runs in the native thread."""
+        look = Look(*self._measure(), self._last.number + 1)
+        while self.switches.stalls:
+            stall = self.switches.stalls.popleft()
+            seconds = self._seconds_of(stall, self._last)
+            if seconds > self._stall_seconds:
+                stack = self._stack if stall.began == self._began and self._stack else stall.stack
+                # Metrics and logs have locks, which are the loop's.
+                self._hub.loop.run_callback_threadsafe(gevent.spawn, self._report, seconds, stack)
+        began, is_idle = self.switches.began, self.switches.is_idle
+        if began != self._began:
+            self._began, self._before, self._stack, self._is_told = began, self._last, "", False
+        if not is_idle and _clock() - began >= self._look_seconds:
+            self._stack = describe(sys._current_frames().get(self._thread_id))
+            so_far = Stall(began, _clock() - began, look.ran, look.waited, self._stack)
+            seconds = self._seconds_of(so_far, look)
+            if seconds >= ENDLESS_SECONDS and not self._is_told and self._may_log():
+                self._is_told = True
+                text = f"WARNING {__name__} {STOOD} {seconds:.2f} s so far: {self._stack}\n"
+                os.write(2, text.encode())
+        self._last = look
+
+    def _seconds_of(self, stall: Stall, last: Look) -> float:
+        """Return how long the loop's own thread took, at most; `last` is the last look in it."""
+        before = self._before if stall.began == self._began else self._last
+        ready = stall.seconds - (stall.waited - before.waited)
+        # A blocking call lets this thread look. What neither ran nor let it was stopped.
+        looks = (last.number - before.number + 1) * self._look_seconds
+        return min(ready, max(stall.ran - before.ran, looks))
+
+    def _report(self, seconds: float, stack: str) -> None:
+        LOOP_STALL_SECONDS.observe(seconds)
+        if self._may_log():
+            logger.warning("%s %.2f s: %s", STOOD, seconds, stack)
+
+    def _may_log(self) -> bool:
+        now = _clock()
+        if now < self._next_stack_at:
+            return False
+        self._next_stack_at = now + self._stack_seconds
+        return True
+
+    def _measure(self) -> tuple[float, float]:
+        """Return the seconds that the loop's thread ran, and waited for a processor."""
+        try:
+            ran, waited, _ = self._schedstat.read_bytes().split()
+        except OSError:
+            return _clock(), 0.0
+        return int(ran) / 1e9, int(waited) / 1e9
+
+
+def start() -> None:
+    """Watch this thread's loop, unless it has none or the setting says 0."""
+    if settings.EVENT_LOOP_STALL_SECONDS and is_module_patched("threading"):
+        LoopGuard(
+            stall_seconds=settings.EVENT_LOOP_STALL_SECONDS,
+            stack_seconds=settings.EVENT_LOOP_STACK_SECONDS,
+        ).start()
+
+
+def describe(frame: FrameType | None) -> str:
+    """Return a stack on one line, the innermost frame first."""
+    places: list[str] = []
+    while frame is not None and len(places) < MAX_FRAMES:
+        code = frame.f_code
+        path = code.co_filename.rpartition("site-packages/")[2]
+        path = path.removeprefix(f"{settings.BASE_DIR}/")
+        places.append(f"{code.co_name} ({path}:{frame.f_lineno})")
+        frame = frame.f_back
+    return " < ".join(places) or "no Python frame"
