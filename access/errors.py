@@ -49,6 +49,30 @@ class LimitExceeded(ApiError):
         self.limit = limit
 
 
+class TooManyLogins(ApiError):
+    """Too many logins of this user or from this address have failed."""
+
+    def __init__(self, *, retry_after_seconds: float) -> None:
+        super().__init__(
+            429,
+            "Too many logins have failed.",
+            code="too_many_logins",
+            retry_after_seconds=retry_after_seconds,
+        )
+
+
+class PasswordsBusy(ApiError):
+    """No thread was free to hash a password within PASSWORD_WAIT_SECONDS."""
+
+    def __init__(self, *, retry_after_seconds: float) -> None:
+        super().__init__(
+            503,
+            "Too many passwords are being checked.",
+            code="passwords_busy",
+            retry_after_seconds=retry_after_seconds,
+        )
+
+
 class AccessError(Exception):
     """Base of what staff's own commands and forms can get wrong; the message is for them."""
 

@@ -41,6 +41,8 @@ SECRET_KEY_FALLBACKS = [k for k in env_secret("SECRET_KEY_FALLBACKS").split(",")
 
 # TLS ends at the load balancer, which says so in a header that it always sets itself.
 HTTPS = env_bool("HTTPS", False)
+# gunicorn reads the same: whose word on the client's address is believed.
+FORWARDED_ALLOW_IPS = env_list("FORWARDED_ALLOW_IPS", ["127.0.0.1", "::1"])
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SECURE_SSL_REDIRECT = HTTPS
 # Health checks and scrapes reach a node directly, without TLS.
@@ -122,6 +124,17 @@ AUTH_PASSWORD_VALIDATORS = [
         "NumericPasswordValidator",
     )
 ]
+
+# --- Staff's logins -----------------------------------------------------------------------------
+PASSWORD_HASHERS = ["access.passwords.ThreadedPBKDF2Hasher"]
+PASSWORD_CONCURRENCY = env_int("PASSWORD_CONCURRENCY", 1, minimum=1, maximum=8)
+PASSWORD_WAIT_SECONDS = env_float("PASSWORD_WAIT_SECONDS", 5.0, minimum=0.1, maximum=60.0)
+AUTHENTICATION_BACKENDS = ["access.logins.backend.LimitedBackend"]
+LOGIN_FAILURES = env_int("LOGIN_FAILURES", 5)
+LOGIN_ADDRESS_FAILURES = env_int("LOGIN_ADDRESS_FAILURES", 30)
+LOGIN_USER_FAILURES = env_int("LOGIN_USER_FAILURES", 100)
+LOGIN_WINDOW_SECONDS = env_int("LOGIN_WINDOW_SECONDS", 900, minimum=1, maximum=86_400)
+LOGIN_KNOWN_DAYS = env_int("LOGIN_KNOWN_DAYS", 30, maximum=365)
 
 STATIC_URL = env_str("STATIC_URL", "/static/")
 STATIC_ROOT = Path(env_str("STATIC_ROOT", str(STATE_DIR / "static")))

@@ -5,6 +5,7 @@ from django.urls import include, path
 from django_prometheus.exports import ExportToDjangoView
 from drf_spectacular.views import SpectacularSwaggerView
 
+from access.logins.page import login
 from config.schema import SchemaView
 from scaling import health
 from scaling.autoscale.page import autoscaler_page
@@ -32,5 +33,6 @@ urlpatterns = [
     # Before the admin's own, which end in a page for what is not found.
     path("admin/database-servers/", include("scaling.replicas.urls")),
     path("admin/autoscaler/", admin.site.admin_view(autoscaler_page), name="autoscaler"),
+    path("admin/login/", login),
     path("admin/", admin.site.urls),
 ]
