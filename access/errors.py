@@ -13,6 +13,11 @@ LIMIT_MESSAGES = {
     "max_concurrent": "This API key may have {allowed} requests running at once.",
 }
 
+# What a process counts of its own (access.limits.budgets); `{holder}` may have so many at once.
+BUDGET_CODES = {"streams": "too_many_streams"}
+BUDGET_MESSAGES = {"streams": "{holder} may have {allowed} streams open at once ({setting})."}
+BUDGET_WAIT_SECONDS = 1.0
+
 
 class Unauthenticated(ApiError):
     """The request carries no usable key."""
@@ -70,6 +75,31 @@ class PasswordsBusy(ApiError):
             "Too many passwords are being checked.",
             code="passwords_busy",
             retry_after_seconds=retry_after_seconds,
+        )
+
+
+class BudgetExceeded(ApiError):
+    """A key or an account holds all that it may of a node; `setting` has the number."""
+
+    def __init__(self, budget: str, *, scope: str, allowed: int, setting: str) -> None:
+        holder = {"key": "This API key", "account": "This account"}[scope]
+        super().__init__(
+            429,
+            BUDGET_MESSAGES[budget].format(holder=holder, allowed=allowed, setting=setting),
+            code=BUDGET_CODES[budget],
+            retry_after_seconds=BUDGET_WAIT_SECONDS,
+        )
+
+
+class NodeBudgetExceeded(ApiError):
+    """All callers of a node together hold what it has; another node may have more."""
+
+    def __init__(self, budget: str, *, allowed: int, setting: str) -> None:
+        super().__init__(
+            503,
+            BUDGET_MESSAGES[budget].format(holder="A node", allowed=allowed, setting=setting),
+            code=BUDGET_CODES[budget],
+            retry_after_seconds=BUDGET_WAIT_SECONDS,
         )
 
 

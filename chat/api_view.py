@@ -10,7 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from access.limits import Admission, admit
+from access.limits import STREAMS, Admission, Slot, admit
 from access.permissions import HasScope
 from access.principal import Principal
 from chat import sse
@@ -34,15 +34,17 @@ class Ending:
     A stream outlives its view: it keeps this, and not the view with all of the request.
     """
 
-    __slots__ = ("admission", "also", "run")
+    __slots__ = ("admission", "also", "run", "slot")
 
     def __init__(self) -> None:
         self.admission: Admission | None = None
         self.run: Run | None = None
         self.also: Callable[[], None] | None = None
+        # Of the streams that this process has open.
+        self.slot: Slot | None = None
 
     def __call__(self) -> None:
-        """Stop what still runs, count the tokens, and give the place back."""
+        """Stop what still runs, count the tokens, and release what the request holds."""
         if self.run is not None:
             self.run.cancel()
         if self.admission is not None:
@@ -51,7 +53,9 @@ class Ending:
             self.admission.finish()
         if self.also is not None:
             self.also()
-        self.run = self.admission = self.also = None
+        if self.slot is not None:
+            self.slot.release()
+        self.run = self.admission = self.also = self.slot = None
         # A stream's own writes; a view's are recorded by the middleware.
         routing.record()
 
@@ -169,10 +173,26 @@ class ApiView(APIView):
         )
         return Response(body, headers=headers)
 
+    def begin_stream(self) -> None:
+        """Hold one of the streams that the caller may have open, and of its concurrent requests.
+
+        Call it before there is anything to undo. The second time does nothing. Raises
+        BudgetExceeded and LimitExceeded (429), and NodeBudgetExceeded (503).
+        """
+        if self.ending.slot is None:
+            self.ending.slot = STREAMS.take(self.principal)
+        self.take_slot()
+
+    def take_slot(self) -> None:
+        """Hold one of the key's concurrent requests until the answer has ended."""
+        if self.ending.admission is not None:
+            self.ending.admission.take_slot(self.principal.limits)
+
     def stream_response(
         self, events: Events, *, headers: Mapping[str, str] | None = None
     ) -> SseResponse:
         """Return a streamed answer; the request ends with it."""
+        self.begin_stream()
         response = SseResponse(self.ending.before_last(events), on_close=self.ending)
         for name, value in (headers or {}).items():
             response[name] = value
@@ -199,6 +219,7 @@ class ModelCallView(ApiView):
         `closing` is the last event of a stream that is whole; `renewed` finds the texts in one that
         are its own, for which `identity` gives others.
         """
+        self.begin_stream()
         kept, headers = find_stream(plan, identity)
         if isinstance(kept, Generator):
             return self.stream_response(kept, headers=headers)

@@ -219,6 +219,11 @@ MAX_BATCH_INPUTS = env_int("MAX_BATCH_INPUTS", 100, minimum=1)
 BATCH_CONCURRENCY = env_int("BATCH_CONCURRENCY", 8, minimum=1)
 # Load balancers in front cut off a stream that is silent for 60 seconds.
 STREAM_HEARTBEAT_SECONDS = env_float("STREAM_HEARTBEAT_SECONDS", 10.0, minimum=0.1, maximum=45.0)
+# A node's are below WEB_CONNECTIONS, so that streams leave connections to everything else, and no
+# account holds more than half of them.
+MAX_STREAMS_PER_KEY = env_int("MAX_STREAMS_PER_KEY", 800)
+MAX_STREAMS_PER_ACCOUNT = env_int("MAX_STREAMS_PER_ACCOUNT", 800)
+MAX_STREAMS_PER_NODE = env_int("MAX_STREAMS_PER_NODE", 1600)
 # Django's own limit guards the admin's forms; the API's parser has MAX_BODY_BYTES.
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
 

@@ -89,6 +89,8 @@ class JobsView(SubmissionView):
         A form brings the input as a document: PDF, plain text or Markdown.
         """
         if is_form(request):
+            # An upload lasts as long as its client wants.
+            self.take_slot()
             with read_upload(request) as upload:
                 return self._submit(request, upload.submission, upload.identity)
         body = parse(JobCreate, request.data)
@@ -195,6 +197,7 @@ class JobEventsView(JobsApiView):
     def get(self, request: Request, public_id: str) -> Any:
         """Stream a job's events from its beginning, or after the one that was read last."""
         after = read_event_id(request.headers.get("Last-Event-ID"), param="Last-Event-ID")
+        self.begin_stream()
         job = services.get_job(account_id=self.principal.account_id, public_id=public_id)
         return self.stream_response(job_events(job, after=after))
 

@@ -67,6 +67,20 @@ class Admission:
         """Note tokens that the model used; `finish` counts them, later calls change nothing."""
         self._tokens += max(0, count)
 
+    def take_slot(self, limits: Limits) -> None:
+        """Hold one of the key's concurrent requests, unless this one does; raises LimitExceeded.
+
+        For what is no model call and lasts as long as one. One round trip, none without a limit.
+        """
+        if self._lease or self._has_local_place or not limits.max_concurrent:
+            return
+        counts_tokens = self._counts_tokens
+        alone = Limits(max_concurrent=limits.max_concurrent)
+        verdict = self._enter(alone)
+        self._counts_tokens = counts_tokens
+        if verdict.refused_by is not None:
+            raise refusal(verdict.refused_by, verdict, alone)
+
     def finish(self) -> None:
         """Free the request's place and count its tokens; the second time does nothing.
 

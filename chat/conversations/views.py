@@ -164,6 +164,8 @@ class MessagesView(ModelCallView):
         """Add a user's message and return the assistant's, streamed if asked."""
         key = idempotency.read_key(request.headers)
         body = parse(MessageCreate, request.data)
+        if body.stream:
+            self.begin_stream()
         conversation = self._find(public_id)
         first_try = begin_try(
             account_id=self.principal.account_id,

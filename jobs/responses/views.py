@@ -47,6 +47,10 @@ class ResponsesView(SubmissionView):
     def post(self, request: Request) -> Any:
         """Have a chain answer: now, as a stream of events, or in the background."""
         body = parse(ResponseRequest, request.data)
+        is_waited_for = not body.background or body.stream
+        if is_waited_for:
+            # The wait follows the job as a stream does.
+            self.begin_stream()
         words = job_request(body)
         answer = submit_once(
             request,
@@ -55,7 +59,7 @@ class ResponsesView(SubmissionView):
             body=orjson.dumps(request.data, option=orjson.OPT_SORT_KEYS),
             to_answer=lambda job: Answer(status=200, body=queued_body(job, words), headers={}),
         )
-        if body.background and not body.stream:
+        if not is_waited_for:
             return Response(answer.body, answer.status, headers=answer.headers)
         # The same request again follows the same job.
         job = self.get_job(answer.body["id"])
@@ -109,6 +113,7 @@ class ResponseView(JobsApiView):
                 return response_body(job, job.request)
 
             return self.answer_read(subject_of(job_id_of(public_id)), make)
+        self.begin_stream()
         job = get_response_job(account_id=account_id, public_id=public_id)
         waiting = Waiting(job, cancels_job=False)
         return self.stream_response(response_events(waiting, job.request, self.client, after=after))
