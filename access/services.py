@@ -188,6 +188,7 @@ known_keys: NearCache[str, KnownKey] = NearCache(
     ttl_seconds=settings.KEY_CACHE_SECONDS,
     max_entries=KNOWN_KEYS_MAX_ENTRIES,
     name="api_keys",
+    before_wait=release_connections,
 )
 
 

@@ -32,6 +32,7 @@ from chat.errors import ProviderError, UnreadableAnswer
 from chat.provider_errors import to_provider_error
 from chat.providers import make_model, pass_format_unread
 from chat.run import Run, current_run
+from scaling.database import release_connections
 
 logger = logging.getLogger(__name__)
 
@@ -148,6 +149,7 @@ class ResilientChatModel(BaseChatModel):
                 _count_usage(run, first.message)
                 kept.add(first.message)
                 yield first
+                release_connections()
                 with run.cancellable():
                     first = next(rest, None)
             if is_expected and not is_told:
@@ -175,6 +177,8 @@ class ResilientChatModel(BaseChatModel):
             for attempt in range(settings.PROVIDER_MAX_RETRIES + 1):
                 if last is not None and attempt and not _wait_before_retry(last, attempt, run):
                     break
+                # The chain may have asked the database something; its model takes seconds.
+                release_connections()
                 try:
                     answer = call(candidate, options)
                 # Any class: each provider's SDK has its own, and what they make of an answer that

@@ -162,6 +162,8 @@ def spawn(work: Callable[..., Any], *arguments: Any) -> gevent.Greenlet[..., Any
 
 def _next_item(queue: SimpleQueue[Any], call: Call, beat_seconds: float) -> Any:
     left = call.run.seconds_left()
+    # Whoever takes the items may have asked the database something in between.
+    release_connections()
     try:
         return queue.get(timeout=min(left, beat_seconds))
     except Empty:

@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 from django.http import StreamingHttpResponse
 
 from chat.execution import Heartbeat
+from scaling.database import release_connections
 
 T = TypeVar("T")
 
@@ -24,12 +25,13 @@ LINE_BREAKS = [(char.encode(), b"\\u%04x" % ord(char)) for char in "\x85\u2028\u
 class SseResponse(StreamingHttpResponse):
     """A stream of events that no proxy may buffer or store.
 
-    `on_close` runs once when the stream ends, also when nobody ever read it.
+    Invariant: no event is sent while this greenlet holds a database connection, as the client may
+    take its time to read it. `on_close` runs once when the stream ends, also when nobody read it.
     """
 
     def __init__(self, events: Iterator[bytes], *, on_close: Callable[[], None]) -> None:
         super().__init__(
-            events,
+            _Sent(events),
             content_type="text/event-stream; charset=utf-8",
             headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
         )
@@ -43,6 +45,25 @@ class SseResponse(StreamingHttpResponse):
             if on_close := self._on_close:
                 self._on_close = None
                 on_close()
+
+
+class _Sent:
+    """Events as they are sent; `close` closes their iterator also where none was read."""
+
+    def __init__(self, events: Iterator[bytes]) -> None:
+        self._events = events
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        event = next(self._events)
+        release_connections()
+        return event
+
+    def close(self) -> None:
+        if (close := getattr(self._events, "close", None)) is not None:
+            close()
 
 
 def event(data: bytes, *, name: str = "") -> bytes:

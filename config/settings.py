@@ -166,6 +166,7 @@ DATABASE_OPTIONS = {
         int(env_float("DATABASE_IDLE_TRANSACTION_SECONDS", 10.0) * 1000)
     ),
 }
+DATABASE_HOLD_WARN_SECONDS = env_float("DATABASE_HOLD_WARN_SECONDS", 1.0)
 DATABASE_CONNECT_TIMEOUT_SECONDS = env_int("DATABASE_CONNECT_TIMEOUT_SECONDS", 5, minimum=1)
 # The addresses may come from files, which are read again when they change.
 READ_DATABASES = partial(

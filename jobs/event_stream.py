@@ -7,6 +7,7 @@ import contextlib
 import orjson
 
 from chat import sse
+from chat.execution import Client
 from config.errors import InvalidRequest, to_api_error
 from jobs.feed import FEED, Told
 from jobs.models import Job
@@ -28,7 +29,7 @@ def read_event_id(text: str | None, *, param: str) -> int:
     return int(text)
 
 
-def job_events(job: Job, *, after: int) -> sse.Events:
+def job_events(job: Job, client: Client, *, after: int) -> sse.Events:
     """Yield a job's events after a number, and return `done`, which holds the job.
 
     The first event, number 0, says that the job was queued; it is not stored.
@@ -38,7 +39,7 @@ def job_events(job: Job, *, after: int) -> sse.Events:
         yield _event(0, "status", orjson.dumps(queued))
     elif job.is_over and job.last_event <= after:
         return _done(job)
-    batches = FEED.follow(job.pk, after=max(0, after))
+    batches = FEED.follow(job.pk, client, after=max(0, after))
     try:
         with contextlib.closing(batches):
             for batch in batches:

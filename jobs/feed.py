@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 import uuid
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -19,7 +20,8 @@ from django.db import DatabaseError, connection
 from gevent.event import Event as Signal
 from psycopg_pool import PoolTimeout
 
-from chat.errors import ServerDraining
+from chat.errors import ClientGone, ServerDraining
+from chat.execution import Client
 from config.draining import DRAINING
 from scaling.database import release_connections
 
@@ -66,11 +68,14 @@ class Feed:
         self._begin()
         os.register_at_fork(after_in_child=self._begin)
 
-    def follow(self, job_id: uuid.UUID, *, after: int) -> Generator[list[Told]]:
+    def follow(
+        self, job_id: uuid.UUID, client: Client, *, after: int, deadline: float | None = None
+    ) -> Generator[list[Told]]:
         """Yield a job's events after a number, in batches; an empty one after each silence.
 
-        A silence is STREAM_HEARTBEAT_SECONDS. Holds no connection while it waits. Never ends but
-        with ServerDraining, when this process must.
+        A silence is STREAM_HEARTBEAT_SECONDS. Holds no connection while it waits: those of this
+        greenlet are given back. Ends with an error alone: ClientGone, ServerDraining when this
+        process must end, TimeoutError at the `deadline` of time.monotonic().
         """
         follower = _Follower(job_id, after)
         with self._lock:
@@ -79,12 +84,21 @@ class Feed:
                 self._poller = gevent.spawn(self._poll, self._followers)
         self._wake.set()
         try:
-            with DRAINING.watch(follower.news.set):
+            with client.watch(follower.news.set), DRAINING.watch(follower.news.set):
                 while True:
-                    follower.news.wait(settings.STREAM_HEARTBEAT_SECONDS)
+                    left = settings.STREAM_HEARTBEAT_SECONDS
+                    if deadline is not None:
+                        left = max(0.0, min(left, deadline - time.monotonic()))
+                    release_connections()
+                    follower.news.wait(left)
                     follower.news.clear()
+                    if client.is_gone:
+                        raise ClientGone
                     if DRAINING.is_over:
                         raise ServerDraining
+                    is_late = deadline is not None and time.monotonic() >= deadline
+                    if is_late and not follower.events:
+                        raise TimeoutError
                     events, follower.events = follower.events, []
                     yield events
         finally:

@@ -23,6 +23,7 @@ from jobs.failures import read_failure
 from jobs.models import Job, Worker
 from jobs.ranks import RANK
 from jobs.transitions import Ending
+from scaling.database import release_connections
 from scaling.response_cache.versions import changing
 
 logger = logging.getLogger(__name__)
@@ -182,6 +183,8 @@ def announce_unnoticed(count: int) -> int:
             },
         )
         ids = [row[0] for row in cursor.fetchall()]
+    # A broker that is slow must cost nobody a connection.
+    release_connections()
     sent = 0
     for job_id in ids:
         if not send(f"job_{job_id.hex}"):

@@ -271,5 +271,9 @@ def _count_queue(_: None) -> int:
 
 
 _queue_length: NearCache[None, int] = NearCache(
-    load=_count_queue, ttl_seconds=QUEUE_COUNT_SECONDS, max_entries=1, name="queue_length"
+    load=_count_queue,
+    ttl_seconds=QUEUE_COUNT_SECONDS,
+    max_entries=1,
+    name="queue_length",
+    before_wait=release_connections,
 )

@@ -199,7 +199,7 @@ class JobEventsView(JobsApiView):
         after = read_event_id(request.headers.get("Last-Event-ID"), param="Last-Event-ID")
         self.begin_stream()
         job = services.get_job(account_id=self.principal.account_id, public_id=public_id)
-        return self.stream_response(job_events(job, after=after))
+        return self.stream_response(job_events(job, self.client, after=after))
 
 
 def _accepted(job: Job) -> Response:

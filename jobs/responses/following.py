@@ -8,14 +8,11 @@ import time
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from typing import Any
 
-import gevent
 import orjson
-from gevent.queue import Empty, SimpleQueue
 
 from chat import sse
 from chat.client_socket import ClientSocket
-from chat.errors import ChainTimeout, ClientGone, ServerDraining
-from config.draining import DRAINING
+from chat.errors import ChainTimeout
 from config.errors import to_api_error
 from jobs.feed import FEED, Told
 from jobs.models import Job
@@ -23,7 +20,6 @@ from jobs.responses.bodies import STATUSES, queued_body, response_body
 from jobs.responses.events import TERMINAL, Story
 from jobs.responses.services import Waiting
 from jobs.services import reload
-from scaling.database import release_connections
 
 # A job that runs out of time says so itself, if it is given a moment.
 GRACE_SECONDS = 5.0
@@ -38,7 +34,6 @@ def wait_until_over(waiting: Waiting, client: ClientSocket) -> Job:
             # An empty batch is a silence: the job may have ended otherwise, or have been removed.
             if not batch or any(told.kind == "done" for told in batch):
                 job = reload(job)
-                release_connections()
                 if job.is_over:
                     break
     waiting.cancels_job = False
@@ -122,39 +117,13 @@ class _Teller:
 
     def _reload(self) -> None:
         self._job = reload(self._job)
-        release_connections()
 
 
 def _follow(job: Job, client: ClientSocket, deadline: float | None) -> Generator[list[Told]]:
-    """Yield a job's events as Feed.follow does; raises ClientGone, ChainTimeout, ServerDraining."""
-    queue: SimpleQueue[list[Told]] = SimpleQueue(maxsize=1)
-
-    def pump() -> None:
-        batches = FEED.follow(job.pk, after=0)
-        # The reader, whose time has run out as well, says so itself.
-        with contextlib.suppress(ServerDraining), contextlib.closing(batches):
-            for batch in batches:
-                queue.put(batch)
-
-    def on_gone() -> None:
-        # A full queue wakes its reader anyway.
-        if not queue.full():
-            queue.put_nowait([])
-
-    release_connections()
-    pumping = gevent.spawn(pump)
+    """Yield a job's events as Feed.follow does; ChainTimeout is raised at the deadline."""
+    batches = FEED.follow(job.pk, client, after=0, deadline=deadline)
     try:
-        with client.watch(on_gone), DRAINING.watch(on_gone):
-            while True:
-                left = None if deadline is None else max(0.0, deadline - time.monotonic())
-                try:
-                    batch = queue.get(timeout=left)
-                except Empty as error:
-                    raise ChainTimeout(job.timeout_seconds) from error
-                if client.is_gone:
-                    raise ClientGone
-                if DRAINING.is_over:
-                    raise ServerDraining
-                yield batch
-    finally:
-        pumping.kill(block=False)
+        with contextlib.closing(batches):
+            yield from batches
+    except TimeoutError as error:
+        raise ChainTimeout(job.timeout_seconds) from error

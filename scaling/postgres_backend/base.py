@@ -22,6 +22,7 @@ from django.db.backends.postgresql import base
 from gevent import monkey
 from psycopg_pool import ConnectionPool, PoolTimeout
 
+from scaling.postgres_backend.holds import HOLDS
 from scaling.replicas import metrics, routing
 from scaling.replicas.decision import PRIMARY
 from scaling.replicas.health import Sample
@@ -90,6 +91,7 @@ class DatabaseWrapper(DjangoWrapper):  # type: ignore[misc]
         _open.setdefault(self.alias, weakref.WeakSet()).add(connection)
         held = _held.__dict__.setdefault("wrappers", [])
         held.append(self)
+        HOLDS.begin(self, connection)
         if server is not None:
             server.busy += 1
             self._is_counted = True
@@ -142,6 +144,7 @@ class DatabaseWrapper(DjangoWrapper):  # type: ignore[misc]
         held = _held.__dict__.get("wrappers")
         if held and self in held:
             held.remove(self)
+        HOLDS.end(self)
         if self._is_counted and (server := TOPOLOGY.server(self.alias)) is not None:
             server.busy = max(0, server.busy - 1)
         self._is_counted = False

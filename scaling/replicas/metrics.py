@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from prometheus_client import REGISTRY, Counter
+from prometheus_client import REGISTRY, Counter, Histogram
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -29,6 +29,17 @@ for _outcome in ("saved_late", "replayed", "given_up"):
 POOL_TIMEOUTS = Counter(
     "headrace_database_pool_timeouts",
     "Times that no connection of the pool became free in time.",
+    ["server"],
+)
+CONNECTION_HELD_SECONDS = Histogram(
+    "headrace_database_connection_held_seconds",
+    "How long a connection of the pool was in use at a time.",
+    ["server"],
+    buckets=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30),
+)
+IDLE_HOLDS = Counter(
+    "headrace_database_idle_holds",
+    "Connections that were held idle, outside of a transaction, for DATABASE_HOLD_WARN_SECONDS.",
     ["server"],
 )
 CONNECTIONS_CUT = Counter(

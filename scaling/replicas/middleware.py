@@ -10,6 +10,7 @@ from django.http import HttpRequest, HttpResponseBase
 from psycopg_pool import PoolTimeout
 
 from config.errors import error_response, to_api_error
+from scaling.database import release_connections
 from scaling.replicas import routing
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
@@ -42,6 +43,8 @@ class ReplicaMiddleware:
         except (OperationalError, PoolTimeout) as error:
             response.close()
             response = error_response(to_api_error(error))
+        # Sending may take as long as the client wants, and a stream as long as its model.
+        release_connections()
         if reader.position is not None and request.method not in ("GET", "HEAD"):
             response.headers[routing.HEADER] = str(reader.position)
         if reader.servers:

@@ -258,6 +258,8 @@ def record(accounts: Iterable[str] = (), *, wait_seconds: float = 0.0) -> Positi
                 return None
         connection.close()
         time.sleep(WAIT_STEP_SECONDS)
+    # Redis may let it wait.
+    connection.close()
     POSITIONS.record(scopes, position)
     if reader is not None:
         reader.wrote_at(position)

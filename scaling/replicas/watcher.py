@@ -11,6 +11,7 @@ import psycopg
 from django.conf import settings
 
 from scaling.postgres_backend.base import close_pool, cut
+from scaling.postgres_backend.holds import HOLDS
 from scaling.redis import RedisUnavailable
 from scaling.replicas import control
 from scaling.replicas.addresses import Addresses
@@ -47,6 +48,7 @@ class Watcher:
             if (server := TOPOLOGY.server(alias)) is not None:
                 server.sample = None
         self._watch()
+        HOLDS.look()
         self._ask_redis()
         self._judge_primary()
         now = time.monotonic()
