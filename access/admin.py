@@ -27,9 +27,9 @@ else:
 
 @admin.register(Account)
 class AccountAdmin(AccountAdminBase):
-    list_display = ["name", "max_running_jobs", "created_at"]
+    list_display = ["name", "max_running_jobs", "job_priority", "created_at"]
     search_fields = ["name"]
-    fields = ["name", "max_running_jobs", "created_at"]
+    fields = ["name", "max_running_jobs", "job_priority", "created_at"]
     readonly_fields = ["created_at"]
     show_full_result_count = False
 

@@ -23,6 +23,8 @@ SCOPES = {
 MAX_REQUESTS_PER_MINUTE = 10_000_000
 MAX_TOKENS_PER_DAY = 10**15
 MAX_CONCURRENT = 1_000_000
+MAX_JOB_PRIORITY = 9
+DEFAULT_JOB_PRIORITY = 5
 
 
 def validate_name(value: str) -> None:
@@ -51,6 +53,13 @@ class Account(models.Model):
     name = models.CharField(max_length=100, unique=True, validators=[validate_name])
     max_running_jobs = models.PositiveIntegerField(
         default=0, db_default=0, help_text="Background jobs at a time. 0: JOB_ACCOUNT_CONCURRENCY."
+    )
+    job_priority = models.PositiveSmallIntegerField(
+        default=DEFAULT_JOB_PRIORITY,
+        db_default=DEFAULT_JOB_PRIORITY,
+        validators=[MaxValueValidator(MAX_JOB_PRIORITY)],
+        help_text="0 to 9. Its background jobs wait for all of accounts with a higher one. Its own"
+        " priorities rank its jobs among themselves. Holds for jobs that come to wait from now on.",
     )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 

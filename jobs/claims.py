@@ -24,6 +24,19 @@ CANDIDATES_PER_CLAIM = 4
 # ones look guilty for ever.
 SUSPECT_LOSSES = 2
 
+# What may run now, of `j`.
+ELIGIBLE = f"""j.status = 'queued' AND j.is_due
+      AND j.account_id NOT IN (SELECT id FROM account_room WHERE room <= 0)
+      AND j.chain_id NOT IN (SELECT id FROM chain_room WHERE room <= 0)
+      AND NOT j.account_id = ANY(%(resting_accounts)s::uuid[])
+      AND (j.losses < {SUSPECT_LOSSES} OR %(takes_suspect)s)"""
+# The order of turns.
+ORDER = "account_priority DESC, turn, turn_of"
+
+# The first turns in order are found, then for each account with some the jobs that they are used
+# for, the best by its own priorities. A job that was passed over gets the turn of the one that went
+# before it, so that the account has used the turns that were its due and no others.
+#
 # Sent as one simple query: PostgreSQL runs both statements in one transaction of its own, so a
 # claimer that is frozen in between holds no lock. The second statement's snapshot comes after the
 # lock, so it counts what every other claimer has taken.
@@ -39,23 +52,38 @@ WITH running_accounts AS (
 ), chain_room AS (
     SELECT c.id, nullif(c.max_running_jobs, 0) - r.running AS room
     FROM running_chains r JOIN chat_chain c ON c.id = r.chain_id
-), candidates AS (
-    SELECT id, account_id, chain_id, priority, rank, losses >= {SUSPECT_LOSSES} AS is_suspect
-    FROM jobs_job
-    WHERE status = 'queued' AND is_due
-      AND account_id NOT IN (SELECT id FROM account_room WHERE room <= 0)
-      AND chain_id NOT IN (SELECT id FROM chain_room WHERE room <= 0)
-      AND NOT account_id = ANY(%(resting_accounts)s::uuid[])
-    ORDER BY priority DESC, rank, id
+), first AS (
+    SELECT id, account_id, account_priority, rank FROM jobs_job j WHERE {ELIGIBLE}
+    ORDER BY account_priority DESC, rank, id
     LIMIT %(candidates)s
+), turns AS (
+    SELECT first.*, row_number() OVER (PARTITION BY account_id, account_priority
+                                       ORDER BY rank, id) AS number
+    FROM first
+), accounts AS (
+    SELECT account_id, account_priority, count(*) AS turns FROM first GROUP BY 1, 2
+), candidates AS (
+    SELECT best.*, turns.rank AS turn, turns.id AS turn_of
+    FROM accounts
+    CROSS JOIN LATERAL (
+        SELECT one.*, row_number() OVER (ORDER BY one.priority DESC, one.id) AS number
+        FROM (SELECT id, account_id, account_priority, chain_id, priority, rank,
+                     losses >= {SUSPECT_LOSSES} AS is_suspect
+              FROM jobs_job j
+              WHERE {ELIGIBLE} AND j.account_id = accounts.account_id
+                AND j.account_priority = accounts.account_priority
+              ORDER BY priority DESC, id LIMIT accounts.turns) AS one
+    ) AS best
+    JOIN turns ON turns.account_id = best.account_id
+        AND turns.account_priority = best.account_priority AND turns.number = best.number
 ), placed AS (
     SELECT c.*,
-        row_number() OVER (PARTITION BY account_id ORDER BY priority DESC, rank, id) AS of_account,
-        row_number() OVER (PARTITION BY chain_id ORDER BY priority DESC, rank, id) AS of_chain,
-        row_number() OVER (PARTITION BY is_suspect ORDER BY priority DESC, rank, id) AS of_suspects
+        row_number() OVER (PARTITION BY account_id ORDER BY {ORDER}) AS of_account,
+        row_number() OVER (PARTITION BY chain_id ORDER BY {ORDER}) AS of_chain,
+        row_number() OVER (PARTITION BY is_suspect ORDER BY {ORDER}) AS of_suspects
     FROM candidates c
 ), chosen AS (
-    SELECT p.id FROM placed p
+    SELECT p.* FROM placed p
     JOIN access_account a ON a.id = p.account_id
     JOIN chat_chain ch ON ch.id = p.chain_id
     LEFT JOIN account_room ar ON ar.id = p.account_id
@@ -64,20 +92,33 @@ WITH running_accounts AS (
             ar.room, nullif(a.max_running_jobs, 0), %(account_limit)s, {2**31 - 1})
       AND of_chain <= coalesce(cr.room, nullif(ch.max_running_jobs, 0), {2**31 - 1})
       AND of_account <= %(most_of_account)s
-      AND (NOT is_suspect OR (%(takes_suspect)s AND of_suspects = 1))
-    ORDER BY p.priority DESC, p.rank, p.id
+      AND (NOT is_suspect OR of_suspects = 1)
+      AND EXISTS (SELECT 1 FROM jobs_worker w WHERE w.id = %(worker_id)s
+                  AND w.state = 'ready' AND w.lease_until > now())
+    ORDER BY {ORDER}
     LIMIT %(count)s
 ), claimed AS (
     UPDATE jobs_job j
     SET status = 'running', lease = gen_random_uuid(), worker_id = %(worker_id)s,
         attempts = j.attempts + 1, last_event = j.last_event + 1,
-        started_at = coalesce(j.started_at, now()),
+        started_at = coalesce(j.started_at, now()), rank = chosen.turn,
         progress_completed = NULL, progress_total = NULL, progress_message = ''
     FROM chosen
     WHERE j.id = chosen.id AND j.status = 'queued' AND j.is_due
-      AND EXISTS (SELECT 1 FROM jobs_worker w WHERE w.id = %(worker_id)s
-                  AND w.state = 'ready' AND w.lease_until > now())
     RETURNING j.*
+), passed_over AS (
+    SELECT turn_of AS id, account_id, account_priority,
+           row_number() OVER (PARTITION BY account_id, account_priority ORDER BY turn, turn_of)
+               AS number
+    FROM chosen WHERE turn_of NOT IN (SELECT id FROM chosen)
+), left_turns AS (
+    SELECT account_id, account_priority, rank,
+           row_number() OVER (PARTITION BY account_id, account_priority ORDER BY rank, id) AS number
+    FROM chosen WHERE id NOT IN (SELECT turn_of FROM chosen)
+), moved AS (
+    UPDATE jobs_job j SET rank = left_turns.rank
+    FROM passed_over JOIN left_turns USING (account_id, account_priority, number)
+    WHERE j.id = passed_over.id AND j.status = 'queued'
 ), opened AS (
     INSERT INTO jobs_attempt (id, job_id, number, worker_id, worker_name, outcome,
                               error_code, error_message, traceback)
@@ -94,7 +135,7 @@ SELECT j.id, j.lease, j.account_id, j.api_key_id, c.slug, j.input::text,
        greatest(0, extract(epoch FROM now() - greatest(j.created_at, j.run_at)))::float8,
        pg_current_wal_insert_lsn()::text, left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)
 FROM claimed j JOIN chat_chain c ON c.id = j.chain_id
-ORDER BY j.priority DESC, j.rank, j.id
+ORDER BY j.account_priority DESC, j.rank, j.id
 """
 
 
@@ -131,7 +172,7 @@ def claim(
     most_of_account: int = 2**31 - 1,
     takes_suspect: bool = True,
 ) -> list[Claimed]:
-    """Take at most `count` due jobs, the first in order.
+    """Take at most `count` due jobs: the accounts' turns in order, each account's best jobs.
 
     None of `resting_accounts`, at most `most_of_account` of any other, and within the limits of
     accounts and chains, which count the jobs of all workers. A worker whose lease has run out gets

@@ -12,7 +12,7 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from access.models import Account, ApiKey
+from access.models import DEFAULT_JOB_PRIORITY, Account, ApiKey
 from chat.models import Chain
 from config.ids import new_uuid
 from scaling.replicas.routing import ACCOUNT
@@ -105,7 +105,11 @@ class Job(models.Model):
     priority = models.PositiveSmallIntegerField(
         default=DEFAULT_PRIORITY, validators=[MaxValueValidator(MAX_PRIORITY)]
     )
-    # The job's place among waiting jobs of its priority; accounts take turns (jobs/ranks.py).
+    # What staff gave its account (Account.job_priority) when it came to wait.
+    account_priority = models.PositiveSmallIntegerField(
+        default=DEFAULT_JOB_PRIORITY, db_default=DEFAULT_JOB_PRIORITY, editable=False
+    )
+    # A turn of its account among the waiting jobs of its `account_priority` (jobs/ranks.py).
     rank = models.BigIntegerField(default=0)
     # False while a queued job waits for `run_at`.
     is_due = models.BooleanField(default=True)
@@ -147,14 +151,19 @@ class Job(models.Model):
     class Meta:
         indexes: ClassVar = [
             models.Index(
-                fields=["-priority", "rank", "id"],
+                fields=["-account_priority", "rank", "id"],
                 condition=Q(status="queued", is_due=True),
-                name="job_in_order",
+                name="job_by_turn",
             ),
             models.Index(
-                fields=["account", "priority", "-rank"],
+                fields=["account", "account_priority", "-rank"],
                 condition=Q(status="queued", is_due=True),
-                name="job_rank_of_account",
+                name="job_turn_of_account",
+            ),
+            models.Index(
+                fields=["account", "account_priority", "-priority", "id"],
+                condition=Q(status="queued", is_due=True),
+                name="job_best_of_account",
             ),
             models.Index(
                 fields=["run_at"],

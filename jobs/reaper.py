@@ -21,7 +21,7 @@ from jobs.announcer import send
 from jobs.errors import WorkerLost
 from jobs.failures import read_failure
 from jobs.models import Job, Worker
-from jobs.ranks import RANK
+from jobs.ranks import ACCOUNT_PRIORITY, RANK
 from jobs.transitions import Ending
 from scaling.database import release_connections
 from scaling.response_cache.versions import changing
@@ -35,9 +35,9 @@ PURGE_EVERY_SECONDS = 60.0
 PURGE_BATCH = 500
 DUE_BATCH = 1000
 
-_RANK_OF_ROW = RANK.replace("%s", "j.priority", 2).replace("%s", "j.account_id")
 MAKE_DUE = f"""
-UPDATE jobs_job j SET is_due = true, rank = {_RANK_OF_ROW}
+UPDATE jobs_job j SET is_due = true, rank = {RANK.replace("%s", "j.account_id")},
+    account_priority = {ACCOUNT_PRIORITY.replace("%s", "j.account_id")}
 FROM (SELECT id FROM jobs_job WHERE status = 'queued' AND NOT is_due AND run_at <= now()
       ORDER BY run_at LIMIT {DUE_BATCH} FOR UPDATE SKIP LOCKED) AS due
 WHERE j.id = due.id
@@ -54,7 +54,7 @@ WHERE j.status = 'queued' AND j.is_due
   AND (coalesce(nullif(a.max_running_jobs, 0), %(limit)s) = 0
        OR coalesce(nullif(a.max_running_jobs, 0), %(limit)s) >
        (SELECT count(*) FROM jobs_job r WHERE r.status = 'running' AND r.account_id = a.id))
-ORDER BY j.priority DESC, j.rank, j.id LIMIT %(count)s
+ORDER BY j.account_priority DESC, j.rank, j.id LIMIT %(count)s
 """
 
 

@@ -26,7 +26,7 @@ from jobs.announcer import ANNOUNCER
 from jobs.documents.original import Original
 from jobs.errors import JobNotFound, JobNotRetryable, QueueFull
 from jobs.models import DEFAULT_PRIORITY, Event, Job
-from jobs.ranks import next_rank
+from jobs.ranks import account_priority, next_rank
 from jobs.transitions import Ending
 from scaling.database import release_connections
 from scaling.near_cache import NearCache
@@ -120,8 +120,9 @@ def submit(principal: Principal, chain: Chain, submission: Submission) -> Job:
     )
     if submission.file is not None:
         submission.file.keep_for(job)
+    job.account_priority = account_priority(account_id=principal.account_id)
     if is_due:
-        job.rank = next_rank(account_id=principal.account_id, priority=submission.priority)
+        job.rank = next_rank(account_id=principal.account_id)
     job.save(force_insert=True)
     metrics.SUBMITTED.labels(chain=chain.slug).inc()
     if is_due:
@@ -187,7 +188,8 @@ def retry(job: Job) -> Job:
             status=Job.Status.QUEUED,
             is_due=True,
             run_at=Now(),
-            rank=next_rank(account_id=job.account_id, priority=job.priority),
+            account_priority=account_priority(account_id=job.account_id),
+            rank=next_rank(account_id=job.account_id),
             attempts=0,
             losses=0,
             cancel_requested_at=None,

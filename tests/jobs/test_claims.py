@@ -16,7 +16,7 @@ from chat.models import Chain
 from jobs import transitions
 from jobs.claims import Claimed, claim
 from jobs.models import Attempt, Job, Worker
-from jobs.ranks import next_rank
+from jobs.ranks import account_priority, next_rank
 from jobs.reaper import Reaper, make_due
 from jobs.runner import RunningAttempt
 from jobs.slots import Slots
@@ -39,9 +39,13 @@ def queue(count: int, *, owner: str | Account = "acme", **fields: Any) -> list[J
     """Queue jobs as a submission does, each with the rank that it gets."""
     if isinstance(owner, str):
         owner, _ = Account.objects.get_or_create(name=owner)
-    priority = fields.setdefault("priority", 4)
     return [
-        make_job(account=owner, rank=next_rank(account_id=owner.pk, priority=priority), **fields)
+        make_job(
+            account=owner,
+            rank=next_rank(account_id=owner.pk),
+            account_priority=account_priority(account_id=owner.pk),
+            **fields,
+        )
         for _ in range(count)
     ]
 
@@ -55,8 +59,14 @@ def end(claimed: Claimed) -> None:
     assert transitions.end([ending])
 
 
+def take_names(worker: Worker, count: int) -> list[str]:
+    """Claim so many jobs one by one, and return the names of their accounts."""
+    names = dict(Account.objects.values_list("pk", "name"))
+    return [names[claimed.account_id] for _ in range(count) for claimed in take(worker, 1)]
+
+
 # --- The order ----------------------------------------------------------------------------------
-def test_a_higher_priority_goes_first_and_equals_in_their_order(worker: Worker) -> None:
+def test_an_accounts_higher_priority_goes_first_and_equals_in_their_order(worker: Worker) -> None:
     low, normal, high = queue(2, priority=1), queue(2, priority=4), queue(2, priority=9)
     taken = [take(worker, 1)[0].job_id for _ in range(6)]
     assert taken == [job.pk for job in high + normal + low]
@@ -81,6 +91,62 @@ def test_three_accounts_take_turns(worker: Worker) -> None:
     names = dict(Account.objects.values_list("pk", "name"))
     taken = [names[claimed.account_id] for claimed in take(worker, 9)]
     assert [set(taken[at : at + 3]) for at in (0, 3, 6)] == [{"a", "b", "c"}] * 3
+
+
+def test_a_clients_priority_goes_before_no_other_accounts_jobs(worker: Worker) -> None:
+    queue(10, owner="urgent", priority=9)
+    queue(10, owner="usual", priority=5)
+    taken = take_names(worker, 20)
+    assert [set(taken[at : at + 2]) for at in range(0, 20, 2)] == [{"urgent", "usual"}] * 10
+
+
+def test_an_account_gains_no_turn_by_new_jobs_of_a_higher_priority(worker: Worker) -> None:
+    # Its old ones hold the first turns, and each new one is used for the next of them.
+    queue(30, owner="urgent", priority=0)
+    queue(30, owner="usual")
+    taken = []
+    for _ in range(20):
+        queue(1, owner="urgent", priority=9)
+        taken += take_names(worker, 2)
+    assert Counter(taken[:20]) == Counter(taken[20:]) == {"urgent": 10, "usual": 10}
+    # The ranks that are left are still one a turn.
+    ranks = Job.objects.filter(account__name="urgent", status="queued").values_list("rank")
+    assert len(set(ranks)) == len(ranks) == 30
+    served = Job.objects.filter(status="running", account__name="urgent")
+    assert set(served.values_list("priority", flat=True)) == {9}
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 7])
+def test_however_many_are_claimed_at_once_the_order_is_the_same(
+    worker: Worker, at_once: int
+) -> None:
+    mine = {priority: queue(4, owner="mine", priority=priority) for priority in (2, 9, 5)}
+    queue(12, owner="other")
+    taken = [claimed for _ in range(24) for claimed in take(worker, at_once)]
+    own = [claimed.job_id for claimed in taken if claimed.account_id == mine[9][0].account_id]
+    assert own == [job.pk for priority in (9, 5, 2) for job in mine[priority]]
+    turns = [claimed.account_id for claimed in taken]
+    assert [len(set(turns[at : at + 2])) for at in range(0, 24, 2)] == [2] * 12
+
+
+def test_what_staff_give_an_account_stands_above(worker: Worker) -> None:
+    queue(3, owner="usual", priority=9)
+    queue(3, owner=account("first", job_priority=8), priority=0)
+    queue(3, owner=account("last", job_priority=1), priority=9)
+    assert take_names(worker, 9) == ["first"] * 3 + ["usual"] * 3 + ["last"] * 3
+
+
+def test_a_job_that_is_given_back_comes_when_it_was_served_before(worker: Worker) -> None:
+    queue(5, owner="mine", priority=1)
+    queue(5, owner="other")
+    urgent = queue(1, owner="mine", priority=9)[0]
+    (claimed,) = take(worker, 1)
+    assert claimed.job_id == urgent.pk
+    assert transitions.give_back(
+        job_id=claimed.job_id, lease=claimed.lease, outcome="released", is_counted=False
+    )
+    # It has its turn still, which is the first; the other account's is the same.
+    assert urgent.pk in {claimed.job_id for claimed in take(worker, 2)}
 
 
 def test_a_job_is_not_run_before_its_time(worker: Worker) -> None:
