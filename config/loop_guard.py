@@ -40,20 +40,22 @@ _clock = time.perf_counter
 # A loop that stands for so long may never report its stall itself.
 ENDLESS_SECONDS = 1.0
 MAX_STALLS = 100
+# With the default setting, those of a minute.
+MAX_LOOKS = 1200
 MAX_FRAMES = 30
 STOOD = "the event loop stood still for"
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """Seconds that the loop's thread ran, and waited for a processor, until now; the look's number.
+    """Seconds that the loop's thread ran, and waited for a processor, until `at`.
 
     Nothing else than the clock is known where there is no /proc; then all time counts.
     """
 
+    at: float
     ran: float
     waited: float
-    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +110,10 @@ class LoopGuard:
         self._schedstat = Path(f"/proc/self/task/{_native_id()}/schedstat")
         self._look_seconds = stall_seconds / 2
         self.switches = Switches(self._hub, stall_seconds, self._measure)
-        # Of the greenlet that was seen last: when it had got the loop, the look before that, and
-        # where it was.
-        self._began = 0.0
-        self._before = self._last = Look(*self._measure(), 0)
-        self._stack = ""
-        self._is_told = False
+        self._looks = deque([Look(_clock(), *self._measure())], maxlen=MAX_LOOKS)
+        # Where the greenlet was that had got the loop at that time.
+        self._stack, self._stack_of = "", 0.0
+        self._told_of = 0.0
         self._next_stack_at = 0.0
 
     def start(self) -> None:
@@ -128,34 +128,38 @@ class LoopGuard:
 
     def _look(self) -> None:
         """Note where the loop is, and report what it stood; runs in the native thread."""
-        look = Look(*self._measure(), self._last.number + 1)
         while self.switches.stalls:
             stall = self.switches.stalls.popleft()
-            seconds = self._seconds_of(stall, self._last)
+            seconds = self._seconds_of(stall)
             if seconds > self._stall_seconds:
-                stack = self._stack if stall.began == self._began and self._stack else stall.stack
+                stack = self._stack if stall.began == self._stack_of else stall.stack
                 # Metrics and logs have locks, which are the loop's.
                 self._hub.loop.run_callback_threadsafe(gevent.spawn, self._report, seconds, stack)
+        ran, waited = self._measure()
+        # Later than its figures: none of a stall that begins now is in them.
+        look = Look(_clock(), ran, waited)
+        self._looks.append(look)
         began, is_idle = self.switches.began, self.switches.is_idle
-        if began != self._began:
-            self._began, self._before, self._stack, self._is_told = began, self._last, "", False
-        if not is_idle and _clock() - began >= self._look_seconds:
-            self._stack = describe(sys._current_frames().get(self._thread_id))
-            so_far = Stall(began, _clock() - began, look.ran, look.waited, self._stack)
-            seconds = self._seconds_of(so_far, look)
-            if seconds >= ENDLESS_SECONDS and not self._is_told and self._may_log():
-                self._is_told = True
-                text = f"WARNING {__name__} {STOOD} {seconds:.2f} s so far: {self._stack}\n"
-                os.write(2, text.encode())
-        self._last = look
+        standing = _clock() - began
+        if is_idle or standing < self._look_seconds:
+            return
+        self._stack, self._stack_of = describe(sys._current_frames().get(self._thread_id)), began
+        seconds = self._seconds_of(Stall(began, standing, look.ran, look.waited, self._stack))
+        if seconds >= ENDLESS_SECONDS and began != self._told_of and self._may_log():
+            self._told_of = began
+            text = f"WARNING {__name__} {STOOD} {seconds:.2f} s so far: {self._stack}\n"
+            os.write(2, text.encode())
 
-    def _seconds_of(self, stall: Stall, last: Look) -> float:
-        """Return how long the loop's own thread took, at most; `last` is the last look in it."""
-        before = self._before if stall.began == self._began else self._last
+    def _seconds_of(self, stall: Stall) -> float:
+        """Return how long the loop's own thread took, at most."""
+        ended = stall.began + stall.seconds
+        within = [look for look in self._looks if stall.began < look.at <= ended]
+        earlier = [look for look in self._looks if look.at <= stall.began]
+        before = earlier[-1] if earlier else self._looks[0]
         ready = stall.seconds - (stall.waited - before.waited)
         # A blocking call lets this thread look. What neither ran nor let it was stopped.
-        looks = (last.number - before.number + 1) * self._look_seconds
-        return min(ready, max(stall.ran - before.ran, looks))
+        witnessed = (len(within) + 1) * self._look_seconds
+        return min(ready, max(stall.ran - before.ran, witnessed))
 
     def _report(self, seconds: float, stack: str) -> None:
         LOOP_STALL_SECONDS.observe(seconds)

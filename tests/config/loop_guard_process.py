@@ -32,15 +32,15 @@ native_sleep = get_original("time", "sleep")
 
 
 def in_python() -> None:
-    """Compute for 0.3 s of this thread."""
-    until = time.thread_time() + 0.3
+    """Compute for 0.6 s of this thread."""
+    until = time.thread_time() + 0.6
     while time.thread_time() < until:
         pass
 
 
 def in_c() -> None:
-    """Have C code hold the interpreter's lock for some 0.3 s; what comes after it is short."""
-    sum(range(15_000_000))
+    """Have C code hold the interpreter's lock for some 0.6 s; what comes after it is short."""
+    sum(range(30_000_000))
     until = time.thread_time() + 0.02
     while time.thread_time() < until:
         pass
@@ -48,7 +48,7 @@ def in_c() -> None:
 
 def in_a_blocking_call() -> None:
     """Wait without gevent's knowing."""
-    native_sleep(0.3)
+    native_sleep(0.6)
 
 
 def in_many_short_pieces() -> None:
@@ -92,6 +92,7 @@ def figures() -> tuple[float, float]:
 
 metric_name = "headrace_event_loop_stall_seconds"
 LoopGuard(stall_seconds=STALL_SECONDS, stack_seconds=0.0).start()
+gevent.sleep(SEEN_SECONDS)
 for way in WAYS:
     count, seconds = figures()
     gevent.spawn(way).join()

@@ -41,7 +41,7 @@ def test_a_stall_is_counted_once_and_names_its_stack(
     counted: dict[str, Any], output: subprocess.CompletedProcess[str], way: str
 ) -> None:
     assert counted[way]["count"] == 1
-    assert 0.1 < counted[way]["seconds"] < 1
+    assert 0.1 < counted[way]["seconds"] < 2
     (line,) = [line for line in stacks(output) if f"{way} (" in line]
     assert "tests/config/loop_guard_process.py:" in line
 
