@@ -30,6 +30,7 @@ from gevent.pool import Pool
 from gevent.server import StreamServer
 from gunicorn.workers.ggevent import GeventWorker
 
+from config import fair_sockets
 from config.draining import DRAINING
 from config.memory import rss_bytes
 from config.readiness import is_ready
@@ -65,6 +66,7 @@ class DrainingWorker(GeventWorker):  # type: ignore[misc]
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        fair_sockets.install()
         # gunicorn's own count would stop this worker in the middle of everything.
         self._recycle_at, self.max_requests = self.max_requests, sys.maxsize
         self._is_told_to_stop = False
