@@ -1,7 +1,7 @@
 """Tell the broker of jobs, off the request's path.
 
-A message only wakes a worker. One that is lost, because the broker is away or this process is
-killed, is made good by the reaper, so nobody waits for the broker here.
+A message only wakes a worker a little sooner. One that is lost, because the broker is away or this
+process is killed, is made good by the workers' own looks, so nobody waits for the broker here.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from jobs import metrics
 
 logger = logging.getLogger(__name__)
 
-# Beyond this the reaper's messages are enough: as many as there are idle slots, every second.
+# Beyond this workers find jobs soon enough by themselves.
 MAX_PENDING = 10_000
 PAUSE_AFTER_FAILURE_SECONDS = 1.0
 # A place that finds a job opens the next, so jobs that come at nearly the same time share messages;
@@ -80,7 +80,7 @@ def send(job_id: str) -> bool:
 
     try:
         actor().send(job_id)
-    # Each broker's client raises errors of its own, and the reaper makes all of them good.
+    # Each broker's client raises errors of its own, and the workers' looks make all of them good.
     except Exception as error:
         metrics.ANNOUNCE_FAILURES.inc()
         logger.warning("the broker took no message: %s", type(error).__name__)

@@ -139,6 +139,10 @@ ORDER BY j.account_priority DESC, j.rank, j.id
 """
 
 
+# One probe of an index; takes no lock, so that idle workers do not wait for each other.
+HAS_DUE = "SELECT EXISTS (SELECT 1 FROM jobs_job WHERE status = 'queued' AND is_due)"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Claimed:
     """A job in this worker's hands; `lease` is the attempt's id."""
@@ -161,6 +165,13 @@ class Claimed:
     waited_seconds: float
     # The log then had everything up to the claim.
     position: Position
+
+
+def has_due() -> bool:
+    """Return whether any job waits, be it one that limits keep from running; one query."""
+    with connection.cursor() as cursor:
+        cursor.execute(HAS_DUE)
+        return bool(cursor.fetchone()[0])
 
 
 def claim(

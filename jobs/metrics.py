@@ -18,9 +18,11 @@ RUNNING = Gauge("headrace_jobs_running", "Attempts that run in this worker now."
 ANNOUNCE_FAILURES = Counter(
     "headrace_job_announce_failures", "Times that the broker took no message."
 )
-REAPED = Counter(
-    "headrace_jobs_reaped", "What the reaper did: lost, due, announced, purged.", ["what"]
+FOUND = Counter(
+    "headrace_job_polls_found",
+    "Times that this worker looked for due jobs by itself and found some.",
 )
+REAPED = Counter("headrace_jobs_reaped", "What the reaper did: lost, due, purged.", ["what"])
 CALLS_REPLAYED = Counter(
     "headrace_job_calls_replayed", "Model calls answered from an earlier attempt of their job."
 )

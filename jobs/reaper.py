@@ -12,25 +12,21 @@ from datetime import timedelta
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import F, QuerySet, Sum
+from django.db.models import F, QuerySet
 from django.db.models.functions import Now
 
 from access import idempotency
 from jobs import metrics, transitions
-from jobs.announcer import send
 from jobs.errors import WorkerLost
 from jobs.failures import read_failure
 from jobs.models import Job, Worker
 from jobs.ranks import ACCOUNT_PRIORITY, RANK
 from jobs.transitions import Ending
-from scaling.database import release_connections
 from scaling.response_cache.versions import changing
 
 logger = logging.getLogger(__name__)
 
 REAPER_LOCK = 0x6865_6164_0002
-# A job that nobody took for so long although a place is free has lost its message.
-UNNOTICED_SECONDS = 1.0
 PURGE_EVERY_SECONDS = 60.0
 PURGE_BATCH = 500
 DUE_BATCH = 1000
@@ -43,32 +39,17 @@ FROM (SELECT id FROM jobs_job WHERE status = 'queued' AND NOT is_due AND run_at 
 WHERE j.id = due.id
 """
 
-# Jobs of accounts and chains that are at their limit wait for good reason.
-UNNOTICED = """
-SELECT j.id FROM jobs_job j
-JOIN access_account a ON a.id = j.account_id JOIN chat_chain c ON c.id = j.chain_id
-WHERE j.status = 'queued' AND j.is_due
-  AND greatest(j.created_at, j.run_at) < now() - %(seconds)s * interval '1 second'
-  AND (c.max_running_jobs = 0 OR c.max_running_jobs >
-       (SELECT count(*) FROM jobs_job r WHERE r.status = 'running' AND r.chain_id = c.id))
-  AND (coalesce(nullif(a.max_running_jobs, 0), %(limit)s) = 0
-       OR coalesce(nullif(a.max_running_jobs, 0), %(limit)s) >
-       (SELECT count(*) FROM jobs_job r WHERE r.status = 'running' AND r.account_id = a.id))
-ORDER BY j.account_priority DESC, j.rank, j.id LIMIT %(count)s
-"""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Reaped:
-    """What one round did: jobs of dead workers, jobs that became due, messages sent again."""
+    """What one round did: jobs of dead workers, jobs that became due, old jobs removed."""
 
     lost: int = 0
     due: int = 0
-    announced: int = 0
     purged: int = 0
 
     def __str__(self) -> str:
-        return f"{self.lost} lost, {self.due} due, {self.announced} announced, {self.purged} purged"
+        return f"{self.lost} lost, {self.due} due, {self.purged} purged"
 
 
 class Reaper:
@@ -101,13 +82,12 @@ class Reaper:
             )
             lost = reap_dead_workers() if is_steady else 0
             due = make_due()
-        announced = announce_unnoticed(idle_places())
         purged = 0
         if now >= self._next_purge:
             purged = purge()
             # A full batch means that there is more.
             self._next_purge = now + (0.0 if purged >= PURGE_BATCH else PURGE_EVERY_SECONDS)
-        return Reaped(lost=lost, due=due, announced=announced, purged=purged)
+        return Reaped(lost=lost, due=due, purged=purged)
 
 
 def reap_dead_workers() -> int:
@@ -156,42 +136,6 @@ def make_due() -> int:
         count: int = cursor.rowcount
     metrics.REAPED.labels("due").inc(count)
     return count
-
-
-def idle_places() -> int:
-    """Return how many more jobs the living workers could run, as they last said."""
-    living = Worker.objects.filter(state=Worker.State.READY, lease_until__gt=Now())
-    places = living.aggregate(places=Sum(F("concurrency") - F("running")))["places"]
-    return max(0, places or 0)
-
-
-def announce_unnoticed(count: int) -> int:
-    """Send a message for each due job that nobody noticed, at most `count`.
-
-    More would be of no use: a message only wakes an idle place, and a place that was woken works
-    until nothing is left.
-    """
-    if not count:
-        return 0
-    with connection.cursor() as cursor:
-        cursor.execute(
-            UNNOTICED,
-            {
-                "seconds": UNNOTICED_SECONDS,
-                "limit": settings.JOB_ACCOUNT_CONCURRENCY,
-                "count": count,
-            },
-        )
-        ids = [row[0] for row in cursor.fetchall()]
-    # A broker that is slow must cost nobody a connection.
-    release_connections()
-    sent = 0
-    for job_id in ids:
-        if not send(f"job_{job_id.hex}"):
-            break
-        sent += 1
-    metrics.REAPED.labels("announced").inc(sent)
-    return sent
 
 
 def old_jobs(*, days: int) -> QuerySet[Job]:

@@ -14,7 +14,7 @@ from django.db import DatabaseError
 from psycopg_pool import PoolTimeout
 
 from jobs import metrics
-from jobs.claims import Claimed, claim
+from jobs.claims import Claimed, claim, has_due
 from jobs.runner import RunningAttempt, run_attempt
 from scaling.database import release_connections
 
@@ -31,9 +31,10 @@ ROOM_WAIT_SECONDS = 0.5
 class Slots:
     """At most JOB_CONCURRENCY places, each of which runs jobs until it finds none.
 
-    A message opens one place, and a place that finds a job opens the next. So a single message is
-    enough for any number of waiting jobs, a broker's message is answered at once however long the
-    jobs take, and a worker that is full takes no messages from others: `wake` waits.
+    A message opens one place, and so does `look`, by which a worker finds jobs without any broker.
+    A place that finds a job opens the next. So a single message is enough for any number of waiting
+    jobs, a broker's message is answered at once however long the jobs take, and a worker that is
+    full takes no messages from others: `wake` waits.
 
     Places that want a job while a claim is under way share the next one, so a busy worker pays for
     few claims. Invariant: at most one claim at a time.
@@ -66,6 +67,17 @@ class Slots:
             self.unused_messages += 1
             return
         self._open_place()
+
+    def look(self) -> None:
+        """Open a place if there is room for one and a job is due; raises what the database does."""
+        # A claim that is under way sees what is due, and its place opens the next.
+        if self.is_draining or self._claiming.locked() or not self._has_idle():
+            return
+        is_due = has_due()
+        release_connections()
+        if is_due and not self.is_draining and self._has_idle():
+            metrics.FOUND.inc()
+            self._open_place()
 
     def _has_idle(self) -> bool:
         return self._open < int(settings.JOB_CONCURRENCY)
@@ -138,7 +150,7 @@ class Slots:
                 takes_suspect=not any(a.claimed.is_suspect for a in self.running.values()),
             )
         except (DatabaseError, PoolTimeout) as error:
-            # The reaper wakes somebody once the database is back.
+            # The next look finds them once the database is back.
             logger.warning("no jobs claimed: %s", error)
             return []
         finally:

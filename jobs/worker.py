@@ -1,8 +1,8 @@
 """A worker process: `python -m jobs.worker`.
 
-It takes messages from the broker, runs jobs as greenlets, keeps its lease, reaps, and delivers
-notices. SIGTERM drains it: no new jobs, JOB_GRACE_SECONDS for those that run, and what is not done
-by then is given back at once.
+It finds jobs in PostgreSQL, sooner when the broker wakes it, runs them as greenlets, keeps its
+lease, reaps, and delivers notices. SIGTERM drains it: no new jobs, JOB_GRACE_SECONDS for those that
+run, and what is not done by then is given back at once.
 """
 
 # Before anything else is imported that could hold on to a blocking function.
@@ -13,11 +13,12 @@ monkey.patch_all()
 import contextlib
 import logging
 import os
+import random
 import signal
 import sys
 import time
 import uuid
-from typing import Any
+from collections.abc import Callable
 
 import django
 import gevent
@@ -33,7 +34,7 @@ from django.db import DatabaseError
 from django.utils.module_loading import import_string
 from psycopg_pool import PoolTimeout
 
-from config import loop_guard
+from config import fair_sockets, loop_guard
 from config.brokers import get_broker
 from jobs import presence
 from jobs.announcer import send
@@ -55,6 +56,10 @@ MESSAGE_THREADS = 4
 # After so long they look whether they are to stop.
 THREAD_TIMEOUT_MS = 1000
 STOP_CONSUMERS_SECONDS = 5.0
+# The last messages of a worker that stops only save others up to JOB_POLL_SECONDS.
+LAST_MESSAGES_SECONDS = 2.0
+# Workers that were started together would otherwise look together.
+POLL_JITTER = 0.25
 
 
 class WorkerProcess:
@@ -71,6 +76,7 @@ class WorkerProcess:
     def run(self) -> None:
         """Work until a signal."""
         os.nice(settings.WORKER_NICE)
+        fair_sockets.install()
         for number in (signal.SIGTERM, signal.SIGINT):
             gevent.signal_handler(number, self.stop.set)
         self._server = WSGIServer(_address(settings.WORKER_BIND), pages(self), log=None)
@@ -92,6 +98,7 @@ class WorkerProcess:
         dramatiq_worker.start()
         heartbeat = gevent.spawn(self._every, settings.JOB_HEARTBEAT_SECONDS, self._beat)
         gevent.spawn(self._every, settings.JOB_HEARTBEAT_SECONDS, self._reap)
+        gevent.spawn(self._every, settings.JOB_POLL_SECONDS, SLOTS.look, jitter=POLL_JITTER)
         gevent.spawn(self._courier.run)
         SLOTS.on_notice = self._courier.wake
         self.is_ready = True
@@ -117,7 +124,8 @@ class WorkerProcess:
             return True
         return False
 
-    def _every(self, seconds: float, work: Any) -> None:
+    def _every(self, seconds: float, work: Callable[[], None], *, jitter: float = 0.0) -> None:
+        """Work for ever; `jitter` is the share of each pause that may be left out."""
         while True:
             try:
                 work()
@@ -128,7 +136,7 @@ class WorkerProcess:
                 logger.exception("%s failed", work.__name__)
             finally:
                 release_connections()
-            gevent.sleep(seconds)
+            gevent.sleep(seconds * random.uniform(1.0 - jitter, 1.0))  # noqa: S311
 
     def _beat(self) -> None:
         assert SLOTS.worker_id is not None  # noqa: S101  (run enters first)
@@ -172,6 +180,8 @@ class WorkerProcess:
         if (done := self._reaper.tick(now=time.monotonic())) and any(vars(done).values()):
             # Lost jobs are news; that waiting ones became due is not.
             logger.log(logging.INFO if done.lost else logging.DEBUG, "reaper: %s", done)
+            # Others find what is more than this worker runs.
+            SLOTS.look()
 
     def _drain(self) -> None:
         logger.info("draining: %d jobs run", len(SLOTS.running))
@@ -192,9 +202,10 @@ class WorkerProcess:
         while SLOTS.running and time.monotonic() < deadline:
             gevent.sleep(LOOK_SECONDS)
         # Others are woken for what was given back, and for the messages that came meanwhile.
-        for _ in range(min(given_back + SLOTS.unused_messages, settings.JOB_CONCURRENCY)):
-            if not send(""):
-                break
+        with gevent.Timeout(LAST_MESSAGES_SECONDS, False):
+            for _ in range(min(given_back + SLOTS.unused_messages, settings.JOB_CONCURRENCY)):
+                if not send(""):
+                    break
         logger.info("drained: %d jobs given back", given_back)
 
     def _leave(self, dramatiq_worker: dramatiq.Worker) -> None:

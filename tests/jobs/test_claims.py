@@ -8,7 +8,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connections
+from django.db import connection, connections
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from access.models import Account
@@ -271,3 +272,43 @@ def test_a_round_of_the_reaper_removes_what_is_too_old(settings: Any) -> None:
     make_job("succeeded", finished_at=minutes_ago(11 * day))
     rounds = [reaper.tick(now=now) for now in (1.0, 59.0, 61.0)]
     assert [done and done.purged for done in rounds] == [0, 0, 1]
+
+
+# --- Looks --------------------------------------------------------------------------------------
+@pytest.fixture
+def slots(worker: Worker, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Slots:
+    """Two slots, whose opening is counted and runs nothing."""
+    settings.JOB_CONCURRENCY = 2
+    slots = Slots()
+    slots.worker_id, slots.worker_name = worker.pk, worker.name
+
+    def open_slot() -> None:
+        slots._open += 1
+
+    monkeypatch.setattr(slots, "_open_place", open_slot)
+    return slots
+
+
+def test_a_look_costs_one_query_and_opens_a_slot_for_a_due_job(slots: Slots) -> None:
+    make_job(is_due=False, run_at=timezone.now() + timedelta(hours=1))
+    with CaptureQueriesContext(connection) as queries:
+        slots.look()
+    assert (slots._open, len(queries)) == (0, 1)
+    # However many wait, one slot is opened; it opens the next.
+    queue(20)
+    with CaptureQueriesContext(connection) as queries:
+        slots.look()
+    assert (slots._open, len(queries)) == (1, 1)
+
+
+def test_a_worker_that_is_full_claims_or_drains_does_not_look(slots: Slots) -> None:
+    queue(1)
+    with CaptureQueriesContext(connection) as queries:
+        with slots._claiming:
+            slots.look()
+        slots.is_draining = True
+        slots.look()
+        slots.is_draining = False
+        slots._open = 2
+        slots.look()
+    assert (slots._open, len(queries)) == (2, 0)

@@ -110,10 +110,9 @@ class Command(BaseCommand):
         with transaction.atomic():
             lost = reaper.reap_dead_workers()
             due = reaper.make_due()
-        announced = reaper.announce_unnoticed(reaper.idle_places())
-        done = reaper.Reaped(lost=lost, due=due, announced=announced)
+        done = reaper.Reaped(lost=lost, due=due)
         if options["json"]:
-            self._print_json({"lost": lost, "due": due, "announced": announced})
+            self._print_json({"lost": lost, "due": due})
         else:
             self.stdout.write(f"{done}.")
 
