@@ -98,6 +98,18 @@ class ProviderError(ApiError):
         self.is_request_at_fault = is_request_at_fault
 
 
+class OversizedAnswer(ProviderError):
+    """A provider's answer is larger than `setting` allows."""
+
+    def __init__(self, setting: str) -> None:
+        super().__init__(
+            502,
+            f"The model provider's answer is larger than {setting} allows.",
+            code="provider_answer_too_large",
+            should_retry=False,
+        )
+
+
 class UnreadableAnswer(ProviderError):
     """A provider's answer is empty, or is not what its API promises."""
 

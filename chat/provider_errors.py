@@ -9,7 +9,8 @@ import ssl
 from collections.abc import Mapping
 from typing import Any
 
-from chat.errors import ProviderError, UnreadableAnswer
+from chat.errors import OversizedAnswer, ProviderError, UnreadableAnswer
+from chat.provider_answers import AnswerTooLarge
 
 # Codes that a client can act on, passed on by name; their provider's text is not.
 KNOWN_REQUEST_FAULTS = {
@@ -24,6 +25,10 @@ def to_provider_error(error: Exception) -> ProviderError | None:
     """Return the client's view of a provider's exception, or None when it is not one."""
     if isinstance(error, ProviderError):
         return error
+    # SDKs make an error of their own of whatever reading an answer raises.
+    for source in (error, error.__cause__, error.__context__):
+        if isinstance(source, AnswerTooLarge):
+            return OversizedAnswer(source.setting)
     status = _status_of(error)
     if status is not None and status < 400:
         # The SDK could make nothing of what came with a good status.

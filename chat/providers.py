@@ -10,6 +10,7 @@ from langchain_core.language_models.chat_models import BaseChatModel
 
 from chat.chain_config import ChainConfig
 from chat.errors import BadChain
+from chat.provider_answers import bound_answers
 
 # Providers whose class speaks to any OpenAI-compatible server.
 OPENAI_COMPATIBLE = "openai:"
@@ -56,6 +57,7 @@ def make_model(name: str, config: ChainConfig) -> BaseChatModel:
             f"model {name!r} takes no {unknown!r}; what only your server knows goes into "
             f'"extra_body": {{"{unknown}": ...}}'
         )
+    bound_answers(model)
     return model
 
 
