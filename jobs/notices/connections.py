@@ -1,4 +1,4 @@
-"""Connect to a webhook's receiver: only to an address that was checked, and within a time limit.
+"""Connect to a webhook's receiver: only to a checked address, within limits of time and bytes.
 
 A name is resolved once, every address that it stands for is checked, and the connection goes to one
 of those addresses itself. A name server that answers differently the second time (DNS rebinding)
@@ -12,6 +12,8 @@ import io
 import socket
 import ssl
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from ipaddress import ip_address
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -26,6 +28,8 @@ from jobs.notices.addresses import check_ip
 # Resolving blocks a native thread, in the worst case for as long as the name server likes. These
 # are not gevent's own threads, which everything else in the process needs.
 RESOLVER_THREADS = 32
+# An answer of DNS may hold thousands; the rest is not looked at, and not connected to.
+MAX_ADDRESSES = 16
 _resolvers: WeakKeyDictionary[Hub, ThreadPool] = WeakKeyDictionary()
 # Within these threads the patched function would look for a loop of its own.
 _getaddrinfo = monkey.get_original("socket", "getaddrinfo")
@@ -43,27 +47,47 @@ class Deadline:
             raise TimeoutError("the time is over")
         return seconds
 
+    @contextmanager
+    def enforced_on(self, sock: socket.socket) -> Iterator[None]:
+        """End a call of the socket at the deadline with TimeoutError.
+
+        By both means: with TLS a socket's own timeout begins anew with every record, and one
+        without gevent has no other.
+        """
+        seconds = self.remaining_seconds()
+        sock.settimeout(seconds)
+        with gevent.Timeout(seconds, TimeoutError("the time is over")):
+            yield
+
+
+class AnswerTooLong(OSError):
+    """A receiver sent more than is read of any."""
+
 
 class DeadlineSocket:
     """As much of a socket as http.client uses; no call outlasts the deadline.
 
-    A plain socket's timeout begins anew with every byte that arrives.
+    A plain socket's timeout begins anew with every byte that arrives. At most `max_bytes` are
+    read, of whatever kind they are: http.client itself goes on for as long as a receiver sends
+    `100 Continue`, trailers or chunk extensions.
     """
 
-    def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
+    def __init__(self, sock: socket.socket, deadline: Deadline, *, max_bytes: int) -> None:
         self._sock = sock
         self._deadline = deadline
+        self._max_bytes = max_bytes
 
     def sendall(self, data: Any) -> None:
         """Send everything; raises TimeoutError."""
         rest = memoryview(data)
         while rest:
-            self._sock.settimeout(self._deadline.remaining_seconds())
-            rest = rest[self._sock.send(rest) :]
+            with self._deadline.enforced_on(self._sock):
+                sent = self._sock.send(rest)
+            rest = rest[sent:]
 
     def makefile(self, mode: str) -> io.BufferedReader:
-        """Return a reader of what arrives."""
-        return io.BufferedReader(_Incoming(self._sock, self._deadline))
+        """Return a reader of what arrives; it raises TimeoutError and AnswerTooLong."""
+        return io.BufferedReader(_Incoming(self._sock, self._deadline, self._max_bytes))
 
     def close(self) -> None:
         """Do nothing: http.client closes its socket before it has read the answer."""
@@ -74,19 +98,29 @@ class DeadlineSocket:
 
 
 class _Incoming(io.RawIOBase):
-    def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
+    def __init__(self, sock: socket.socket, deadline: Deadline, max_bytes: int) -> None:
         self._sock = sock
         self._deadline = deadline
+        self._bytes_left = max_bytes
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        self._sock.settimeout(self._deadline.remaining_seconds())
-        return self._sock.recv_into(buffer)
+        # A receiver that always has more to say would hold the event loop: recv yields only when it
+        # must wait.
+        gevent.sleep(0)
+        if self._bytes_left <= 0:
+            raise AnswerTooLong("the answer is longer than WEBHOOK_MAX_ANSWER_BYTES allows")
+        with self._deadline.enforced_on(self._sock):
+            count = self._sock.recv_into(buffer, min(len(buffer), self._bytes_left))
+        self._bytes_left -= count
+        return count
 
 
-def connect(*, host: str, port: int, is_tls: bool, deadline: Deadline) -> DeadlineSocket:
+def connect(
+    *, host: str, port: int, is_tls: bool, deadline: Deadline, max_bytes: int
+) -> DeadlineSocket:
     """Return a connection to the host of a URL, with TLS its certificate verified.
 
     Raises ValueError if one of its addresses is private, and OSError (TimeoutError among them) if
@@ -103,11 +137,11 @@ def connect(*, host: str, port: int, is_tls: bool, deadline: Deadline) -> Deadli
     except BaseException:
         sock.close()
         raise
-    return DeadlineSocket(sock, deadline)
+    return DeadlineSocket(sock, deadline, max_bytes=max_bytes)
 
 
 def resolve(host: str, port: int, deadline: Deadline) -> list[Any]:
-    """Return what `getaddrinfo` says of the host; raises ValueError if any address is private."""
+    """Return the first MAX_ADDRESSES of a host; raises ValueError if one of them is private."""
     hub = gevent.get_hub()
     if (pool := _resolvers.get(hub)) is None:
         pool = _resolvers[hub] = ThreadPool(RESOLVER_THREADS, hub=hub)
@@ -115,9 +149,10 @@ def resolve(host: str, port: int, deadline: Deadline) -> list[Any]:
         found: Any = pool.spawn(_look_up, host, port).get()
     if isinstance(found, OSError):
         raise found
-    for *_, address in found:
+    addresses = list(found[:MAX_ADDRESSES])
+    for *_, address in addresses:
         check_ip(ip_address(str(address[0]).partition("%")[0]))
-    return list(found)
+    return addresses
 
 
 def _look_up(host: str, port: int) -> list[Any] | OSError:
@@ -152,4 +187,7 @@ def _connect_to_one(found: list[Any], deadline: Deadline) -> socket.socket:
 @functools.cache
 def _tls_context() -> ssl.SSLContext:
     # Reading the system's authorities takes some 20 ms.
-    return ssl.create_default_context()
+    context = ssl.create_default_context()
+    # Each renegotiation is work for both sides, and a receiver could ask for it for ever.
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    return context

@@ -28,6 +28,8 @@ MAX_REDIRECTS = 3
 REDIRECTS = (307, 308)
 GONE = 410
 READ_BYTES = 8192
+# For the heads of an answer and the framing of its body.
+MAX_HEAD_BYTES = 65_536
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +108,13 @@ def _post(url: str, message: Message, deadline: Deadline) -> _Answer:
     kind = http.client.HTTPSConnection if is_tls else http.client.HTTPConnection
     # It makes the Host header; the connection is made here.
     connection = kind(host, parts.port)
-    sock = connect(host=host, port=connection.port, is_tls=is_tls, deadline=deadline)
+    sock = connect(
+        host=host,
+        port=connection.port,
+        is_tls=is_tls,
+        deadline=deadline,
+        max_bytes=MAX_HEAD_BYTES + settings.WEBHOOK_MAX_ANSWER_BYTES,
+    )
     try:
         connection.sock = sock
         headers = {**message.headers, "Connection": "close"}

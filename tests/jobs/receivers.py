@@ -128,6 +128,23 @@ def endless_body(receiver: Receiver, handler: BaseHTTPRequestHandler) -> None:
         handler.wfile.write(b"x" * 65536)
 
 
+def _without_end(head: bytes, piece: bytes) -> Behaviour:
+    def behave(receiver: Receiver, handler: BaseHTTPRequestHandler) -> None:
+        handler.wfile.write(head)
+        while not receiver.is_over.is_set():
+            handler.wfile.write(piece)
+
+    return behave
+
+
+_CHUNKED = b"HTTP/1.1 500 No\r\nTransfer-Encoding: chunked\r\n\r\n"
+endless_continue = _without_end(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 1000)
+endless_trailers = _without_end(_CHUNKED + b"0\r\n", b"a: b\r\n" * 1000)
+endless_extensions = _without_end(_CHUNKED, b"1;" + b"x" * 60_000 + b"\r\nx\r\n")
+endless_headers = _without_end(b"HTTP/1.1 200 OK\r\n", b"X: " + b"x" * 60_000 + b"\r\n")
+endless_line = _without_end(b"", b"HTTP/1.1 200 " * 5000)
+
+
 def garbage(_: Receiver, handler: BaseHTTPRequestHandler) -> None:
     """Answer with what is no HTTP."""
     handler.wfile.write(b"\x00\xff nonsense\r\n\r\n")

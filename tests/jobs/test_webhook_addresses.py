@@ -165,7 +165,7 @@ def test_a_name_is_judged_by_what_it_resolves_to() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         with pytest.raises(ValueError, match="private address"):
-            connect(host="localhost", port=port, is_tls=False, deadline=Deadline(5))
+            connect(host="localhost", port=port, is_tls=False, deadline=Deadline(5), max_bytes=100)
         server.settimeout(0.2)
         with pytest.raises(TimeoutError):
             server.accept()
@@ -195,7 +195,9 @@ def test_a_name_is_resolved_once_and_the_address_found_is_connected_to(
             return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
 
         monkeypatch.setattr("jobs.notices.connections._getaddrinfo", resolver)
-        connect(host="rebinding.example", port=port, is_tls=False, deadline=Deadline(5)).hang_up()
+        connect(
+            host="rebinding.example", port=port, is_tls=False, deadline=Deadline(5), max_bytes=100
+        ).hang_up()
         server.accept()[0].close()
     assert asked == [b"rebinding.example"]
 

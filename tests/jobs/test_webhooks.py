@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import ssl
 import threading
 import time
@@ -11,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import gevent
 import openai
 import pytest
 from cryptography import x509
@@ -33,6 +35,11 @@ from tests.jobs.receivers import (
     drip_body,
     drip_headers,
     endless_body,
+    endless_continue,
+    endless_extensions,
+    endless_headers,
+    endless_line,
+    endless_trailers,
     garbage,
     hang,
     in_turn,
@@ -171,6 +178,39 @@ def test_an_endless_answer_is_not_read_to_its_end(settings) -> None:
     assert outcome.status_code == 500
     assert len(outcome.error) == 500
     assert seconds < 15
+
+
+@pytest.mark.parametrize(
+    "behave",
+    [endless_continue, endless_trailers, endless_extensions, endless_headers, endless_line],
+    ids=["continue", "trailers", "extensions", "headers", "line"],
+)
+def test_what_http_client_would_read_for_ever_is_cut_off(behave: Any, settings: Any) -> None:
+    settings.WEBHOOK_TIMEOUT_SECONDS = 30
+    turns = 0
+
+    def take_turns() -> None:
+        nonlocal turns
+        while True:
+            gevent.sleep(0)
+            turns += 1
+
+    other = gevent.spawn(take_turns)
+    with Receiver(behave) as receiver:
+        outcome, seconds = timed(receiver.url())
+    other.kill()
+    assert not outcome.is_delivered
+    assert "within" not in outcome.error
+    assert seconds < 15
+    # Each read lets others have a turn.
+    assert turns > 3
+
+
+def test_few_of_many_addresses_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 1))] * 1000
+    monkeypatch.setattr(connections, "_look_up", lambda host, port: list(found))
+    addresses = connections.resolve("many.example", 1, connections.Deadline(5))
+    assert len(addresses) == connections.MAX_ADDRESSES
 
 
 def test_no_answer_at_all_is_a_failure() -> None:
