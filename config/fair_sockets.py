@@ -15,7 +15,7 @@ from typing import Any
 
 import gevent
 from gevent._hub_local import get_hub_if_exists
-from gevent._socketcommon import SocketMixin
+from gevent.socket import socket as GeventSocket
 from gevent.ssl import SSLSocket
 
 # How long the event loop may be at one turn before a read gives way to the next.
@@ -24,7 +24,7 @@ TURN_SECONDS = 0.01
 
 def install() -> None:
     """Wrap the reading methods of gevent's sockets; a second call does nothing."""
-    for owner, name in ((SocketMixin, "recv"), (SocketMixin, "recv_into"), (SSLSocket, "read")):
+    for owner, name in ((GeventSocket, "recv"), (GeventSocket, "recv_into"), (SSLSocket, "read")):
         read = getattr(owner, name)
         if not hasattr(read, "gives_way"):
             setattr(owner, name, _giving_way(read))

@@ -202,7 +202,7 @@ class WorkerProcess:
         while SLOTS.running and time.monotonic() < deadline:
             gevent.sleep(LOOK_SECONDS)
         # Others are woken for what was given back, and for the messages that came meanwhile.
-        with gevent.Timeout(LAST_MESSAGES_SECONDS, False):
+        with contextlib.suppress(gevent.Timeout), gevent.Timeout(LAST_MESSAGES_SECONDS):
             for _ in range(min(given_back + SLOTS.unused_messages, settings.JOB_CONCURRENCY)):
                 if not send(""):
                     break

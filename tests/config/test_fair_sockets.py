@@ -7,7 +7,7 @@ import time
 import gevent
 import pytest
 from gevent import socket as gevent_socket
-from gevent._socketcommon import SocketMixin
+from gevent.socket import socket as GeventSocket
 
 from config import fair_sockets
 
@@ -42,7 +42,9 @@ def turns_of_others() -> int:
 def is_fair(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wrap the sockets for the length of a test."""
     for name in ("recv", "recv_into"):
-        monkeypatch.setattr(SocketMixin, name, fair_sockets._giving_way(getattr(SocketMixin, name)))
+        monkeypatch.setattr(
+            GeventSocket, name, fair_sockets._giving_way(getattr(GeventSocket, name))
+        )
 
 
 @pytest.mark.usefixtures("is_fair")
@@ -69,9 +71,9 @@ def test_a_socket_that_must_not_block_is_left_alone() -> None:
 
 
 def test_it_is_installed_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    for owner, name in ((SocketMixin, "recv"), (SocketMixin, "recv_into")):
+    for owner, name in ((GeventSocket, "recv"), (GeventSocket, "recv_into")):
         monkeypatch.setattr(owner, name, getattr(owner, name))
     fair_sockets.install()
-    first = SocketMixin.recv
+    first = GeventSocket.recv
     fair_sockets.install()
-    assert SocketMixin.recv is first
+    assert GeventSocket.recv is first
