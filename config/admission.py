@@ -1,10 +1,12 @@
 """Answer 503 at once to what a busy node could answer only late (config.overload).
 
-Never refused: a hit at hand, a cancel, health checks, metrics, the admin and static files.
+Never refused here: a hit at hand, a cancel, health checks and metrics. Pages have slots of their
+own (config.pages).
 """
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 API = ("/v1/", "/chains/")
+# As in haproxy.cfg.
+CANCEL = re.compile(r"/v1/(jobs|responses)/[^/]+/cancel")
 REFUSAL = ApiError(
     503,
     "This node is asked for more than it can do now; try again shortly.",
@@ -85,4 +89,4 @@ class Admission:
 
 def _may_be_refused(path: str) -> bool:
     """Say whether a path is the API's. A cancel, which makes less work, is not meant."""
-    return path.startswith(API) and not path.endswith("/cancel")
+    return path.startswith(API) and not CANCEL.fullmatch(path)

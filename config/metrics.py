@@ -25,3 +25,6 @@ LOOP_STALL_SECONDS = Histogram(
     "Times that one piece of work held the event loop for too long.",
     buckets=(0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10, 30),
 )
+PAGES_REFUSED = Counter(
+    "headrace_pages_refused", "Pages that were refused because others had all slots for pages."
+)

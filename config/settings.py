@@ -319,6 +319,11 @@ if EMAIL_BACKEND.startswith("anymail."):
 
 # --- Overload -----------------------------------------------------------------------------------
 OVERLOAD_DELAY_SECONDS = env_float("OVERLOAD_DELAY_SECONDS", 0.1)
+# What is neither the API's nor a health check's.
+PAGE_CONCURRENCY = env_int("PAGE_CONCURRENCY", 2, minimum=1)
+PAGE_QUEUE = env_int("PAGE_QUEUE", 32)
+PAGE_WAIT_SECONDS = env_float("PAGE_WAIT_SECONDS", 5.0, minimum=0.1)
+PAGE_CPU_SHARE = env_float("PAGE_CPU_SHARE", 0.5, minimum=0.05, maximum=1.0)
 
 # --- The event loop -----------------------------------------------------------------------------
 EVENT_LOOP_STALL_SECONDS = env_float("EVENT_LOOP_STALL_SECONDS", 0.1)

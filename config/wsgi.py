@@ -1,6 +1,7 @@
 """The WSGI application that gunicorn's nodes serve."""
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING
 
 import gevent
@@ -18,6 +19,7 @@ from config.gunicorn_parser import EARLY
 from config.gunicorn_response import OneWriteResponse
 from config.metrics import REQUEST_SECONDS
 from config.overload import OVERLOAD
+from config.pages import Pages, PageSlots
 from config.request_bodies import RequestBodies
 from scaling.database import release_connections
 from scaling.replicas import watcher
@@ -46,6 +48,14 @@ if not settings.DEBUG:
     request_started.disconnect(reset_queries)
 OneWriteResponse.observe = REQUEST_SECONDS.observe
 watcher.start()
+new_slots = partial(
+    PageSlots,
+    concurrency=settings.PAGE_CONCURRENCY,
+    queue=settings.PAGE_QUEUE,
+    wait_seconds=settings.PAGE_WAIT_SECONDS,
+    cpu_share=settings.PAGE_CPU_SHARE,
+)
+application = Pages(application, new_slots)
 hit = None
 if settings.CACHE_ENABLED:
     # It needs the apps, which are there once Django is.

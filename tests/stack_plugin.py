@@ -64,6 +64,9 @@ STACK_ENV: dict[str, str] = {
     # A body that stalls is given up soon.
     "BODY_TIMEOUT_SECONDS": "4",
     "PROXY_CLIENT_SECONDS": "3",
+    # Tests log in to the admin more often than people do.
+    "PROXY_ADDRESS_LOGINS": "10000",
+    "PROXY_LOGINS": "60000",
 }
 
 

@@ -207,7 +207,12 @@ def test_the_admin_may_be_for_some_addresses_only(
     assert httpx.get(f"{opened.url}{path}").status_code == 200
 
 
-def test_the_admin_is_open_to_all_when_nothing_is_set(lone: LoneProxy) -> None:
+def test_the_admin_is_for_private_networks_when_nothing_is_set(
+    make_proxy: Callable[..., LoneProxy],
+) -> None:
+    lone = make_proxy(PROXY_TRUSTED_ADDRESSES="127.0.0.1")
     lone.add_node()
 
-    assert httpx.get(f"{lone.url}/admin/").status_code == 200
+    for address, status in {"10.1.2.3": 200, "fd00::1": 200, "203.0.113.7": 404}.items():
+        answer = httpx.get(f"{lone.url}/admin/", headers={"x-forwarded-for": address})
+        assert answer.status_code == status

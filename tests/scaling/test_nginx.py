@@ -246,7 +246,7 @@ def test_what_is_refused_gets_the_envelope(
 def test_no_generated_address_reaches_what_is_private(
     make_nginx: Callable[..., Nginx], nodes: list[FakeNode]
 ) -> None:
-    closed = make_nginx({"#deny all;": "deny all;"})
+    closed = make_nginx({"allow 127.0.0.0/8;": ""})
     for method, target in [*(("GET", target) for target in BAD), *generated(500, seed=13)]:
         closed.raw(f"{method} {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode("latin-1"))
 
@@ -287,10 +287,22 @@ def test_who_sends_too_many_requests_is_told_to_wait(make_nginx: Callable[..., N
 
 
 def test_the_admin_may_be_for_some_addresses_only(make_nginx: Callable[..., Nginx]) -> None:
-    nginx = make_nginx({"#allow 10.0.0.0/8;": "allow 10.0.0.0/8;", "#deny all;": "deny all;"})
+    nginx = make_nginx({"allow 127.0.0.0/8;": ""})
 
     assert_envelope(httpx.get(f"{nginx.url}/admin/"), 404, "not_found")
     assert httpx.get(f"{nginx.url}/v1/models").status_code == 200
+
+
+def test_the_admin_is_for_private_networks(nginx: Nginx) -> None:
+    assert httpx.get(f"{nginx.url}/admin/").status_code == 200
+
+
+def test_logins_are_few(nginx: Nginx) -> None:
+    answers = [httpx.post(f"{nginx.url}/%61dmin/login/", data={"username": "a"}) for _ in range(12)]
+
+    assert [answer.status_code for answer in answers] == [200] * 10 + [429] * 2
+    assert_envelope(answers[-1], 429, "rate_limited")
+    assert httpx.post(f"{nginx.url}/v1/models").status_code == 200
 
 
 # --- Who asks -----------------------------------------------------------------------------------

@@ -1,0 +1,131 @@
+"""Give pages a small share of a node, so that no flood of them takes it from the API.
+
+A page is what is neither the API's nor a health check's: the admin, `/docs`, static files, and
+addresses that do not exist. Rendering one costs up to fifty times what an API request costs.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+import gevent
+import orjson
+from gevent.lock import Semaphore
+
+from config.errors import ApiError
+from config.ids import new_uuid
+from config.metrics import PAGES_REFUSED
+from config.middleware import REQUEST_ID
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+NO_PAGES = ("/v1/", "/chains/", "/health/", "/metrics")
+ADMIN = "/admin"
+REFUSAL = ApiError(
+    503,
+    "This node has as many pages under way as PAGE_CONCURRENCY and PAGE_QUEUE allow; try again"
+    " shortly.",
+    code="overloaded",
+    retry_after_seconds=1,
+)
+BODY = orjson.dumps(REFUSAL.body)
+# A form of this size is read before its page takes a slot, as its client may be slow.
+FORM_BYTES = 64 * 1024
+# A slot rests no longer than this, however busy the process was meanwhile.
+MAX_REST_SECONDS = 2.0
+
+
+class PageSlots:
+    """At most `concurrency` pages at a time, `queue` waiting for `wait_seconds`.
+
+    A slot rests after a page, so that it works no more than `cpu_share` of the time. The page's own
+    processor time is not known: what the thread used meanwhile is taken for it, which on a busy
+    node is more.
+    """
+
+    def __init__(
+        self, *, concurrency: int, queue: int, wait_seconds: float, cpu_share: float
+    ) -> None:
+        self._slots = Semaphore(concurrency)
+        self._queue = queue
+        self._wait_seconds = wait_seconds
+        self._rest = 1 / cpu_share - 1
+        self.waiting = 0
+
+    def acquire(self) -> bool:
+        """Take a slot; False when none is free in time, or too many wait."""
+        if self._slots.acquire(blocking=False):
+            return True
+        if self.waiting >= self._queue:
+            return False
+        self.waiting += 1
+        try:
+            return bool(self._slots.acquire(timeout=self._wait_seconds))
+        finally:
+            self.waiting -= 1
+
+    def release(self, used_seconds: float) -> None:
+        """Give a slot back after its rest."""
+        rest = min(used_seconds * self._rest, MAX_REST_SECONDS)
+        gevent.spawn_later(rest, self._slots.release)
+
+
+class Pages:
+    """A WSGI layer in front of Django.
+
+    The admin has slots of its own: strangers, who may be kept from it (PROXY_ADMIN_ADDRESSES), do
+    not take them from staff.
+    """
+
+    def __init__(self, application: WSGIApplication, new_slots: Callable[[], PageSlots]) -> None:
+        self._application = application
+        self._admin = new_slots()
+        self._others = new_slots()
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer a page when it is its turn, and all else at once."""
+        path: str = environ["PATH_INFO"]
+        if path.startswith(NO_PAGES):
+            return self._application(environ, start_response)
+        slots = self._admin if path.startswith(ADMIN) else self._others
+        _read_form(environ)
+        if not slots.acquire():
+            PAGES_REFUSED.inc()
+            return _refuse(environ, start_response)
+        began = time.thread_time()
+        try:
+            return self._application(environ, start_response)
+        finally:
+            slots.release(time.thread_time() - began)
+
+
+def _read_form(environ: WSGIEnvironment) -> None:
+    """Read a small body; one that stalls or breaks off is left to Django, which says so."""
+    length = environ.get("CONTENT_LENGTH") or ""
+    if not (length.isascii() and length.isdecimal() and 0 < int(length) <= FORM_BYTES):
+        return
+    stream = environ["wsgi.input"]
+    try:
+        body = stream.read(int(length))
+    except OSError:
+        return
+    if len(body) == int(length):
+        environ["wsgi.input"] = io.BytesIO(body)
+
+
+def _refuse(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    request_id = environ.get("HTTP_X_REQUEST_ID", "")
+    if not REQUEST_ID.fullmatch(request_id):
+        request_id = f"req_{new_uuid().hex}"
+    headers = [
+        ("Content-Type", "application/json"),
+        ("Content-Length", str(len(BODY))),
+        ("x-request-id", request_id),
+        *REFUSAL.headers.items(),
+    ]
+    start_response("503 Service Unavailable", headers)
+    return [BODY]
