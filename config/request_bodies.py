@@ -33,20 +33,21 @@ class RequestBodies:
         is_chunked = "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower()
         if is_chunked and environ.get("wsgi.input_terminated"):
             environ["CONTENT_LENGTH"] = str(_most_bytes(environ) + 1)
-        environ["wsgi.input"] = TimedInput(environ["wsgi.input"], _seconds(environ))
+        stream = environ["wsgi.input"]
+        environ["wsgi.input"] = PacedInput(stream) if _is_upload(environ) else TimedInput(stream)
         return self.application(environ, start_response)
 
 
 class TimedInput:
-    """A request's stream, all of whose reads together may take `seconds`.
+    """A request's stream, all of whose reads together may take BODY_TIMEOUT_SECONDS.
 
     Raises TimeoutError then; Django makes UnreadablePostError of it. A client that sends a byte
     now and then would otherwise hold its place for ever.
     """
 
-    def __init__(self, stream: Any, seconds: float) -> None:
+    def __init__(self, stream: Any) -> None:
         self._stream = stream
-        self._deadline = time.monotonic() + seconds
+        self._deadline = time.monotonic() + settings.BODY_TIMEOUT_SECONDS
 
     def read(self, *size: int) -> bytes:
         """Read as the server's stream does."""
@@ -66,20 +67,36 @@ class TimedInput:
             return read(*size)
 
 
+class PacedInput(TimedInput):
+    """A document's stream: it may take longer, but pause no longer.
+
+    What comes earns time, MAX_BODY_BYTES the BODY_TIMEOUT_SECONDS that are the most there is in
+    hand. So an upload that stalls ends after these seconds however much of it has come, and one
+    that comes at this pace goes on to its end.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        super().__init__(stream)
+        self._left = settings.BODY_TIMEOUT_SECONDS
+
+    def _timed(self, read: Callable[..., bytes], *size: int) -> bytes:
+        started = time.monotonic()
+        self._deadline = started + self._left
+        data = super()._timed(read, *size)
+        earned = settings.BODY_TIMEOUT_SECONDS * len(data) / settings.MAX_BODY_BYTES
+        spent = time.monotonic() - started
+        self._left = min(settings.BODY_TIMEOUT_SECONDS, self._left - spent + earned)
+        return data
+
+
 def _most_bytes(environ: WSGIEnvironment) -> int:
-    kind = environ.get("CONTENT_TYPE", "").lower()
-    is_upload = (
+    return settings.MAX_UPLOAD_BYTES if _is_upload(environ) else settings.MAX_BODY_BYTES
+
+
+def _is_upload(environ: WSGIEnvironment) -> bool:
+    kind: str = environ.get("CONTENT_TYPE", "").lower()
+    return (
         environ["REQUEST_METHOD"] == "POST"
         and environ["PATH_INFO"] == UPLOAD_PATH
         and kind.startswith("multipart/form-data")
     )
-    return settings.MAX_UPLOAD_BYTES if is_upload else settings.MAX_BODY_BYTES
-
-
-def _seconds(environ: WSGIEnvironment) -> float:
-    """Return the body's time: a document has as much more as it may be larger than other bodies."""
-    if environ["PATH_INFO"] != UPLOAD_PATH:
-        return settings.BODY_TIMEOUT_SECONDS
-    length = environ.get("CONTENT_LENGTH") or "0"
-    most = min(int(length) if length.isdecimal() else 0, _most_bytes(environ))
-    return settings.BODY_TIMEOUT_SECONDS * max(1.0, most / settings.MAX_BODY_BYTES)

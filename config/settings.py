@@ -294,8 +294,23 @@ WORKER_BIND = env_str("WORKER_BIND", "127.0.0.1:8009")
 # --- Documents ----------------------------------------------------------------------------------
 JOB_MAX_FILE_BYTES = env_int("JOB_MAX_FILE_BYTES", 20 * 1024 * 1024, minimum=1024)
 JOB_MAX_FILE_PAGES = env_int("JOB_MAX_FILE_PAGES", 2000, minimum=1)
+JOB_FILE_PAGE_BYTES = env_int("JOB_FILE_PAGE_BYTES", 64, minimum=1)
+JOB_FILE_CPU_SECONDS = env_float("JOB_FILE_CPU_SECONDS", 3.0, minimum=1.0)
+JOB_FILE_CPU_SECONDS_PER_MIB = env_float("JOB_FILE_CPU_SECONDS_PER_MIB", 16.0, minimum=0.0)
 JOB_FILE_TIMEOUT_SECONDS = env_float("JOB_FILE_TIMEOUT_SECONDS", 20.0, minimum=1.0)
+JOB_FILE_PATIENCE_SECONDS = env_float("JOB_FILE_PATIENCE_SECONDS", 30.0, minimum=0.0)
+# Less than 100 MiB are too few for Python and pypdf.
+JOB_FILE_MEMORY_BYTES = env_int("JOB_FILE_MEMORY_BYTES", 192 * 1024 * 1024, minimum=104_857_600)
+JOB_FILE_READERS = env_int("JOB_FILE_READERS", 2, minimum=1)
+JOB_FILE_ACCOUNT_READERS = env_int("JOB_FILE_ACCOUNT_READERS", 1, minimum=1)
+JOB_FILE_WAIT_SECONDS = env_float("JOB_FILE_WAIT_SECONDS", 20.0, minimum=0.0)
+JOB_FILE_NICE = env_int("JOB_FILE_NICE", 5, maximum=19)
 JOB_MAX_TEXT_CHARS = env_int("JOB_MAX_TEXT_CHARS", 5_000_000, minimum=1)
+UPLOAD_CONCURRENCY = env_int("UPLOAD_CONCURRENCY", 64, minimum=1)
+UPLOAD_ACCOUNT_CONCURRENCY = env_int("UPLOAD_ACCOUNT_CONCURRENCY", 8, minimum=1)
+UPLOAD_BYTES = env_int("UPLOAD_BYTES", 128 * 1024 * 1024, minimum=1024)
+# Two of the largest.
+UPLOAD_ACCOUNT_BYTES = env_int("UPLOAD_ACCOUNT_BYTES", 42 * 1024 * 1024, minimum=1024)
 MEDIA_ROOT = Path(env_str("MEDIA_ROOT", str(STATE_DIR / "media")))
 # The form's other fields come on top of the file.
 MAX_UPLOAD_BYTES = JOB_MAX_FILE_BYTES + 1024 * 1024

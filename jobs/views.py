@@ -91,7 +91,7 @@ class JobsView(SubmissionView):
         if is_form(request):
             # An upload lasts as long as its client wants.
             self.take_slot()
-            with read_upload(request) as upload:
+            with read_upload(request, account_id=self.principal.account_id) as upload:
                 return self._submit(request, upload.submission, upload.identity)
         body = parse(JobCreate, request.data)
         submission = Submission(chain=body.chain, input=body.input, **submission_options(body))

@@ -10,10 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Annotated, Any
+from uuid import UUID
 
 import orjson
-from django.core.files.uploadedfile import TemporaryUploadedFile
-from django.http import QueryDict
 from pydantic import Field
 from rest_framework.request import Request
 
@@ -23,8 +22,12 @@ from chat.registry import BuiltChain, ChatInput
 from config.errors import ApiError, InvalidRequest
 from config.json_api import loads
 from config.validation import parse
+from jobs.documents.errors import NotOneFile
 from jobs.documents.original import Original, discarded_on_failure
+from jobs.documents.parser import UploadParser
 from jobs.documents.reading import read_document
+from jobs.documents.received import ReceivedFile
+from jobs.documents.uploads import UPLOADS, most_bytes
 from jobs.schemas import JobOptions, submission_options
 from jobs.services import Submission
 
@@ -76,17 +79,34 @@ class Upload:
 
 
 def is_form(request: Request) -> bool:
-    """Say whether a request's body is a form; reads the body."""
-    return isinstance(request.data, QueryDict)
+    """Say whether a request's body is declared as a form, as the parser is chosen."""
+    kind = (request.content_type or "").split(";")[0].strip().lower()
+    return kind == UploadParser.media_type
 
 
 @contextmanager
-def read_upload(request: Request) -> Iterator[Upload]:
+def read_upload(request: Request, *, account_id: UUID) -> Iterator[Upload]:
     """Read a form's fields and its document; the block submits it.
 
-    When the block fails, no file is left in the storage. Raises InvalidRequest, ChainNotFound and
-    what `read_document` raises.
+    The room for the form is reserved before its first byte is read, and free after the block, with
+    the temporary file. When the block fails, no file is left in the storage. Raises
+    AccountUploadsExceeded, UploadsBusy, StorageFull, InvalidRequest, ChainNotFound and what
+    `read_document` raises.
     """
+    with UPLOADS.reserve(account_id, most_bytes(request.META)):
+        # Reads the form.
+        files = request.FILES
+        try:
+            upload, original = _read(request, account_id)
+            with discarded_on_failure(original):
+                yield upload
+        finally:
+            for _, received in files.lists():
+                for file in received:
+                    file.close()
+
+
+def _read(request: Request, account_id: UUID) -> tuple[Upload, Original]:
     fields = _fields(request)
     form = parse(JobForm, _typed(fields))
     file = _only_file(request)
@@ -95,7 +115,7 @@ def read_upload(request: Request) -> Iterator[Upload]:
     except ChainNotFound as error:
         raise ChainNotFound(form.chain, param="chain") from error
     put = _place_of_text(chain, form.input)
-    document = read_document(file)
+    document = read_document(file, account_id=account_id)
     name = clean_name(file.name or "", suffix=document.suffix)
     original = Original(file, suffix=document.suffix)
     submission = Submission(
@@ -110,8 +130,7 @@ def read_upload(request: Request) -> Iterator[Upload]:
     # An empty field counts as not sent.
     sent = sorted((name, value) for name, value in fields.items() if value)
     identity = orjson.dumps([sent, name, _digest(file)])
-    with discarded_on_failure(original):
-        yield Upload(submission=submission, identity=identity)
+    return Upload(submission=submission, identity=identity), original
 
 
 def clean_name(name: str, *, suffix: str) -> str:
@@ -137,14 +156,11 @@ def _fields(request: Request) -> dict[str, str]:
     return {str(name): str(value) for name, value in request.POST.items()}
 
 
-def _only_file(request: Request) -> TemporaryUploadedFile:
+def _only_file(request: Request) -> ReceivedFile:
     found = [(name, file) for name, files in request.FILES.lists() for file in files]
     if len(found) != 1 or found[0][0] != "file" or "file" in request.POST:
-        raise InvalidRequest(
-            "Send one file with a name, as the field file (with curl: -F file=@report.pdf).",
-            param="file",
-        )
-    file: TemporaryUploadedFile = found[0][1]
+        raise NotOneFile
+    file: ReceivedFile = found[0][1]
     return file
 
 
@@ -189,7 +205,7 @@ def _place_of_text(chain: BuiltChain, given: dict[str, Any] | None) -> Any:
     return lambda text: {**(given or {}), key: text}
 
 
-def _digest(file: TemporaryUploadedFile) -> str:
+def _digest(file: ReceivedFile) -> str:
     digest = hashlib.blake2b(digest_size=32)
     for chunk in file.chunks():
         digest.update(chunk)

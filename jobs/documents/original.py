@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 
-from django.core.files.uploadedfile import TemporaryUploadedFile
-
+from jobs.documents.received import ReceivedFile, full_disk_told
 from jobs.models import Job
 
 
@@ -16,14 +15,22 @@ class Original:
     A client's name for it never reaches the storage: it is shown, and nothing else.
     """
 
-    def __init__(self, file: TemporaryUploadedFile, *, suffix: str) -> None:
+    def __init__(self, file: ReceivedFile, *, suffix: str) -> None:
         self._file = file
         self._suffix = suffix
         self._job: Job | None = None
 
     def keep_for(self, job: Job) -> None:
-        """Save the file; the job's row must still be saved."""
-        job.file.save(f"{job}{self._suffix}", self._file, save=False)
+        """Save the file; the job's row must still be saved. Raises StorageFull."""
+        name = f"{job}{self._suffix}"
+        try:
+            with full_disk_told():
+                job.file.save(name, self._file, save=False)
+        except BaseException:
+            # A part of it may be there.
+            with contextlib.suppress(OSError):
+                job.file.storage.delete(job.file.field.generate_filename(job, name))
+            raise
         self._job = job
 
     def discard(self) -> None:
@@ -33,7 +40,7 @@ class Original:
             self._job = None
 
 
-@contextmanager
+@contextlib.contextmanager
 def discarded_on_failure(original: Original) -> Iterator[None]:
     """Delete the saved file if its job does not come to be."""
     try:

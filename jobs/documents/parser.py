@@ -7,20 +7,23 @@ from typing import IO, Any
 
 from django.conf import settings
 from django.core.exceptions import TooManyFieldsSent, TooManyFilesSent
-from django.core.files.uploadhandler import TemporaryFileUploadHandler
 from django.http.multipartparser import MultiPartParser, MultiPartParserError
 from django.utils.http import parse_header_parameters
 from rest_framework.parsers import BaseParser, DataAndFiles
 
 from jobs.documents.errors import DocumentTooLarge, InvalidForm
+from jobs.documents.received import ReceivedFileHandler, full_disk_told
 from scaling.database import release_connections
+
+# The file and ten fields, with room for what is to be told of by its name.
+MAX_PARTS = 32
 
 
 class UploadParser(BaseParser):
     """Read a form of at most MAX_UPLOAD_BYTES with fields of at most MAX_BODY_BYTES.
 
     Gives the database connections back first: an upload may take minutes. Raises DocumentTooLarge,
-    InvalidForm, and what Django raises for too large fields.
+    InvalidForm, StorageFull, and what Django raises for too large fields; no file is left then.
     """
 
     media_type = "multipart/form-data"
@@ -33,32 +36,41 @@ class UploadParser(BaseParser):
     ) -> DataAndFiles[Any, Any]:
         """Return the fields and the files."""
         request = (parser_context or {})["request"]
-        handlers = [TemporaryFileUploadHandler(request)]
-        body: Any = _Body(stream)
+        # Django does not say whose fault it is that a type has no boundary, or a strange one.
+        _, options = parse_header_parameters(request.META["CONTENT_TYPE"])
+        boundary = f"--{options.get('boundary', '')}".encode("ascii", "replace")
+        handler = ReceivedFileHandler()
+        body: Any = _Body(stream, boundary)
         release_connections()
         try:
-            parser = MultiPartParser(request.META, body, handlers, "utf-8")
-            fields, files = parser.parse()
+            with full_disk_told():
+                fields, files = MultiPartParser(request.META, body, [handler], "utf-8").parse()
+            # Django takes a form that breaks off for one that is over.
+            if not body.ends_with(boundary + b"--"):
+                raise InvalidForm("The form breaks off; its closing boundary did not come.")
         except MultiPartParserError as error:
+            handler.close()
             raise InvalidForm(f"The form could not be read: {str(error)[:200]}") from error
         except (TooManyFieldsSent, TooManyFilesSent) as error:
+            handler.close()
             raise InvalidForm("The form has too many fields.") from error
-        # Django takes a form that breaks off for one that is over.
-        _, options = parse_header_parameters(request.META["CONTENT_TYPE"])
-        if not body.ends_with(f"--{options['boundary']}--".encode()):
-            raise InvalidForm("The form breaks off; its closing boundary did not come.")
+        except BaseException:
+            handler.close()
+            raise
         return DataAndFiles(fields, files)
 
 
 class _Body:
-    """A request's body, counted, with its end remembered."""
+    """A request's body: counted, its boundaries too, with its end remembered."""
 
     # Room for the boundary (201 bytes at most), its dashes, and white space.
     TAIL_BYTES = 256
 
-    def __init__(self, stream: IO[Any]) -> None:
+    def __init__(self, stream: IO[Any], boundary: bytes) -> None:
         self._stream = stream
+        self._boundary = boundary
         self._count = 0
+        self._boundaries = 0
         self._tail = b""
 
     def read(self, size: int = -1) -> bytes:
@@ -67,8 +79,18 @@ class _Body:
         if self._count > settings.MAX_UPLOAD_BYTES:
             raise DocumentTooLarge
         if data:
+            self._count_boundaries(data)
             self._tail = (self._tail + data)[-self.TAIL_BYTES :]
         return data
 
     def ends_with(self, text: bytes) -> bool:
         return text in self._tail
+
+    def _count_boundaries(self, data: bytes) -> None:
+        """Refuse many parts before Django reads their headers, milliseconds for each."""
+        # One may have begun in the part before.
+        begun = self._tail[-(len(self._boundary) - 1) :]
+        self._boundaries += (begun + data).count(self._boundary)
+        # The last one ends the form.
+        if self._boundaries > MAX_PARTS + 1:
+            raise InvalidForm(f"The form has more than {MAX_PARTS} parts.")

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import PurePath
+from uuid import UUID
 
-import orjson
 from django.conf import settings
-from django.core.files.uploadedfile import TemporaryUploadedFile
-from gevent.lock import BoundedSemaphore
 
+from jobs.documents import metrics, process
+from jobs.documents.budgets import budget_of
 from jobs.documents.errors import (
     DocumentFault,
     DocumentsBusy,
+    DocumentTooCostly,
     DocumentTooLarge,
     DocumentTypeUnsupported,
 )
+from jobs.documents.received import ReceivedFile
+from jobs.documents.slots import FairSlots, SlotsBusy
 from scaling.database import release_connections
 
-EXTRACT = Path(__file__).with_name("extract.py")
-# A PDF's reader takes a core and up to a gigabyte of memory.
-EXTRACTIONS_AT_A_TIME = 2
-WAIT_SECONDS = 20.0
-# How much longer than its processor time a PDF may take by the clock, on a busy machine.
-PATIENCE_SECONDS = 30.0
 # Readers find a PDF's mark also behind some bytes of rubbish (ISO 32000, annex H).
 PDF_MARK = b"%PDF-"
 PDF_MARK_WITHIN_BYTES = 1024
@@ -34,7 +29,12 @@ TEXT_TYPES = {"text/plain", "text/markdown", "text/x-markdown"}
 TEXT_SUFFIXES = {".txt", ".text", ".md", ".markdown"}
 MARKDOWN_SUFFIXES = {".md", ".markdown"}
 
-_extractions = BoundedSemaphore(EXTRACTIONS_AT_A_TIME)
+READERS = FairSlots(
+    size=lambda: int(settings.JOB_FILE_READERS),
+    share=lambda: int(settings.JOB_FILE_ACCOUNT_READERS),
+)
+metrics.READERS.set_function(lambda: READERS.taken)
+metrics.READERS_WAITING.set_function(lambda: READERS.waiting)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,13 +46,13 @@ class Document:
     suffix: str
 
 
-def read_document(file: TemporaryUploadedFile) -> Document:
+def read_document(file: ReceivedFile, *, account_id: UUID) -> Document:
     """Return the text of a PDF, a plain text or a Markdown file.
 
     The content decides between them; a name or type of another kind is refused. Gives the database
     connections back while it waits. Raises DocumentFault, DocumentTypeUnsupported,
-    DocumentTooLarge, and DocumentsBusy if there is no place in WAIT_SECONDS, or too little of the
-    processor's time.
+    DocumentTooLarge, DocumentTooCostly, and DocumentsBusy if no reader is free for the account in
+    JOB_FILE_WAIT_SECONDS.
     """
     if not file.size:
         raise DocumentFault("document_empty")
@@ -63,7 +63,7 @@ def read_document(file: TemporaryUploadedFile) -> Document:
     suffix = PurePath(file.name or "").suffix.lower()
     if PDF_MARK in head:
         release_connections()
-        text, pages = _read_pdf(file.temporary_file_path())
+        text, pages = _read_pdf(file, account_id)
         return Document(text=_checked(text), pages=pages, suffix=".pdf")
     if suffix == ".pdf" or file.content_type == "application/pdf":
         raise DocumentFault("document_damaged")
@@ -97,37 +97,25 @@ def _checked(text: str) -> str:
     return text
 
 
-def _read_pdf(path: str) -> tuple[str, int]:
-    if not _extractions.acquire(timeout=WAIT_SECONDS):
-        raise DocumentsBusy
+def _read_pdf(file: ReceivedFile, account_id: UUID) -> tuple[str, int]:
+    """Read a PDF in a process of its own, once its account has a reader to use."""
     try:
-        done = subprocess.run(  # noqa: S603 - our own program; the path is the server's
-            [
-                sys.executable,
-                "-I",
-                str(EXTRACT),
-                path,
-                str(settings.JOB_MAX_FILE_PAGES),
-                str(settings.JOB_MAX_TEXT_CHARS),
-                str(settings.JOB_FILE_TIMEOUT_SECONDS),
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            # pypdf tells there what it mends in a file.
-            stderr=subprocess.DEVNULL,
-            timeout=settings.JOB_FILE_TIMEOUT_SECONDS + PATIENCE_SECONDS,
-            # A reader of strangers' files gets none of our secrets.
-            env={},
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise DocumentsBusy from error
-    finally:
-        _extractions.release()
-    # Killed, for taking too much of the processor's time, or of memory.
-    if done.returncode != 0:
-        raise DocumentFault("document_unreadable")
-    answer = orjson.loads(done.stdout)
-    if "error" in answer:
-        raise DocumentFault(answer["error"])
-    return answer["text"], answer["pages"]
+        with READERS.slot(account_id, wait_seconds=settings.JOB_FILE_WAIT_SECONDS):
+            budget = budget_of(file.size or 0)
+            file.flush()
+            reading = process.read_pdf(file.fileno(), budget)
+    except SlotsBusy as busy:
+        whose = "account" if busy.by_share else "node"
+        metrics.READERS_REFUSED.labels(whose).inc()
+        raise DocumentsBusy(whose) from busy
+    metrics.READ_CPU_SECONDS.observe(reading.cpu_seconds)
+    if reading.over is not None:
+        metrics.READINGS.labels(reading.over).inc()
+        if reading.over == "clock":
+            raise DocumentsBusy("clock")
+        raise DocumentTooCostly(reading.over, budget)
+    if (code := reading.answer.get("error")) is not None:
+        metrics.READINGS.labels("refused").inc()
+        raise DocumentFault(code, pages=budget.pages)
+    metrics.READINGS.labels("ok").inc()
+    return reading.answer["text"], reading.answer["pages"]

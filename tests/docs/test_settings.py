@@ -18,6 +18,8 @@ ENVIRONMENT_USERS = {
     "scaling/cluster/bring_up.py": "hands the whole environment on to a child",
 }
 
+MIB = 1024 * 1024
+
 
 def haproxy_variables() -> set[str]:
     """Return the variables that haproxy.cfg reads."""
@@ -86,6 +88,16 @@ def test_containers_of_nodes_and_workers_may_leave_before_they_are_killed() -> N
     leaving = sum(float(settings[f"DRAIN_{name}SECONDS"].default or 0) for name in ("", "SETTLE_"))
     assert seconds["web"] >= leaving + 12
     assert seconds["worker"] > float(settings["JOB_GRACE_SECONDS"].default or 0)
+
+
+def test_containers_of_nodes_have_room_for_uploads_and_for_their_readers() -> None:
+    settings = {name: setting.default for name, setting in settings_read().items()}
+    compose = document("docker-compose.yml")
+    room = int(re.search(r"&tmp \{.*size: (\d+)\}", compose)[1])  # type: ignore[index]
+    assert room >= int(settings["UPLOAD_BYTES"] or 0) + 32 * MIB
+    web = re.search(r"^  web:\n.*?memory: (\d+)G", compose, re.M | re.S)
+    readers = int(settings["JOB_FILE_READERS"] or 0) * int(settings["JOB_FILE_MEMORY_BYTES"] or 0)
+    assert int(web[1]) * 1024 * MIB >= 400_000_000 + room + readers  # type: ignore[index]
 
 
 def test_settings_that_the_stack_hands_on_are_marked() -> None:

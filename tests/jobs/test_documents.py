@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
-from django.core.files.uploadedfile import TemporaryUploadedFile
+from prometheus_client import REGISTRY
 
 from config.errors import ApiError
-from jobs.documents import reading
+from jobs.documents import process, reading
+from jobs.documents.budgets import MIB, budget_of
 from jobs.documents.errors import DOCUMENT_FAULTS, DocumentFault
 from jobs.documents.form import clean_name
 from jobs.documents.reading import Document, read_document
+from jobs.documents.received import ReceivedFile
 from tests.jobs import documents
 
 Read = Callable[..., Document]
+ACCOUNT = uuid.uuid4()
 
 
 @pytest.fixture
@@ -23,16 +30,27 @@ def read() -> Iterator[Read]:
     """Return a reader of bytes as if they had been uploaded."""
     files = []
 
-    def read(data: bytes, name: str = "a.pdf", content_type: str = "") -> Document:
-        file = TemporaryUploadedFile(name, content_type, len(data), None)
+    def read(
+        data: bytes,
+        name: str = "a.pdf",
+        content_type: str = "",
+        *,
+        account_id: uuid.UUID = ACCOUNT,
+    ) -> Document:
+        file = ReceivedFile(tempfile.TemporaryFile(), name, content_type, len(data))  # noqa: SIM115
         files.append(file)
         file.write(data)
         file.flush()
-        return read_document(file)
+        return read_document(file, account_id=account_id)
 
     yield read
     for file in files:
         file.close()
+
+
+def sample(name: str, **labels: str) -> float:
+    """Return a metric of this process."""
+    return REGISTRY.get_sample_value(name, labels) or 0.0
 
 
 def code_of(read: Read, *arguments: object) -> tuple[int, str | None]:
@@ -138,43 +156,99 @@ def test_limits_hold(read: Read, settings):
     assert code_of(read, b"x" * 1025, "a.txt") == (413, "document_too_large")
 
 
-def test_a_bomb_is_refused_within_its_time(read: Read, settings):
-    settings.JOB_FILE_TIMEOUT_SECONDS = 4.0
-    started = time.monotonic()
-    status, code = code_of(read, documents.bomb())
-    assert status == 422
-    assert code in ("document_unreadable", "document_has_no_text", "document_damaged")
-    assert time.monotonic() - started < 30
-
-
-def test_a_document_that_takes_too_long_is_given_up(read: Read, settings):
-    settings.JOB_FILE_TIMEOUT_SECONDS = 2.0
-    data = documents.endless()
-    started = time.monotonic()
-    assert code_of(read, data) == (422, "document_unreadable")
-    assert 1.5 < time.monotonic() - started < 30
-    # Its place is free again.
+def test_a_small_file_may_cost_little_and_a_large_one_more(settings):
+    settings.JOB_FILE_CPU_SECONDS = 3.0
+    settings.JOB_FILE_CPU_SECONDS_PER_MIB = 16.0
     settings.JOB_FILE_TIMEOUT_SECONDS = 20.0
+    settings.JOB_FILE_PAGE_BYTES = 64
+    settings.JOB_MAX_FILE_PAGES = 2000
+    assert [budget_of(size).cpu_seconds for size in (0, 12_800, MIB // 2, MIB, 20 * MIB)] == [
+        3,
+        4,
+        11,
+        19,
+        20,
+    ]
+    assert [budget_of(size).pages for size in (10, 6400, MIB)] == [1, 100, 2000]
+
+
+def test_a_bomb_is_refused_for_its_memory(read: Read, settings):
+    with pytest.raises(ApiError) as caught:
+        read(documents.bomb())
+    assert (caught.value.status, caught.value.code) == (422, "document_unreadable")
+    assert "JOB_FILE_MEMORY_BYTES" in caught.value.message
+
+
+def test_a_document_that_takes_too_long_is_ended_by_its_processor_time(read: Read, settings):
+    settings.JOB_FILE_CPU_SECONDS = 1.0
+    settings.JOB_FILE_CPU_SECONDS_PER_MIB = 0.0
+    before = sample("headrace_document_readings_total", outcome="cpu")
+    with pytest.raises(ApiError) as caught:
+        read(documents.endless())
+    assert (caught.value.status, caught.value.code) == (422, "document_unreadable")
+    assert "more than 1 s of processor time" in caught.value.message
+    assert "JOB_FILE_CPU_SECONDS" in caught.value.message
+    assert sample("headrace_document_readings_total", outcome="cpu") == before + 1
+    # Its reader is free again.
+    settings.JOB_FILE_CPU_SECONDS = 20.0
     assert read(documents.pdf()).pages == 1
 
 
-def test_a_busy_machine_is_not_the_documents_fault(read: Read, settings, monkeypatch):
-    settings.JOB_FILE_TIMEOUT_SECONDS = 10.0
-    monkeypatch.setattr(reading, "PATIENCE_SECONDS", -9.5)
+def test_more_pages_than_a_file_of_its_size_can_have_are_refused(read: Read, settings):
+    settings.JOB_FILE_PAGE_BYTES = 10_000
+    assert read(documents.pdf(1)).pages == 1
+    assert code_of(read, documents.pdf(20)) == (422, "document_too_many_pages")
+
+
+def test_a_busy_machine_is_not_the_documents_fault(read: Read, settings):
+    settings.JOB_FILE_PATIENCE_SECONDS = -9.5
+    settings.JOB_FILE_CPU_SECONDS = 10.0
+    settings.JOB_FILE_CPU_SECONDS_PER_MIB = 0.0
     assert code_of(read, documents.endless()) == (503, "documents_busy")
 
 
-def test_who_waits_too_long_for_a_place_is_told_to_come_back(read: Read, monkeypatch):
-    monkeypatch.setattr(reading, "WAIT_SECONDS", 0.1)
-    taken = [reading._extractions.acquire() for _ in range(reading.EXTRACTIONS_AT_A_TIME)]
-    try:
+@pytest.mark.parametrize(
+    ("accounts", "setting"),
+    [([ACCOUNT], "JOB_FILE_ACCOUNT_READERS"), ([uuid.uuid4(), uuid.uuid4()], "JOB_FILE_READERS")],
+)
+def test_who_waits_too_long_for_a_reader_is_told_to_come_back(
+    read: Read, settings, accounts: list[uuid.UUID], setting: str
+):
+    settings.JOB_FILE_WAIT_SECONDS = 0.1
+    with ExitStack() as taken:
+        for account in accounts:
+            taken.enter_context(reading.READERS.slot(account, wait_seconds=0))
         with pytest.raises(ApiError) as caught:
             read(documents.pdf())
-    finally:
-        for _ in taken:
-            reading._extractions.release()
     assert (caught.value.status, caught.value.code) == (503, "documents_busy")
     assert "Retry-After" in caught.value.headers
+    assert f"({setting})" in caught.value.message
+    assert read(documents.pdf()).pages == 1
+
+
+def test_a_reader_has_no_secret_no_open_file_and_may_write_none(tmp_path, monkeypatch, settings):
+    program = tmp_path / "extract.py"
+    source = process.EXTRACT.read_text()
+    program.write_text(
+        source.replace(
+            "answer = read_pdf(raw, max_pages=max_pages, max_chars=max_chars)",
+            "answer = {'env': dict(os.environ), 'files': sorted(os.listdir('/proc/self/fd')),"
+            " 'limits': [resource.getrlimit(n) for n in (0, 9, 1, 4)], 'nice': os.nice(0),"
+            " 'oom': open('/proc/self/oom_score_adj').read()}",
+        )
+    )
+    monkeypatch.setattr(process, "EXTRACT", program)
+    monkeypatch.setenv("SECRET", "x")
+    budget = budget_of(100)
+    with (tmp_path / "a.pdf").open("wb+") as file:
+        os.set_inheritable(file.fileno(), True)
+        answer = process.read_pdf(file.fileno(), budget).answer
+    assert not {"SECRET", "SECRET_KEY"} & answer["env"].keys()
+    assert answer["files"] == ["0", "1", "2", "3"]  # The last lists them.
+    cpu, memory = budget.cpu_seconds, budget.memory_bytes
+    assert answer["limits"] == [[cpu, cpu + 1], [memory, memory], [0, 0], [0, 0]]
+    assert answer["nice"] == min(19, os.nice(0) + settings.JOB_FILE_NICE)
+    assert answer["oom"].strip() == "1000"
 
 
 def test_every_fault_has_words():

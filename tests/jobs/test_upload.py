@@ -307,10 +307,15 @@ def test_an_upload_that_stalls_is_a_408(stack: EmbeddedStack):
     assert json.loads(answer.split(b"\r\n\r\n", 1)[1])["error"]["code"] == "request_timeout"
 
 
-def test_a_node_answers_others_while_it_reads_documents(http: httpx.Client, stack: EmbeddedStack):
+def test_a_node_answers_others_while_it_reads_documents(
+    http: httpx.Client, other_http: httpx.Client
+):
     data = documents.pdf(100)
     with ThreadPoolExecutor(5) as pool:
-        uploads = [pool.submit(post, http, ("long.pdf", data)) for _ in range(5)]
+        uploads = [
+            pool.submit(post, client, ("long.pdf", data))
+            for client in (http, other_http, http, other_http)
+        ]
         slowest = 0.0
         while not all(upload.done() for upload in uploads):
             started = time.monotonic()
@@ -338,7 +343,8 @@ def test_a_file_whose_job_cannot_be_saved_is_removed(settings, tmp_path: Path):
     def files() -> list[Path]:
         return [path for path in tmp_path.rglob("*") if path.is_file()]
 
-    with pytest.raises(DataError), read_upload(request) as upload, transaction.atomic():  # noqa: PT012
+    uploading = read_upload(request, account_id=principal.account_id)
+    with pytest.raises(DataError), uploading as upload, transaction.atomic():  # noqa: PT012
         assert upload.submission.file is not None
         job = submit(principal, chain, upload.submission)
         assert [path.read_bytes() for path in files()] == [b"Some text."]
