@@ -15,6 +15,7 @@ from config.env import env_bool, env_float, env_int, env_list, env_str
 from config.gunicorn_parser import EARLY, EarlyParser
 from config.gunicorn_response import OneWriteResponse
 from config.gunicorn_worker import LAST_WORDS_SECONDS, DrainingWorker
+from config.open_files import raise_open_files_limit
 
 # gevent would note for each greenlet who started it and from where, for a debugger's sake.
 gevent.config.track_greenlet_tree = False
@@ -71,6 +72,11 @@ loglevel = env_str("LOG_LEVEL", "INFO").lower()
 control_socket_disable = True
 # The worker's sign of life is a file that it touches every second; on a disk that could block.
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
+
+
+def on_starting(server: Any) -> None:
+    """Let the node's workers hold as many connections as they may."""
+    raise_open_files_limit()
 
 
 def pre_fork(server: Any, worker: Any) -> None:

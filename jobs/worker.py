@@ -36,6 +36,7 @@ from psycopg_pool import PoolTimeout
 
 from config import fair_sockets, loop_guard
 from config.brokers import get_broker
+from config.open_files import raise_open_files_limit
 from jobs import presence
 from jobs.announcer import send
 from jobs.models import Job
@@ -77,6 +78,7 @@ class WorkerProcess:
         """Work until a signal."""
         os.nice(settings.WORKER_NICE)
         fair_sockets.install()
+        raise_open_files_limit()
         for number in (signal.SIGTERM, signal.SIGINT):
             gevent.signal_handler(number, self.stop.set)
         self._server = WSGIServer(_address(settings.WORKER_BIND), pages(self), log=None)

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import resource
 import signal
 import sys
 import threading
@@ -10,6 +9,7 @@ import time
 from collections.abc import Iterator
 from types import FrameType
 
+from config.open_files import raise_open_files_limit
 from scaling.cluster import credentials, leftovers, lock
 from scaling.cluster.bring_up import BringUp, PrepareProcess
 from scaling.cluster.console import Console, LogFollower, last_lines
@@ -27,8 +27,6 @@ from scaling.cluster.welcome import welcome
 
 WATCH_SECONDS = 0.25
 LAST_LINES = 20
-# Enough for every connection that HAProxy and the nodes allow, and no more than is sane to close.
-MAX_OPEN_FILES = 65_536
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -87,7 +85,7 @@ class Stack:
         self._record.url = plan.url
         self._record.save(self.layout.record_file)
         try:
-            _raise_file_limit()
+            raise_open_files_limit()
             if plan.servers:
                 plan.servers.publish()
             lines = [f"{name}={value}" for name, value in plan.environment.items()]
@@ -178,10 +176,3 @@ class Stack:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-def _raise_file_limit() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
-    if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
