@@ -53,6 +53,9 @@ class Console:
             # Nobody reads any more, as in `make run | head`: stop, and in silence.
             self.is_closed = True
             raise StopRequested from None
+        except OSError:
+            # As on a full disk: the line is lost, and the stack runs on.
+            return
 
 
 @dataclass

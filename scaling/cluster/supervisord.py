@@ -21,6 +21,7 @@ from scaling.cluster.layout import Layout, write_private
 from scaling.cluster.parts import PartId, Program, python_module, render
 from scaling.cluster.privileges import is_root
 
+PROGRAM = "scaling.cluster.supervisord_program"
 START_SECONDS = 10.0
 
 
@@ -64,7 +65,7 @@ class Supervisord:
         output = self.layout.log_dir / "supervisord.out"
         with output.open("wb") as file:
             process = subprocess.Popen(  # noqa: S603 - a command of our own
-                python_module("supervisor.supervisord", "-n", "-c", str(config)),
+                python_module(PROGRAM, "-n", "-c", str(config)),
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
