@@ -133,8 +133,11 @@ SELECT j.id, j.lease, j.account_id, j.api_key_id, c.slug, j.input::text,
        j.max_attempts, j.timeout_seconds, j.losses, j.last_event,
        j.webhook_url <> '' OR j.notify_email <> '',
        greatest(0, extract(epoch FROM now() - greatest(j.created_at, j.run_at)))::float8,
+       coalesce(k.tokens_per_day, 0),
+       j.api = 'responses' AND NOT coalesce((j.request->>'background')::boolean, true),
        pg_current_wal_insert_lsn()::text, left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)
 FROM claimed j JOIN chat_chain c ON c.id = j.chain_id
+LEFT JOIN access_apikey k ON k.id = j.api_key_id
 ORDER BY j.account_priority DESC, j.rank, j.id
 """
 
@@ -163,6 +166,10 @@ class Claimed:
     # Whether its end is told by webhook or e-mail.
     has_notice: bool
     waited_seconds: float
+    # The key's, 0 for no limit.
+    tokens_per_day: int
+    # By a client that holds its request open, and cannot wait for another day.
+    is_waited_for: bool
     # The log then had everything up to the claim.
     position: Position
 
@@ -214,6 +221,7 @@ def claim(
 def _claimed(row: tuple[Any, ...]) -> Claimed:
     job_id, lease, account_id, key_id, slug, text, options = row[:7]
     attempt, most, timeout, losses, last_event, has_notice, waited_seconds = row[7:14]
+    tokens_per_day, is_waited_for = row[14:16]
     return Claimed(
         job_id=job_id,
         lease=lease,
@@ -230,5 +238,7 @@ def _claimed(row: tuple[Any, ...]) -> Claimed:
         is_suspect=losses >= SUSPECT_LOSSES,
         has_notice=has_notice,
         waited_seconds=waited_seconds,
-        position=Position.from_row(row[14:]),
+        tokens_per_day=tokens_per_day,
+        is_waited_for=is_waited_for,
+        position=Position.from_row(row[16:]),
     )

@@ -14,13 +14,18 @@ from django.db import DatabaseError
 from langchain_core.messages import AIMessage, messages_from_dict, messages_to_dict
 from psycopg_pool import PoolTimeout
 
-from access.limits import count_tokens
+from access.limits import Reservation, count_tokens, reserve_tokens
 from jobs import metrics
+from jobs.claims import Claimed
 from jobs.models import ModelCall
 from jobs.transitions import without_nul
 from scaling.database import release_connections
 
 logger = logging.getLogger(__name__)
+
+# What a call is likely to use, of which only the question is known; a guess that holds for English.
+CHARS_A_TOKEN = 4
+COMPLETION_TOKENS = 500
 
 
 class JobModelCalls:
@@ -28,13 +33,19 @@ class JobModelCalls:
 
     A call is named by the models, the messages and the options, and by how often the same was asked
     before in this attempt: a chain that asks twice gets two answers, also when it is run again.
-    What is newly paid for counts against the day's tokens of the key at once.
+    What is newly paid for counts against the day's tokens of the key at once, and before each call
+    these are asked, so that a day that is used up ends the attempt (LimitExceeded).
     """
 
-    def __init__(self, job_id: uuid.UUID, api_key_id: uuid.UUID | None, *, is_first: bool) -> None:
-        self._job_id = job_id
-        self._api_key_id = api_key_id
+    def __init__(self, claimed: Claimed) -> None:
+        self._job_id = job_id = claimed.job_id
+        self._claimed = claimed
+        is_first = claimed.is_first
+        self._reserved: dict[str, Reservation] = {}
+        # Tokens of this attempt that are counted, or were by an earlier one.
+        self._settled = 0
         self._seen: Counter[str] = Counter()
+        self._sizes: dict[str, int] = {}
         self._kept: dict[str, Any] = {} if is_first else _load(job_id)
 
     def key(self, call: Mapping[str, Any]) -> str:
@@ -44,22 +55,26 @@ class JobModelCalls:
         )
         digest = hashlib.blake2b(text, digest_size=24).hexdigest()
         self._seen[digest] += 1
-        return f"{digest}:{self._seen[digest]}"
+        name = f"{digest}:{self._seen[digest]}"
+        self._sizes[name] = len(text) // CHARS_A_TOKEN + COMPLETION_TOKENS
+        return name
 
     def find(self, key: str) -> AIMessage | None:
-        """Return the answer that an earlier attempt got."""
+        """Return the answer that an earlier attempt got, else reserve tokens for a new one."""
+        size = self._sizes.pop(key, 0)
         if (kept := self._kept.get(key)) is None:
+            self._reserve(key, size)
             return None
         message = messages_from_dict([kept])[0]
         if not isinstance(message, AIMessage):
             return None
         metrics.CALLS_REPLAYED.inc()
+        self._settled += _tokens_of(message)
         return message
 
     def keep(self, key: str, answer: AIMessage) -> None:
         """Store an answer; a database that is away costs the next attempt this call, no more."""
-        if self._api_key_id is not None and (usage := answer.usage_metadata):
-            count_tokens(key_id=self._api_key_id, tokens=usage["total_tokens"])
+        self._finish(key, _tokens_of(answer))
         text = without_nul(orjson.dumps(messages_to_dict([answer])[0], default=str).decode())
         try:
             ModelCall.objects.bulk_create(
@@ -70,6 +85,39 @@ class JobModelCalls:
             logger.warning("job %s: a model call was not kept: %s", self._job_id.hex, error)
         finally:
             release_connections()
+
+    def settle(self, billed_tokens: int) -> None:
+        """Count what the attempt used beyond its whole answers, such as streams that were cut off.
+
+        `billed_tokens` is the run's count of all (Run.billed_tokens).
+        """
+        rest = max(0, billed_tokens - self._settled)
+        open_calls, self._reserved = list(self._reserved.values()), {}
+        for reservation in open_calls:
+            reservation.finish(rest)
+            rest = 0
+        if rest and self._claimed.api_key_id is not None:
+            count_tokens(key_id=self._claimed.api_key_id, tokens=rest)
+
+    def _reserve(self, key: str, tokens: int) -> None:
+        claimed = self._claimed
+        if claimed.api_key_id is None:
+            return
+        self._reserved[key] = reserve_tokens(
+            key_id=claimed.api_key_id,
+            tokens_per_day=claimed.tokens_per_day,
+            tokens=tokens,
+            waits_for_others=not claimed.is_waited_for,
+        )
+
+    def _finish(self, key: str, tokens: int) -> None:
+        self._settled += tokens
+        if (reservation := self._reserved.pop(key, None)) is not None:
+            reservation.finish(tokens)
+
+
+def _tokens_of(answer: AIMessage) -> int:
+    return answer.usage_metadata["total_tokens"] if answer.usage_metadata else 0
 
 
 def _load(job_id: uuid.UUID) -> dict[str, Any]:

@@ -201,6 +201,8 @@ class Attempt(models.Model):
         LOST = "lost"
         # The worker gave the job back, or staff took it away; not counted.
         RELEASED = "released"
+        # The key has used the tokens of its day; not counted.
+        DEFERRED = "deferred"
 
     id = models.UUIDField(primary_key=True, default=new_uuid, editable=False)
     job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="attempt_rows")

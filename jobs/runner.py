@@ -14,6 +14,8 @@ from django.db import DatabaseError
 from langchain_core.messages import AnyMessage, BaseMessage
 from psycopg_pool import PoolTimeout
 
+from access.errors import LIMIT_CODES
+from access.limits import reserve_tokens
 from chat.catalog import get_chain
 from chat.completions.messages import answer_text, answer_tool_calls, finish_reason
 from chat.execution import Call, Chunk, stream
@@ -22,6 +24,7 @@ from chat.run import Caller, Progress, Run, current_caller
 from config.errors import is_database_down
 from jobs import metrics, transitions
 from jobs.claims import Claimed
+from jobs.deferrals import deferral_seconds, may_be_deferred
 from jobs.endings import ENDINGS
 from jobs.errors import OutputTooLarge
 from jobs.failures import Failure, read_failure, retry_delay_seconds
@@ -117,8 +120,16 @@ def _write_failure(attempt: RunningAttempt, story: _Story, error: Exception) -> 
 
 def _run_chain(attempt: RunningAttempt, story: _Story) -> bytes:
     claimed = attempt.claimed
+    if claimed.api_key_id is not None:
+        # Only asked: what is reserved is for single calls.
+        reserve_tokens(
+            key_id=claimed.api_key_id,
+            tokens_per_day=claimed.tokens_per_day,
+            tokens=0,
+            waits_for_others=False,
+        ).finish(0)
     chain = get_chain(claimed.chain_slug)
-    answers = JobModelCalls(claimed.job_id, claimed.api_key_id, is_first=claimed.is_first)
+    answers = JobModelCalls(claimed)
     current_caller.set(Caller(account_id=claimed.account_id))
     run = attempt.run = Run(
         timeout_seconds=claimed.timeout_seconds, options=claimed.options, answers=answers
@@ -142,6 +153,7 @@ def _run_chain(attempt: RunningAttempt, story: _Story) -> bytes:
             story.tell_if_due(run)
     finally:
         items.close()
+        answers.settle(run.billed_tokens())
     encoded = encode(_as_output(output))
     if len(encoded) > settings.JOB_MAX_OUTPUT_BYTES:
         raise OutputTooLarge(settings.JOB_MAX_OUTPUT_BYTES)
@@ -210,6 +222,14 @@ def _stopped_or_failed(attempt: RunningAttempt, story: _Story, failure: Failure)
             return _end(attempt, story, status="cancelled")
         case "released":
             return _give_back(claimed, outcome="released", is_counted=False)
+    if failure.code == LIMIT_CODES["tokens_per_day"] and may_be_deferred(claimed):
+        return _give_back(
+            claimed,
+            outcome="deferred",
+            is_counted=False,
+            delay_seconds=deferral_seconds(failure.retry_after_seconds),
+            failure=failure,
+        )
     outcome = "timed_out" if failure.code == "job_timeout" else "failed"
     if failure.is_transient and claimed.attempt < claimed.max_attempts:
         delay = retry_delay_seconds(claimed.attempt, failure.retry_after_seconds)

@@ -3,14 +3,17 @@
 from access.limits.admission import Admission, admit, count_tokens
 from access.limits.budgets import STREAMS, Budget, Slot
 from access.limits.hits import HitVerdict, count_hit
+from access.limits.tokens import Reservation, reserve_tokens
 
 __all__ = [
     "STREAMS",
     "Admission",
     "Budget",
     "HitVerdict",
+    "Reservation",
     "Slot",
     "admit",
     "count_hit",
     "count_tokens",
+    "reserve_tokens",
 ]

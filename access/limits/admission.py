@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 LOCAL = Counter(
     "headrace_limits_local",
-    "Times that Redis was away and a process's own limits stood in: admit, finish or hit.",
+    "Times that Redis was away: admit, finish or hit by a process's own limits, tokens by none.",
     ["step"],
 )
 REFUSED = Counter("headrace_limits_refused", "Requests refused, by the limit.", ["limit"])
 for _limit in LIMIT_CODES:
     REFUSED.labels(_limit)
-for _step in ("admit", "finish", "hit"):
+for _step in ("admit", "finish", "hit", "tokens"):
     LOCAL.labels(_step)
 
 local_limiter = LocalLimiter()

@@ -34,6 +34,7 @@ _HERE = Path(__file__).parent
 _ADMIT = Script((_HERE / "admit.lua").read_text(encoding="utf-8"))
 _HITS = Script((_HERE / "hits.lua").read_text(encoding="utf-8"))
 _FINISH = Script((_HERE / "finish.lua").read_text(encoding="utf-8"))
+_RESERVE = Script((_HERE / "reserve.lua").read_text(encoding="utf-8"))
 _RENEW = Script((_HERE / "renew.lua").read_text(encoding="utf-8"))
 _REFUSED_BY = (None, "requests_per_minute", "tokens_per_day", "max_concurrent")
 
@@ -55,6 +56,22 @@ def finish(*, key_id: UUID, lease: str, tokens: int) -> None:
     """Release the lease, unless it is the empty string, and count the tokens."""
     _, used, leases = _names(key_id)
     BATCH.call(_FINISH, (used, leases), (lease, tokens), lambda _: None)
+
+
+def reserve(
+    *, key_id: UUID, tokens_per_day: int, name: str, seconds: int, waits_for_others: bool
+) -> tuple[int, float]:
+    """Reserve the tokens at the end of a name; return 0, or 1 or 2 for refused, and the wait."""
+    _, used, _ = _names(key_id)
+    tokens = name.rpartition(":")[2]
+    args = (tokens_per_day, name, tokens, seconds * 1000, int(waits_for_others))
+    return BATCH.call(_RESERVE, (used, _calls(key_id)), args, _reserved)
+
+
+def finish_call(*, key_id: UUID, name: str, tokens: int) -> None:
+    """End a reservation, and count the tokens that its call used."""
+    _, used, _ = _names(key_id)
+    BATCH.call(_FINISH, (used, _calls(key_id)), (name, tokens), lambda _: None)
 
 
 def renew(leases_by_key: Mapping[UUID, Sequence[str]]) -> None:
@@ -121,6 +138,17 @@ def _told(answer: Any) -> Verdict | None:
 def _names(key_id: UUID) -> tuple[str, str, str]:
     tag = f"headrace:limits:{{{key_id.hex}}}:"
     return f"{tag}rate", f"{tag}tokens", f"{tag}leases"
+
+
+def _calls(key_id: UUID) -> str:
+    return f"headrace:limits:{{{key_id.hex}}}:calls"
+
+
+def _reserved(answer: Any) -> tuple[int, float]:
+    if not isinstance(answer, list) or not all(isinstance(part, int) for part in answer):
+        raise ValueError("not an answer of the limiter's script")
+    refused, wait = answer
+    return refused, wait / 1e6
 
 
 def _verdict(answer: Any) -> Verdict:

@@ -22,6 +22,7 @@ STATUSES = {
 # OpenAI's clients know no others than these and `server_error`.
 ERROR_CODES = {
     "provider_overloaded": "rate_limit_exceeded",
+    "tokens_per_day_exceeded": "rate_limit_exceeded",
     "context_length_exceeded": "invalid_prompt",
     "string_above_max_length": "invalid_prompt",
     "content_filter": "invalid_prompt",

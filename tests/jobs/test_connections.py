@@ -90,7 +90,7 @@ WAITS: dict[str, Callable[[httpx.Client], Request]] = {
 
 @contextlib.contextmanager
 def under_way(
-    stack: EmbeddedStack, requests: list[Request]
+    stack: EmbeddedStack, requests: list[Request], *, key: str = ""
 ) -> Iterator[Callable[[], list[str | int]]]:
     """Have requests under way, and give a look at those that are over by then."""
     ended: list[str | int] = []
@@ -106,7 +106,9 @@ def under_way(
             except httpx.HTTPError as error:
                 ended.append(type(error).__name__)
 
-        connections = [clients.enter_context(client_with(stack, stack.demo_key)) for _ in requests]
+        connections = [
+            clients.enter_context(client_with(stack, key or stack.demo_key)) for _ in requests
+        ]
         for request, client in zip(requests, connections, strict=True):
             threads.submit(send, request, client)
         try:
