@@ -111,13 +111,21 @@ def reap_dead_workers() -> int:
     return count
 
 
-def take_away(job: Job) -> bool:
-    """End a running attempt whose worker is dead, and the job too if that was its last."""
+def take_away(job: Job, *, is_counted: bool = True) -> bool:
+    """End a running attempt whose worker is dead, and the job too if that was its last.
+
+    One that is not counted is none of its `max_attempts`, but a loss all the same: losses make a
+    job a suspect (jobs/claims.py).
+    """
     assert job.lease is not None  # noqa: S101  (a running job has one)
     Job.objects.filter(pk=job.pk, lease=job.lease).update(losses=F("losses") + 1)
     if job.cancel_requested_at is not None:
         cancelled = Ending(job_id=job.pk, lease=job.lease, status="cancelled")
         return bool(transitions.end([cancelled]))
+    if not is_counted:
+        return transitions.give_back(
+            job_id=job.pk, lease=job.lease, outcome="released", is_counted=False
+        )
     failure = read_failure(WorkerLost())
     if job.attempts >= job.max_attempts:
         failed = Ending(

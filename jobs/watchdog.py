@@ -3,8 +3,9 @@
 A chain that blocks without yielding (a library in C, an endless computation) stops every job of
 its worker, and nothing inside the loop can interrupt it. A native thread sees the loop's beat
 stop, finds in the loop's stack whose run it is, ends that attempt, gives the others back and ends
-the process. Should even that thread be kept from running, faulthandler's timer, which needs no
-Python, ends the process once its lease is over.
+the process. Where no run is in the stack, all jobs are given back, uncounted but for suspects.
+Should even that thread be kept from running, faulthandler's timer, which needs no Python, ends the
+process once its lease is over.
 """
 
 from __future__ import annotations
@@ -24,8 +25,11 @@ from gevent.monkey import get_original
 
 from chat.run import Run
 from jobs import transitions
+from jobs.claims import SUSPECT_LOSSES
 from jobs.errors import JobTimeout, TransientFailure
 from jobs.failures import read_failure
+from jobs.models import Job
+from jobs.reaper import take_away
 from jobs.runner import RunningAttempt
 from jobs.slots import Slots
 from jobs.transitions import Ending
@@ -95,10 +99,11 @@ class Watchdog:
         # The store's connections are the loop's, which stands still.
         stop_holding()
         try:
-            # Without a culprit the leases run out, and each job's attempt counts.
+            _connect_alone()
             if guilty is not None:
-                _connect_alone()
                 self._settle(guilty, is_overdue=is_overdue)
+            else:
+                self._give_all_back()
         # The database may be away, or anything may be broken: the leases run out then.
         except Exception:
             logger.exception("the jobs could not be given back")
@@ -131,6 +136,15 @@ class Watchdog:
                     job_id=attempt.claimed.job_id, lease=attempt.claimed.lease,
                     outcome="released", is_counted=False,
                 )  # fmt: skip
+
+    def _give_all_back(self) -> None:
+        """Give every job back, of which any may be the one that blocks, or none.
+
+        Counted only for suspects, with which two workers were lost: no two of them run together.
+        So one that blocks every worker it comes to is soon out of attempts, and others are not.
+        """
+        for job in Job.objects.filter(lease__in=list(self._slots.running)):
+            take_away(job, is_counted=job.losses >= SUSPECT_LOSSES)
 
 
 def _connect_alone() -> None:

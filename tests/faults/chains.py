@@ -6,6 +6,7 @@ import signal
 import time
 from typing import Any
 
+import gevent
 from gevent.monkey import get_original
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.runnables import Runnable, RunnableLambda
@@ -58,12 +59,20 @@ def _busy(text: str) -> str:
     return text
 
 
+def _unseen(text: str) -> str:
+    """Block the event loop by code that is no run's."""
+    gevent.spawn(native_sleep, 60)
+    time.sleep(60)
+    return text
+
+
 slow: Runnable[Any, Any] = RunnableLambda(_slow)
 quick: Runnable[Any, Any] = RunnableLambda(_quick)
 deadly: Runnable[Any, Any] = RunnableLambda(_deadly)
 segfault: Runnable[Any, Any] = RunnableLambda(_segfault)
 stuck: Runnable[Any, Any] = RunnableLambda(_stuck)
 busy: Runnable[Any, Any] = RunnableLambda(_busy)
+unseen: Runnable[Any, Any] = RunnableLambda(_unseen)
 
 
 def two_calls(chain: Any) -> Runnable[Any, Any]:
@@ -78,4 +87,4 @@ def two_calls(chain: Any) -> Runnable[Any, Any]:
     return RunnableLambda(run)
 
 
-NAMES = ("slow", "quick", "deadly", "segfault", "stuck", "busy", "two_calls")
+NAMES = ("slow", "quick", "deadly", "segfault", "stuck", "busy", "unseen", "two_calls")

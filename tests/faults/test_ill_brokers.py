@@ -13,7 +13,7 @@ from tests.faults.brokers import moto_on, rabbitmq, refusing_sqs, sqs_settings, 
 from tests.faults.harness import Faults
 from tests.stack_plugin import free_public_port
 
-COUNT = 100
+COUNT = 40
 SMALL = ("--nodes=1", "--workers=1", "--replicas=0", "--no-llm")
 # Two are promised; the rest is for a busy machine.
 START_SECONDS = 4.0

@@ -197,6 +197,25 @@ def test_a_job_that_blocks_its_worker_times_out_and_the_others_go_on(
     assert rows[0][0] == 0, "innocent jobs paid for it"
 
 
+def test_what_blocks_workers_unseen_costs_other_jobs_no_attempt(faults: Faults) -> None:
+    ids = faults.post_many(COUNT, mark="unseen")
+    bad = faults.post("block", chain="unseen", max_attempts=1).json()["id"]
+    faults.wait_for_all(seconds=120)
+    faults.check(ids)
+    # Two workers are lost to it before an attempt counts; the third time is its last.
+    faults.check([bad], statuses=("failed",))
+    body = faults.job(bad)
+    assert (body["error"]["code"], body["attempts"]) == ("worker_lost", 1)
+    assert faults.query("SELECT losses FROM jobs_job WHERE id = %s", bad.removeprefix("job_")) == [
+        (3,)
+    ]
+    counted = faults.query(
+        "SELECT count(*) FROM jobs_job WHERE attempts > 1 AND id = ANY(%s::uuid[])",
+        [job_id.removeprefix("job_") for job_id in ids],
+    )
+    assert counted == [(0,)], "innocent jobs paid for it"
+
+
 def test_a_worker_that_is_told_to_stop_gives_its_jobs_back_at_once(faults: Faults) -> None:
     ids = start(faults, "deploy")
     for pid in faults.pids("worker"):
