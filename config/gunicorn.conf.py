@@ -41,6 +41,7 @@ timeout = env_int("WEB_TIMEOUT_SECONDS", 30, minimum=1)
 max_requests = env_int("WEB_MAX_REQUESTS", 0)
 max_requests_jitter = env_int("WEB_MAX_REQUESTS_JITTER", max_requests // 10)
 DrainingWorker.max_rss_bytes = env_int("WEB_MAX_MEMORY_MB", 0) * 1024 * 1024
+DrainingWorker.dns_timeout_seconds = env_float("DNS_TIMEOUT_SECONDS", 5.0, minimum=0.1)
 # A node that was told to stop is not ready at first, then accepts no more, then ends what it has.
 DrainingWorker.settle_seconds = env_float("DRAIN_SETTLE_SECONDS", 3.0)
 DrainingWorker.drain_seconds = env_float("DRAIN_SECONDS", 30.0)

@@ -30,7 +30,7 @@ from gevent.pool import Pool
 from gevent.server import StreamServer
 from gunicorn.workers.ggevent import GeventWorker
 
-from config import fair_sockets
+from config import fair_sockets, resolver
 from config.draining import DRAINING
 from config.memory import rss_bytes
 from config.readiness import is_ready
@@ -48,14 +48,15 @@ GOODBYE_SECONDS = 1.0
 class DrainingWorker(GeventWorker):  # type: ignore[misc]
     """One worker process of a node.
 
-    `settle_seconds`, `drain_seconds`, `drain_file` and `max_rss_bytes` are set by
-    config/gunicorn.conf.py; 0 is no ceiling.
+    `settle_seconds`, `drain_seconds`, `drain_file`, `max_rss_bytes` and `dns_timeout_seconds` are
+    set by config/gunicorn.conf.py; 0 is no ceiling.
     """
 
     settle_seconds = 0.0
     drain_seconds = 0.0
     drain_file: Path | None = None
     max_rss_bytes = 0
+    dns_timeout_seconds = 5.0
 
     # Those that gunicorn sets to their defaults first.
     SIGNALS = [number for number in GeventWorker.SIGNALS if number != signal.SIGUSR2]
@@ -110,6 +111,7 @@ class DrainingWorker(GeventWorker):  # type: ignore[misc]
 
     def run(self) -> None:
         """Serve until told to stop or due to be recycled, and leave."""
+        resolver.install(timeout_seconds=self.dns_timeout_seconds)
         if self.is_successor:
             self._warm_up()
         servers = [self._serve(listener) for listener in self.sockets]

@@ -39,6 +39,9 @@ HAS_SECRET_KEY = bool(env_secret("SECRET_KEY"))
 SECRET_KEY = env_secret("SECRET_KEY") or secrets.token_urlsafe(50)
 SECRET_KEY_FALLBACKS = [k for k in env_secret("SECRET_KEY_FALLBACKS").split(",") if k]
 
+# Longest wait for the address of a name; config/resolver.py.
+DNS_TIMEOUT_SECONDS = env_float("DNS_TIMEOUT_SECONDS", 5.0, minimum=0.1)
+
 # TLS ends at the load balancer, which says so in a header that it always sets itself.
 HTTPS = env_bool("HTTPS", False)
 # gunicorn reads the same: whose word on the client's address is believed.

@@ -34,7 +34,7 @@ from django.db import DatabaseError
 from django.utils.module_loading import import_string
 from psycopg_pool import PoolTimeout
 
-from config import fair_sockets, loop_guard
+from config import fair_sockets, loop_guard, resolver
 from config.brokers import get_broker
 from config.open_files import raise_open_files_limit
 from jobs import presence
@@ -79,6 +79,7 @@ class WorkerProcess:
         os.nice(settings.WORKER_NICE)
         fair_sockets.install()
         raise_open_files_limit()
+        resolver.install(timeout_seconds=settings.DNS_TIMEOUT_SECONDS)
         for number in (signal.SIGTERM, signal.SIGINT):
             gevent.signal_handler(number, self.stop.set)
         self._server = WSGIServer(_address(settings.WORKER_BIND), pages(self), log=None)

@@ -14,23 +14,28 @@ import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from ipaddress import ip_address
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import gevent
+from django.conf import settings
 from gevent import monkey
 from gevent.hub import Hub
 from gevent.threadpool import ThreadPool
 
 from jobs.notices.addresses import check_ip
 
-# Resolving blocks a native thread, in the worst case for as long as the name server likes. These
-# are not gevent's own threads, which everything else in the process needs.
-RESOLVER_THREADS = 32
+# Resolving blocks a native thread for as long as the name server likes. These are not the threads
+# in which the process resolves its own names (config/resolver.py), and there is one for each try: a
+# try is over only when its lookup is (`finish_lookup`). So an account's names that hang take the
+# threads of its own tries, and no other's.
+LOOKUP_SECONDS = 60.0
 # An answer of DNS may hold thousands; the rest is not looked at, and not connected to.
 MAX_ADDRESSES = 16
 _resolvers: WeakKeyDictionary[Hub, ThreadPool] = WeakKeyDictionary()
+_last_lookup: ContextVar[Any] = ContextVar("last_lookup", default=None)
 # Within these threads the patched function would look for a loop of its own.
 _getaddrinfo = monkey.get_original("socket", "getaddrinfo")
 
@@ -144,15 +149,24 @@ def resolve(host: str, port: int, deadline: Deadline) -> list[Any]:
     """Return the first MAX_ADDRESSES of a host; raises ValueError if one of them is private."""
     hub = gevent.get_hub()
     if (pool := _resolvers.get(hub)) is None:
-        pool = _resolvers[hub] = ThreadPool(RESOLVER_THREADS, hub=hub)
+        pool = _resolvers[hub] = ThreadPool(settings.NOTICE_CONCURRENCY, hub=hub)
     with gevent.Timeout(deadline.remaining_seconds(), TimeoutError("no answer from DNS in time")):
-        found: Any = pool.spawn(_look_up, host, port).get()
+        lookup: Any = pool.spawn(_look_up, host, port)
+        _last_lookup.set(lookup)
+        found: Any = lookup.get()
     if isinstance(found, OSError):
         raise found
     addresses = list(found[:MAX_ADDRESSES])
     for *_, address in addresses:
         check_ip(ip_address(str(address[0]).partition("%")[0]))
     return addresses
+
+
+def finish_lookup() -> None:
+    """Wait until the last lookup of this greenlet has left its thread, at most LOOKUP_SECONDS."""
+    lookup = _last_lookup.get()
+    if lookup is not None:
+        lookup.wait(LOOKUP_SECONDS)
 
 
 def _look_up(host: str, port: int) -> list[Any] | OSError:

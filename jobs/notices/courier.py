@@ -18,6 +18,7 @@ from psycopg_pool import PoolTimeout
 from config.errors import is_database_down
 from jobs.models import Delivery
 from jobs.notices import deliveries, mail, webhooks
+from jobs.notices.connections import finish_lookup
 from jobs.notices.deliveries import ClaimedDelivery
 from jobs.notices.metrics import NOTICES
 from jobs.notices.outcomes import Outcome, failed
@@ -122,6 +123,8 @@ class Courier:
             logger.warning("evt_%s waits for its lease's end: %s", claimed.id.hex, error)
         finally:
             release_connections()
+            # Written down by now; but what its name server still holds is the account's own.
+            finish_lookup()
             self._trying.pop(claimed.lease, None)
             if self._is_full:
                 self._woken.set()

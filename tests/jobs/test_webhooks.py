@@ -213,6 +213,29 @@ def test_few_of_many_addresses_are_tried(monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(addresses) == connections.MAX_ADDRESSES
 
 
+def test_a_try_is_over_only_when_its_name_servers_answer_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answered = threading.Event()
+
+    def look_up(host: str, port: int) -> OSError:
+        answered.wait(30)
+        return OSError("late")
+
+    monkeypatch.setattr(connections, "_look_up", look_up)
+
+    def attempt() -> None:
+        with pytest.raises(TimeoutError, match="DNS"):
+            connections.resolve("hanging.example", 1, connections.Deadline(0.2))
+        connections.finish_lookup()
+
+    trying = gevent.spawn(attempt)
+    trying.join(1)
+    assert not trying.ready()
+    answered.set()
+    trying.get(timeout=10)
+
+
 def test_no_answer_at_all_is_a_failure() -> None:
     with Receiver(garbage) as receiver:
         assert "BadStatusLine" in deliver(receiver.url()).error
