@@ -7,9 +7,7 @@ from typing import Any
 from drf_spectacular.contrib.pydantic import PydanticExtension
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.plumbing import ResolvedComponent
-from drf_spectacular.renderers import OpenApiJsonRenderer
 from drf_spectacular.utils import Direction
-from drf_spectacular.views import SpectacularAPIView
 from pydantic import BaseModel
 
 
@@ -63,9 +61,3 @@ class PydanticByDirection(PydanticExtension):
                 )
             )
         return schema
-
-
-class SchemaView(SpectacularAPIView):
-    """`GET /v1/schema`: the OpenAPI 3.1 document, as JSON."""
-
-    renderer_classes = [OpenApiJsonRenderer]

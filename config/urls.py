@@ -3,10 +3,9 @@
 from django.contrib import admin
 from django.urls import include, path
 from django_prometheus.exports import ExportToDjangoView
-from drf_spectacular.views import SpectacularSwaggerView
 
 from access.logins.page import login
-from config.schema import SchemaView
+from config import schema_pages
 from scaling import health
 from scaling.autoscale.page import autoscaler_page
 
@@ -25,8 +24,8 @@ urlpatterns = [
     path("v1/", include("jobs.notices.urls")),
     path("v1/", include("jobs.responses.urls")),
     path("chains/", include("chat.langserve.urls")),
-    path("v1/schema", SchemaView.as_view(), name="schema"),
-    path("docs", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
+    path("v1/schema", schema_pages.schema, name="schema"),
+    path("docs", schema_pages.docs, name="docs"),
     path("health/live", health.live),
     path("health/ready", health.ready),
     path("metrics", ExportToDjangoView),
