@@ -98,7 +98,8 @@ class EdgeCache:
         proto = environ.get("HTTP_X_FORWARDED_PROTO") or environ.get("wsgi.url_scheme")
         is_candidate = _is_candidate(environ) and not self._is_redirected(proto)
         length = _length(environ) if is_candidate else 0
-        if 0 < length <= self._max_body_bytes and (body := _read(environ, length)) is not None:
+        is_candidate = 0 < length <= self._max_body_bytes and _has_key(environ)
+        if is_candidate and (body := _read(environ, length)) is not None:
             found = self._find(
                 environ["PATH_INFO"],
                 body,
@@ -205,6 +206,15 @@ def _is_candidate(environ: WSGIEnvironment) -> bool:
         and "HTTP_TRANSFER_ENCODING" not in environ
         and _is_json(environ.get("CONTENT_TYPE", ""))
     )
+
+
+def _has_key(environ: WSGIEnvironment) -> bool:
+    """Say whether there is a valid key; without one nobody waits for the body before the 401."""
+    try:
+        digest = _secret_digest(environ.get("HTTP_AUTHORIZATION", ""))
+        return digest is not None and bool(find_by_digest(digest))
+    except (ApiError, DatabaseError, PoolTimeout):
+        return False
 
 
 def _is_json(content_type: str) -> bool:
