@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import select
+import signal
 import socket
 import struct
+import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -43,7 +45,7 @@ class FakeNode(ThreadingHTTPServer):
     And /static/ (may be kept for ever), /fail (500), /bad (what is no HTTP), and /v1/limit/N/M,
     which tells HAProxy (after 50 ms) to send N at a time and let M wait. As many requests as
     `resets` says are read, and then their connection is reset. A check is answered after
-    `check_seconds`.
+    `check_seconds`, with `check_status`.
     """
 
     daemon_threads = True
@@ -55,6 +57,7 @@ class FakeNode(ThreadingHTTPServer):
         self.requests: list[str] = []
         self.checks = 0
         self.check_seconds = 0.0
+        self.check_status = 200
         self.resets = 0
         self.counting = Counting()
         self.says_limits = True
@@ -80,7 +83,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path == "/health/ready":
             self.server.checks += 1
             time.sleep(self.server.check_seconds)
-            self._echo()
+            self._echo(status=self.server.check_status)
         else:
             self._answer()
 
@@ -155,3 +158,11 @@ class _Handler(BaseHTTPRequestHandler):
         select.select([self.connection], [], [], 30)
         self.server.lost_client.set()
         self.close_connection = True
+
+
+if __name__ == "__main__":
+    # In a process of its own, which a test may freeze.
+    alone = FakeNode(sys.argv[1])
+    sys.stdout.write(f"{alone.port}\n")
+    sys.stdout.flush()
+    signal.pause()
