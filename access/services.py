@@ -24,7 +24,7 @@ from access.models import Account, ApiKey, all_scopes
 from access.principal import Limits, Principal
 from scaling.database import release_connections
 from scaling.near_cache import NearCache
-from scaling.replicas.routing import repeated_on_primary, unrecorded
+from scaling.replicas.routing import repeated_elsewhere, unrecorded
 from scaling.replicas.topology import TOPOLOGY
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def find_by_digest(digest: str) -> Principal:
 def _load_key(digest: str) -> KnownKey | None:
     keys = ApiKey.objects.select_related("account").filter(digest=digest)
     try:
-        key = repeated_on_primary(keys.first)
+        key = repeated_elsewhere(keys.first)
         if key is None:
             return None
         if key.state == "active":

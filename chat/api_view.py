@@ -134,19 +134,19 @@ class ApiView(APIView):
         )
 
     def handle_exception(self, exc: Exception) -> Response:
-        """Read again from the primary what could not be read from a replica."""
+        """Read again from another server what could not be read from a replica."""
         reader = routing.current_reader()
         is_read = self.request.method in ("GET", "HEAD")
-        if not (is_read and is_database_down(exc) and reader is not None and reader.can_repeat()):
-            return super().handle_exception(exc)
         method = str(self.request.method).lower()
-        try:
-            with routing.primary():
+        while is_read and is_database_down(exc) and reader is not None and reader.can_repeat():
+            try:
                 response: Response = getattr(self, method)(self.request, *self.args, **self.kwargs)
-        # Whatever it is now, it is this view's answer.
-        except Exception as error:
-            return super().handle_exception(error)
-        return response
+            # Whatever it is now, it is this view's answer.
+            except Exception as error:
+                exc = error
+            else:
+                return response
+        return super().handle_exception(exc)
 
     def finalize_response(
         self, request: Request, response: Response, *args: Any, **kwargs: Any

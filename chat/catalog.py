@@ -14,7 +14,7 @@ from chat.models import Chain
 from chat.registry import BuiltChain, build_chain
 from scaling.database import release_connections
 from scaling.near_cache import NearCache
-from scaling.replicas.routing import repeated_on_primary
+from scaling.replicas.routing import repeated_elsewhere
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ def find_chain(slug: str) -> Chain | None:
     # PostgreSQL raises an error for a NUL, instead of finding nothing.
     if "\0" in slug:
         return None
-    return repeated_on_primary(Chain.objects.filter(slug=slug, is_enabled=True).first)
+    return repeated_elsewhere(Chain.objects.filter(slug=slug, is_enabled=True).first)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def listed_chains(*, is_new: bool = False) -> Listed:
 
 def list_chains() -> list[Chain]:
     """Return the enabled chains, by slug."""
-    return repeated_on_primary(lambda: list(Chain.objects.filter(is_enabled=True)))
+    return repeated_elsewhere(lambda: list(Chain.objects.filter(is_enabled=True)))
 
 
 def warm_up() -> None:

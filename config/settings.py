@@ -160,6 +160,8 @@ REPLICA_POOL: dict[str, Any] = {
     **DATABASE_POOL,
     "min_size": env_int("REPLICA_POOL_MIN", 1, minimum=0),
     "max_size": env_int("REPLICA_POOL_MAX", 8),
+    # Another server takes a read that would wait longer.
+    "timeout": env_float("REPLICA_POOL_TIMEOUT_SECONDS", 0.25, minimum=0.01),
 }
 DATABASE_OPTIONS = {
     "statement_timeout": str(int(env_float("DATABASE_STATEMENT_TIMEOUT_SECONDS", 30.0) * 1000)),
@@ -187,6 +189,7 @@ DATABASE_FILES = [
 # A file of replicas may be empty now and not later.
 HAS_REPLICAS = len(DATABASES) > 1 or secret_file("DATABASE_REPLICA_URLS") is not None
 REPLICA_CHECK_SECONDS = env_float("REPLICA_CHECK_SECONDS", 0.25, minimum=0.05)
+DATABASE_PROBE_SECONDS = env_float("DATABASE_PROBE_SECONDS", 5.0, minimum=0.1)
 REPLICA_MAX_LAG_SECONDS = env_float("REPLICA_MAX_LAG_SECONDS", 10.0, minimum=0.1)
 POSITION_SECONDS = env_float("POSITION_SECONDS", 60.0, minimum=1.0)
 

@@ -1,28 +1,28 @@
 """Django finds a database backend by this module's name.
 
 Beyond Django's own it knows which connections this greenlet holds, so that giving them back costs
-nothing when there are none; which connections of the process are open to a server, so that they
-can be cut when it hangs; and what was written on the primary.
+nothing when there are none; it drops those that lead to no primary any more; and it knows what was
+written on the primary.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import select
-import socket
-import threading
 import time
 import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import psycopg
+from django.conf import settings
+from django.db import InternalError
 from django.db.backends.postgresql import base
 from gevent import monkey
-from psycopg_pool import ConnectionPool, PoolTimeout
+from psycopg_pool import PoolTimeout
 
 from scaling.postgres_backend.holds import HOLDS
+from scaling.postgres_backend.pools import close_pool, held_here, note_returned, note_taken
 from scaling.replicas import metrics, routing
 from scaling.replicas.decision import PRIMARY
 from scaling.replicas.health import Sample
@@ -36,10 +36,8 @@ RUN = "SELECT pg_postmaster_start_time()::text, coalesce(pg_last_wal_replay_lsn(
 # gevent's own asks its loop, which takes longer than the answer.
 _poll = monkey.get_original("select", "poll")
 
-_held = threading.local()
 # A replica as each pooled connection saw it when it was opened.
 _opened: weakref.WeakKeyDictionary[psycopg.Connection[Any], Opened] = weakref.WeakKeyDictionary()
-_open: dict[str, weakref.WeakSet[psycopg.Connection[Any]]] = {}
 
 
 class Opened(NamedTuple):
@@ -88,9 +86,7 @@ class DatabaseWrapper(DjangoWrapper):  # type: ignore[misc]
             if other is not self and not other.in_atomic_block:
                 other.close()
         connection = self._take(conn_params)
-        _open.setdefault(self.alias, weakref.WeakSet()).add(connection)
-        held = _held.__dict__.setdefault("wrappers", [])
-        held.append(self)
+        note_taken(self, connection)
         HOLDS.begin(self, connection)
         if server is not None:
             server.busy += 1
@@ -104,11 +100,14 @@ class DatabaseWrapper(DjangoWrapper):  # type: ignore[misc]
 
         Each of them would fail one request, perhaps long after the server restarted.
         """
+        give_up_at = time.monotonic() + settings.DATABASE_POOL["timeout"]
         while True:
             try:
                 connection = super().get_new_connection(conn_params)
             except PoolTimeout:
                 metrics.POOL_TIMEOUTS.labels(self.alias).inc()
+                if self._may_wait(give_up_at):
+                    continue
                 raise
             # Who waited for it may have it from a pool that is forgotten by now.
             pool = getattr(connection, "_pool", None)
@@ -116,6 +115,15 @@ class DatabaseWrapper(DjangoWrapper):  # type: ignore[misc]
                 return connection
             connection.close()
             pool.putconn(connection)
+
+    def _may_wait(self, give_up_at: float) -> bool:
+        """Return whether a read waits on for a replica, as the primary could not answer either."""
+        server = TOPOLOGY.server(self.alias)
+        if server is None or server is TOPOLOGY.primary:
+            return False
+        server.is_suspect = server.is_suspect or server.busy < settings.REPLICA_POOL["max_size"]
+        is_only = TOPOLOGY.primary.is_away and server.is_in_rotation
+        return is_only and time.monotonic() < give_up_at
 
     def _refuse_if_restarted(self, connection: Any, sample: Sample | None) -> None:
         # A replica that has restarted may show less than the sample that chose it.
@@ -141,9 +149,7 @@ class DatabaseWrapper(DjangoWrapper):  # type: ignore[misc]
         super()._close()
 
     def _let_go(self) -> None:
-        held = _held.__dict__.get("wrappers")
-        if held and self in held:
-            held.remove(self)
+        note_returned(self)
         HOLDS.end(self)
         if self._is_counted and (server := TOPOLOGY.server(self.alias)) is not None:
             server.busy = max(0, server.busy - 1)
@@ -152,11 +158,19 @@ class DatabaseWrapper(DjangoWrapper):  # type: ignore[misc]
     def _note_statement(
         self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Any
     ) -> Any:
-        if isinstance(sql, str) and sql.lstrip().startswith(READING):
-            return execute(sql, params, many, context)
-        # Before, because a statement that seems to fail may have been done.
-        routing.note_write()
-        result = execute(sql, params, many, context)
+        is_write = not (isinstance(sql, str) and sql.lstrip().startswith(READING))
+        if is_write:
+            # Before, because a statement that seems to fail may have been done.
+            routing.note_write()
+        try:
+            result = execute(sql, params, many, context)
+        except InternalError as error:
+            if isinstance(error.__cause__, psycopg.errors.ReadOnlySqlTransaction):
+                # The primary's name leads elsewhere by now, or will: the next connection asks it.
+                close_pool(PRIMARY)
+            raise
+        if not is_write:
+            return result
         if self.in_atomic_block:
             self.on_commit(routing.note_done)
         else:
@@ -175,27 +189,3 @@ def _was_closed(connection: psycopg.Connection[Any]) -> bool:
         return bool(look.poll(0))
     except (OSError, psycopg.OperationalError):
         return True
-
-
-def held_here() -> list[DatabaseWrapper]:
-    """Return this greenlet's connections that are open."""
-    return list(_held.__dict__.get("wrappers", ()))
-
-
-def close_pool(alias: str) -> None:
-    """Forget the pool of a server; connections in use are closed when they come back."""
-    pool: ConnectionPool | None = DatabaseWrapper._connection_pools.pop(alias, None)
-    if pool is not None:
-        pool.close(timeout=0)
-
-
-def cut(alias: str) -> int:
-    """End all connections to a server that no longer answers; who waits gets OperationalError."""
-    count = 0
-    for connection in list(_open.get(alias, ())):
-        with contextlib.suppress(OSError, psycopg.Error):
-            with socket.socket(fileno=os.dup(connection.fileno())) as twin:
-                twin.shutdown(socket.SHUT_RDWR)
-            count += 1
-    metrics.CONNECTIONS_CUT.labels(alias).inc(count)
-    return count

@@ -16,7 +16,7 @@ from scaling.replicas.topology import Server
 TIMEOUT_SECONDS = 2.0
 # Why a read went where it went, of those that could have gone to a replica. A worker's own rounds,
 # requests that change something and what is read in transactions would hide them.
-REASONS = frozenset({"replica", "behind", "none", "unknown"})
+REASONS = frozenset({"replica", "behind", "none", "no_connection", "unknown"})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,6 +28,9 @@ class Sample:
     connections: int = 0
     # The database cluster's own number; 0 is not known.
     system: int = 0
+    # The server's clock, and time.monotonic() when it had been read; 0 is not known.
+    unix_time: float = 0.0
+    answered_at: float = 0.0
 
 
 class PrimaryLog:
@@ -75,19 +78,23 @@ def fault_of(
     *,
     now: float,
     silent_ticks: int,
+    hung_connects: int = 0,
     log: PrimaryLog,
     max_lag_seconds: float,
     grace_seconds: float,
 ) -> str:
     """Return why a replica may not serve reads now, in a word; the empty string if it may.
 
-    unreachable, promoted, other_cluster, other_timeline or lagging. While the primary is away
+    unreachable, hanging (it answers, and accepts no new connection), promoted, other_cluster,
+    other_timeline or lagging. While the primary is away
     nothing is written, and a replica that had everything until then goes on. One that lacks what a
     dead primary did not send stays as late as it was for `grace_seconds`: so long everybody knows
     what it lacks.
     """
     if sample is None or silent_ticks >= SILENT_TICKS:
         return "unreachable"
+    if hung_connects:
+        return "hanging"
     if not sample.is_in_recovery:
         return "promoted"
     # Positions in another cluster's log mean nothing here, however great they are.

@@ -17,7 +17,7 @@ READS = Counter(
 )
 READS_REPEATED = Counter(
     "headrace_database_reads_repeated",
-    "Reads that failed on a replica and were done again on the primary.",
+    "Reads that failed on a replica and were done again on another server.",
 )
 POSITIONS_UNSAVED = Counter(
     "headrace_positions_unsaved",

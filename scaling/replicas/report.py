@@ -26,8 +26,8 @@ class ServerReport:
 
     `state` is `primary`, `in rotation`, `returning` (well, but not for long enough), `detached`,
     `the primary` (a replica's URL that leads to it, as after a failover), or the fault:
-    `unreachable`, `promoted`, `other_cluster`, `other_timeline` or `lagging`. What is None is not
-    known: without any other process nobody counts reads and connections of pools.
+    `unreachable`, `hanging`, `promoted`, `other_cluster`, `other_timeline` or `lagging`. What is
+    None is not known: without any other process nobody counts reads and connections of pools.
     """
 
     name: str

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
@@ -20,6 +20,7 @@ from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, OperationalError, connections
 from psycopg_pool import PoolTimeout
 
+from scaling.postgres_backend import pools
 from scaling.replicas import metrics
 from scaling.replicas.decision import PRIMARY, Choice, choose
 from scaling.replicas.position import CURRENT_POSITION, Position
@@ -50,11 +51,13 @@ class Reader:
         "_last",
         "_required",
         "account",
+        "asked",
         "has_committed",
         "is_page",
         "position",
         "reads_replicas",
         "servers",
+        "unfit",
         "wrote",
         "wrote_site",
     )
@@ -67,6 +70,9 @@ class Reader:
         self._is_long = is_long
         # The replica of the read before: one request reads from one, while that shows enough.
         self._last = ""
+        # The server of the read before, and the replicas that a read failed on.
+        self.asked = ""
+        self.unfit: set[str] = set()
         self.wrote = False
         self.wrote_site = False
         # Whether something of that is surely done, and not only tried.
@@ -104,14 +110,18 @@ class Reader:
                 return Choice(PRIMARY, "unknown")
             required = None
         must_show = _later(required, self.position)  # type: ignore[arg-type]
-        choice = choose(TOPOLOGY.candidates(), must_show, preferred=self._last)
+        choice = _choose_ready(must_show, preferred=self._last, unfit=self.unfit)
         self._last = choice.server
         return choice
 
     def can_repeat(self) -> bool:
-        """Say whether a read that failed was, or may have been, a replica's fault; count it."""
-        if self.servers <= {PRIMARY}:
+        """Return whether a read that failed may succeed on another server; count it.
+
+        The replica that it failed on is not chosen again, and in the end the primary is.
+        """
+        if _forced.get() == "primary" or self.asked in {"", PRIMARY, *self.unfit}:
             return False
+        self.unfit.add(self.asked)
         metrics.READS_REPEATED.inc()
         return True
 
@@ -187,6 +197,7 @@ def server_for(scope: str) -> str:
         server.reads += 1
     if (reader := _reader.get()) is not None:
         reader.servers.add(choice.server)
+        reader.asked = choice.server
     return choice.server
 
 
@@ -266,30 +277,54 @@ def record(accounts: Iterable[str] = (), *, wait_seconds: float = 0.0) -> Positi
     return position
 
 
-def repeated_on_primary(read: Callable[[], T]) -> T:
-    """Return what `read` returns; if it fails on a replica, do it again on the primary."""
+def repeated_elsewhere(read: Callable[[], T]) -> T:
+    """Return what `read` returns; as long as it fails on a replica, do it again on another server.
+
+    In the end that is the primary.
+    """
+    reader = _reader.get()
+    token = None
+    if reader is None:
+        reader = Reader()
+        token = _reader.set(reader)
     try:
-        return read()
-    except (OperationalError, PoolTimeout):
-        if _forced.get() == "primary" or not TOPOLOGY.replicas:
-            raise
-    metrics.READS_REPEATED.inc()
-    with primary():
-        return read()
+        while True:
+            try:
+                return read()
+            except (OperationalError, PoolTimeout):
+                if not reader.can_repeat():
+                    raise
+    finally:
+        if token is not None:
+            _reader.reset(token)
 
 
 def _choice(scope: str) -> Choice:
     if connections[PRIMARY].in_atomic_block:
         return Choice(PRIMARY, "transaction")
+    reader = _reader.get() or Reader()
     match _forced.get():
         case "primary":
             return Choice(PRIMARY, "forced")
         case "replica":
-            return choose(TOPOLOGY.candidates(), None)
-    reader = _reader.get()
-    if reader is None:
-        reader = Reader()
+            return _choose_ready(None, unfit=reader.unfit)
     return reader.choose(scope)
+
+
+def _choose_ready(
+    required: Position | None, *, preferred: str = "", unfit: Collection[str] = ()
+) -> Choice:
+    """Choose a replica whose pool has a connection, and have that of another grow that has none."""
+    candidates = TOPOLOGY.candidates(pools.has_idle)
+    choice = choose(
+        (candidate for candidate in candidates if candidate.name not in unfit),
+        required,
+        preferred=preferred,
+        is_primary_ready=not TOPOLOGY.primary.is_away and pools.has_idle(PRIMARY),
+    )
+    if choice.wanted:
+        pools.grow(choice.wanted)
+    return choice
 
 
 def _later(first: Position | None, second: Position | None) -> Position | None:

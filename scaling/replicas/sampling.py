@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Any
 
@@ -9,6 +10,7 @@ import psycopg
 from django.db import connections
 from psycopg.conninfo import conninfo_to_dict
 
+from scaling.postgres_backend.pools import shut
 from scaling.replicas.health import Sample
 from scaling.replicas.position import Position, lsn_of
 
@@ -32,8 +34,11 @@ SELECT pg_is_in_recovery() AS is_in_recovery,
     END AS timeline,
     (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend')::int
         AS connections,
-    (SELECT system_identifier FROM pg_control_system()) AS system
+    (SELECT system_identifier FROM pg_control_system()) AS system,
+    pg_backend_pid() AS pid, extract(epoch FROM clock_timestamp())::float8 AS unix_time
 """
+# Ends the connection that a pooler has to the server, which it would keep for the next question.
+END = "SELECT pg_terminate_backend(pg_backend_pid()) WHERE pg_is_in_recovery()"
 
 
 class Sampler:
@@ -41,8 +46,12 @@ class Sampler:
 
     def __init__(self, alias: str) -> None:
         self.alias = alias
+        # When the question was sent that has no answer yet.
+        self.asked_at: float | None = None
         self._connection: psycopg.Connection[Any] | None = None
         self._address: object = None
+        self._offered: psycopg.Connection[Any] | None = None
+        self._is_pooled = False
         # A replica whose primary is lost receives nothing; until it restarts, it stays on the
         # timeline that it was on.
         self._run: tuple[str, int] = ("", 0)
@@ -51,13 +60,18 @@ class Sampler:
         """Return how the server is; raises psycopg.Error."""
         try:
             connection = self._connect()
-            taken_at = time.monotonic()
+            taken_at = self.asked_at = time.monotonic()
             row = connection.execute(QUESTION).fetchone()
+            answered_at = time.monotonic()
         except BaseException:
             self.close()
             raise
+        finally:
+            self.asked_at = None
         assert row is not None  # noqa: S101  (the question has one row)
-        is_in_recovery, started_at, lsn, timeline, clients, system = row
+        is_in_recovery, started_at, lsn, timeline, clients, system, pid, unix_time = row
+        # A pooler has process ids of its own.
+        self._is_pooled = pid != connection.info.backend_pid
         if started_at == self._run[0]:
             timeline = max(timeline or 0, self._run[1])
         self._run = started_at, timeline or 0
@@ -68,19 +82,51 @@ class Sampler:
             started_at=started_at,
             connections=clients,
             system=system or 0,
+            unix_time=unix_time,
+            answered_at=answered_at,
         )
 
+    def connect(self) -> psycopg.Connection[Any]:
+        """Return a new connection; raises psycopg.Error."""
+        return psycopg.connect(**connection_params(self.alias))
+
+    def offer(self, connection: psycopg.Connection[Any]) -> None:
+        """Ask over this connection from the next question on."""
+        self._offered, unused = connection, self._offered
+        if unused is not None:
+            unused.close()
+
+    def leave(self) -> None:
+        """Give up a connection that leads to the wrong server, also a pooler's to that server."""
+        if self._is_pooled and self._connection is not None:
+            # The server ends it, which looks like a failure.
+            with contextlib.suppress(psycopg.Error):
+                self._connection.execute(END)
+        self.close()
+
+    def interrupt(self) -> None:
+        """Have the question that is under way fail."""
+        if (connection := self._connection) is not None:
+            shut(connection)
+
     def close(self) -> None:
-        """Give the connection up."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
+        """Give all connections up."""
+        given_up = self._connection, self._offered
+        self._connection = self._offered = None
+        for connection in given_up:
+            if connection is not None:
+                connection.close()
 
     def _connect(self) -> psycopg.Connection[Any]:
         address = connection_params(self.alias)
+        offered, self._offered = self._offered, None
+        if offered is not None and address == self._address:
+            offered, self._connection = self._connection, offered
+        if offered is not None:
+            offered.close()
         if self._connection is None or self._connection.closed or address != self._address:
             self.close()
-            self._connection = psycopg.connect(**address)
+            self._connection = self.connect()
             self._address = address
         return self._connection
 
@@ -100,6 +146,7 @@ def connection_params(alias: str) -> dict[str, Any]:
         "application_name": WATCHER,
         "options": f"-c statement_timeout={STATEMENT_TIMEOUT_MS}",
         "autocommit": True,
+        "client_encoding": "UTF8",
         # psycopg would prepare the question at its sixth time; behind a PgBouncer the next may
         # come to a server connection that does not know it.
         "prepare_threshold": None,

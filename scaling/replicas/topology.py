@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from django.conf import settings
@@ -37,6 +37,10 @@ class Server:
         self.silent_ticks = 0
         # Attempts to ask it that failed since the last that did not.
         self.failures = 0
+        # New connections in a row that hung, though an open one may answer.
+        self.hung_connects = 0
+        # Whether a connection of the pool was late, so that a new one is tried at once.
+        self.is_suspect = False
         # Before the first sample nothing speaks for it.
         self.fault = "unreachable"
         self.good_samples = 0
@@ -81,6 +85,7 @@ class Server:
             self.sample,
             now=now,
             silent_ticks=self.silent_ticks,
+            hung_connects=self.hung_connects,
             log=log,
             max_lag_seconds=settings.REPLICA_MAX_LAG_SECONDS,
             # Positions of what was written while the replica was within its lag are kept so long.
@@ -104,13 +109,22 @@ class Topology:
         self.log = PrimaryLog(seconds=LOG_SECONDS)
         self._turn = itertools.count()
 
-    def candidates(self) -> Iterator[Candidate]:
-        """Yield the replicas, each time beginning with another, so that equals take turns."""
+    def candidates(self, is_ready: Callable[[str], bool]) -> Iterator[Candidate]:
+        """Yield the replicas, each time beginning with another, so that equals take turns.
+
+        `is_ready` returns whether a connection to a server can be had without a wait.
+        """
         servers = list(self.replicas.values())
         first = next(self._turn)
         for place in range(len(servers)):
             server = servers[(first + place) % len(servers)]
-            yield Candidate(server.name, server.is_in_rotation, server.replayed, server.busy)
+            yield Candidate(
+                server.name,
+                server.is_in_rotation,
+                server.replayed,
+                server.busy,
+                is_ready=server.is_in_rotation and is_ready(server.name),
+            )
 
     def server(self, name: str) -> Server | None:
         """Return a server by its alias, if it is known."""

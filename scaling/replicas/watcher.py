@@ -1,4 +1,4 @@
-"""Keep the topology true: one watcher a process, a thread a server (greenlets under gevent)."""
+"""Keep the topology true: one watcher a process, a watch a server (greenlets under gevent)."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ import os
 import threading
 import time
 
-import psycopg
 from django.conf import settings
 
-from scaling.postgres_backend.base import close_pool, cut
 from scaling.postgres_backend.holds import HOLDS
+from scaling.postgres_backend.pools import close_pool, cut, warm
 from scaling.redis import RedisUnavailable
 from scaling.replicas import control
 from scaling.replicas.addresses import Addresses
 from scaling.replicas.decision import PRIMARY
 from scaling.replicas.health import Sample
 from scaling.replicas.positions import POSITIONS
-from scaling.replicas.sampling import Sampler
+from scaling.replicas.server_watch import ServerWatch
 from scaling.replicas.topology import TOPOLOGY, Server
 
 logger = logging.getLogger(__name__)
@@ -29,7 +28,7 @@ class Watcher:
 
     def __init__(self) -> None:
         self._addresses = Addresses()
-        self._watched: dict[str, Server] = {}
+        self._watches: dict[str, ServerWatch] = {}
         self._was_away = False
 
     def run(self) -> None:
@@ -37,6 +36,9 @@ class Watcher:
         while True:
             try:
                 self.tick()
+                for server in list(TOPOLOGY.replicas.values()):
+                    if not server.fault:
+                        warm(server.name)
             # The outermost tick of the loop: it must go on whatever happens.
             except Exception:
                 logger.exception("watching the database servers failed")
@@ -47,6 +49,9 @@ class Watcher:
         for alias in self._addresses.tick():
             if (server := TOPOLOGY.server(alias)) is not None:
                 server.sample = None
+            if (watch := self._watches.pop(alias, None)) is not None:
+                # It may be waiting for the address of before.
+                watch.is_over = True
         self._watch()
         HOLDS.look()
         self._ask_redis()
@@ -63,45 +68,21 @@ class Watcher:
 
     def _watch(self) -> None:
         servers = {PRIMARY: TOPOLOGY.primary, **TOPOLOGY.replicas}
+        for name, watch in list(self._watches.items()):
+            if servers.get(name) is not watch.server:
+                watch.is_over = True
+                del self._watches[name]
         for name, server in servers.items():
-            if self._watched.get(name) is not server:
-                self._watched[name] = server
-                threading.Thread(
-                    target=self._sample, args=(server,), name=f"watch-{name}", daemon=True
-                ).start()
-        for name in self._watched.keys() - servers.keys():
-            del self._watched[name]
-
-    def _sample(self, server: Server) -> None:
-        sampler = Sampler(server.name)
-        while self._watched.get(server.name) is server:
-            started = time.monotonic()
-            try:
-                sample = sampler.ask()
-                if server.failures and server is not TOPOLOGY.primary:
-                    # It may have been away for too short a time to be out of rotation. The pool's
-                    # own tries to connect come ever more seldom, and reads would wait for them that
-                    # another server can answer.
-                    close_pool(server.name)
-                self._take(server, sample)
-            except (psycopg.Error, KeyError, OSError) as error:
-                server.failures += 1
-                logger.debug("%s does not answer: %s", server.name, error)
-            # The outermost tick of the loop: without it the server would be away for ever.
-            except Exception:
-                server.failures += 1
-                logger.exception("asking %s failed", server.name)
-            left = settings.REPLICA_CHECK_SECONDS - (time.monotonic() - started)
-            time.sleep(max(0.01, left))
-        sampler.close()
+            if name not in self._watches:
+                self._watches[name] = ServerWatch(server, self._take)
+                self._watches[name].start()
+        now = time.monotonic()
+        for watch in self._watches.values():
+            watch.tick(now)
 
     def _take(self, server: Server, sample: Sample) -> None:
         before = server.sample
         if server is TOPOLOGY.primary:
-            if sample.is_in_recovery:
-                # The address of a server that is not, or no longer, the primary.
-                server.failures += 1
-                return
             TOPOLOGY.log.add(sample.taken_at, sample.position, system=sample.system)
         server.take(sample)
         if before is not None and before.started_at != sample.started_at:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import psycopg
 import pytest
 
-from tests.access.redis_server import free_port
+from tests.scaling.pgbouncer import bouncer
 from tests.stack_plugin import CLEAN_ENVIRONMENT, MANAGE, EmbeddedStack
 
 # Fewer than the threads below, so that each transaction gets another's connection.
@@ -76,51 +72,17 @@ print(json.dumps({{"errors": errors, "count": count}}))
 @pytest.fixture(scope="module")
 def bouncer_url(stack: EmbeddedStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Start PgBouncer before the stack's primary; its URL has a role with its own timeouts."""
-    program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
-    if program is None:
-        if "CI" in os.environ:
-            pytest.fail("there is no pgbouncer; .ci/run installs it")
-        pytest.skip("there is no pgbouncer; on Debian: apt-get install pgbouncer")
     direct = urlsplit((stack.state_dir / "run" / "database.url").read_text().strip())
     # `options` is a startup parameter that PgBouncer does not pass on; a role's settings are.
     with psycopg.connect(direct.geturl(), autocommit=True) as connection:
         connection.execute("ALTER ROLE headrace IN DATABASE headrace SET lock_timeout = '7s'")
-    port = free_port()
-    config = tmp_path_factory.mktemp("pgbouncer") / "pgbouncer.ini"
-    config.write_text(f"""
-[databases]
-* = host={direct.hostname} port={direct.port} user={direct.username} password={direct.password}
-[pgbouncer]
-listen_addr = 127.0.0.1
-listen_port = {port}
-unix_socket_dir =
-auth_type = any
-pool_mode = transaction
-default_pool_size = {SERVER_CONNECTIONS}
-ignore_startup_parameters = options
-""")
-    # It refuses to run as root, and reads its file before it becomes somebody else.
-    user = ["-u", "nobody"] if os.geteuid() == 0 else []
-    process = subprocess.Popen([program, *user, str(config)])
-    url = direct._replace(netloc=f"headrace:{direct.password}@127.0.0.1:{port}").geturl()
+    directory = tmp_path_factory.mktemp("pgbouncer")
     try:
-        _wait_for(port)
-        yield url
+        with bouncer(directory, direct.geturl(), server_connections=SERVER_CONNECTIONS) as url:
+            yield url
     finally:
-        process.terminate()
-        process.wait(10)
         with psycopg.connect(direct.geturl(), autocommit=True) as connection:
             connection.execute("ALTER ROLE headrace IN DATABASE headrace RESET lock_timeout")
-
-
-def _wait_for(port: int) -> None:
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.05)
-    raise TimeoutError("pgbouncer did not start")
 
 
 def test_services_work_behind_pgbouncer(stack: EmbeddedStack, bouncer_url: str) -> None:

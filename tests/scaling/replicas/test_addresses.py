@@ -13,7 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
 from config.database import database_from_url, named_urls
-from scaling.postgres_backend.base import close_pool
+from scaling.postgres_backend.pools import close_pool
 from scaling.replicas.addresses import Addresses, apply
 from scaling.replicas.sampling import Sampler, connection_params
 from scaling.replicas.topology import TOPOLOGY

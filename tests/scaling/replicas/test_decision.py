@@ -20,12 +20,17 @@ candidates = st.builds(
     is_in_rotation=st.booleans(),
     replayed=st.none() | positions,
     busy=st.integers(0, 20),
+    is_ready=st.booleans(),
 )
 
 
-@given(st.lists(candidates, max_size=4, unique_by=lambda c: c.name), st.none() | positions)
-def test_no_read_goes_where_its_position_is_not_replayed(servers, required):
-    choice = choose(servers, required)
+@given(
+    st.lists(candidates, max_size=4, unique_by=lambda c: c.name),
+    st.none() | positions,
+    st.booleans(),
+)
+def test_no_read_goes_where_its_position_is_not_replayed(servers, required, is_primary_ready):
+    choice = choose(servers, required, is_primary_ready=is_primary_ready)
     if choice.server == PRIMARY:
         fit = [
             c
@@ -33,7 +38,12 @@ def test_no_read_goes_where_its_position_is_not_replayed(servers, required):
             if c.is_in_rotation
             and (required is None or (c.replayed is not None and c.replayed.covers(required)))
         ]
-        assert not fit
+        assert not any(c.is_ready for c in fit)
+        if fit:
+            assert is_primary_ready
+            assert choice.reason == "no_connection"
+            assert choice.wanted in {c.name for c in fit}
+            return
         assert choice.reason == ("behind" if any(c.is_in_rotation for c in servers) else "none")
         return
     chosen = next(c for c in servers if c.name == choice.server)
@@ -47,11 +57,20 @@ def test_no_read_goes_where_its_position_is_not_replayed(servers, required):
 
 @given(st.lists(candidates, min_size=1, max_size=4, unique_by=lambda c: c.name))
 def test_the_least_busy_of_those_that_may_is_chosen(servers):
-    choice = choose(servers, None)
+    choice = choose(servers, None, is_primary_ready=False)
     in_rotation = [c for c in servers if c.is_in_rotation]
-    if in_rotation:
-        least = min(c.busy for c in in_rotation)
+    if fit := [c for c in in_rotation if c.is_ready] or in_rotation:
+        assert next(c for c in servers if c.name == choice.server) in fit
+        assert choice.wanted == ("" if fit[0].is_ready else choice.server)
+        least = min(c.busy for c in fit)
         assert next(c for c in servers if c.name == choice.server).busy == least
+
+
+def test_no_read_waits_for_a_replica_while_another_server_is_ready():
+    waits, serves = Candidate("a", True, None, 0, is_ready=False), Candidate("b", True, None, 7)
+    assert choose([waits, serves], None, preferred="a") == ("b", "replica", "")
+    assert choose([waits], None) == (PRIMARY, "no_connection", "a")
+    assert choose([waits], None, is_primary_ready=False) == ("a", "replica", "a")
 
 
 def test_a_replica_of_before_a_failover_shows_no_later_write_however_far_it_is():
@@ -106,12 +125,14 @@ def fault(
     *,
     now: float = 10.0,
     ticks: int = 0,
+    hung_connects: int = 0,
     grace_seconds: float = 0.0,
 ) -> str:
     return fault_of(
         taken,
         now=now,
         silent_ticks=ticks,
+        hung_connects=hung_connects,
         log=log,
         max_lag_seconds=2.0,
         grace_seconds=grace_seconds,
@@ -122,6 +143,7 @@ def test_faults_have_names():
     log = log_at((1.0, 100), (9.0, 200))
     assert fault(None, log) == "unreachable"
     assert fault(sample(200), log, ticks=SILENT_TICKS) == "unreachable"
+    assert fault(sample(200), log, hung_connects=1) == "hanging"
     assert fault(sample(200, is_in_recovery=False), log) == "promoted"
     assert fault(sample(200), log_at((1.0, 100), timeline=2)) == "other_timeline"
     # It follows a new primary before this process knows of it.

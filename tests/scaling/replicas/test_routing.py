@@ -291,7 +291,11 @@ def test_greenlets_and_threads_have_readers_of_their_own(replica, account):
     assert read() == "r1"
 
 
-def test_a_read_that_fails_on_a_replica_is_done_on_the_primary(replica, account):
+def test_a_read_that_fails_on_replicas_is_done_on_the_others_and_then_on_the_primary(
+    replica, account
+):
+    TOPOLOGY.set_replicas(["r1", "r2"])
+    told_of("r2", FAR)
     begin(account)
     servers: list[str] = []
 
@@ -301,10 +305,11 @@ def test_a_read_that_fails_on_a_replica_is_done_on_the_primary(replica, account)
             raise OperationalError("gone")
         return "done"
 
-    assert routing.repeated_on_primary(work) == "done"
-    assert servers == ["r1", PRIMARY]
+    assert routing.repeated_elsewhere(work) == "done"
+    assert sorted(servers[:2]) == ["r1", "r2"]
+    assert servers[2:] == [PRIMARY]
     with pytest.raises(OperationalError), routing.primary():
-        routing.repeated_on_primary(lambda: (_ for _ in ()).throw(OperationalError("gone")))
+        routing.repeated_elsewhere(lambda: (_ for _ in ()).throw(OperationalError("gone")))
 
 
 def test_a_position_that_redis_does_not_take_is_waited_for(replica, account, own_redis):

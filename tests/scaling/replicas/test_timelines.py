@@ -18,7 +18,7 @@ def answer(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Position]:
     monkeypatch.setattr(sampler, "_connect", lambda: connection)
 
     def ask(*, timeline: int, started_at: str = "monday") -> Position:
-        row = (True, started_at, "0/10", timeline, 3, 7)
+        row = (True, started_at, "0/10", timeline, 3, 7, 1234, 1.7e9)
         connection.execute.return_value.fetchone.return_value = row
         return sampler.ask().position
 

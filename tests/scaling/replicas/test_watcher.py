@@ -35,4 +35,5 @@ def test_an_answer_without_sense_does_not_end_the_watch(
             time.sleep(0.05)
         assert TOPOLOGY.primary.sample is not None
     finally:
-        watcher._watched.clear()
+        for watch in watcher._watches.values():
+            watch.is_over = True

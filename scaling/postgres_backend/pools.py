@@ -1,0 +1,107 @@
+"""The pools of this process, one for each server, and the connections that are open."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from django.conf import settings
+from django.db import connections
+from django.db.backends.postgresql import base
+from psycopg_pool import ConnectionPool
+
+from scaling.replicas import metrics
+
+if TYPE_CHECKING:
+    from scaling.postgres_backend.base import DatabaseWrapper
+
+# django-stubs leaves out what is not public.
+_Wrapper: Any = base.DatabaseWrapper
+
+_held = threading.local()
+_open: dict[str, weakref.WeakSet[psycopg.Connection[Any]]] = {}
+
+
+def held_here() -> list[DatabaseWrapper]:
+    """Return this greenlet's connections that are open."""
+    return list(_held.__dict__.get("wrappers", ()))
+
+
+def note_taken(wrapper: DatabaseWrapper, connection: psycopg.Connection[Any]) -> None:
+    """Record that this greenlet holds a connection."""
+    _open.setdefault(wrapper.alias, weakref.WeakSet()).add(connection)
+    _held.__dict__.setdefault("wrappers", []).append(wrapper)
+
+
+def note_returned(wrapper: DatabaseWrapper) -> None:
+    """Record that this greenlet holds a connection no more."""
+    held = _held.__dict__.get("wrappers")
+    if held and wrapper in held:
+        held.remove(wrapper)
+
+
+def has_idle(alias: str) -> bool:
+    """Return whether this greenlet can have a connection to a server without a wait."""
+    if any(wrapper.alias == alias for wrapper in _held.__dict__.get("wrappers", ())):
+        return True
+    if not _is_pooled(alias):
+        return True
+    pool: ConnectionPool | None = _Wrapper._connection_pools.get(alias)
+    return pool is not None and pool.get_stats()["pool_available"] > 0
+
+
+def grow(alias: str) -> None:
+    """Have a pool make one connection more, unless one is being made; wait for nothing."""
+    if not _is_pooled(alias):
+        return
+    wrapper: Any = connections.create_connection(alias)
+    # Makes the pool where there is none.
+    pool: ConnectionPool = wrapper.pool
+    pool.open()
+    if not pool.get_stats()["requests_waiting"]:
+        threading.Thread(target=_fetch, args=(pool,), name=f"grow-{alias}", daemon=True).start()
+
+
+def warm(alias: str) -> None:
+    """Open a pool, and make its first connection, before the first read waits for it."""
+    pool: ConnectionPool | None = _Wrapper._connection_pools.get(alias)
+    if pool is None or not pool.get_stats()["pool_size"]:
+        grow(alias)
+
+
+def close_pool(alias: str) -> None:
+    """Forget the pool of a server; connections in use are closed when they come back."""
+    pool: ConnectionPool | None = _Wrapper._connection_pools.pop(alias, None)
+    if pool is not None:
+        pool.close(timeout=0)
+
+
+def cut(alias: str) -> None:
+    """End all connections to a server that no longer answers; who waits gets OperationalError."""
+    open_ones = list(_open.get(alias, ()))
+    metrics.CONNECTIONS_CUT.labels(alias).inc(sum(map(shut, open_ones)))
+
+
+def shut(connection: psycopg.Connection[Any]) -> bool:
+    """End a connection that another greenlet waits on; return whether it was open."""
+    with contextlib.suppress(OSError, psycopg.Error):
+        with socket.socket(fileno=os.dup(connection.fileno())) as twin:
+            twin.shutdown(socket.SHUT_RDWR)
+        return True
+    return False
+
+
+def _is_pooled(alias: str) -> bool:
+    entry = connections.settings.get(alias)
+    return entry is not None and bool(entry["OPTIONS"].get("pool"))
+
+
+def _fetch(pool: ConnectionPool) -> None:
+    # The pool grows for whoever waits, and only for them.
+    with contextlib.suppress(psycopg.Error):
+        pool.putconn(pool.getconn(timeout=settings.DATABASE_POOL["timeout"]))
