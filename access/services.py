@@ -7,7 +7,6 @@ import logging
 import re
 import secrets
 import string
-import time
 import zlib
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,6 +21,7 @@ from django.utils import timezone
 from access.errors import InvalidOption, Unauthenticated, UnknownKey
 from access.models import Account, ApiKey, all_scopes
 from access.principal import Limits, Principal
+from scaling.clock import CLOCK
 from scaling.database import release_connections
 from scaling.near_cache import NearCache
 from scaling.replicas.routing import repeated_elsewhere, unrecorded
@@ -112,7 +112,7 @@ def revoke_key(*, key_id: UUID) -> ApiKey:
 
     Raises UnknownKey.
     """
-    ApiKey.objects.filter(pk=key_id, revoked_at=None).update(revoked_at=timezone.now())
+    ApiKey.objects.filter(pk=key_id, revoked_at=None).update(revoked_at=CLOCK.datetime())
     key = ApiKey.objects.select_related("account").filter(pk=key_id).first()
     if key is None:
         raise UnknownKey("There is no API key with this id.")
@@ -150,7 +150,7 @@ def find_by_digest(digest: str) -> Principal:
         raise Unauthenticated("This API key is not valid.", code="invalid_api_key")
     if known.is_revoked:
         raise Unauthenticated("This API key has been revoked.", code="revoked_api_key")
-    if known.expires_at is not None and known.expires_at <= time.time():
+    if known.expires_at is not None and known.expires_at <= CLOCK.now():
         raise Unauthenticated("This API key has expired.", code="expired_api_key")
     return known.principal
 
@@ -194,7 +194,7 @@ known_keys: NearCache[str, KnownKey] = NearCache(
 
 def _note_use(key: ApiKey) -> None:
     """Write the time of use unless another process did so lately; never fail a request over it."""
-    now = timezone.now()
+    now = CLOCK.datetime()
     due = now - LAST_USED_EVERY
     if key.last_used_at is not None and key.last_used_at > due:
         return

@@ -1,7 +1,6 @@
 """The chains that staff enabled, ready to be called."""
 
 import logging
-import time
 from dataclasses import dataclass
 
 from django.conf import settings
@@ -12,6 +11,7 @@ from chat.chain_config import config_of
 from chat.errors import BadChain, ChainBroken, ChainNotFound
 from chat.models import Chain
 from chat.registry import BuiltChain, build_chain
+from scaling.clock import CLOCK
 from scaling.database import release_connections
 from scaling.near_cache import NearCache
 from scaling.replicas.routing import repeated_elsewhere
@@ -112,7 +112,7 @@ def _load(slug: str) -> BuiltChain | BadChain | None:
 
 
 def _list(_: None) -> Listed:
-    read_at = time.time()
+    read_at = CLOCK.now()
     chains = {chain.slug: chain for chain in list_chains()}
     release_connections()
     return Listed(chains, read_at)

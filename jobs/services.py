@@ -12,7 +12,6 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import F, JSONField, QuerySet, Value
 from django.db.models.functions import Now
-from django.utils import timezone
 
 from access.principal import Principal
 from chat.errors import ChainNotFound
@@ -28,6 +27,7 @@ from jobs.errors import JobNotFound, JobNotRetryable, QueueFull
 from jobs.models import DEFAULT_PRIORITY, Event, Job
 from jobs.ranks import account_priority, next_rank
 from jobs.transitions import Ending
+from scaling.clock import CLOCK
 from scaling.database import release_connections
 from scaling.near_cache import NearCache
 from scaling.replicas.routing import primary, record
@@ -95,7 +95,7 @@ def submit(principal: Principal, chain: Chain, submission: Submission) -> Job:
 
     Announces once the transaction is committed, if there is one. The only query is the INSERT.
     """
-    is_due = submission.run_at is None or submission.run_at <= timezone.now()
+    is_due = submission.run_at is None or submission.run_at <= CLOCK.datetime()
     job = Job(
         account_id=principal.account_id,
         api_key_id=principal.key_id,
@@ -113,7 +113,7 @@ def submit(principal: Principal, chain: Chain, submission: Submission) -> Job:
         run_at=submission.run_at,
         timeout_seconds=submission.timeout_seconds or settings.JOB_TIMEOUT_SECONDS,
         max_attempts=submission.max_attempts or settings.JOB_MAX_ATTEMPTS,
-        created_at=timezone.now(),
+        created_at=CLOCK.datetime(),
         file_name=submission.file_name,
         file_bytes=submission.file_bytes,
         file_pages=submission.file_pages,

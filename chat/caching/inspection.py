@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import orjson
@@ -10,6 +9,7 @@ import orjson
 from access.models import Account
 from chat.caching.plan import completion_asked, is_deterministic_completion, plan_request
 from chat.caching.status import NAME
+from scaling.clock import CLOCK
 from scaling.response_cache.entry import Entry, decode
 from scaling.response_cache.store import get_store
 
@@ -59,8 +59,8 @@ def inspect_key(key: str) -> dict[str, Any]:
         "why": why,
         "cache": NAME,
         "chain": entry.chain,
-        "age_seconds": round(entry.age_seconds(time.time()), 1),
-        "fresh_for_seconds": round(entry.freshness_left(time.time()), 1),
+        "age_seconds": round(entry.age_seconds(CLOCK.now()), 1),
+        "fresh_for_seconds": round(entry.freshness_left(CLOCK.now()), 1),
         "content_type": entry.content_type,
         "bytes": len(entry.body),
         "stored_bytes": len(raw),
@@ -80,7 +80,7 @@ def read_request(text: bytes) -> dict[str, Any]:
 
 
 def _state(entry: Entry) -> str:
-    now = time.time()
+    now = CLOCK.now()
     if entry.is_fresh(now):
         return "fresh"
     if entry.may_be_served_stale(now):

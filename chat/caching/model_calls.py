@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import re
-import time
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -19,6 +18,7 @@ from langchain_core.outputs import ChatGeneration
 
 from chat import metrics
 from chat.run import current_run
+from scaling.clock import CLOCK
 from scaling.database import release_connections
 from scaling.response_cache.cache import jittered
 from scaling.response_cache.entry import Entry, decode, encode
@@ -130,7 +130,7 @@ def _find(key: str) -> AIMessage | None:
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         logger.warning("a kept model call cannot be read: %s", type(error).__name__)
         return None
-    if not isinstance(message, AIMessage) or not entry.is_fresh(time.time()):
+    if not isinstance(message, AIMessage) or not entry.is_fresh(CLOCK.now()):
         return None
     return message.model_copy(update={"usage_metadata": NO_USAGE.copy()})
 
@@ -150,7 +150,7 @@ def _keep(run: Run, key: str, message: AIMessage) -> None:
     entry = Entry(
         body=body,
         content_type="application/json",
-        stored_at=time.time(),
+        stored_at=CLOCK.now(),
         fresh_seconds=jittered(run.chain.cache.ttl_seconds),
         stale_seconds=0,
         stale_if_error_seconds=0,

@@ -16,6 +16,7 @@ from django.conf import settings
 from chat import metrics
 from chat.caching.plan import read_directives
 from chat.caching.status import bypass_headers, hit_headers, miss_headers
+from scaling.clock import CLOCK
 from scaling.database import release_connections
 from scaling.response_cache.entry import Entry, decode, encode
 from scaling.response_cache.keys import answer_key
@@ -105,7 +106,7 @@ def read(
         TRUST.lose()
         version = None
     _count("miss")
-    read_at = time.time()
+    read_at = CLOCK.now()
     body = orjson.dumps(make())
     is_kept = version is not None and _keep(
         key, version, body, policy.ttl_seconds - (time.monotonic() - started), read_at
@@ -120,7 +121,7 @@ def _good(kept: bytes, version: bytes) -> Entry | None:
         entry = decode(kept[TOKEN_BYTES:])
     except ValueError:
         return None
-    return entry if entry.is_fresh(time.time()) else None
+    return entry if entry.is_fresh(CLOCK.now()) else None
 
 
 def _keep(key: str, version: bytes, body: bytes, seconds: float, read_at: float) -> bool:

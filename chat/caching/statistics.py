@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from scaling.clock import CLOCK
 from scaling.redis import RedisUnavailable
 from scaling.response_cache import counts
 from scaling.response_cache.store import NotSupported, StoreUnavailable, get_store
@@ -103,7 +104,7 @@ def read_statistics() -> Statistics:
 
 def read_hour(*, now: float | None = None) -> list[Minute]:
     """Return the last MINUTES, this one being the last; raises RedisUnavailable."""
-    last = int(time.time() if now is None else now) // counts.MINUTE_SECONDS
+    last = int(CLOCK.now() if now is None else now) // counts.MINUTE_SECONDS
     numbers = range(last - MINUTES + 1, last + 1)
     return [
         Minute(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
+from scaling.clock import CLOCK
 from scaling.response_cache.entry import Entry
 
 NAME = "Headrace"
@@ -12,7 +12,7 @@ NAME = "Headrace"
 
 def hit_headers(entry: Entry, detail: str) -> dict[str, str]:
     """Return the headers of an answer from the cache; `detail` says which layer, or why stale."""
-    now = time.time()
+    now = CLOCK.now()
     return {
         "Cache-Status": f"{NAME}; hit; ttl={int(entry.freshness_left(now))}; detail={detail}",
         "Age": str(max(0, int(entry.age_seconds(now)))),
@@ -23,7 +23,7 @@ def listed_headers(read_at: float, *, ttl_seconds: float, asked_at: float) -> di
     """Return the headers of what this process read at a Unix time and keeps for a while."""
     if read_at >= asked_at:
         return miss_headers(is_stored=True)
-    age = max(0.0, time.time() - read_at)
+    age = max(0.0, CLOCK.now() - read_at)
     return {
         "Cache-Status": f"{NAME}; hit; ttl={int(max(0.0, ttl_seconds - age))}; detail=near",
         "Age": str(int(age)),
@@ -54,4 +54,4 @@ def bypass_headers(why: str) -> dict[str, str]:
 
 
 def _age(entry: Entry) -> str:
-    return str(max(0, int(entry.age_seconds(time.time()))))
+    return str(max(0, int(entry.age_seconds(CLOCK.now()))))

@@ -12,6 +12,7 @@ from chat.caching.status import bypass_headers, collapsed_headers, hit_headers, 
 from chat.caching.whole import Made, entry_of, fresh_of
 from chat.run import Run
 from chat.sse import Events
+from scaling.clock import CLOCK
 from scaling.database import release_connections
 from scaling.response_cache import cache, counts
 from scaling.response_cache.entry import Entry
@@ -39,7 +40,7 @@ def find_stream(
         lead = Lead(FLIGHTS, plan.key, is_alone=True)
         return lead, miss_headers(is_stored=False, reason="request")
     found = None if plan.is_missing else cache.find(plan.key)
-    if found is not None and found.entry.is_fresh(time.time()):
+    if found is not None and found.entry.is_fresh(CLOCK.now()):
         counts.note_hit(found.entry, found.layer)
         events = play(found.prepared, identity())
         return events, hit_headers(found.entry, found.layer)

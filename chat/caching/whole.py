@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from chat.errors import ClientGone, ServerDraining
 from chat.execution import Client
 from chat.run import Run, Usage
 from config.errors import ApiError
+from scaling.clock import CLOCK
 from scaling.database import release_connections
 from scaling.response_cache import cache, counts
 from scaling.response_cache.cache import Found
@@ -91,7 +91,7 @@ def answer(question: Question, run: Run, client: Client) -> Given:
     release_connections()
     found = cache.find(plan.key) if plan.may_read and not plan.is_missing else None
     if found is not None:
-        now = time.time()
+        now = CLOCK.now()
         if found.entry.is_fresh(now):
             counts.note_hit(found.entry, found.layer)
             return _hit(question, found, found.layer)
@@ -108,7 +108,7 @@ def answer(question: Question, run: Run, client: Client) -> Given:
             return Given(body=body, headers=collapsed_headers(lead))
         entry, is_stored = _call(question, run, client, lead)
     except ApiError as error:
-        if found is None or error.status < 500 or not found.entry.may_stand_in(time.time()):
+        if found is None or error.status < 500 or not found.entry.may_stand_in(CLOCK.now()):
             raise
         counts.note_hit(found.entry, "stale_error")
         return _hit(question, found, "stale-if-error")
@@ -123,7 +123,7 @@ def entry_of(made: Made, plan: Plan, content_type: str) -> Entry:
     return Entry(
         body=made.body,
         content_type=content_type,
-        stored_at=time.time(),
+        stored_at=CLOCK.now(),
         fresh_seconds=cache.jittered(policy.ttl_seconds),
         stale_seconds=policy.stale_seconds,
         stale_if_error_seconds=policy.stale_if_error_seconds,
@@ -146,7 +146,7 @@ def fresh_of(plan: Plan) -> Entry | None:
     """Return the fresh entry, if it has come meanwhile."""
     assert plan.key is not None  # noqa: S101  (asked only for what is cached)
     found = cache.find(plan.key)
-    return found.entry if found is not None and found.entry.is_fresh(time.time()) else None
+    return found.entry if found is not None and found.entry.is_fresh(CLOCK.now()) else None
 
 
 def _join(plan: Plan) -> Entry | Lead:

@@ -1,7 +1,6 @@
 """OpenAI's chat completions and models; `model` is a chain's slug."""
 
 import re
-import time
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -42,6 +41,7 @@ from chat.sse import SseResponse
 from config.errors import InvalidRequest, NotFound
 from config.schema import EVENT_STREAM, error_responses
 from config.validation import parse
+from scaling.clock import CLOCK
 
 # No text of a model's can hold it: there the quotes are escaped.
 CREATED = re.compile(rb'"created":(\d+)')
@@ -113,7 +113,7 @@ class ListedView(ApiView):
 
     def read_chains(self) -> tuple[Listed, dict[str, str]]:
         """Return the chains, and the headers that say how old they are."""
-        asked_at = time.time()
+        asked_at = CLOCK.now()
         directives = read_directives(self.request.headers.get("Cache-Control", ""))
         listed = listed_chains(is_new=bool(directives & {"no-cache", "no-store"}))
         ttl_seconds = settings.CHAIN_CACHE_SECONDS

@@ -9,7 +9,7 @@ from __future__ import annotations
 import http.client
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 import orjson
@@ -22,6 +22,7 @@ from jobs.notices.addresses import check_webhook_url
 from jobs.notices.connections import Deadline, connect
 from jobs.notices.outcomes import Outcome, delivered, failed
 from jobs.schemas import job_body
+from scaling.clock import CLOCK
 
 MAX_REDIRECTS = 3
 # The others would turn a POST into a GET.
@@ -63,7 +64,7 @@ def make_message(
             "data": job_body(delivery.job),
         }
     )
-    now = now or datetime.now(UTC)
+    now = now or CLOCK.datetime()
     text = body.decode()
     signatures = [Webhook(secret).sign(str(delivery), now, text) for secret in secrets]
     return Message(

@@ -9,6 +9,7 @@ import time
 
 from django.conf import settings
 
+from scaling.clock import CLOCK
 from scaling.postgres_backend.holds import HOLDS
 from scaling.postgres_backend.pools import close_pool, cut, warm
 from scaling.redis import RedisUnavailable
@@ -84,6 +85,10 @@ class Watcher:
         before = server.sample
         if server is TOPOLOGY.primary:
             TOPOLOGY.log.add(sample.taken_at, sample.position, system=sample.system)
+            if sample.unix_time:
+                CLOCK.compare(
+                    sample.unix_time, asked_at=sample.taken_at, answered_at=sample.answered_at
+                )
         server.take(sample)
         if before is not None and before.started_at != sample.started_at:
             # What the pool still has are connections to the server of before.

@@ -5,11 +5,11 @@ from __future__ import annotations
 import functools
 import logging
 import random
-import time
 from dataclasses import dataclass
 
 from django.conf import settings
 
+from scaling.clock import CLOCK
 from scaling.response_cache import counts
 from scaling.response_cache.entry import MAX_BODY_BYTES, Entry, decode, encode
 from scaling.response_cache.near import NearStore
@@ -37,7 +37,7 @@ class Found:
     @property
     def is_fresh(self) -> bool:
         """Whether it may be given without asking anybody."""
-        return self.prepared.entry.is_fresh(time.time())
+        return self.prepared.entry.is_fresh(CLOCK.now())
 
 
 @functools.cache
@@ -53,7 +53,7 @@ def near() -> NearStore[Prepared]:
 def find_near(key: str) -> Found | None:
     """Return a fresh entry that this process remembers."""
     prepared = near().get(key)
-    if prepared is None or not prepared.entry.is_fresh(time.time()):
+    if prepared is None or not prepared.entry.is_fresh(CLOCK.now()):
         return None
     return Found(prepared, "near")
 
@@ -112,7 +112,7 @@ def _check(entry: Entry) -> None:
 
 def _remember(key: str, entry: Entry) -> Prepared:
     prepared = Prepared.of(entry)
-    seconds = min(settings.CACHE_NEAR_SECONDS, entry.freshness_left(time.time()))
+    seconds = min(settings.CACHE_NEAR_SECONDS, entry.freshness_left(CLOCK.now()))
     if seconds > 0:
         near().put(key, prepared, prepared.size, seconds)
     return prepared

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import prometheus_client
 
+from scaling.clock import CLOCK
 from scaling.redis import RedisUnavailable, run
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class _Counts:
         by_result: Counter[str] = Counter()
         for (_, result), count in new.items():
             by_result[result] += count
-        minute = _minute_name(int(time.time()) // MINUTE_SECONDS)
+        minute = _minute_name(int(CLOCK.now()) // MINUTE_SECONDS)
 
         def tell(client: Redis) -> None:
             pipeline = client.pipeline(transaction=False)

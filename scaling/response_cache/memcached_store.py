@@ -14,7 +14,6 @@ import logging
 import math
 import re
 import threading
-import time
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import orjson
@@ -30,6 +29,7 @@ from pymemcache.exceptions import (
 )
 
 from config.cache_urls import memcached_servers
+from scaling.clock import CLOCK
 from scaling.redis import MAX_AT_ONCE, MAX_WAIT_SECONDS, Breaker, RedisUnavailable
 from scaling.response_cache.store import ALL_MARK, MAX_MARKS, NotSupported, StoreUnavailable
 from scaling.turns import Turns
@@ -294,7 +294,7 @@ def _expiry(ttl_seconds: float) -> int:
     # The server's clock ticks once a second, so that the first second may be nearly over: one more,
     # and nothing ends before its time. Entries know by themselves when they are too old.
     seconds = math.ceil(ttl_seconds) + 1
-    return seconds if seconds <= LONGEST_RELATIVE_SECONDS else int(time.time()) + seconds
+    return seconds if seconds <= LONGEST_RELATIVE_SECONDS else int(CLOCK.now()) + seconds
 
 
 def _parse_marks(value: bytes | None) -> dict[str, int] | None:
@@ -311,7 +311,7 @@ def _parse_marks(value: bytes | None) -> dict[str, int] | None:
 def _bumped(marks: dict[str, int] | None, name: str | None) -> dict[str, int]:
     if marks is None:
         # Later than every generation that was lost, so the bump is in it.
-        return {ALL_MARK: time.time_ns() // 1_000_000}
+        return {ALL_MARK: int(CLOCK.now() * 1000)}
     if name is None:
         return marks
     bumped = {**marks, name: marks.get(name, 0) + 1}

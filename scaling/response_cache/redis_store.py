@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.conf import settings
 from redis.cluster import RedisCluster
 
+from scaling.clock import CLOCK
 from scaling.redis import RedisUnavailable, Script, run
 from scaling.response_cache.store import ALL_MARK, MAX_MARKS, StoreUnavailable
 
@@ -176,4 +176,4 @@ def _milliseconds(ttl_seconds: float) -> int:
 
 
 def _now_milliseconds() -> int:
-    return time.time_ns() // 1_000_000
+    return int(CLOCK.now() * 1000)

@@ -13,6 +13,7 @@ from access.errors import InvalidOption, Unauthenticated, UnknownKey
 from access.models import SCOPES, Account, ApiKey
 from access.services import create_key, find_principal, revoke_key
 from config.ids import new_uuid
+from scaling.clock import CLOCK
 from scaling.database import release_connections
 from scaling.near_cache import NearCache
 
@@ -126,7 +127,7 @@ def test_an_expired_key_says_so_at_the_second_it_expires(monkeypatch):
     created = create_key(name="a", expires_days=1)
     find_principal(created.secret)
     later = (timezone.now() + timedelta(days=1, seconds=1)).timestamp()
-    monkeypatch.setattr("access.services.time.time", lambda: later)
+    monkeypatch.setattr(CLOCK, "now", lambda: later)
     # Still in the cache, and refused all the same.
     assert code_of(created.secret) == "expired_api_key"
 
