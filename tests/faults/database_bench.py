@@ -1,0 +1,173 @@
+"""A stack whose PostgreSQL servers stand behind names, and clients that write and read there."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from tests.faults.chains import NAMES
+from tests.faults.lone_postgres import LonePostgres
+from tests.forwarder import Forwarder
+from tests.scaling.conftest import OwnStack, eventually
+
+CONVERSATIONS = "/v1/conversations"
+POOL_TIMEOUT_SECONDS = 3.0
+BACK_SECONDS = 20.0
+ENV = {
+    "CHAIN_RUNNABLES": ",".join(f"{name}=tests.faults.chains.{name}" for name in NAMES),
+    "POSITION_SECONDS": "4",
+    "REPLICA_MAX_LAG_SECONDS": "2",
+    "DATABASE_PROBE_SECONDS": "1",
+    "DATABASE_POOL_TIMEOUT_SECONDS": f"{POOL_TIMEOUT_SECONDS:g}",
+    "OVERLOAD_DELAY_SECONDS": "0",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a request was answered, when it was sent and how long it took."""
+
+    status: int
+    sent_at: float
+    seconds: float
+    may_retry: bool
+    body: str
+
+    @property
+    def is_refusal(self) -> bool:
+        """Whether it is a 503 that has a client come again."""
+        return self.status == 503 and self.may_retry
+
+
+class Bench:
+    """The primary `first` and its replica `second`, each behind a name, and a node and a worker."""
+
+    def __init__(self, root: Path, data_dir: Path) -> None:
+        self.first, self.second = LonePostgres(data_dir), LonePostgres(root / "second")
+        self._root = root
+        self.acknowledged: set[str] = set()
+
+    @contextlib.contextmanager
+    def running(self, env: dict[str, str]) -> Iterator[None]:
+        """Start everything."""
+        with contextlib.ExitStack() as stack:
+            self.first.create()
+            stack.callback(self.first.stop)
+            self.second.copy(self.first)
+            stack.callback(self.second.stop)
+            self.primary_name = stack.enter_context(Forwarder(self.first.port))
+            self.replica_name = stack.enter_context(Forwarder(self.second.port))
+            urls = {
+                "DATABASE_URL": self.first.url(self.primary_name.port),
+                "DATABASE_REPLICA_URLS": f"near={self.second.url(self.replica_name.port)}",
+            }
+            arguments = ("--nodes=1", "--workers=1", "--no-llm")
+            self.stack = OwnStack(self._root / "s", arguments=arguments, env={**ENV, **env, **urls})
+            stack.callback(self.stack.stop)
+            self.stack.start()
+            made = self.stack.manage("chains", "add", "quick", "--runnable", "quick")
+            assert made.returncode == 0, made.stderr
+            (self.node,) = (
+                p["address"] for p in self.stack.status()["parts"] if p["kind"] == "node"
+            )
+            headers = {"Authorization": f"Bearer {self.stack.demo_key}"}
+            self.http = httpx.Client(base_url=self.stack.url, headers=headers, timeout=30)
+            stack.callback(self.http.close)
+            yield
+
+    def post(self) -> Answer:
+        """Make a conversation."""
+        answer = self._send("POST", CONVERSATIONS, json={"chain": "quick"})
+        if answer.status == 201:
+            self.acknowledged.add(httpx.Response(201, content=answer.body).json()["id"])
+        return answer
+
+    def get(self) -> Answer:
+        """Read a conversation, not from the cache."""
+        path = f"{CONVERSATIONS}/{min(self.acknowledged)}"
+        return self._send("GET", path, headers={"Cache-Control": "no-cache"})
+
+    def many(self, *, posts: int = 0, gets: int = 0) -> tuple[list[Answer], list[Answer]]:
+        """Write and read so often at once."""
+        with ThreadPoolExecutor(posts + gets) as pool:
+            writes = [pool.submit(self.post) for _ in range(posts)]
+            reads = [pool.submit(self.get) for _ in range(gets)]
+            return [one.result() for one in writes], [one.result() for one in reads]
+
+    def await_good(self) -> None:
+        """Wait until writes and reads succeed, and the replica has its part of the reads."""
+
+        def is_good() -> bool:
+            return self.post().status == 201 and self.get().status == 200 and self.is_in_rotation()
+
+        eventually(is_good, seconds=BACK_SECONDS, what="writes and reads succeed again")
+
+    def is_in_rotation(self) -> bool:
+        """Return whether the node reads from the replica."""
+        text = httpx.get(f"http://{self.node}/metrics", timeout=10).text
+        return 'headrace_database_in_rotation{server="near"} 1.0' in text
+
+    def lost(self) -> set[str]:
+        """Return the conversations that were acknowledged and that the primary does not have."""
+        server = self.second if self.primary_name.target == self.second.port else self.first
+        rows = server.query("SELECT 'conv_' || replace(id::text, '-', '') FROM chat_conversation")
+        return self.acknowledged - {str(row[0]) for row in rows}
+
+    def _send(self, method: str, path: str, **options: object) -> Answer:
+        sent_at = time.monotonic()
+        response = self.http.request(method, path, **options)  # type: ignore[arg-type]
+        return Answer(
+            status=response.status_code,
+            sent_at=sent_at,
+            seconds=time.monotonic() - sent_at,
+            may_retry="retry-after" in response.headers,
+            body=response.text,
+        )
+
+
+@contextlib.contextmanager
+def small_disk(path: Path, *, megabytes: int) -> Iterator[Path]:
+    """Yield a directory on a disk of its own, which takes root."""
+    path.mkdir()
+    options = f"size={megabytes}m,mode=0755"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(path)], check=True)
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
+class Steady:
+    """Writes and reads in turn meanwhile, by one thread each."""
+
+    def __init__(self, bench: Bench, *, every_seconds: float = 0.25) -> None:
+        self.writes: list[Answer] = []
+        self.reads: list[Answer] = []
+        self._every_seconds = every_seconds
+        self._is_over = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._run, args=(bench.post, self.writes)),
+            threading.Thread(target=self._run, args=(bench.get, self.reads)),
+        ]
+
+    def __enter__(self) -> Steady:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, send: object, answers: list[Answer]) -> None:
+        while not self._is_over.wait(self._every_seconds):
+            answers.append(send())  # type: ignore[operator]
