@@ -14,17 +14,25 @@ local now = seconds * 1000000 + tonumber(time[2])
 local per_minute, per_day, at_once = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local refused, wait = 0, 0
 
--- GCRA: the key holds the time at which the whole minute's allowance is there again. Each request
--- moves it by its share of the minute, and passes only if it then lies no more than a minute ahead.
+-- GCRA: the key holds the time at which the whole minute's allowance is there again, and when that
+-- was written. Each request moves it by its share of the minute, and passes only if it then lies no more than a minute ahead.
 local share, full_at = 0, now
 if per_minute > 0 then
   share = MINUTE / per_minute
-  local stored = tonumber(redis.call('GET', KEYS[1]) or '') or now
+  local at, written = string.match(redis.call('GET', KEYS[1]) or '', '^(%S+) ?(%S*)$')
+  local stored = tonumber(at or '') or now
+  local set_back = (tonumber(written or '') or now) - now
+  if set_back > 0 then
+    -- Written in the future: the server's clock was set back. What is used stays as it was.
+    stored = stored - set_back
+    redis.call('SET', KEYS[1], string.format('%.3f %.0f', stored, now),
+      'PX', math.max(1, math.ceil((stored - now) / 1000) + 1))
+  end
   full_at = math.max(stored, now)
   if full_at > now + MINUTE + LONGEST_DEBT then
     full_at = now + MINUTE
     -- Stored also when this request is refused: the wait that it is told must come to an end.
-    redis.call('SET', KEYS[1], string.format('%.3f', full_at), 'PX', MINUTE / 1000 + 1)
+    redis.call('SET', KEYS[1], string.format('%.3f %.0f', full_at, now), 'PX', MINUTE / 1000 + 1)
   end
   -- One microsecond forgives the rounding of shares that are no whole number.
   local early = full_at + share - now - MINUTE
@@ -56,7 +64,7 @@ end
 
 if per_minute > 0 and refused == 0 then
   full_at = full_at + share
-  redis.call('SET', KEYS[1], string.format('%.3f', full_at),
+  redis.call('SET', KEYS[1], string.format('%.3f %.0f', full_at, now),
     'PX', math.ceil((full_at - now) / 1000) + 1)
 end
 

@@ -14,14 +14,22 @@ local per_minute, per_day, count = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumbe
 local remaining, full_at = 0, now
 if per_minute > 0 then
   local share = MINUTE / per_minute
-  local stored = tonumber(redis.call('GET', KEYS[1]) or '') or now
+  local at, written = string.match(redis.call('GET', KEYS[1]) or '', '^(%S+) ?(%S*)$')
+  local stored = tonumber(at or '') or now
+  local set_back = (tonumber(written or '') or now) - now
+  if set_back > 0 then
+    -- Written in the future: the server's clock was set back. What is used stays as it was.
+    stored = stored - set_back
+    redis.call('SET', KEYS[1], string.format('%.3f %.0f', stored, now),
+      'PX', math.max(1, math.ceil((stored - now) / 1000) + 1))
+  end
   full_at = math.max(stored, now)
   if full_at > now + MINUTE + LONGEST_DEBT then
     full_at = now + MINUTE
   end
   if count > 0 then
     full_at = full_at + count * share
-    redis.call('SET', KEYS[1], string.format('%.3f', full_at),
+    redis.call('SET', KEYS[1], string.format('%.3f %.0f', full_at, now),
       'PX', math.ceil((full_at - now) / 1000) + 1)
   end
   remaining = math.max(0, math.floor((MINUTE - (full_at - now) + 1) / share))

@@ -4,7 +4,7 @@ A scope is an account's id, or SITE for what staff change and all accounts read 
 position is kept for POSITION_SECONDS; a replica that is later than that gets no reads. What Redis
 does not say is no proof that nothing was written, so `required` then returns UNKNOWN, and the read
 goes to the primary: while Redis is away, and for POSITION_SECONDS after a restart or a failover of
-Redis, which may have lost its last writes.
+Redis, which may have lost its last writes, or a jump of its clock, by which it forgets.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ MAX_REMEMBERED = 50_000
 # have mostly replayed it by then.
 HOLD_SECONDS = 2.0
 HOLD_STEP_SECONDS = 0.02
+# A clock is set by less without a word: so much earlier than they should positions may be gone.
+JUMP_SECONDS = 1.0
 
 # The greater of two positions stays, in whatever order writers on several nodes come.
 _RECORD = Script("""
@@ -79,6 +81,8 @@ class Positions:
         self._recent: OrderedDict[str, tuple[float, Position]] = OrderedDict()
         self._unsaved: dict[str, Position] = {}
         self._epoch = ""
+        self._began_at = 0.0
+        self._ahead = (0.0, 0.0)
         # A position that Redis does not have is proof from this moment of time.monotonic() on.
         self._trusted_from = float("inf")
 
@@ -124,18 +128,26 @@ class Positions:
 
         Raises RedisUnavailable.
         """
-        epoch, age = run(_ask_epoch)
+        asked_at = time.monotonic()
+        epoch, age, redis_time = run(_ask_epoch)
         now = time.monotonic()
         oldest = now - settings.POSITION_SECONDS
+        # What Redis's clock was ahead of ours, at least and at most.
+        ahead, before = (redis_time - now, redis_time - asked_at), self._ahead
+        self._ahead = ahead
+        # Redis forgets by its own clock, and has forgotten early.
+        has_jumped = epoch == self._epoch and ahead[0] > before[1] + JUMP_SECONDS
         with self._lock:
             while self._recent and next(iter(self._recent.values()))[0] < oldest:
                 self._recent.popitem(last=False)
-            if epoch != self._epoch:
+            if epoch != self._epoch or has_jumped:
                 if self._epoch:
-                    logger.warning("redis began anew: reads go to the primary for a while")
+                    what = "redis's clock jumped" if has_jumped else "redis began anew"
+                    logger.warning("%s: reads go to the primary for a while", what)
                 self._epoch = epoch
+                self._began_at = now if has_jumped else now - age
                 self._unsaved = {scope: kept for scope, (_, kept) in self._recent.items()}
-            self._trusted_from = now - age + settings.POSITION_SECONDS
+            self._trusted_from = self._began_at + settings.POSITION_SECONDS
             unsaved = dict(self._unsaved)
         if unsaved and self._save(unsaved):
             with self._lock:
@@ -202,11 +214,11 @@ def _position(answer: Any) -> Position | None:
     return Position.parse(text) if text else None
 
 
-def _ask_epoch(client: Redis) -> tuple[str, float]:
-    """Return who serves Redis's memory, and for how many seconds."""
+def _ask_epoch(client: Redis) -> tuple[str, float, float]:
+    """Return who serves Redis's memory, for how many seconds, and the Unix time by its clock."""
     info: dict[str, Any] = client.info("server")
     # A cluster's client returns one answer a server.
     runs = [info["run_id"]] if "run_id" in info else sorted(i["run_id"] for i in info.values())
     epoch = "".join(runs)
     now, since = (int(part) for part in _EPOCH(client, (_EPOCH_KEY,), (epoch,)))
-    return f"{epoch} {since}", max(0, now - since) / 1e6
+    return f"{epoch} {since}", max(0, now - since) / 1e6, now / 1e6

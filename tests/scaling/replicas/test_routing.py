@@ -18,7 +18,7 @@ from access.models import Account, ApiKey
 from chat.models import Chain, Conversation
 from jobs import services
 from jobs.models import Worker
-from scaling.replicas import routing
+from scaling.replicas import positions, routing
 from scaling.replicas.decision import PRIMARY
 from scaling.replicas.health import GOOD_SAMPLES, Sample
 from scaling.replicas.middleware import ReplicaMiddleware
@@ -372,6 +372,29 @@ def test_what_is_committed_is_not_told_while_its_position_is_unknown(replica, ac
     assert routing.record(wait_seconds=5) is None
     # The test's database is needed again.
     monkeypatch.undo()
+
+
+@pytest.mark.usefixtures("replica")
+@pytest.mark.parametrize(("jump_seconds", "server"), [(600, PRIMARY), (-600, "r1")])
+def test_a_redis_whose_clock_jumps_ahead_may_have_forgotten_positions(
+    account, own_redis, monkeypatch, jump_seconds, server
+):
+    POSITIONS.tick()
+    POSITIONS.record([account], Position(1, 7))
+    POSITIONS._began_at -= 1000
+    POSITIONS.tick()
+    begin(uuid.uuid4().hex)
+    assert read() == "r1"
+    epoch, age, redis_time = scaling.redis.run(positions._ask_epoch)
+    answer = (epoch, age + jump_seconds, redis_time + jump_seconds)
+    monkeypatch.setattr(positions, "_ask_epoch", lambda _: answer)
+    own_redis.client().delete(f"headrace:position:{account}")
+    POSITIONS.tick()
+    begin(uuid.uuid4().hex)
+    assert read() == server
+    # What this process knows Redis is given again.
+    kept = own_redis.client().get(f"headrace:position:{account}")
+    assert bool(kept) == (jump_seconds > 0)
 
 
 def test_a_redis_that_began_anew_is_told_again_and_believed_later(replica, account, own_redis):
