@@ -22,8 +22,9 @@ MIB = 1024 * 1024
 
 
 def haproxy_variables() -> set[str]:
-    """Return the variables that haproxy.cfg reads."""
-    return set(re.findall(r"\$\{(\w+)", document("haproxy/haproxy.cfg")))
+    """Return the variables that haproxy.cfg reads, or only sets for the files of Lua."""
+    read = set(re.findall(r"\$\{(\w+)", document("haproxy/haproxy.cfg")))
+    return read | haproxy_defaults().keys()
 
 
 def haproxy_defaults() -> dict[str, str]:
