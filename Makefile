@@ -7,7 +7,7 @@ STATE_DIR ?= $(CURDIR)/.headrace
 export STATE_DIR
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run test test-faults test-compose lint format bench load install-load lock clean
+.PHONY: help install install-dev run test test-faults soak test-compose lint format bench load install-load lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ test: install-dev ## Run every test on the real stack; ARGS go to pytest
 
 test-faults: install-dev ## Break every part under load and look at every job; ARGS go to pytest
 	@$(BIN)/python -m pytest -m faults tests $(ARGS)
+
+soak: install-dev ## Load and break a stack for MINUTES=20, by SEED=; ARGS=--json
+	@$(BIN)/python -m tests.faults.soak --minutes $(or $(MINUTES),20) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 test-compose: install-dev $(VENV)/.compose ## Run all of docker-compose.yml on an engine of its own (as root)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m compose -p no:tests.stack_plugin tests/compose $(ARGS)

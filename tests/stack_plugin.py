@@ -90,16 +90,16 @@ class EmbeddedStack:
         self.process: subprocess.Popen[bytes] | None = None
         self._commands: Commands | None = None
 
-    def start(self) -> None:
+    def start(self, *, seconds: float = READY_SECONDS) -> None:
         """Start it and wait until it is ready; raise `StackFailed` when it ends instead."""
         self.launch()
-        deadline = time.monotonic() + READY_SECONDS
+        deadline = time.monotonic() + seconds
         while not self.is_ready():
             if self.process is None or self.process.poll() is not None:
                 raise StackFailed(self.output())
             if time.monotonic() > deadline:
                 self.stop()
-                raise StackFailed(f"not ready in {READY_SECONDS} s:\n{self.output()}")
+                raise StackFailed(f"not ready in {seconds} s:\n{self.output()}")
             time.sleep(0.05)
 
     def launch(self) -> None:

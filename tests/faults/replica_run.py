@@ -124,33 +124,34 @@ class Bench:
             nemesis.stop()
             load.stop()
         outcome.servers_read = self.servers.reads() - before
-        outcome.final = self.read_all(load.history.writes)
+        outcome.final = read_all(self.servers, load.history.writes)
 
-    def read_all(self, writes: list[Write]) -> list[Read]:
-        """Read every subject that was written from the primary itself."""
-        at = time.monotonic()
-        numbers: dict[str, int] = {}
-        sets: dict[str, set[str]] = defaultdict(set)
-        accounts = dict(self.servers.rows("SELECT id, name FROM access_account"))
-        for key, account, metadata in self.servers.rows(
-            "SELECT id, account_id, metadata FROM chat_conversation"
-        ):
-            sets[f"conversations of {accounts[account]}"].add(f"conv_{key.hex}")
-            numbers[f"metadata conv_{key.hex}"] = int(metadata.get("n", 0))
-        for key, conversation in self.servers.rows("SELECT id, conversation_id FROM chat_message"):
-            sets[f"messages conv_{conversation.hex}"].add(f"msg_{key.hex}")
-        for key, account in self.servers.rows("SELECT id, account_id FROM jobs_job"):
-            sets[f"jobs of {accounts[account]}"].add(f"job_{key.hex}")
-            sets[f"job job_{key.hex}"].add(f"job_{key.hex}")
-        return [
-            Read(
-                subject=subject,
-                shown=numbers.get(subject, -1)
-                if subject.startswith("metadata ")
-                else frozenset(sets[subject]),
-                began=at,
-                ended=at,
-                client="the test",
-            )
-            for subject in {write.subject for write in writes}
-        ]
+
+def read_all(servers: ServersUnderTest, writes: list[Write]) -> list[Read]:
+    """Read every subject that was written from the primary itself."""
+    at = time.monotonic()
+    numbers: dict[str, int] = {}
+    sets: dict[str, set[str]] = defaultdict(set)
+    accounts = dict(servers.rows("SELECT id, name FROM access_account"))
+    for key, account, metadata in servers.rows(
+        "SELECT id, account_id, metadata FROM chat_conversation"
+    ):
+        sets[f"conversations of {accounts[account]}"].add(f"conv_{key.hex}")
+        numbers[f"metadata conv_{key.hex}"] = int(metadata.get("n", 0))
+    for key, conversation in servers.rows("SELECT id, conversation_id FROM chat_message"):
+        sets[f"messages conv_{conversation.hex}"].add(f"msg_{key.hex}")
+    for key, account in servers.rows("SELECT id, account_id FROM jobs_job"):
+        sets[f"jobs of {accounts[account]}"].add(f"job_{key.hex}")
+        sets[f"job job_{key.hex}"].add(f"job_{key.hex}")
+    return [
+        Read(
+            subject=subject,
+            shown=numbers.get(subject, -1)
+            if subject.startswith("metadata ")
+            else frozenset(sets[subject]),
+            began=at,
+            ended=at,
+            client="the test",
+        )
+        for subject in {write.subject for write in writes}
+    ]
