@@ -7,6 +7,7 @@ store or a client could read back.
 from collections.abc import Mapping
 from typing import IO, Any
 
+import gevent
 import orjson
 from django.conf import settings
 from rest_framework.negotiation import BaseContentNegotiation
@@ -16,11 +17,15 @@ from rest_framework.request import Request
 
 from config.errors import ApiError, InvalidRequest
 
+# A body that is as long takes milliseconds to parse, and as many again to validate.
+LONG_BYTES = 64 * 1024
+
 
 class JsonParser(BaseParser):
-    """Read a JSON body of at most `MAX_BODY_BYTES`, at most `MAX_JSON_DEPTH` deep.
+    """Read a JSON body of at most MAX_BODY_BYTES.
 
-    Raises ApiError 413, or InvalidRequest (400) that says what is wrong.
+    It may be MAX_JSON_DEPTH deep, and have MAX_JSON_ITEMS values, MAX_JSON_MEMBERS of them in one
+    object. Raises ApiError 413, or InvalidRequest (400) that says what is wrong.
     """
 
     media_type = "application/json"
@@ -31,8 +36,12 @@ class JsonParser(BaseParser):
         media_type: str | None = None,
         parser_context: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Return the parsed body."""
-        return loads(stream.read(settings.MAX_BODY_BYTES + 1))
+        """Return the parsed body; after a long one other greenlets run first."""
+        raw = stream.read(settings.MAX_BODY_BYTES + 1)
+        value = loads(raw)
+        if len(raw) > LONG_BYTES:
+            gevent.sleep(0)
+        return value
 
 
 class JsonRenderer(BaseRenderer):
@@ -76,31 +85,74 @@ def loads(raw: bytes) -> Any:
     """Return the value of a JSON text; raises ApiError as `JsonParser` says."""
     if len(raw) > settings.MAX_BODY_BYTES:
         raise ApiError(
-            413, f"The body may be {settings.MAX_BODY_BYTES} bytes.", code="body_too_large"
+            413,
+            f"The body may be {settings.MAX_BODY_BYTES} bytes (MAX_BODY_BYTES).",
+            code="body_too_large",
         )
+    refuse_many_items(raw)
     try:
         value = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         raise InvalidRequest(f"The body is not valid JSON: {error}", code="invalid_json") from error
-    if _is_deeper_than(value, settings.MAX_JSON_DEPTH):
-        raise InvalidRequest(
-            f"The body is nested deeper than {settings.MAX_JSON_DEPTH} levels.",
-            code="json_too_deep",
-        )
+    _refuse_shape(value)
     return value
 
 
-def _is_deeper_than(value: Any, depth: int) -> bool:
-    """Walk the containers level by level, so that depth costs no recursion."""
+def refuse_many_items(*texts: bytes, param: str | None = None) -> None:
+    """Raise InvalidRequest for JSON texts of more values than MAX_JSON_ITEMS; none is parsed.
+
+    A value costs up to fifty times its bytes in memory, and microseconds in each step after.
+    """
+    most = settings.MAX_JSON_ITEMS
+    if sum(_count_items(text, most) for text in texts) > most:
+        raise InvalidRequest(
+            f"There may be {most} values in {param or 'the body'} (MAX_JSON_ITEMS).",
+            param=param,
+            code="json_too_many_items",
+        )
+
+
+def _count_items(raw: bytes, most: int) -> int:
+    """Return how many values a JSON text has, or any number above `most` for more than that."""
+    marks = _marks(raw)
+    if marks <= most:
+        return marks
+    # Most of these may stand in texts, which are left out.
+    text = raw.replace(b"\\\\", b"").replace(b'\\"', b"")
+    # A value may be a text of two quotation marks, and have a name of two.
+    if text.count(b'"') > 4 * most:
+        return most + 1
+    return _marks(b"".join(text.split(b'"')[::2]))
+
+
+def _marks(raw: bytes) -> int:
+    """Return how many commas, arrays and objects there are, which are no fewer than the values."""
+    return raw.count(b",") + raw.count(b"[") + raw.count(b"{")
+
+
+def _refuse_shape(value: Any) -> None:
+    """Raise InvalidRequest for a value that is too deep, or an object of too many members.
+
+    It walks the containers level by level, so that depth costs no recursion.
+    """
     level = [value]
-    for _ in range(depth):
-        level = [
-            child
-            for item in level
-            if isinstance(item, dict | list)
-            for child in (item.values() if isinstance(item, dict) else item)
-            if isinstance(child, dict | list)
-        ]
+    for _ in range(settings.MAX_JSON_DEPTH):
+        children: list[Any] = []
+        for item in level:
+            if isinstance(item, dict):
+                if len(item) > settings.MAX_JSON_MEMBERS:
+                    raise InvalidRequest(
+                        f"An object may have {settings.MAX_JSON_MEMBERS} members "
+                        "(MAX_JSON_MEMBERS).",
+                        code="json_too_many_members",
+                    )
+                children += [child for child in item.values() if isinstance(child, dict | list)]
+            elif isinstance(item, list):
+                children += [child for child in item if isinstance(child, dict | list)]
+        level = children
         if not level:
-            return False
-    return True
+            return
+    raise InvalidRequest(
+        f"The body is nested deeper than {settings.MAX_JSON_DEPTH} levels (MAX_JSON_DEPTH).",
+        code="json_too_deep",
+    )

@@ -4,14 +4,18 @@ Source: the request and response types of openai-python, `openai/types/chat/`. W
 refused by name.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from django.conf import settings
 from pydantic import BaseModel, Field, model_validator
 
+from config.json_api import refuse_many_items
 from config.validation import RequestModel
 
 Text = Annotated[str, Field(max_length=settings.MAX_CONTENT_CHARS)]
+Name = Annotated[str, Field(max_length=256)]
+Stop = Annotated[str, Field(max_length=1024)]
 
 
 class TextPart(RequestModel):
@@ -21,7 +25,7 @@ class TextPart(RequestModel):
     text: Text
 
 
-Content = Text | Annotated[list[TextPart], Field(min_length=1, max_length=1000)]
+Content = Text | Annotated[list[TextPart], Field(min_length=1, max_length=1000, fail_fast=True)]
 
 
 class SystemMessage(RequestModel):
@@ -29,7 +33,7 @@ class SystemMessage(RequestModel):
 
     role: Literal["system", "developer"]
     content: Content
-    name: str | None = None
+    name: Name | None = None
 
 
 class UserMessage(RequestModel):
@@ -37,7 +41,7 @@ class UserMessage(RequestModel):
 
     role: Literal["user"]
     content: Content
-    name: str | None = None
+    name: Name | None = None
 
 
 class FunctionCall(RequestModel):
@@ -60,11 +64,11 @@ class AssistantMessage(RequestModel):
 
     role: Literal["assistant"]
     content: Content | None = None
-    tool_calls: Annotated[list[ToolCall], Field(max_length=128)] | None = None
-    name: str | None = None
+    tool_calls: Annotated[list[ToolCall], Field(max_length=128, fail_fast=True)] | None = None
+    name: Name | None = None
     # An SDK's message object carries these, all empty when Headrace made it.
-    refusal: str | None = None
-    annotations: list[Any] | None = None
+    refusal: Text | None = None
+    annotations: Annotated[list[Any], Field(max_length=1000)] | None = None
     audio: None = None
     function_call: None = None
 
@@ -86,7 +90,7 @@ class FunctionDefinition(RequestModel):
     """A tool the model may call; `parameters` is a JSON schema."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-    description: str | None = None
+    description: Text | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
 
@@ -101,7 +105,7 @@ class Tool(RequestModel):
 class NamedFunction(RequestModel):
     """The name in a `tool_choice` object."""
 
-    name: str
+    name: Name
 
 
 class NamedToolChoice(RequestModel):
@@ -121,19 +125,21 @@ class ChatCompletionRequest(RequestModel):
     """The body of `POST /v1/chat/completions`; `model` is a chain's slug."""
 
     model: Annotated[str, Field(min_length=1, max_length=64)]
-    messages: Annotated[list[Message], Field(min_length=1, max_length=settings.MAX_MESSAGES)]
+    messages: Annotated[
+        list[Message], Field(min_length=1, max_length=settings.MAX_MESSAGES, fail_fast=True)
+    ]
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
     max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-    stop: str | Annotated[list[str], Field(max_length=4)] | None = None
+    stop: Stop | Annotated[list[Stop], Field(max_length=4, fail_fast=True)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     n: Literal[1] | None = None
-    tools: Annotated[list[Tool], Field(max_length=128)] | None = None
+    tools: Annotated[list[Tool], Field(max_length=128, fail_fast=True)] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedToolChoice | None = None
     parallel_tool_calls: bool | None = None
     response_format: dict[str, Any] | None = None
@@ -148,11 +154,42 @@ class ChatCompletionRequest(RequestModel):
             raise ValueError("stream_options needs stream to be true")
         if self.tool_choice and not self.tools:
             raise ValueError("tool_choice needs tools")
-        if sum(content_length(message.content) for message in self.messages) > (
-            settings.MAX_CONTENT_CHARS
-        ):
-            raise ValueError(f"the messages together may have {settings.MAX_CONTENT_CHARS} chars")
+        arguments = [call.function.arguments for call in calls_of(self.messages)]
+        check_amount(
+            parts=sum(part_count(message.content) for message in self.messages),
+            chars=sum(content_length(message.content) for message in self.messages)
+            + sum(map(len, arguments)),
+        )
+        # They are JSON texts, which will be parsed.
+        refuse_many_items(*(text.encode() for text in arguments), param="messages")
         return self
+
+
+def check_amount(*, parts: int, chars: int) -> None:
+    """Raise ValueError for more than all messages of a request may have."""
+    if parts > settings.MAX_CONTENT_PARTS:
+        raise ValueError(
+            f"the messages together may have {settings.MAX_CONTENT_PARTS} parts (MAX_CONTENT_PARTS)"
+        )
+    if chars > settings.MAX_CONTENT_CHARS:
+        raise ValueError(
+            f"the messages together may have {settings.MAX_CONTENT_CHARS} chars (MAX_CONTENT_CHARS)"
+        )
+
+
+def part_count(content: str | list[Any] | None) -> int:
+    """Return the number of parts in a message's content; a text is none."""
+    return len(content) if isinstance(content, list) else 0
+
+
+def calls_of(messages: Sequence[Message]) -> list[ToolCall]:
+    """Return all tool calls of all messages."""
+    return [
+        call
+        for message in messages
+        if isinstance(message, AssistantMessage)
+        for call in message.tool_calls or []
+    ]
 
 
 def content_length(content: str | list[TextPart] | None) -> int:

@@ -40,10 +40,13 @@ from chat.run import Run
 from chat.sse import SseResponse
 from config.errors import InvalidRequest, NotFound
 from config.schema import EVENT_STREAM, error_responses
+from config.slices import in_slices
 from config.validation import parse
 from scaling.clock import CLOCK
 
 # No text of a model's can hold it: there the quotes are escaped.
+# One may have 128 calls of tools.
+SLICE_MESSAGES = 10
 CREATED = re.compile(rb'"created":(\d+)')
 
 
@@ -66,7 +69,8 @@ class ChatCompletionsView(ModelCallView):
         chain = get_chain(body.model)
         if body.tools and chain.chat_input not in (ChatInput.MESSAGES, ChatInput.LIST):
             raise InvalidRequest(f"{body.model} does not take tools.", param="tools")
-        value = to_chain_input(chain, [to_langchain(message) for message in body.messages])
+        messages = [to_langchain(message) for message in in_slices(body.messages, SLICE_MESSAGES)]
+        value = to_chain_input(chain, messages)
         run = self.ending.run = Run(
             timeout_seconds=chain.config.timeout_seconds, options=model_options(body)
         )

@@ -22,7 +22,7 @@ Metadata = Annotated[
         Annotated[StoredText, Field(min_length=1, max_length=64)],
         Annotated[StoredText, Field(max_length=512)],
     ],
-    Field(max_length=16),
+    Field(max_length=16, fail_fast=True),
 ]
 
 

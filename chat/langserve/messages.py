@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from langchain_core.messages import (
     AIMessage,
@@ -37,6 +37,11 @@ MESSAGE_CLASSES: dict[str, type[BaseMessage]] = {
     "ChatMessageChunk": ChatMessageChunk,
     "FunctionMessageChunk": FunctionMessageChunk,
 }
+
+
+_Item = TypeVar("_Item")
+# The first wrong item of many is all that an error tells of.
+_List = Annotated[list[_Item], Field(fail_fast=True)]
 
 
 class _Shape(BaseModel):
@@ -117,7 +122,7 @@ class _Additional(_Shape):
     """The keys that LangChain's model classes read; others go with the message unread."""
 
     name: str | None = None
-    tool_calls: list[_OpenAiToolCall] | None = None
+    tool_calls: _List[_OpenAiToolCall] | None = None
     function_call: _FunctionCall | None = None
     audio: dict[str, Any] = {}
 
@@ -126,13 +131,13 @@ class _Message(_Shape):
     """What LangChain's own classes take on trust, and its model classes then stumble over."""
 
     type: str
-    content: str | list[str | _Part]
+    content: str | _List[str | _Part]
     name: str | None = None
     additional_kwargs: _Additional = _Additional()
     response_metadata: dict[str, Any] = {}
-    tool_calls: list[_ToolCall] = []
-    invalid_tool_calls: list[_InvalidToolCall] = []
-    tool_call_chunks: list[_ToolCallChunk] = []
+    tool_calls: _List[_ToolCall] = []
+    invalid_tool_calls: _List[_InvalidToolCall] = []
+    tool_call_chunks: _List[_ToolCallChunk] = []
 
 
 def is_message(value: dict[str, Any]) -> bool:

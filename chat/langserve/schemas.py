@@ -22,7 +22,10 @@ class InvokeConfig(RequestModel):
     `max_concurrency` or `recursion_limit` than the server allows is lowered to that.
     """
 
-    tags: Annotated[list[Annotated[str, Field(max_length=128)]], Field(max_length=32)] | None = None
+    tags: (
+        Annotated[list[Annotated[str, Field(max_length=128)]], Field(max_length=32, fail_fast=True)]
+        | None
+    ) = None
     metadata: Annotated[dict[str, Any], Field(max_length=64)] | None = None
     run_name: Annotated[str, Field(max_length=128)] | None = None
     # Strict validation would want a UUID object, which JSON has none of.
@@ -50,7 +53,11 @@ def _one_or_each(config: Any) -> str:
 
 BatchConfig = Annotated[
     Annotated[InvokeConfig, Tag("all")]
-    | Annotated[list[InvokeConfig], Field(max_length=settings.MAX_BATCH_INPUTS), Tag("each")],
+    | Annotated[
+        list[InvokeConfig],
+        Field(max_length=settings.MAX_BATCH_INPUTS, fail_fast=True),
+        Tag("each"),
+    ],
     Discriminator(_one_or_each),
 ]
 

@@ -36,8 +36,10 @@ from chat.registry import BuiltChain
 from chat.run import Run
 from config.errors import InvalidRequest, NotFound
 from config.schema import EVENT_STREAM, error_responses
+from config.slices import in_slices
 from config.validation import parse
 
+SLICE_INPUTS = 5
 CALL_ERRORS = error_responses(400, 401, 403, 404, 413, 415, 422, 429, 500, 502, 503, 504)
 READ_ERRORS = error_responses(401, 403, 404, 429, 500, 503)
 
@@ -121,7 +123,7 @@ class BatchView(CallView):
                 config_at=f"config.{index}" if is_each else "config",
             )
             for index, (value, config, run) in enumerate(
-                zip(body.inputs, configs, batch.items, strict=True)
+                in_slices(zip(body.inputs, configs, batch.items, strict=True), SLICE_INPUTS)
             )
         ]
         raw = raw_member(request, "config")

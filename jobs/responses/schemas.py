@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from django.conf import settings
 from pydantic import BaseModel, Discriminator, Field, Tag, model_validator
 
+from chat.completions.schemas import check_amount, part_count
 from chat.conversations.schemas import Metadata, StoredText
 from config.validation import RequestModel
 
@@ -30,7 +31,7 @@ class Part(RequestModel):
     logprobs: Annotated[list[Any], Field(max_length=0)] | None = None
 
 
-Parts = Annotated[list[Part], Field(min_length=1, max_length=1000)]
+Parts = Annotated[list[Part], Field(min_length=1, max_length=1000, fail_fast=True)]
 
 
 class InputMessage(RequestModel):
@@ -45,7 +46,9 @@ class InputMessage(RequestModel):
     status: Literal["in_progress", "completed", "incomplete"] | None = None
 
 
-Messages = Annotated[list[InputMessage], Field(min_length=1, max_length=settings.MAX_MESSAGES)]
+Messages = Annotated[
+    list[InputMessage], Field(min_length=1, max_length=settings.MAX_MESSAGES, fail_fast=True)
+]
 
 
 class ResponseStreamOptions(RequestModel):
@@ -78,8 +81,11 @@ class ResponseRequest(RequestModel):
         """Refuse what no single field shows."""
         if self.stream_options and not self.stream:
             raise ValueError("stream_options needs stream to be true")
-        if sum(len(text) for _, text in messages_of(self)) > settings.MAX_CONTENT_CHARS:
-            raise ValueError(f"the messages together may have {settings.MAX_CONTENT_CHARS} chars")
+        items = [] if isinstance(self.input, str) else self.input
+        check_amount(
+            parts=sum(part_count(message.content) for message in items),
+            chars=sum(len(text) for _, text in messages_of(self)),
+        )
         return self
 
 

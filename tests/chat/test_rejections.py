@@ -136,9 +136,11 @@ def nested(levels: int, opening: str = "[", closing: str = "]") -> bytes:
         (b'{"a": "\x01"}', "invalid_json"),
         (nested(MAX_JSON_DEPTH), "json_too_deep"),
         (nested(1000), "json_too_deep"),
-        (nested(100_000), "invalid_json"),
+        (nested(20_000), "invalid_json"),
+        (nested(100_000), "json_too_many_items"),
         (nested(1000, '{"a":', "}").replace(b'{"a":}', b'{"a":1}'), "json_too_deep"),
-        (b"[" * 100_000, "invalid_json"),
+        (b"[" * 20_000, "invalid_json"),
+        (b"[" * 100_000, "json_too_many_items"),
     ],
 )
 def test_a_body_that_is_no_good_json_is_a_400(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from config.errors import ApiError
-from config.json_api import loads
+from config.json_api import _count_items, loads
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text(),
@@ -93,3 +94,49 @@ def test_size_is_counted_to_the_byte(settings: Any) -> None:
 def test_a_wide_value_is_no_deep_one(settings: Any) -> None:
     settings.MAX_JSON_DEPTH = 4
     assert len(loads(b"[" + b",".join([b"[[1]]"] * 10_000) + b"]")) == 10_000
+
+
+ITEMS = 100
+TEXTS = [b'"a, b"', b'"[{"', b'"\\""', b'"\\\\"', b'"\\\\\\",[{"', b'"\\u0022,"', b'",,,,,,,,"']
+
+
+@pytest.mark.parametrize("unit", [b"1", b"{}", b"[]", b'""', b'{"a":1}', b"[1]", *TEXTS])
+def test_more_values_than_allowed_are_refused_before_they_are_parsed(
+    settings: Any, unit: bytes
+) -> None:
+    settings.MAX_JSON_ITEMS = ITEMS
+    with pytest.raises(ApiError) as caught:
+        # No JSON: it ends too early.
+        loads(b"[" + b",".join([unit] * 2 * ITEMS))
+    assert caught.value.code == "json_too_many_items"
+    assert "MAX_JSON_ITEMS" in caught.value.message
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_what_stands_in_texts_is_no_value(settings: Any, text: bytes) -> None:
+    settings.MAX_JSON_ITEMS = ITEMS
+    assert len(loads(b"[" + b",".join([text] * (ITEMS - 1)) + b"]")) == ITEMS - 1
+    settings.MAX_JSON_MEMBERS = 100
+    loads(b'{"a": "' + b"[{,\\\\," * 10_000 + b'"}')
+
+
+@given(value=VALUES)
+def test_no_value_escapes_the_count(value: Any) -> None:
+    fewer = max(0, values_in(value) - 2)
+    assert _count_items(orjson.dumps(value), fewer) >= values_in(value) - 1
+
+
+def values_in(value: Any) -> int:
+    """Return how many values a value is made of."""
+    if isinstance(value, dict):
+        return 1 + sum(map(values_in, value.values()))
+    return 1 + sum(map(values_in, value)) if isinstance(value, list) else 1
+
+
+def test_members_of_one_object_are_counted(settings: Any) -> None:
+    settings.MAX_JSON_MEMBERS = 100
+    members = b",".join(b'"%d":1' % number for number in range(101))
+    with pytest.raises(ApiError) as caught:
+        loads(b'{"a":[{' + members + b"}]}")
+    assert caught.value.code == "json_too_many_members"
+    assert "MAX_JSON_MEMBERS" in caught.value.message

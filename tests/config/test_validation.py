@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import uuid
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import Field
+from pydantic import BaseModel, Field, ValidationError
 from rest_framework.request import Request
 from rest_framework.test import APIRequestFactory
 
+from chat.completions.schemas import ChatCompletionRequest
+from chat.langserve.messages import _Shape
+from chat.langserve.schemas import BatchRequest
 from config.errors import InvalidRequest, NotFound
 from config.ids import from_public_id, new_uuid, to_public_id
 from config.pagination import list_body, read_cursor
 from config.validation import RequestModel, parse
+from jobs.responses.schemas import ResponseRequest
+from jobs.schemas import JobCreate
 
 
 class Inner(RequestModel):
@@ -140,3 +147,72 @@ def test_any_other_text_is_not_found(text: str) -> None:
         return
     assert len(text) == 36
     assert value.hex == text[4:].lower()
+
+
+# --- Cost ---------------------------------------------------------------------------------------
+def lists_in(schema: Any) -> Iterator[dict[str, Any]]:
+    """Yield the lists and mappings of a core schema whose items have a type."""
+    if isinstance(schema, list | tuple):
+        for item in schema:
+            yield from lists_in(item)
+    if not isinstance(schema, dict):
+        return
+    items = schema.get("items_schema") or schema.get("values_schema")
+    if schema.get("type") in ("list", "dict") and items and items.get("type") != "any":
+        yield schema
+    for key, value in schema.items():
+        if key != "metadata":
+            yield from lists_in(value)
+
+
+def request_models() -> list[type[BaseModel]]:
+    """Return the models that clients' bodies are read into."""
+    found: list[type[BaseModel]] = []
+    waiting = [RequestModel, _Shape]
+    while waiting:
+        for model in waiting.pop().__subclasses__():
+            if not model.__module__.startswith("tests."):
+                found.append(model)
+                waiting.append(model)
+    return found
+
+
+def test_every_list_of_a_body_ends_at_its_first_fault() -> None:
+    models = request_models()
+    assert {ChatCompletionRequest, ResponseRequest, JobCreate, BatchRequest} <= set(models)
+    slow = [
+        f"{model.__name__}: {found}"
+        for model in models
+        for found in lists_in(model.__pydantic_core_schema__)
+        if not found.get("fail_fast")
+    ]
+    assert not slow
+
+
+def test_a_body_of_faults_has_few() -> None:
+    body = {"model": "m", "messages": [{"role": "user", "content": [{}] * 1000}] * 1000}
+    with pytest.raises(ValidationError) as caught:
+        ChatCompletionRequest.model_validate(body)
+    assert caught.value.error_count() < 5
+
+
+def test_all_that_a_completion_holds_is_bounded(settings: Any) -> None:
+    settings.MAX_CONTENT_PARTS = 3
+    part = {"type": "text", "text": "x"}
+    message = {"role": "user", "content": [part, part]}
+    parse(ChatCompletionRequest, {"model": "m", "messages": [message]})
+    with pytest.raises(InvalidRequest, match="MAX_CONTENT_PARTS"):
+        parse(ChatCompletionRequest, {"model": "m", "messages": [message, message]})
+    with pytest.raises(InvalidRequest, match="MAX_CONTENT_PARTS"):
+        parse(ResponseRequest, {"model": "m", "input": [message_of_response()] * 4})
+    settings.MAX_JSON_ITEMS = 100
+    call = {"id": "c", "function": {"name": "f", "arguments": json.dumps({"a": [1] * 30})}}
+    calls = {"role": "assistant", "content": "", "tool_calls": [call] * 2}
+    parse(ChatCompletionRequest, {"model": "m", "messages": [calls]})
+    with pytest.raises(InvalidRequest, match="MAX_JSON_ITEMS"):
+        parse(ChatCompletionRequest, {"model": "m", "messages": [calls] * 2})
+
+
+def message_of_response() -> dict[str, Any]:
+    """Return a message of the Responses API, of one part."""
+    return {"role": "user", "content": [{"type": "input_text", "text": "x"}]}
