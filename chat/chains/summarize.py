@@ -8,13 +8,14 @@ from django.conf import settings
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableGenerator, RunnableLambda
-from langchain_text_splitters import RecursiveCharacterTextSplitter
 from typing_extensions import TypedDict
 
 from chat.chain_config import ChainConfig
+from chat.chains.splitting import split
 from chat.errors import ChainBroken
 from chat.run import report_progress
 from config.errors import InvalidRequest
+from config.slices import in_slices
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +25,7 @@ WHOLE_PROMPT = "Write one summary of this document:\n\n{text}"
 # A part's summary may be a quarter of the part, at some four characters a token; so every round
 # of summaries of summaries is shorter than the one before.
 CHARS_PER_SUMMARY_TOKEN = 16
+SLICE_PARTS = 100
 
 
 class SummarizeInput(TypedDict):
@@ -38,10 +40,8 @@ def build(chain: ChainConfig) -> Runnable[Any, Any]:
     The text is cut at paragraphs and sentences into parts of SUMMARIZE_PART_CHARS, of which
     SUMMARIZE_CONCURRENCY are summarized at a time. Progress counts the parts done.
     """
-    splitter = RecursiveCharacterTextSplitter(
-        chunk_size=settings.SUMMARIZE_PART_CHARS, chunk_overlap=0
-    )
-    part_tokens = max(32, settings.SUMMARIZE_PART_CHARS // CHARS_PER_SUMMARY_TOKEN)
+    size = settings.SUMMARIZE_PART_CHARS
+    part_tokens = max(32, size // CHARS_PER_SUMMARY_TOKEN)
     ask_for_part = _asker(chain, PART_PROMPT, max_tokens=part_tokens)
     ask_for_whole = _asker(chain, WHOLE_PROMPT)
 
@@ -60,7 +60,7 @@ def build(chain: ChainConfig) -> Runnable[Any, Any]:
         text = _only(inputs)["text"].strip()
         if not text:
             raise InvalidRequest("There is no text to summarize.", param="input.text")
-        while len(parts := splitter.split_text(text)) > 1:
+        while len(parts := list(in_slices(split(text, size), SLICE_PARTS))) > 1:
             shorter = "\n\n".join(summarize_parts(parts, config))
             if len(shorter) >= len(text):
                 logger.warning("%s: summaries of %d parts are not shorter", chain.slug, len(parts))
@@ -86,7 +86,4 @@ def _asker(chain: ChainConfig, prompt: str, **bound: Any) -> Runnable[str, str]:
 
 def _only(inputs: Iterator[SummarizeInput]) -> SummarizeInput:
     """Join the chunks in which a streaming parent may hand the input over."""
-    joined: SummarizeInput = {"text": ""}
-    for value in inputs:
-        joined["text"] += value["text"]
-    return joined
+    return {"text": "".join(value["text"] for value in inputs)}
