@@ -87,6 +87,9 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._answer()
 
+    def do_OPTIONS(self) -> None:
+        self._answer()
+
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers.get("content-length", 0)))
         self._answer()
@@ -99,7 +102,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.server.resets > 0:
             self.server.resets -= 1
             self._reset()
-        elif self.path == "/stream":
+        elif self.path in {"/stream", "/v1/stream"}:
             self._stream()
         elif self.path == "/wait":
             self._wait()

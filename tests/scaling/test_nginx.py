@@ -297,6 +297,22 @@ def test_the_admin_is_for_private_networks(nginx: Nginx) -> None:
     assert httpx.get(f"{nginx.url}/admin/").status_code == 200
 
 
+def test_pages_of_an_allowed_origin_can_read_answers(make_nginx: Callable[..., Nginx]) -> None:
+    nginx = make_nginx({'#"~^/(v1|chains)/': '"~^/(v1|chains)/'})
+    headers = {"origin": "https://app.example.org"}
+    answer = httpx.get(f"{nginx.url}/v1/echo", headers=headers)
+    error = httpx.get(f"{nginx.url}/v1//echo", headers=headers)
+    ask = {**headers, "access-control-request-method": "POST"}
+    preflight = httpx.options(f"{nginx.url}/v1/echo", headers=ask)
+    other = httpx.get(f"{nginx.url}/v1/echo", headers={"origin": "https://app.example.org.evil"})
+
+    assert (answer.status_code, error.status_code, preflight.status_code) == (200, 400, 204)
+    for one in (answer, error, preflight):
+        assert one.headers.get_list("access-control-allow-origin") == [headers["origin"]]
+    assert preflight.headers["access-control-allow-headers"] == "authorization, *"
+    assert not [name for name in other.headers if name.startswith("access-control")]
+
+
 def test_logins_are_few(nginx: Nginx) -> None:
     answers = [httpx.post(f"{nginx.url}/%61dmin/login/", data={"username": "a"}) for _ in range(12)]
 
