@@ -29,7 +29,7 @@ else:
 class AccountAdmin(AccountAdminBase):
     list_display = ["name", "max_running_jobs", "job_priority", "created_at"]
     search_fields = ["name"]
-    fields = ["name", "max_running_jobs", "job_priority", "created_at"]
+    fields = ["name", "max_running_jobs", "job_priority", "notify_emails", "created_at"]
     readonly_fields = ["created_at"]
     show_full_result_count = False
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from django.contrib.postgres.fields import ArrayField
 from django.core.exceptions import ValidationError
-from django.core.validators import MaxValueValidator
+from django.core.validators import MaxValueValidator, validate_email
 from django.db import models
 from django.db.models.functions import Now
 from django.utils import timezone
@@ -31,6 +31,17 @@ def validate_name(value: str) -> None:
     """Refuse what would harm a terminal or a log: control characters, and invisible ones."""
     if not value.isprintable():
         raise ValidationError("A name may hold printable characters only.")
+
+
+def validate_notify_emails(value: str) -> None:
+    """Refuse what is neither an address nor a domain; `*` allows every address."""
+    for entry in value.split():
+        name, _, domain = entry.rpartition("@")
+        try:
+            if entry != "*":
+                validate_email(f"{name or 'anybody'}@{domain}")
+        except ValidationError as error:
+            raise ValidationError(f"{entry!r} is no address, no domain and not '*'.") from error
 
 
 def validate_scopes(value: list[str]) -> None:
@@ -61,6 +72,16 @@ class Account(models.Model):
         help_text="0 to 9. Its background jobs wait for all of accounts with a higher one. Its own"
         " priorities rank its jobs among themselves. Holds for jobs that come to wait from now on.",
     )
+    notify_emails = models.TextField(
+        "Addresses for e-mail",
+        blank=True,
+        default="",
+        db_default="",
+        max_length=4000,
+        validators=[validate_notify_emails],
+        help_text="Whom its jobs may tell of their end by e-mail, beside NOTIFY_EMAIL_ALLOWED:"
+        " addresses and domains, one a line. '*' is everybody.",
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:
@@ -68,6 +89,11 @@ class Account(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def notify_email_entries(self) -> tuple[str, ...]:
+        """The addresses and domains of `notify_emails`."""
+        return tuple(self.notify_emails.split())
 
 
 class ApiKey(models.Model):

@@ -28,6 +28,8 @@ class Principal:
     name: str
     scopes: frozenset[str]
     limits: Limits
+    # Addresses and domains to which the account's jobs may send e-mail.
+    notify_emails: tuple[str, ...] = ()
 
     # REST framework's IsAuthenticated asks the user for it.
     is_authenticated: ClassVar[bool] = True

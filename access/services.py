@@ -177,6 +177,7 @@ def _load_key(digest: str) -> KnownKey | None:
                 tokens_per_day=key.tokens_per_day,
                 max_concurrent=key.max_concurrent,
             ),
+            notify_emails=key.account.notify_email_entries,
         ),
         expires_at=key.expires_at.timestamp() if key.expires_at else None,
         is_revoked=key.revoked_at is not None,

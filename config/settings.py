@@ -273,6 +273,7 @@ JOB_POLL_SECONDS = env_float("JOB_POLL_SECONDS", 1.0, minimum=0.05, maximum=60.0
 JOB_CONCURRENCY = env_int("JOB_CONCURRENCY", 256, minimum=1)
 JOB_ACCOUNT_CONCURRENCY = env_int("JOB_ACCOUNT_CONCURRENCY", 0)
 JOB_QUEUE_MAX = env_int("JOB_QUEUE_MAX", 100_000, minimum=1)
+JOB_ACCOUNT_QUEUE_MAX = env_int("JOB_ACCOUNT_QUEUE_MAX", 50_000, minimum=1)
 JOB_TIMEOUT_SECONDS = env_int("JOB_TIMEOUT_SECONDS", 1800, minimum=1)
 JOB_MAX_TIMEOUT_SECONDS = env_int("JOB_MAX_TIMEOUT_SECONDS", 86_400, minimum=1)
 JOB_MAX_ATTEMPTS = env_int("JOB_MAX_ATTEMPTS", 3, minimum=1, maximum=20)
@@ -341,6 +342,11 @@ EMAIL_TIMEOUT = env_float("EMAIL_TIMEOUT", 10.0, minimum=0.1)
 ANYMAIL = parse_map("ANYMAIL", env_secret("ANYMAIL"))
 if EMAIL_BACKEND.startswith("anymail."):
     INSTALLED_APPS.append("anymail")
+
+# Addresses and domains that every account's jobs may send e-mail to; "*" is everybody.
+NOTIFY_EMAIL_ALLOWED = env_list("NOTIFY_EMAIL_ALLOWED", [])
+NOTIFY_EMAIL_PER_ACCOUNT_HOUR = env_int("NOTIFY_EMAIL_PER_ACCOUNT_HOUR", 100, minimum=1)
+NOTIFY_EMAIL_PER_ADDRESS_HOUR = env_int("NOTIFY_EMAIL_PER_ADDRESS_HOUR", 20, minimum=1)
 
 # --- Overload -----------------------------------------------------------------------------------
 OVERLOAD_DELAY_SECONDS = env_float("OVERLOAD_DELAY_SECONDS", 0.1)

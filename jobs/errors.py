@@ -24,6 +24,31 @@ class QueueFull(ApiError):
         )
 
 
+class AccountQueueFull(ApiError):
+    """As many jobs of the account wait as JOB_ACCOUNT_QUEUE_MAX allows."""
+
+    def __init__(self, allowed: int) -> None:
+        super().__init__(
+            429,
+            f"This account has {allowed} jobs waiting, as many as it may (JOB_ACCOUNT_QUEUE_MAX).",
+            code="account_queue_full",
+            retry_after_seconds=10,
+        )
+
+
+class NotifyEmailNotAllowed(ApiError):
+    """Whoever may post jobs must not make the service write to just anybody."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            403,
+            "This account's jobs may not send e-mail to this address; staff may allow it, or"
+            " its domain (NOTIFY_EMAIL_ALLOWED).",
+            param="notify_email",
+            code="notify_email_not_allowed",
+        )
+
+
 class JobNotRetryable(ApiError):
     """Only a job that failed or was cancelled can be run again."""
 

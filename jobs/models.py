@@ -329,6 +329,14 @@ class Delivery(models.Model):
             models.Index(
                 fields=["-job", "-id"], condition=Q(status="given_up"), name="delivery_given_up"
             ),
+            models.Index(
+                fields=["delivered_at"], condition=Q(channel="email"), name="email_by_time"
+            ),
+            models.Index(
+                fields=["lease_until"],
+                condition=Q(channel="email", status="pending"),
+                name="email_under_way",
+            ),
         ]
 
     def __str__(self) -> str:

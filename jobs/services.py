@@ -23,8 +23,9 @@ from config.pagination import Cursor
 from jobs import metrics, transitions
 from jobs.announcer import ANNOUNCER
 from jobs.documents.original import Original
-from jobs.errors import JobNotFound, JobNotRetryable, QueueFull
+from jobs.errors import AccountQueueFull, JobNotFound, JobNotRetryable, QueueFull
 from jobs.models import DEFAULT_PRIORITY, Event, Job
+from jobs.notices.recipients import check_recipient
 from jobs.ranks import account_priority, next_rank
 from jobs.transitions import Ending
 from scaling.clock import CLOCK
@@ -62,10 +63,11 @@ class Submission:
     file_pages: int | None = None
 
 
-def check(submission: Submission) -> Chain:
+def check(principal: Principal, submission: Submission) -> Chain:
     """Refuse what cannot be a job now; return its chain, of which only id and slug are loaded.
 
-    Raises ChainNotFound, InvalidRequest for an input that the chain does not take, and QueueFull.
+    Raises ChainNotFound, InvalidRequest for an input that the chain does not take,
+    NotifyEmailNotAllowed, QueueFull and AccountQueueFull.
     """
     # LangChain takes half a second to import, and every command imports the admin and so this.
     from chat.catalog import get_chain  # noqa: PLC0415
@@ -78,13 +80,20 @@ def check(submission: Submission) -> Chain:
         chain = get_chain(submission.chain)
     except ChainNotFound as error:
         raise ChainNotFound(submission.chain, param="chain") from error
+    check_recipient(principal, submission.notify_email)
     read_input(chain, submission.input)
-    refuse_if_full()
+    refuse_if_full(principal.account_id)
     return Chain(pk=chain.config.chain_id, slug=chain.config.slug)
 
 
-def refuse_if_full() -> None:
-    """Raise QueueFull (429) while as many jobs wait as JOB_QUEUE_MAX allows."""
+def refuse_if_full(account_id: uuid.UUID) -> None:
+    """Raise QueueFull or AccountQueueFull (429) while as many jobs wait as may.
+
+    That is JOB_QUEUE_MAX in all and JOB_ACCOUNT_QUEUE_MAX of the account.
+    """
+    if (_account_queue_length.get(account_id) or 0) >= settings.JOB_ACCOUNT_QUEUE_MAX:
+        metrics.REFUSED.inc()
+        raise AccountQueueFull(settings.JOB_ACCOUNT_QUEUE_MAX)
     if (_queue_length.get(None) or 0) >= settings.JOB_QUEUE_MAX:
         metrics.REFUSED.inc()
         raise QueueFull
@@ -259,17 +268,28 @@ def _add_queued_event(job_id: uuid.UUID, reason: str) -> None:
     )
 
 
-def _count_queue(_: None) -> int:
+def _count(query: str, params: list[Any]) -> int:
     try:
         with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT count(*) FROM"
-                " (SELECT 1 FROM jobs_job WHERE status = 'queued' LIMIT %s) AS q",
-                [settings.JOB_QUEUE_MAX],
-            )
+            cursor.execute(query, params)
             return int(cursor.fetchone()[0])
     finally:
         release_connections()
+
+
+def _count_queue(_: None) -> int:
+    return _count(
+        "SELECT count(*) FROM (SELECT 1 FROM jobs_job WHERE status = 'queued' LIMIT %s) AS q",
+        [settings.JOB_QUEUE_MAX],
+    )
+
+
+def _count_account_queue(account_id: uuid.UUID) -> int:
+    return _count(
+        "SELECT count(*) FROM (SELECT 1 FROM jobs_job WHERE status = 'queued' AND account_id = %s"
+        " LIMIT %s) AS q",
+        [account_id, settings.JOB_ACCOUNT_QUEUE_MAX],
+    )
 
 
 _queue_length: NearCache[None, int] = NearCache(
@@ -277,5 +297,12 @@ _queue_length: NearCache[None, int] = NearCache(
     ttl_seconds=QUEUE_COUNT_SECONDS,
     max_entries=1,
     name="queue_length",
+    before_wait=release_connections,
+)
+_account_queue_length: NearCache[uuid.UUID, int] = NearCache(
+    load=_count_account_queue,
+    ttl_seconds=QUEUE_COUNT_SECONDS,
+    max_entries=10_000,
+    name="account_queue_length",
     before_wait=release_connections,
 )

@@ -31,11 +31,11 @@ def submit_once(
     """Return the answer for a new job, or the one that the same request got before."""
     key = idempotency.read_key(request.headers)
     if key is None:
-        chain = services.check(submission)
+        chain = services.check(principal, submission)
         return to_answer(services.submit(principal, chain, submission))
     checked: Chain | ApiError
     try:
-        checked = services.check(submission)
+        checked = services.check(principal, submission)
     except ApiError as error:
         # A request that was answered before is answered so again, whatever has changed since.
         checked = error

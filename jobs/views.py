@@ -178,7 +178,7 @@ class JobRetryView(SubmissionView):
     def post(self, request: Request, public_id: str) -> Response:
         """Queue a failed or cancelled job again; answered model calls are not paid again."""
         job = services.get_job(account_id=self.principal.account_id, public_id=public_id)
-        services.refuse_if_full()
+        services.refuse_if_full(self.principal.account_id)
         return _accepted(services.retry(job))
 
 

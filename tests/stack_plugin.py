@@ -63,6 +63,8 @@ STACK_ENV: dict[str, str] = {
     "JOB_RETRY_BASE_SECONDS": "0.1",
     # A body that stalls is given up soon.
     "BODY_TIMEOUT_SECONDS": "4",
+    # To whom tests may have e-mail sent.
+    "NOTIFY_EMAIL_ALLOWED": "example.com,example.org",
     "PROXY_CLIENT_SECONDS": "3",
     # Tests log in to the admin more often than people do.
     "PROXY_ADDRESS_LOGINS": "10000",

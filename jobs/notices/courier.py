@@ -17,11 +17,11 @@ from psycopg_pool import PoolTimeout
 
 from config.errors import is_database_down
 from jobs.models import Delivery
-from jobs.notices import deliveries, mail, webhooks
+from jobs.notices import deliveries, mail, recipients, webhooks
 from jobs.notices.connections import finish_lookup
 from jobs.notices.deliveries import ClaimedDelivery
 from jobs.notices.metrics import NOTICES
-from jobs.notices.outcomes import Outcome, failed
+from jobs.notices.outcomes import Outcome, Postponed, failed
 from jobs.notices.secrets import current_secrets
 from scaling.database import release_connections
 
@@ -114,6 +114,11 @@ class Courier:
             outcome = _try(claimed)
             if outcome is None:
                 return
+            if isinstance(outcome, Postponed):
+                status = deliveries.postpone(claimed, seconds=outcome.seconds)
+                ended = "postponed" if status == "pending" else _OUTCOMES[status]
+                NOTICES.labels(channel=claimed.channel, outcome=ended).inc()
+                return
             seconds = time.monotonic() - started
             status = _write(claimed, outcome, seconds)
             NOTICES.labels(channel=claimed.channel, outcome=_OUTCOMES[status]).inc()
@@ -130,13 +135,17 @@ class Courier:
                 self._woken.set()
 
 
-def _try(claimed: ClaimedDelivery) -> Outcome | None:
+def _try(claimed: ClaimedDelivery) -> Outcome | Postponed | None:
     """Make one try; None if the delivery was removed. Raises only what the database does."""
     try:
         delivery = deliveries.load(claimed)
         if delivery is None:
             return None
         if delivery.channel == Delivery.Channel.EMAIL:
+            if not recipients.may_still_be_sent(delivery):
+                return failed("e-mail to this address is not allowed", is_permanent=True)
+            if seconds := recipients.wait_seconds(delivery):
+                return Postponed(seconds)
             email = mail.make_message(delivery)
             release_connections()
             return mail.send(email)

@@ -74,6 +74,15 @@ WITH done AS (
 SELECT status FROM done
 """
 
+POSTPONE = """
+UPDATE jobs_delivery SET lease = NULL, lease_until = NULL, attempts = attempts - 1,
+    due_at = now() + %(delay)s * interval '1 second',
+    status = CASE WHEN now() + %(delay)s * interval '1 second' > give_up_at
+        THEN 'given_up' ELSE 'pending' END
+WHERE id = %(id)s AND lease = %(lease)s
+RETURNING status
+"""
+
 GIVE_UP = f"""
 UPDATE jobs_delivery SET status = 'given_up', lease = NULL, lease_until = NULL
 WHERE id IN (SELECT id FROM jobs_delivery WHERE {IS_DUE} AND give_up_at <= now() AND attempts > 0
@@ -151,6 +160,13 @@ def finish(claimed: ClaimedDelivery, outcome: Outcome, *, duration_seconds: floa
     return str(rows[0][0]) if rows else None
 
 
+def postpone(claimed: ClaimedDelivery, *, seconds: float) -> str | None:
+    """Give back a delivery for about so long, which counts as no try; return as `finish` does."""
+    delay = random.uniform(seconds / 2, seconds)  # noqa: S311
+    rows = _rows(POSTPONE, {"id": claimed.id, "lease": claimed.lease, "delay": delay})
+    return str(rows[0][0]) if rows else None
+
+
 def give_up() -> list[str]:
     """End what was tried and is past `give_up_at`; return the channel of each."""
     return [row[0] for row in _rows(GIVE_UP, {})]
@@ -165,7 +181,7 @@ def release(leases: Collection[uuid.UUID]) -> None:
 def load(claimed: ClaimedDelivery) -> Delivery | None:
     """Return a delivery with its job and chain, without the job's input."""
     return (
-        Delivery.objects.select_related("job__chain")
+        Delivery.objects.select_related("job__chain", "account")
         .defer("job__input", "job__request")
         .filter(pk=claimed.id)
         .first()

@@ -17,6 +17,13 @@ class Outcome:
     error: str = ""
 
 
+@dataclass(frozen=True)
+class Postponed:
+    """A notice that may not be sent yet: no try was made."""
+
+    seconds: float
+
+
 def delivered(*, status_code: int | None = None) -> Outcome:
     """Return the outcome of a try that succeeded."""
     return Outcome(is_delivered=True, status_code=status_code)

@@ -169,7 +169,12 @@ def test_an_account_with_keys_cannot_be_deleted_here(admin_client):
 
 def test_an_account_may_get_a_limit_of_running_jobs(admin_client, account):
     url = reverse("admin:access_account_change", args=[account.pk])
-    changes = {"name": "acme", "max_running_jobs": "3", "job_priority": "5"}
+    changes = {
+        "name": "acme",
+        "max_running_jobs": "3",
+        "job_priority": "5",
+        "notify_emails": "example.com",
+    }
     assert admin_client.post(url, changes).status_code == 302
     account.refresh_from_db()
     assert account.max_running_jobs == 3

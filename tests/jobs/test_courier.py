@@ -136,6 +136,27 @@ def test_the_end_of_a_job_is_told_by_webhook_and_by_mail() -> None:
     assert all(row.delivered_at for row in Delivery.objects.filter(job=job))
 
 
+def test_no_more_e_mails_are_sent_than_the_hour_has_room_for() -> None:
+    with MailServer() as server:
+        job = make_job()
+        rows = [
+            make_delivery(f"{name}@example.com", job, channel="email") for name in ("a", "b", "c")
+        ]
+        rows.append(make_delivery("d@example.net", job, channel="email"))
+        with courier(
+            EMAIL_BACKEND="django.core.mail.backends.smtp.EmailBackend",
+            EMAIL_HOST="127.0.0.1",
+            EMAIL_PORT=server.port,
+            NOTIFY_EMAIL_PER_ACCOUNT_HOUR=2,
+            NOTICE_ACCOUNT_CONCURRENCY=1,
+        ):
+            until_over(rows[0], rows[1], rows[3])
+            until(lambda: Delivery.objects.filter(pk=rows[2].pk, due_at__gt=Now()).exists())
+    assert len(server.mails) == 2
+    # The last is to a domain that nobody allows.
+    assert [row.status for row in rows] == ["delivered", "delivered", "pending", "given_up"]
+
+
 def test_what_fails_is_tried_again_with_the_same_id() -> None:
     with Receiver(in_turn(answer(500), answer(503), answer(200))) as receiver:
         delivery = make_delivery(receiver.url())

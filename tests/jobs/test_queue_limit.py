@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from access.principal import Limits, Principal
 from chat.models import Chain
 from jobs import services
-from jobs.errors import QueueFull
+from jobs.errors import AccountQueueFull, QueueFull
 from jobs.models import Job
 from jobs.services import Submission, check
 from tests.jobs.rows import make_job
 
 pytestmark = pytest.mark.django_db
 
+CALLER = Principal(
+    key_id=uuid.uuid4(),
+    account_id=uuid.uuid4(),
+    account_name="other",
+    name="key",
+    scopes=frozenset(),
+    limits=Limits(),
+)
+
 
 @pytest.fixture(autouse=True)
 def _count_anew() -> Iterator[None]:
-    services._queue_length.clear()
+    for counts in (services._queue_length, services._account_queue_length):
+        counts.clear()
     yield
-    services._queue_length.clear()
+    for counts in (services._queue_length, services._account_queue_length):
+        counts.clear()
 
 
 def test_a_full_queue_refuses_with_the_time_to_wait(settings: Any) -> None:
@@ -32,13 +46,26 @@ def test_a_full_queue_refuses_with_the_time_to_wait(settings: Any) -> None:
     make_job("running")
     for _ in range(2):
         make_job("queued")
-    assert check(submission).slug == "helper"
+    assert check(CALLER, submission).slug == "helper"
     # A job that waits for its time takes up room too.
     make_job("queued", is_due=False)
     services._queue_length.clear()
     with pytest.raises(QueueFull) as full:
-        check(submission)
+        check(CALLER, submission)
     assert (full.value.status, full.value.retry_after_seconds) == (429, 10)
     Job.objects.filter(status="queued").first().delete()  # type: ignore[union-attr]
     services._queue_length.clear()
-    assert check(submission).slug == "helper"
+    assert check(CALLER, submission).slug == "helper"
+
+
+def test_an_account_fills_its_own_part_of_the_queue_and_no_more(settings: Any) -> None:
+    settings.JOB_ACCOUNT_QUEUE_MAX = 2
+    Chain.objects.create(slug="helper", runnable="assistant", model="openai:x", base_url="http://x")
+    submission = Submission(chain="helper", input={"messages": [{"role": "user", "content": "Hi"}]})
+    full = replace(CALLER, account_id=make_job("queued").account_id)
+    make_job("succeeded")
+    make_job("queued", is_due=False)
+    with pytest.raises(AccountQueueFull, match="JOB_ACCOUNT_QUEUE_MAX") as refused:
+        check(full, submission)
+    assert (refused.value.status, refused.value.code) == (429, "account_queue_full")
+    assert check(CALLER, submission).slug == "helper"
