@@ -21,6 +21,7 @@ from config.metrics import REQUEST_SECONDS
 from config.overload import OVERLOAD
 from config.pages import Pages, PageSlots
 from config.request_bodies import RequestBodies
+from config.utf8_request import Utf8Request
 from scaling.database import release_connections
 from scaling.replicas import watcher
 
@@ -32,7 +33,9 @@ if not settings.HAS_SECRET_KEY:
         "set SECRET_KEY or SECRET_KEY_FILE to one long random value, the same on every node"
     )
 
-application: "WSGIApplication" = get_wsgi_application()
+django_application = get_wsgi_application()
+django_application.request_class = Utf8Request
+application: "WSGIApplication" = django_application
 
 
 def end_request(**_: object) -> None:

@@ -12,7 +12,7 @@ from django.utils.http import parse_header_parameters
 from rest_framework.parsers import BaseParser, DataAndFiles
 
 from jobs.documents.errors import DocumentTooLarge, InvalidForm
-from jobs.documents.received import ReceivedFileHandler, full_disk_told
+from jobs.documents.received import Pauses, ReceivedFileHandler, full_disk_told
 from scaling.database import release_connections
 
 # The file and ten fields, with room for what is to be told of by its name.
@@ -72,8 +72,11 @@ class _Body:
         self._count = 0
         self._boundaries = 0
         self._tail = b""
+        self._pauses = Pauses()
 
     def read(self, size: int = -1) -> bytes:
+        # What Django makes of it costs more than the reading, and a quick client lets neither wait.
+        self._pauses.take()
         data: bytes = self._stream.read(size)
         self._count += len(data)
         if self._count > settings.MAX_UPLOAD_BYTES:
