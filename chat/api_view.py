@@ -114,6 +114,8 @@ class ApiView(APIView):
                 account_id=self.principal.account_id,
                 reads_kept=not directives & {"no-cache", "no-store"},
                 keeps="no-store" not in directives,
+                # No account chooses the answers of others by asking until one pleases it.
+                keeps_shared=not directives & {"no-cache", "no-store"},
             )
         )
 

@@ -78,6 +78,8 @@ class ModelCallCache(BaseCache):
         message = getattr(return_val[0], "message", None)
         if not isinstance(message, AIMessage) or not _is_whole(message):
             return
+        if not run.caller.keeps_shared and _is_shared(run):
+            return
         if (key := _key(run, prompt, llm_string)) is not None:
             release_connections()
             _keep(run, key, message)
@@ -104,7 +106,7 @@ def _key(run: Run, prompt: str, llm_string: str) -> str | None:
     if ADDRESS.search(llm_string):
         return None
     # What is everybody's has no account's mark either: one that was cleared would share no more.
-    is_shared = config.cache.scope is CacheScope.SHARED
+    is_shared = _is_shared(run)
     scope = "" if is_shared else caller.account_id.hex
     mark = "" if is_shared else account_mark(caller.account_id)
     generation = MARKS.generation(chain=chain_mark(config.slug), account=mark)
@@ -114,6 +116,10 @@ def _key(run: Run, prompt: str, llm_string: str) -> str | None:
     # A lone surrogate in a text, for one.
     except TypeError:
         return None
+
+
+def _is_shared(run: Run) -> bool:
+    return run.chain is not None and run.chain.cache.scope is CacheScope.SHARED
 
 
 def _find(key: str) -> AIMessage | None:

@@ -64,6 +64,9 @@ def plan_request(
     directives = read_directives(cache_control)
     if "no-store" in directives:
         return Plan(chain=config.slug, policy=policy, key=None, why="no-store")
+    if "no-cache" in directives and policy.scope is CacheScope.SHARED:
+        # No account chooses the answers of others by asking until one pleases it.
+        return Plan(chain=config.slug, policy=policy, key=None, why="no-cache")
     key = request_key(api=api, config=config, account_id=account_id, asked=asked)
     return Plan(
         chain=config.slug,

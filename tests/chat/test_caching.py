@@ -72,6 +72,18 @@ def test_accounts_never_share_unless_the_chain_says_so(
     assert is_hit(ask(other_http, "cached-shared", marker))
 
 
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_no_account_replaces_what_others_are_given(
+    http: httpx.Client, other_http: httpx.Client, provider: Provider, marker: str, is_stream: bool
+) -> None:
+    body = {**chat_body("cached-shared", marker), "stream": is_stream}
+    assert not is_hit(http.post(CHAT, json=body))
+    new = other_http.post(CHAT, json=body, headers={"Cache-Control": "No-Cache, max-age=0"})
+    assert new.headers["cache-status"] == "Headrace; fwd=bypass; detail=no-cache"
+    assert is_hit(http.post(CHAT, json=body))
+    assert len(provider.calls_of(marker)) == 2
+
+
 def test_keys_of_one_account_share(
     make_http: Callable[[str], httpx.Client], chains: None, marker: str
 ) -> None:

@@ -150,6 +150,18 @@ def test_a_client_can_want_new_calls(http: httpx.Client, provider: Provider, mar
     assert len(provider.calls_of(marker)) == 3
 
 
+def test_no_account_replaces_what_others_are_given(
+    http: httpx.Client, other_http: httpx.Client, provider: Provider, marker: str
+) -> None:
+    headers = {"Cache-Control": "no-cache"}
+    for _ in range(2):
+        body = chat_body("kept-shared", marker)
+        assert http.post(CHAT, json=body, headers=headers).status_code == 200
+    # Neither new call was kept.
+    assert ask(other_http, "kept-shared", marker) == TOKENS_A_CALL
+    assert ask(http, "kept-shared", marker) == 0
+
+
 def test_inputs_of_a_batch_share(http: httpx.Client, provider: Provider, marker: str) -> None:
     value = {"messages": [{"role": "user", "content": marker}]}
     body = {"inputs": [value, value], "config": {"max_concurrency": 1}}
