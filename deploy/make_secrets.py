@@ -12,7 +12,7 @@ import secrets
 from pathlib import Path
 
 # Who reads them in the images.
-OWNERS = {"app": 10001, "postgres": 999, "redis": 999, "grafana": 472}
+OWNERS = {"app": 10001, "postgres": 999, "redis": 999, "redis-cache": 999, "grafana": 472}
 
 
 def main() -> None:
@@ -33,6 +33,7 @@ def main() -> None:
             "postgres/headrace_password",
             "postgres/replicator_password",
             "redis/password",
+            "redis-cache/password",
             "grafana/admin_password",
         )
     }
@@ -43,7 +44,9 @@ def main() -> None:
         root / "app/database_replica_urls",
         f"replica=postgresql://{login}@postgres-replica:5432/headrace",
     )
-    write(root / "app/cache_url", f"{redis}/0")
+    cache = f"redis://:{made['redis-cache/password']}@redis-cache:6379"
+    write(root / "app/cache_url", f"{cache}/0")
+    write(root / "app/redis_url", f"{redis}/0")
     write(root / "app/broker_url", f"{redis}/1")
     # The local model asks for none, but its client wants one.
     write(root / "app/llm_api_key", os.environ.get("LLM_API_KEY") or "none")

@@ -108,7 +108,15 @@ def test_only_haproxy_can_be_reached_and_only_from_this_machine(composed: Compos
 
 
 def test_nothing_runs_as_root_or_can_change_its_image(composed: Composed) -> None:
-    for service in ("haproxy", "web", "worker", "postgres", "postgres-replica", "redis"):
+    for service in (
+        "haproxy",
+        "web",
+        "worker",
+        "postgres",
+        "postgres-replica",
+        "redis",
+        "redis-cache",
+    ):
         container = composed.containers(service)[0]
         told = json.loads(composed.engine.docker("inspect", container))[0]
         assert told["Config"]["User"] not in ("", "root", "0", "0:0"), service
