@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any
 from django import forms
 from django.contrib import admin, messages
 from django.db.models import Q
+from django.template.response import TemplateResponse
 from django.utils import timezone
-from django.utils.html import format_html
+from django.utils.cache import add_never_cache_headers
 
 from access import services
 from access.models import SCOPES, Account, ApiKey, all_scopes
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
-    from django.http import HttpRequest
+    from django.http import HttpRequest, HttpResponse
 
     AccountAdminBase = admin.ModelAdmin[Account]
     ApiKeyAdminBase = admin.ModelAdmin[ApiKey]
@@ -106,14 +107,29 @@ class ApiKeyAdmin(ApiKeyAdminBase):
         return False
 
     def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
-        """Give a new key its secret, shown in this one message; the log holds name and hint."""
+        """Give a new key its secret; the log holds name and hint."""
         if change:
             super().save_model(request, obj, form, change)
             services.forget_key(obj)
             return
-        secret = services.set_secret(obj)
+        # Only this answer has it: a redirect would take it through a cookie or a session.
+        obj.secret = services.set_secret(obj)  # type: ignore[attr-defined]
         super().save_model(request, obj, form, change)
-        messages.warning(request, format_html("The key is shown only now: <code>{}</code>", secret))
+
+    def response_add(
+        self, request: HttpRequest, obj: ApiKey, post_url_continue: str | None = None
+    ) -> HttpResponse:
+        """Show the new key on a page that nothing keeps."""
+        context = {
+            **self.admin_site.each_context(request),
+            "title": "API key added",
+            "opts": self.opts,
+            "key": obj,
+            "secret": obj.secret,  # type: ignore[attr-defined]
+        }
+        response = TemplateResponse(request, "admin/access/apikey/added.html", context)
+        add_never_cache_headers(response)
+        return response
 
     @admin.action(description="Revoke selected API keys", permissions=["change"])
     def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:

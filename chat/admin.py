@@ -73,6 +73,9 @@ class ChainForm(forms.ModelForm[Chain]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        # Who may only view a chain gets a form without fields.
+        if not self.fields:
+            return
         names = sorted(settings.CHAIN_RUNNABLES)
         self.fields["runnable"] = forms.ChoiceField(choices=[(name, name) for name in names])
         for name in ("parameters", "fallback_models"):
@@ -182,14 +185,14 @@ class ChainAdmin(admin.ModelAdmin[Chain]):
 
     def response_cache_view(self, request: HttpRequest) -> HttpResponse:
         """Show what the response cache holds and how often it helped."""
-        if not self.has_view_permission(request):
+        if not (request.user.has_perm(cache_page.VIEW) or cache_page.may_clear(request)):
             raise PermissionDenied
         return cache_page.cache_page(request, self)
 
     @method_decorator(require_POST)
     def clear_everything_view(self, request: HttpRequest) -> HttpResponse:
         """Clear the cache, log it, and say what came of it."""
-        self._require_change(request)
+        self._require_clear(request)
         cleared = cache_page.clear_everything()
         if cleared.is_done:
             cache_page.log_clearing_of_everything(request, cleared.text)
@@ -198,15 +201,15 @@ class ChainAdmin(admin.ModelAdmin[Chain]):
     @method_decorator(require_POST)
     def clear_chain_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Clear one chain's answers, log it with the chain, and say what came of it."""
-        self._require_change(request)
+        self._require_clear(request)
         chain = get_object_or_404(Chain, pk=pk)
         cleared = cache_page.clear_chain(chain)
         if cleared.is_done:
             self.log_change(request, chain, cleared.text)
         return self._say(request, cleared)
 
-    def _require_change(self, request: HttpRequest) -> None:
-        if not self.has_change_permission(request):
+    def _require_clear(self, request: HttpRequest) -> None:
+        if not cache_page.may_clear(request):
             raise PermissionDenied
 
     def _say(self, request: HttpRequest, cleared: Cleared) -> HttpResponse:

@@ -21,6 +21,9 @@ from scaling.redis import RedisUnavailable
 from scaling.response_cache import marks
 from scaling.response_cache.store import ALL_MARK, StoreUnavailable
 
+VIEW = "scaling.view_response_cache"
+CLEAR = "scaling.clear_response_cache"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
@@ -74,9 +77,15 @@ def cache_page(request: HttpRequest, model_admin: ModelAdmin[Chain]) -> HttpResp
         ),
         "hour_hits": sum(minute.hits for minute in minutes),
         "hour_misses": sum(minute.misses for minute in minutes),
-        "may_clear": model_admin.has_change_permission(request),
+        "may_clear": may_clear(request),
+        "may_view_chain": model_admin.has_view_permission(request),
     }
     return TemplateResponse(request, "admin/chat/chain/response_cache.html", context)
+
+
+def may_clear(request: HttpRequest) -> bool:
+    """Say whether the user may make answers unreachable."""
+    return request.user.has_perm(CLEAR)
 
 
 def clear_chain(chain: Chain) -> Cleared:

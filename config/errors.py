@@ -110,6 +110,18 @@ class NotFound(ApiError):
         super().__init__(404, message, code=code, param=param)
 
 
+class DeletedMeanwhile(ApiError):
+    """What the request belongs to was deleted after it was looked up."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            409,
+            "The account or the chain of this request was deleted meanwhile.",
+            code="deleted_meanwhile",
+            should_retry=False,
+        )
+
+
 # Exceptions that Django raises for a request's own faults.
 DJANGO_ERRORS: list[tuple[type[Exception], ApiError]] = [
     (Http404, NotFound("There is nothing at this address.", code="not_found")),
@@ -133,6 +145,9 @@ def to_api_error(error: BaseException) -> ApiError:
             return api_error
     if isinstance(error, exceptions.APIException):
         return _from_rest_framework(error)
+    # Keys and chains are remembered for a moment, and their rows may be gone.
+    if isinstance(error.__cause__, psycopg.errors.ForeignKeyViolation):
+        return DeletedMeanwhile()
     if is_database_down(error):
         logger.warning("database unavailable: %s", error)
         return ApiError(

@@ -4,18 +4,37 @@ An API request has a key and no cookie; sessions, CSRF tokens and messages would
 a node's capacity for nothing.
 """
 
+import logging
 from collections.abc import Awaitable
 
+from django.conf import settings
 from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.messages.middleware import MessageMiddleware
 from django.contrib.sessions.middleware import SessionMiddleware
-from django.http import HttpRequest, HttpResponseBase
+from django.core.exceptions import ObjectDoesNotExist, ValidationError
+from django.db import DataError, IntegrityError, ProgrammingError
+from django.http import HttpRequest, HttpResponseBase, HttpResponseRedirect
 from django.middleware.clickjacking import XFrameOptionsMiddleware
 from django.middleware.common import CommonMiddleware
 from django.middleware.csrf import CsrfViewMiddleware
+from django.utils.cache import add_never_cache_headers
 from django.utils.deprecation import MiddlewareMixin
 
+from config.errors import ApiError, InvalidRequest, NotFound, error_response
+
+logger = logging.getLogger(__name__)
+
 API_PATHS = ("/v1/", "/chains/", "/health/", "/metrics")
+PRIVATE_PATHS = "/admin/"
+
+# What Django's pages do not expect of an id or a value in an address, or of another client who
+# changes or deletes the same row at that moment.
+PAGE_ERRORS: list[tuple[type[Exception], ApiError]] = [
+    (ObjectDoesNotExist, NotFound("There is no such row any more.", code="not_found")),
+    (IntegrityError, ApiError(409, "Somebody changed this meanwhile.", code="changed_meanwhile")),
+    (ValidationError, InvalidRequest("The request could not be read.")),
+    (DataError, InvalidRequest("The request could not be read.")),
+]
 
 
 class PagesOnly(MiddlewareMixin):
@@ -50,3 +69,57 @@ class Messages(PagesOnly, MessageMiddleware):
 
 class ClickJacking(PagesOnly, XFrameOptionsMiddleware):
     """No frames around pages."""
+
+
+# What a value of another type, or a lookup with too few or too many, raises in Django's lists.
+BAD_FILTERS = (ValueError, TypeError, OverflowError, ProgrammingError)
+
+
+class ReadableQuery(PagesOnly):
+    """No zero bytes in the query string, which PostgreSQL could not look for."""
+
+    def process_request(self, request: HttpRequest) -> HttpResponseBase | None:
+        """Redirect to the page without a query, as the admin does for other bad filters."""
+        if not any("\0" in text for pair in request.GET.lists() for text in (pair[0], *pair[1])):
+            return None
+        if request.method not in ("GET", "HEAD"):
+            return error_response(InvalidRequest("The request could not be read."))
+        return HttpResponseRedirect(f"{request.path}?e=1")
+
+
+class Errors(PagesOnly):
+    """Answers to what is wrong with a request and Django's pages do not expect."""
+
+    def process_exception(
+        self, request: HttpRequest, exception: Exception
+    ) -> HttpResponseBase | None:
+        """Return the answer of PAGE_ERRORS, or a list without its query; None for all else."""
+        if request.path_info.startswith(API_PATHS):
+            return None
+        if _is_filtered_list(request) and isinstance(exception, BAD_FILTERS):
+            logger.warning("the parameters of a list are of no use", exc_info=exception)
+            return HttpResponseRedirect(f"{request.path}?e=1")
+        for kind, error in PAGE_ERRORS:
+            if isinstance(exception, kind):
+                return error_response(error)
+        return None
+
+
+def _is_filtered_list(request: HttpRequest) -> bool:
+    """Say whether this is a list of the admin with filters, or with an action on its rows."""
+    name = request.resolver_match.url_name if request.resolver_match else None
+    has_input = bool(request.GET.keys() - {"e"}) or request.method == "POST"
+    return (name or "").endswith("_changelist") and has_input
+
+
+class ContentSecurity(PagesOnly):
+    """A Content-Security-Policy for pages: nothing but our own files, and nothing inline."""
+
+    def process_response(
+        self, request: HttpRequest, response: HttpResponseBase
+    ) -> HttpResponseBase:
+        """Add the header."""
+        response.headers.setdefault("Content-Security-Policy", settings.CONTENT_SECURITY_POLICY)
+        if request.path_info.startswith(PRIVATE_PATHS) and not response.has_header("Cache-Control"):
+            add_never_cache_headers(response)
+        return response

@@ -12,17 +12,18 @@ from http import HTTPStatus
 from typing import Any, NamedTuple
 
 from django.core.exceptions import ImproperlyConfigured
-from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, QueryDict
 from django.utils.cache import get_conditional_response
 from django.views.decorators.csrf import csrf_exempt
 from drf_spectacular.renderers import OpenApiJsonRenderer
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from config.errors import ApiError, error_response
 
 ALLOW = "GET, HEAD, OPTIONS"
+SCRIPT_PATH = "/docs/script.js"
 
 
 class Page(NamedTuple):
@@ -39,13 +40,14 @@ class SchemaView(SpectacularAPIView):
     renderer_classes = [OpenApiJsonRenderer]
 
 
-class DocsView(SpectacularSwaggerView):
-    """The page that shows the document."""
+class DocsView(SpectacularSwaggerSplitView):
+    """The page that shows the document; with `?script` its script, as pages have none inside."""
 
     url_name = "schema"
+    url_self = SCRIPT_PATH
 
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """Return the page without a CSRF token, which would be one for all; the API needs none."""
+        """Return it without a CSRF token, which would be one for all; the API needs none."""
         response: Response = super().get(request, *args, **kwargs)  # type: ignore[no-untyped-call]
         response.data["csrf_token"] = ""
         return response
@@ -61,6 +63,12 @@ def schema_page() -> Page:
 def docs_page() -> Page:
     """Return the page that shows the document."""
     return _build(DocsView.as_view(), "/docs")
+
+
+@cache
+def docs_script_page() -> Page:
+    """Return the script of that page."""
+    return _build(DocsView.as_view(), SCRIPT_PATH, query="script")
 
 
 def warm_up() -> None:
@@ -80,11 +88,18 @@ def docs(request: HttpRequest) -> HttpResponseBase:
     return _answer(request, docs_page)
 
 
-def _build(view: Callable[[HttpRequest], Response], path: str) -> Page:
+@csrf_exempt
+def docs_script(request: HttpRequest) -> HttpResponseBase:
+    """Answer `/docs/script.js`."""
+    return _answer(request, docs_script_page)
+
+
+def _build(view: Callable[[HttpRequest], Response], path: str, query: str = "") -> Page:
     # A client's own request must leave no trace in what others get.
     request = HttpRequest()
     request.method = "GET"
     request.path = request.path_info = path
+    request.GET = QueryDict(query)
     request.META = {"SERVER_NAME": "localhost", "SERVER_PORT": "80"}
     response = view(request)
     response.render()

@@ -8,6 +8,7 @@ from typing import Any
 import django_stubs_ext
 
 from config.cache_urls import is_memcached, redis_cache, redis_url
+from config.content_security import content_security_policy
 from config.database import read_databases
 from config.env import (
     BASE_DIR,
@@ -55,6 +56,13 @@ SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS
 SECURE_HSTS_PRELOAD = HTTPS
 SESSION_COOKIE_SECURE = HTTPS
 CSRF_COOKIE_SECURE = HTTPS
+SESSION_COOKIE_AGE = int(env_float("SESSION_HOURS", 12.0, minimum=0.1) * 3600)
+SESSION_COOKIE_SAMESITE = "Lax"
+# Only forms send it back, and they have it in a field too.
+CSRF_COOKIE_HTTPONLY = True
+CSRF_COOKIE_SAMESITE = "Strict"
+# A cookie of messages would be the client's to read, and in logs of proxies.
+MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
 
 # These look for Django's middleware by its own path; config.page_middleware derives from it.
 SILENCED_SYSTEM_CHECKS = ["security.W002", "security.W003"]
@@ -95,6 +103,9 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     # The admin needs these, an API request passes them by.
+    "config.page_middleware.ContentSecurity",
+    "config.page_middleware.Errors",
+    "config.page_middleware.ReadableQuery",
     "config.page_middleware.Sessions",
     "config.page_middleware.Common",
     "config.page_middleware.Csrf",
@@ -141,6 +152,7 @@ LOGIN_KNOWN_DAYS = env_int("LOGIN_KNOWN_DAYS", 30, maximum=365)
 
 STATIC_URL = env_str("STATIC_URL", "/static/")
 STATIC_ROOT = Path(env_str("STATIC_ROOT", str(STATE_DIR / "static")))
+CONTENT_SECURITY_POLICY = content_security_policy(STATIC_URL)
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},

@@ -26,6 +26,7 @@ urlpatterns = [
     path("chains/", include("chat.langserve.urls")),
     path("v1/schema", schema_pages.schema, name="schema"),
     path("docs", schema_pages.docs, name="docs"),
+    path("docs/script.js", schema_pages.docs_script, name="docs-script"),
     path("health/live", health.live),
     path("health/ready", health.ready),
     path("metrics", ExportToDjangoView),

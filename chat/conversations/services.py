@@ -3,6 +3,7 @@
 import uuid
 
 from django.db.models import QuerySet
+from django.db.models.functions import Now
 
 from chat.catalog import find_chain
 from chat.errors import ChainNotFound
@@ -54,10 +55,17 @@ def list_conversations(*, account_id: uuid.UUID, cursor: Cursor) -> list[Convers
 
 
 def replace_metadata(conversation: Conversation, metadata: dict[str, str]) -> None:
-    """Save new metadata, and nothing else: a reply may be under way."""
+    """Save new metadata, and nothing else: a reply may be under way.
+
+    Raises NotFound where the conversation was deleted meanwhile.
+    """
     conversation.metadata = metadata
     with changing([subject_of(conversation.pk)]):
-        conversation.save(update_fields=["metadata", "updated_at"])
+        changed = Conversation.objects.filter(pk=conversation.pk).update(
+            metadata=metadata, updated_at=Now()
+        )
+    if not changed:
+        raise _not_found()
 
 
 def delete_conversation(*, account_id: uuid.UUID, public_id: str) -> None:

@@ -24,6 +24,7 @@ from jobs.models import Job
 
 # Each takes a few statements, and the page waits for all of them.
 MAX_ACTED = 500
+VIEW_TASK_STATUS = "scaling.view_task_status"
 
 
 @admin.register(Job)
@@ -128,7 +129,7 @@ class JobAdmin(JobList):
 
     def task_status_view(self, request: HttpRequest) -> HttpResponse:
         """Show how the jobs stand."""
-        if not self.has_view_permission(request):
+        if not request.user.has_perm(VIEW_TASK_STATUS):
             raise PermissionDenied
         return status_page(request, self)
 

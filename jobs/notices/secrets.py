@@ -18,6 +18,7 @@ from django.db.models.functions import Now
 from django.utils.crypto import salted_hmac
 
 from access.models import Account
+from config.errors import DeletedMeanwhile
 from jobs.models import WebhookSecret
 
 PREFIX = "whsec_"
@@ -88,4 +89,5 @@ def _create(account_id: uuid.UUID) -> WebhookSecret:
 
 def _lock(account_id: uuid.UUID) -> None:
     # Two first secrets would both be current. Rows that refer to the account are not held up.
-    Account.objects.select_for_update(no_key=True).get(pk=account_id)
+    if Account.objects.select_for_update(no_key=True).filter(pk=account_id).first() is None:
+        raise DeletedMeanwhile

@@ -20,8 +20,7 @@ from scaling.autoscale.history import Entry
 from scaling.autoscale.policies import MEASURES, WEB, WORKERS
 from scaling.redis import RedisUnavailable
 
-# Who may see workers may see how many there should be.
-PERMISSION = "jobs.view_worker"
+PERMISSION = "scaling.view_autoscaler"
 MAX_COLUMNS = 90
 MAX_ROWS = 100
 # What of a member's values is its share of a fleet's load, and what the load is then called.

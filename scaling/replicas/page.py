@@ -18,6 +18,8 @@ from config.env import env_str
 from scaling.replicas import figures, naming, picture, report
 from scaling.replicas.topology import TOPOLOGY
 
+MAY_VIEW = "scaling.view_database_servers"
+MAY_CHANGE = "scaling.change_database_servers"
 NODE_NAME = env_str("NODE_NAME", "node")
 WORK: dict[str, tuple[Callable[[str], None], str]] = {
     "detach": (naming.detach, "detached"),
@@ -27,6 +29,8 @@ WORK: dict[str, tuple[Callable[[str], None], str]] = {
 
 def servers_page(request: HttpRequest) -> HttpResponse:
     """Show the servers as this process sees them; asks none of them."""
+    if not (request.user.has_perm(MAY_VIEW) or _may_change(request)):
+        raise PermissionDenied
     servers = [TOPOLOGY.primary, *TOPOLOGY.replicas.values()]
     found = report.make(TOPOLOGY, figures.own(servers))
     context = {
@@ -74,8 +78,7 @@ def change_page(request: HttpRequest, verb: str, name: str) -> HttpResponse:
 
 
 def _may_change(request: HttpRequest) -> bool:
-    # There is no model whose permission would say it, and it concerns every account.
-    return bool(request.user.is_active and request.user.is_superuser)
+    return request.user.has_perm(MAY_CHANGE)
 
 
 def _log(request: HttpRequest, name: str, text: str) -> None:

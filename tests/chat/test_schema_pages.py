@@ -9,7 +9,7 @@ from config import schema_pages
 from tests.scaling.lone_proxy import assert_envelope
 from tests.stack_plugin import EmbeddedStack
 
-PATHS = ("/v1/schema", "/docs")
+PATHS = ("/v1/schema", "/docs", "/docs/script.js")
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -171,6 +171,12 @@ def test_staff_without_permission_see_nothing(staff: Any) -> None:
     job = make_job()
     for url in (LIST, f"{LIST}{job.pk}/change/", reverse(f"{JOBS}_task_status")):
         assert client.get(url).status_code == 403
+
+
+def test_the_task_status_has_a_permission_of_its_own(staff: Any) -> None:
+    client = staff("view_job", "view_worker", "change_job")
+    assert client.get(reverse(f"{JOBS}_task_status")).status_code == 403
+    assert reverse(f"{JOBS}_task_status") not in client.get(LIST).content.decode()
     assert reverse(f"{JOBS}_task_status") not in client.get("/admin/").content.decode()
 
 

@@ -90,12 +90,12 @@ def test_reasons_are_shown_as_text(admin_client: Client) -> None:
     assert b"<script>alert(1)" not in admin_client.get(reverse("autoscaler")).content
 
 
-def test_only_who_may_see_workers_sees_the_page(client: Client) -> None:
+def test_only_who_may_see_the_autoscaler_sees_the_page(client: Client) -> None:
     user = User.objects.create_user("clerk", password="x", is_staff=True)
     client.force_login(user)
     assert client.get(reverse("autoscaler")).status_code == 403
     assert b"Autoscaler" not in client.get(reverse("admin:index")).content
-    user.user_permissions.add(Permission.objects.get(codename="view_worker"))
+    user.user_permissions.add(Permission.objects.get(codename="view_autoscaler"))
     assert client.get(reverse("autoscaler")).status_code == 200
     assert b"Autoscaler" in client.get(reverse("admin:index")).content
 

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission
 from django.contrib.messages import get_messages
 from django.test import Client
 from django.urls import reverse
@@ -67,8 +68,10 @@ def servers(monkeypatch: pytest.MonkeyPatch) -> dict[str, Server]:
 
 @pytest.fixture
 def staff(client: Client, django_user_model: Any) -> Client:
-    """Somebody of the staff without any permission."""
-    client.force_login(django_user_model.objects.create_user("someone", is_staff=True))
+    """Somebody of the staff who may only look."""
+    user = django_user_model.objects.create_user("someone", is_staff=True)
+    user.user_permissions.add(Permission.objects.get(codename="view_database_servers"))
+    client.force_login(user)
     return client
 
 
@@ -141,13 +144,19 @@ def test_staff_see_the_topology_and_whose_figures_these_are(staff: Client) -> No
     assert "lagging" in text
     assert text.count("<polyline") == 2
     assert "slow: 12.0 s at most" in text
-    # Only superusers have buttons.
+    # Who may only look has no buttons.
     assert "Detach" not in text
 
 
 def test_without_replicas_the_page_says_so(staff: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TOPOLOGY, "replicas", {})
     assert "There are no replicas" in text_of(staff)
+
+
+def test_staff_without_the_permission_see_nothing(client: Client, django_user_model: Any) -> None:
+    client.force_login(django_user_model.objects.create_user("clerk", is_staff=True))
+    assert client.get(reverse("database-servers")).status_code == 403
+    assert reverse("database-servers") not in client.get(reverse("admin:index")).content.decode()
 
 
 def test_others_are_sent_to_the_login(client: Client, django_user_model: Any) -> None:
@@ -185,7 +194,7 @@ def test_detaching_asks_first_and_is_logged(superuser: Client, servers: dict[str
 
 
 @pytest.mark.usefixtures("servers")
-def test_who_is_no_superuser_changes_nothing(staff: Client) -> None:
+def test_who_may_only_look_changes_nothing(staff: Client) -> None:
     assert staff.get(change("detach")).status_code == 403
     assert staff.post(change("detach")).status_code == 403
     assert control.detached() == set()
