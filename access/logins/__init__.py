@@ -1,1 +1,1 @@
-"""Failed logins of staff, counted by user and address (docs/adr/0030)."""
+"""Failed logins of staff, counted by user and address (docs/adr/0017)."""
