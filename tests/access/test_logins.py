@@ -272,9 +272,10 @@ def test_a_node_checks_passwords_beside_its_requests(
 ) -> None:
     """On the loop, other requests would be answered between two hashes only."""
     url = node_urls[0]
+    page = httpx.get(f"{url}/admin/login/")
     manage(stack, "logins", "unlock", "--user", "admin", "--address", "127.0.0.1")
     with ThreadPoolExecutor() as threads:
-        logins = [threads.submit(log_in, url, f"nobody-{number}") for number in range(4)]
+        logins = [threads.submit(log_in, page, f"nobody-{number}") for number in range(4)]
         answered = 0
         while not all(login.done() for login in logins):
             httpx.get(f"{url}/health/live").raise_for_status()
@@ -286,10 +287,9 @@ def test_a_node_checks_passwords_beside_its_requests(
     manage(stack, "logins", "unlock", "--address", "127.0.0.1")
 
 
-def log_in(url: str, name: str) -> int:
-    """Return the status of a login."""
-    with httpx.Client(base_url=url, timeout=30) as client:
-        page = client.get("/admin/login/").text
-        (token,) = re.findall(r'name="csrfmiddlewaretoken" value="(\w+)"', page)
-        form = {"csrfmiddlewaretoken": token, "username": name, "password": "wrong"}
-        return client.post("/admin/login/", data=form).status_code
+def log_in(page: httpx.Response, name: str) -> int:
+    """Return the status of a login with the form of a page."""
+    (token,) = re.findall(r'name="csrfmiddlewaretoken" value="(\w+)"', page.text)
+    form = {"csrfmiddlewaretoken": token, "username": name, "password": "wrong"}
+    with httpx.Client(cookies=page.cookies, timeout=30) as client:
+        return client.post(page.url, data=form).status_code
