@@ -14,6 +14,8 @@ from tests.faults.machine.harness import MachineFaults
 from tests.forwarder import Forwarder
 from tests.scaling.conftest import OwnStack
 
+# The stack's start takes what it takes on a busy machine.
+START_SECONDS = 300.0
 ARGUMENTS = ("--nodes=2", "--workers=1", "--replicas=1", "--no-llm")
 
 
@@ -41,7 +43,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MachineFaults]
         }
         stack = OwnStack(state_dir, arguments=ARGUMENTS, env=env)
         try:
-            stack.start()
+            stack.start(seconds=START_SECONDS)
             for chain in ("slow", "quick"):
                 made = stack.run("chains", "add", chain, "--runnable", chain)
                 assert made.returncode == 0, made.stderr

@@ -16,7 +16,7 @@ import pytest
 from tests.faults.machine.harness import MachineFaults
 from tests.scaling.conftest import eventually
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(180, func_only=True)
 
 LIMITED_SECONDS = 5.0
 # More than the limit leaves.

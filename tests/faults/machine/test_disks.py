@@ -10,7 +10,7 @@ import pytest
 from tests.faults.machine.harness import MachineFaults
 from tests.scaling.conftest import eventually
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(180, func_only=True)
 
 FULL_SECONDS = 4.0
 # Of an upload that is larger than what the disk has left.

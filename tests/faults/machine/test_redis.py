@@ -11,7 +11,7 @@ import pytest
 from tests.faults.machine.harness import MachineFaults
 from tests.scaling.conftest import eventually
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(180, func_only=True)
 
 ILL_SECONDS = 4.0
 # Design: two timeouts of Redis, a replica's pool, and what a busy machine adds.
