@@ -51,8 +51,11 @@ class _Connections:
             yield
         except _OWN_FAULT:
             raise
-        except (exceptions.ConnectionError, exceptions.TimeoutError):
+        except (exceptions.ConnectionError, exceptions.TimeoutError) as error:
             self.connection_pool.disconnect(inuse_connections=False)
+            if isinstance(error, ReadOnlyServer):
+                # Those under way may read, never hear of it, and be idle for long afterwards.
+                self.connection_pool.update_active_connections_for_reconnect()
             raise
 
 

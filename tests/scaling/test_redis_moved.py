@@ -146,6 +146,25 @@ def test_the_idle_connections_go_with_the_one_that_failed(failover: Failover, ho
     assert run(command) == 1
 
 
+def test_a_connection_that_was_under_way_is_not_used_again(failover: Failover) -> None:
+    def read_meanwhile(client: redis.Redis) -> None:
+        pool = client.connection_pool
+        connection, other = pool.get_connection(), pool.get_connection()
+        pool.release(other)
+        failover.demote()
+        failover.move()
+        with pytest.raises(ReadOnlyServer):
+            command(client)
+        # It has read from the old server all the while.
+        connection.send_command("GET", "counter")
+        assert connection.read_response() is None
+        pool.release(connection)
+        assert not connection.is_connected
+
+    run(read_meanwhile)
+    assert run(command) == 1
+
+
 def test_a_refusal_drops_no_connection(failover: Failover) -> None:
     run(command)
     accepted = failover.name.accepted
