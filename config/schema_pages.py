@@ -24,6 +24,8 @@ from config.errors import ApiError, error_response
 
 ALLOW = "GET, HEAD, OPTIONS"
 SCRIPT_PATH = "/docs/script.js"
+# HAProxy keeps the document for so long, too.
+CACHE_CONTROL = "public, max-age=60"
 
 
 class Page(NamedTuple):
@@ -109,7 +111,7 @@ def _build(view: Callable[[HttpRequest], Response], path: str, query: str = "") 
     kept = ("Content-Type", "Content-Disposition", "Cross-Origin-Opener-Policy")
     headers = {name: response.headers[name] for name in kept if name in response.headers}
     etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-    return Page(body, {**headers, "Cache-Control": "no-cache", "ETag": etag}, etag)
+    return Page(body, {**headers, "Cache-Control": CACHE_CONTROL, "ETag": etag}, etag)
 
 
 def _answer(request: HttpRequest, page: Callable[[], Page]) -> HttpResponseBase:

@@ -19,7 +19,7 @@ def test_what_a_client_has_is_not_sent_again(nodes: list[httpx.Client], path: st
     second = nodes[1].get(path, headers={"if-none-match": first.headers["etag"]})
 
     assert (first.status_code, second.status_code) == (200, 304)
-    assert first.headers["cache-control"] == "no-cache"
+    assert first.headers["cache-control"] == "public, max-age=60"
     assert second.content == b""
     assert second.headers["etag"] == first.headers["etag"]
     assert nodes[0].head(path).headers["content-length"] == str(len(first.content))

@@ -116,7 +116,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.path == "/bad":
             self.wfile.write(b"what?\r\n\r\n")
             self.close_connection = True
-        elif self.path.startswith("/static/"):
+        elif self.path.startswith(("/static/", "/v1/schema")):
             self._echo(**STATIC_HEADERS)
         else:
             self._echo()

@@ -181,6 +181,15 @@ def test_static_files_are_fetched_once(lone: LoneProxy) -> None:
     assert "age" in answers[1].headers
 
 
+def test_the_openapi_document_is_fetched_once(lone: LoneProxy) -> None:
+    node = lone.add_node()
+
+    for _ in range(3):
+        assert httpx.get(f"{lone.url}/v1/schema").status_code == 200
+
+    assert node.requests == ["/v1/schema"]
+
+
 def test_nothing_else_is_kept(lone: LoneProxy) -> None:
     node = lone.add_node()
 
