@@ -14,12 +14,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from tests.faults.conftest import ENV
 from tests.faults.soak.provider import ForgetfulProvider
 from tests.faults.soak.report import as_dict, as_text, is_good
 from tests.faults.soak.run import Soak
 from tests.scaling.conftest import OwnStack
+from tests.stack_plugin import StackFailed
 
 ARGUMENTS = ("--nodes=2", "--workers=2", "--replicas=2", "--no-llm")
 START_SECONDS = 300.0
@@ -29,7 +31,10 @@ CHAINS = {"cached": "always", "asked": "off"}
 
 
 def main() -> int:
-    """Return 0 when nothing was lost, doubled, stale or unexpected, and memory was flat."""
+    """Return 0 when nothing was lost, doubled, stale or unexpected, and memory was flat.
+
+    1 when something was, and 2 when the stack did not start.
+    """
     arguments = _arguments()
     seed = arguments.seed if arguments.seed is not None else random.randrange(10**6)
     report = Path(arguments.report or tempfile.mkdtemp(prefix="headrace-soak-"))
@@ -38,11 +43,22 @@ def main() -> int:
     # The stack ends with this process, whatever holds it up.
     faulthandler.dump_traceback_later(arguments.minutes * 60 + MORE_SECONDS, exit=True)
     signal.signal(signal.SIGTERM, _end)
+    try:
+        found = _run(arguments.minutes * 60, seed, report)
+    except StackFailed as failure:
+        last = str(failure).strip().splitlines()[-1:]
+        sys.stderr.write(f"the stack did not start: {''.join(last)}\n")
+        return 2
+    sys.stdout.write(json.dumps(found) + "\n" if arguments.json else as_text(found))
+    return 0 if is_good(found) else 1
+
+
+def _run(seconds: float, seed: int, report: Path) -> dict[str, Any]:
     problem = ""
     with _stack() as stack:
         soak = Soak(stack, seed=seed)
         try:
-            soak.run(seconds=arguments.minutes * 60)
+            soak.run(seconds=seconds)
         # What there is so far is told, and the run has failed.
         except (TimeoutError, OSError, RuntimeError, AssertionError) as error:
             problem = f"{type(error).__name__}: {error}"
@@ -50,8 +66,7 @@ def main() -> int:
     soak.sampler.write(report / "memory.csv")
     found = as_dict(soak.findings, soak.breakage, soak.sampler.samples, problem)
     (report / "soak.json").write_text(json.dumps(found, indent=2), encoding="utf-8")
-    sys.stdout.write(json.dumps(found) + "\n" if arguments.json else as_text(found))
-    return 0 if is_good(found) else 1
+    return found
 
 
 def _arguments() -> argparse.Namespace:
