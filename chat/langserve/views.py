@@ -13,6 +13,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from access.principal import Limits
 from chat.api_view import ApiView, ModelCallView
 from chat.caching.identity import invoke_identity, new_invoke_identity
 from chat.caching.plan import MISSING_KEY, Plan, invoke_asked, is_deterministic_chain, plan_request
@@ -136,7 +137,7 @@ class BatchView(CallView):
                 partial(answer, question, call.run, self.client)
                 for question, call in zip(questions, calls, strict=True)
             ],
-            concurrency=_concurrency(configs),
+            concurrency=_concurrency(configs, self.principal.limits),
         )
         return Response(
             {
@@ -254,6 +255,8 @@ def _configs(body: BatchRequest) -> list[InvokeConfig]:
     return [shared, *[others] * (size - 1)][:size]
 
 
-def _concurrency(configs: list[InvokeConfig]) -> int:
+def _concurrency(configs: list[InvokeConfig], limits: Limits) -> int:
+    """Return how many inputs run at a time: no more than the key may have requests at once."""
     wanted = configs[0].max_concurrency if configs else None
-    return min(wanted or settings.BATCH_CONCURRENCY, settings.BATCH_CONCURRENCY)
+    most: int = settings.BATCH_CONCURRENCY
+    return min(wanted or most, most, limits.max_concurrent or most)
