@@ -8,6 +8,7 @@ import json
 import random
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
+
+import httpx
+import psycopg
 
 from tests.faults.conftest import ENV
 from tests.faults.soak.provider import ForgetfulProvider
@@ -27,6 +31,15 @@ ARGUMENTS = ("--nodes=2", "--workers=2", "--replicas=2", "--no-llm")
 START_SECONDS = 300.0
 # Beyond the run itself: the start, the last fault's recovery, the jobs' ends, the stop.
 MORE_SECONDS = 900
+# Of a run: what the tests' own tools raise where the stack does not get whole.
+FAILURES = (
+    AssertionError,
+    OSError,
+    RuntimeError,
+    httpx.HTTPError,
+    psycopg.Error,
+    subprocess.SubprocessError,
+)
 CHAINS = {"cached": "always", "asked": "off"}
 
 
@@ -60,7 +73,7 @@ def _run(seconds: float, seed: int, report: Path) -> dict[str, Any]:
         try:
             soak.run(seconds=seconds)
         # What there is so far is told, and the run has failed.
-        except (TimeoutError, OSError, RuntimeError, AssertionError) as error:
+        except FAILURES as error:
             problem = f"{type(error).__name__}: {error}"
         shutil.copytree(stack.state_dir / "logs", report / "logs", dirs_exist_ok=True)
     soak.sampler.write(report / "memory.csv")
