@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import subprocess
 import sys
@@ -14,11 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
-import psutil
 import pytest
 
-from tests.calls import chat_body
-from tests.faults.harness import Faults
 from tests.scaling.lone_proxy import BINARIES, LoneProxy, find_binary
 from tests.scaling.waiting import eventually
 from tests.stack_plugin import BASE_DIR
@@ -188,39 +184,3 @@ def test_nodes_that_drain_or_are_busy_lose_nothing(lone: LoneProxy) -> None:
 
         assert not any(future.done() for future in [*asked, waiting])
         lone.kill()
-
-
-def test_a_frozen_node_of_the_stack(faults: Faults) -> None:
-    """The same with real nodes: chats and reads, and none is doubled or lost in silence."""
-    url = faults.stack.url
-    headers = {"Authorization": f"Bearer {faults.stack.demo_key}"}
-    pid = faults.pids("node")[0]
-    processes = [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
-
-    def chat(number: int) -> Outcome:
-        began = time.monotonic()
-        status, code = None, None
-        with contextlib.suppress(httpx.RemoteProtocolError, httpx.ReadError):
-            answer = httpx.post(
-                f"{url}/v1/chat/completions",
-                json=chat_body("slow", f"frozen {number}"),
-                headers=headers,
-                timeout=60,
-            )
-            status = answer.status_code
-            code = answer.json()["error"]["code"] if status >= 400 else None
-        return Outcome(status, code, time.monotonic() - began)
-
-    with ThreadPoolExecutor(16) as threads:
-        for process in processes:
-            os.kill(process, signal.SIGSTOP)
-        try:
-            outcomes = list(threads.map(chat, range(16)))
-            during = [chat(number) for number in range(4)]
-        finally:
-            for process in processes:
-                os.kill(process, signal.SIGCONT)
-
-    assert {(one.status, one.code) for one in outcomes} == {(200, None), (502, "bad_gateway")}
-    assert max(one.seconds for one in outcomes) < BOUND_SECONDS
-    assert [one.status for one in during] == [200] * 4
