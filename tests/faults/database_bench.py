@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -28,7 +31,9 @@ ENV = {
     "DATABASE_PROBE_SECONDS": "1",
     "DATABASE_POOL_TIMEOUT_SECONDS": f"{POOL_TIMEOUT_SECONDS:g}",
     "OVERLOAD_DELAY_SECONDS": "0",
+    "WEBHOOK_ALLOW_PRIVATE": "true",
 }
+FAKETIME = "/usr/lib/*/faketime/libfaketimeMT.so.1"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,11 +58,12 @@ class Bench:
     def __init__(self, root: Path, data_dir: Path) -> None:
         self.first, self.second = LonePostgres(data_dir), LonePostgres(root / "second")
         self._root = root
+        self._clock_file = root / "clock"
         self.acknowledged: set[str] = set()
 
     @contextlib.contextmanager
-    def running(self, env: dict[str, str]) -> Iterator[None]:
-        """Start everything."""
+    def running(self) -> Iterator[None]:
+        """Start everything; all parts of the stack have a clock that a test may set."""
         with contextlib.ExitStack() as stack:
             self.first.create()
             stack.callback(self.first.stop)
@@ -70,7 +76,9 @@ class Bench:
                 "DATABASE_REPLICA_URLS": f"near={self.second.url(self.replica_name.port)}",
             }
             arguments = ("--nodes=1", "--workers=1", "--no-llm")
-            self.stack = OwnStack(self._root / "s", arguments=arguments, env={**ENV, **env, **urls})
+            self.stack = OwnStack(
+                self._root / "s", arguments=arguments, env={**ENV, **self._clock(), **urls}
+            )
             stack.callback(self.stack.stop)
             self.stack.start()
             made = self.stack.manage("chains", "add", "quick", "--runnable", "quick")
@@ -82,6 +90,42 @@ class Bench:
             self.http = httpx.Client(base_url=self.stack.url, headers=headers, timeout=30)
             stack.callback(self.http.close)
             yield
+
+    def set_clock(self, seconds: int) -> None:
+        """Set the clocks of nodes, workers, Redis and HAProxy ahead, or back."""
+        new = self._clock_file.with_suffix(".new")
+        new.write_text(f"{seconds:+d}\n")
+        new.replace(self._clock_file)
+
+    def node_seconds_ahead(self) -> float:
+        """Return how far a node's clock is ahead, by the date of its answers."""
+        date = httpx.get(f"http://{self.node}/health/live", timeout=10).headers["Date"]
+        return parsedate_to_datetime(date).timestamp() - time.time()
+
+    def run_job(self, **fields: str) -> dict[str, Any]:
+        """Submit a job and return it when it has ended."""
+        job: dict[str, Any] = self.http.post("/v1/jobs", json={"chain": "quick", **fields}).json()
+
+        def has_ended() -> bool:
+            job.update(self.http.get(f"/v1/jobs/{job['id']}").json())
+            return job["status"] not in ("queued", "running")
+
+        eventually(has_ended, seconds=BACK_SECONDS, what="the job has ended")
+        return job
+
+    def _clock(self) -> dict[str, str]:
+        libraries = glob.glob(FAKETIME)
+        if not libraries:
+            return {}
+        self.set_clock(0)
+        return {
+            "LD_PRELOAD": libraries[0],
+            "PYTHONPATH": str(Path(__file__).parent / "clock_site"),
+            "FAKETIME_TIMESTAMP_FILE": str(self._clock_file),
+            "FAKETIME_CACHE_DURATION": "1",
+            # A clock that is set leaves the monotonic one alone.
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
 
     def post(self) -> Answer:
         """Make a conversation."""

@@ -6,13 +6,22 @@ The bounds are those of the settings, with a few seconds for a busy machine.
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import time
 from collections.abc import Iterator
 
 import pytest
 
-from tests.faults.database_bench import POOL_TIMEOUT_SECONDS, Answer, Bench, Steady, small_disk
+from tests.faults.database_bench import (
+    FAKETIME,
+    POOL_TIMEOUT_SECONDS,
+    Answer,
+    Bench,
+    Steady,
+    small_disk,
+)
+from tests.jobs.receivers import Receiver, answer
 from tests.scaling.waiting import eventually
 
 # No read waits for a pool, which would take POOL_TIMEOUT_SECONDS.
@@ -21,6 +30,8 @@ READ_SECONDS = 2.0
 REFUSAL_SECONDS = 5.0 + POOL_TIMEOUT_SECONDS + 1.0
 MOVED_SECONDS = 5.0
 DISK_MEGABYTES = 96
+# A webhook's receiver takes 300 s.
+CLOCK_SECONDS = 60.0
 
 pytestmark = pytest.mark.timeout(240, func_only=True)
 
@@ -36,7 +47,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
         else:
             disk.mkdir()
         bench = Bench(root, disk / "first")
-        stack.enter_context(bench.running({}))
+        stack.enter_context(bench.running())
         yield bench
 
 
@@ -106,6 +117,31 @@ def test_both_frozen_at_once_refuse_within_a_bound_and_come_back(bench: Bench) -
         time.sleep(8)
     assert_bounded(steady.writes)
     assert_bounded([read for read in steady.reads if read.status != 200])
+
+
+@pytest.mark.skipif(not glob.glob(FAKETIME) and "CI" not in os.environ, reason="no libfaketime")
+def test_clocks_that_jump_by_ten_minutes_change_nothing(bench: Bench) -> None:
+    try:
+        for seconds in (600, -600):
+            bench.set_clock(seconds)
+            eventually(
+                lambda seconds=seconds: abs(bench.node_seconds_ahead() - seconds) < 30,
+                seconds=10,
+                what="the clocks jump",
+            )
+            with Receiver(answer(200)) as receiver:
+                job = bench.run_job(input="hello", webhook_url=receiver.url())
+                eventually(lambda: bool(receiver.received), seconds=10, what="a webhook comes")
+            assert job["status"] == "succeeded"
+            # PostgreSQL's clock, which is ours, and not that of a node or a worker.
+            assert abs(job["created_at"] - time.time()) < CLOCK_SECONDS
+            told = int(receiver.received[0].headers["webhook-timestamp"])
+            assert abs(told - time.time()) < CLOCK_SECONDS
+            writes, reads = bench.many(posts=4, gets=4)
+            assert {write.status for write in writes} == {201}
+            assert_served(reads)
+    finally:
+        bench.set_clock(0)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a disk of its own is mounted by root alone")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 import pytest
@@ -17,9 +19,16 @@ from tests.access.redis_server import free_port
 from tests.scaling.waiting import eventually
 
 
+class Bouncer(NamedTuple):
+    """One that runs, and the URL through it."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+
+
 @contextlib.contextmanager
-def bouncer(directory: Path, url: str, *, server_connections: int) -> Iterator[str]:
-    """Start one before the server of a URL, and yield the URL through it."""
+def bouncer(directory: Path, url: str, *, server_connections: int) -> Iterator[Bouncer]:
+    """Start one before the server of a URL."""
     program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
     if program is None:
         if "CI" in os.environ:
@@ -45,8 +54,10 @@ ignore_startup_parameters = options
     process = subprocess.Popen([program, *user, str(config)])
     try:
         eventually(lambda: _is_open(port), seconds=10, what="pgbouncer listens")
-        yield direct._replace(netloc=f"headrace:{direct.password}@127.0.0.1:{port}").geturl()
+        through = direct._replace(netloc=f"headrace:{direct.password}@127.0.0.1:{port}")
+        yield Bouncer(through.geturl(), process)
     finally:
+        process.send_signal(signal.SIGCONT)
         process.terminate()
         process.wait(10)
 

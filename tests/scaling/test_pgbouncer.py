@@ -78,8 +78,8 @@ def bouncer_url(stack: EmbeddedStack, tmp_path_factory: pytest.TempPathFactory) 
         connection.execute("ALTER ROLE headrace IN DATABASE headrace SET lock_timeout = '7s'")
     directory = tmp_path_factory.mktemp("pgbouncer")
     try:
-        with bouncer(directory, direct.geturl(), server_connections=SERVER_CONNECTIONS) as url:
-            yield url
+        with bouncer(directory, direct.geturl(), server_connections=SERVER_CONNECTIONS) as one:
+            yield one.url
     finally:
         with psycopg.connect(direct.geturl(), autocommit=True) as connection:
             connection.execute("ALTER ROLE headrace IN DATABASE headrace RESET lock_timeout")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -99,7 +100,7 @@ def url(
         yield url
         return
     with bouncer(tmp_path, url, server_connections=3) as pooled:
-        yield pooled
+        yield pooled.url
 
 
 @pytest.fixture
@@ -143,6 +144,26 @@ def test_a_name_that_moves_from_one_good_server_to_another_is_followed(
         return not samples[-1].is_in_recovery
 
     eventually(has_moved, seconds=SECONDS, what="the other server answers")
+
+
+def test_a_pooler_that_is_frozen_is_away_until_it_goes_on(
+    stack, name_server, watch, tmp_path
+) -> None:
+    with bouncer(tmp_path, stack.database_url, server_connections=3) as pooler:
+        name_server(pooler.url)
+        one, samples = watch()
+        one.start()
+        eventually(lambda: bool(samples), seconds=SECONDS, what="the primary answers")
+        pooler.process.send_signal(signal.SIGSTOP)
+
+        def is_away() -> bool:
+            # Its question is given up, and its new connections hang.
+            one.tick(time.monotonic())
+            return one.server.is_away
+
+        eventually(is_away, seconds=SECONDS, what="it is away")
+        pooler.process.send_signal(signal.SIGCONT)
+        eventually(lambda: not one.server.is_away, seconds=SECONDS, what="it is back")
 
 
 def test_a_server_that_answers_and_accepts_no_new_connection_hangs(
