@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import threading
+import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ from scaling.replicas import metrics
 
 if TYPE_CHECKING:
     from scaling.postgres_backend.base import DatabaseWrapper
+
+RUN_OUT_STEP_SECONDS = 0.1
 
 # django-stubs leaves out what is not public.
 _Wrapper: Any = base.DatabaseWrapper
@@ -81,6 +84,13 @@ def close_pool(alias: str) -> None:
         pool.close(timeout=0)
 
 
+def renew_pool(alias: str) -> None:
+    """Have new requests use a new pool; who waits for the old one may yet be served by it."""
+    pool: ConnectionPool | None = _Wrapper._connection_pools.pop(alias, None)
+    if pool is not None:
+        threading.Thread(target=_run_out, args=(pool,), name=f"end-{alias}", daemon=True).start()
+
+
 def cut(alias: str) -> None:
     """End all connections to a server that no longer answers; who waits gets OperationalError."""
     open_ones = list(_open.get(alias, ()))
@@ -105,3 +115,10 @@ def _fetch(pool: ConnectionPool) -> None:
     # The pool grows for whoever waits, and only for them.
     with contextlib.suppress(psycopg.Error):
         pool.putconn(pool.getconn(timeout=settings.DATABASE_POOL["timeout"]))
+
+
+def _run_out(pool: ConnectionPool) -> None:
+    until = time.monotonic() + pool.timeout
+    while pool.get_stats()["requests_waiting"] and time.monotonic() < until:
+        time.sleep(RUN_OUT_STEP_SECONDS)
+    pool.close(timeout=0)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import psycopg
 from django.conf import settings
 
-from scaling.postgres_backend.pools import close_pool
+from scaling.postgres_backend.pools import close_pool, renew_pool
 from scaling.replicas.health import Sample
 from scaling.replicas.sampling import Sampler
 from scaling.replicas.topology import TOPOLOGY, Server
@@ -103,7 +103,7 @@ class ServerWatch:
             if self.server.hung_connects:
                 self.server.hung_connects = 0
                 # Its own tries to connect come ever more seldom.
-                close_pool(self.server.name)
+                renew_pool(self.server.name)
             self._sampler.offer(connection)
             if self.is_over:
                 self._sampler.close()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -187,6 +189,25 @@ def test_a_server_that_answers_and_accepts_no_new_connection_hangs(
     eventually(lambda: len(samples) > before, seconds=SECONDS, what="the open one answers")
     forwarder.is_silent = False
     eventually(hangs(False), seconds=SECONDS, what="new connections are made again")
+
+
+def test_who_waits_for_a_pool_that_is_renewed_is_served(stack, forwarder, name_server) -> None:
+    name_server(through(forwarder, stack))
+    forwarder.is_silent = True
+    pools.grow(ALIAS)
+    pool = connections.create_connection(ALIAS).pool
+    eventually(lambda: forwarder.accepted >= 1, seconds=SECONDS, what="the pool connects")
+    taken: list[Any] = []
+    thread = threading.Thread(target=lambda: taken.append(pool.getconn()))
+    thread.start()
+    eventually(lambda: pool.get_stats()["requests_waiting"] > 0, seconds=5, what="it waits")
+    pools.renew_pool(ALIAS)
+    assert connections.create_connection(ALIAS).pool is not pool
+    forwarder.is_silent = False
+    thread.join(SECONDS)
+    assert taken
+    pool.putconn(taken[0])
+    eventually(lambda: pool.closed, seconds=SECONDS, what="the old pool is closed")
 
 
 @pytest.mark.django_db(transaction=True)
