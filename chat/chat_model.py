@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import random
+import socket
+import ssl
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -301,5 +303,13 @@ def _describe(error: Exception) -> str:
     """Name an error and its place for the log, without its text, which may hold a key."""
     if status := getattr(error, "status_code", None):
         return f"{type(error).__name__} {status}"
+    cause: BaseException | None = error
+    while cause is not None:
+        # What these say is the system's own text, and what an operator must know.
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"{type(error).__name__}: {cause.verify_message}"
+        if isinstance(cause, socket.gaierror):
+            return f"{type(error).__name__}: {cause.strerror}"
+        cause = cause.__cause__ or cause.__context__
     place = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__} in {place.name} ({place.filename}:{place.lineno})"

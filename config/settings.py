@@ -71,7 +71,11 @@ SILENCED_SYSTEM_CHECKS = ["security.W002", "security.W003"]
 ROOT_URLCONF = "config.urls"
 WSGI_APPLICATION = "config.wsgi.application"
 # Called once by each web process before it is ready, so that no request pays for imports.
-WARM_UP = ["chat.catalog.warm_up", "config.schema_pages.warm_up"]
+WARM_UP = [
+    "chat.catalog.warm_up",
+    "config.schema_pages.warm_up",
+    "jobs.announcer.warm_up",
+]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"

@@ -73,6 +73,17 @@ def _take_all(pending: queue.Queue[str]) -> list[str]:
     return taken
 
 
+def warm_up() -> None:
+    """Load the broker's client, for which the first message's event loop would stand still."""
+    from jobs.tasks import actor  # noqa: PLC0415
+
+    try:
+        actor()
+    # A node without a broker serves all the same, and so does one whose BROKER_URL is wrong.
+    except Exception as error:
+        logger.warning("no broker: %s", error)
+
+
 def send(job_id: str) -> bool:
     """Send one message now; return whether the broker took it."""
     # Dramatiq and a broker's client are not loaded by commands that never send.

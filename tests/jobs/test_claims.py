@@ -312,3 +312,21 @@ def test_a_worker_that_is_full_claims_or_drains_does_not_look(slots: Slots) -> N
         slots._open = 2
         slots.look()
     assert (slots._open, len(queries)) == (2, 0)
+
+
+def test_a_thousand_jobs_that_limits_hold_back_cost_a_look_one_claim(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.slots.gevent.spawn", lambda work: work())
+    slots = Slots()
+    slots.worker_id, slots.worker_name = worker.pk, worker.name
+    owner = account("bounded", max_running_jobs=1)
+    make_job("running", account=owner, worker=worker)
+    first = queue(1, owner=owner)[0]
+    Job.objects.bulk_create(
+        Job(account=owner, chain=first.chain, input={}, timeout_seconds=60, max_attempts=3, rank=n)
+        for n in range(1000)
+    )
+    for look in range(1, 4):
+        slots.look()
+        assert (slots._claims, slots._open) == (look, 0)
