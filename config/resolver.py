@@ -33,7 +33,9 @@ class SharedResolver(Resolver):
         self._lookups: dict[Any, Any] = {}
 
     def getaddrinfo(self, *args: Any, **kwargs: Any) -> list[Any]:
-        """Return what `socket.getaddrinfo` does."""
+        """Return what `socket.getaddrinfo` does; an address is no name, and waits for no thread."""
+        if args and _is_address(args[0]):
+            return list(_socket.getaddrinfo(*args, **kwargs))
         error = socket.gaierror(
             socket.EAI_AGAIN, f"no answer within DNS_TIMEOUT_SECONDS ({self._timeout_seconds:g})"
         )
@@ -48,6 +50,16 @@ class SharedResolver(Resolver):
             self._lookups[key] = lookup
             lookup.rawlink(lambda _: self._lookups.pop(key, None))
         return lookup
+
+
+def _is_address(host: Any) -> bool:
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            socket.inet_pton(family, host)
+        except (OSError, TypeError, ValueError):
+            continue
+        return True
+    return False
 
 
 def install(*, timeout_seconds: float) -> None:

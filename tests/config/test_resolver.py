@@ -35,17 +35,18 @@ class NameServer:
 
 
 @pytest.fixture
-def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[NameServer]:
+def names(monkeypatch: pytest.MonkeyPatch) -> NameServer:
     names = NameServer()
     monkeypatch.setattr(_socket, "getaddrinfo", names.getaddrinfo)
-    yield names
-    names.is_well.set()
+    return names
 
 
 @pytest.fixture
-def resolver() -> Iterator[SharedResolver]:
+def resolver(names: NameServer) -> Iterator[SharedResolver]:
     resolver = SharedResolver(gevent.get_hub(), timeout_seconds=0.5)
     yield resolver
+    # The end of the pool waits for its threads.
+    names.is_well.set()
     resolver.pool.kill()
 
 
@@ -74,14 +75,12 @@ def test_a_name_is_resolved_again_once_its_server_answers(
     assert len(names.asked) >= 2
 
 
-@pytest.mark.usefixtures("names")
 def test_an_unknown_name_is_an_error_for_all_who_ask(resolver: SharedResolver) -> None:
     callers = [gevent.spawn(resolver.getaddrinfo, "unknown.example", 80) for _ in range(3)]
     gevent.joinall(callers, timeout=10)
     assert [caller.exception.errno for caller in callers] == [socket.EAI_NONAME] * 3
 
 
-@pytest.mark.usefixtures("names")
 def test_many_names_that_hang_make_nobody_wait_for_ever(resolver: SharedResolver) -> None:
     callers = [
         gevent.spawn(resolver.getaddrinfo, f"hang{number}.example", 80)
@@ -91,3 +90,18 @@ def test_many_names_that_hang_make_nobody_wait_for_ever(resolver: SharedResolver
     gevent.joinall(callers, timeout=20)
     assert all(caller.exception for caller in callers)
     assert time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_an_address_waits_for_no_thread(
+    names: NameServer, resolver: SharedResolver, address: str
+) -> None:
+    hanging = [
+        gevent.spawn(resolver.getaddrinfo, f"hang{number}.example", 80) for number in range(THREADS)
+    ]
+    gevent.sleep(0.1)
+    answered = gevent.spawn(resolver.getaddrinfo, address, 80)
+    gevent.sleep(0)
+    assert answered.value == ANSWER
+    names.is_well.set()
+    gevent.joinall(hanging, timeout=10)
