@@ -26,9 +26,12 @@ END = """
 WITH given AS (
     SELECT * FROM unnest(
         %(job_ids)s::uuid[], %(leases)s::uuid[], %(statuses)s::text[], %(outcomes)s::text[],
-        %(outputs)s::text[], %(error_codes)s::text[], %(error_messages)s::text[],
+        ARRAY(SELECT value FROM jsonb_array_elements_text(%(outputs)s::jsonb)
+              WITH ORDINALITY AS t (value, place) ORDER BY place), %(error_codes)s::text[], %(error_messages)s::text[],
         %(tracebacks)s::text[], %(prompt_tokens)s::integer[], %(completion_tokens)s::integer[],
-        %(events)s::text[], %(progress)s::text[]
+        ARRAY(SELECT value FROM jsonb_array_elements_text(%(events)s::jsonb)
+              WITH ORDINALITY AS t (value, place) ORDER BY place), ARRAY(SELECT value FROM jsonb_array_elements_text(%(progress)s::jsonb)
+              WITH ORDINALITY AS t (value, place) ORDER BY place)
     ) AS g (job_id, lease, status, outcome, output, error_code, error_message, traceback,
             prompt_tokens, completion_tokens, events, progress)
 ), old AS (
@@ -173,14 +176,17 @@ def end(endings: Sequence[Ending]) -> set[uuid.UUID]:
                 "leases": [ending.lease for ending in endings],
                 "statuses": [ending.status for ending in endings],
                 "outcomes": [ending.outcome or ending.status for ending in endings],
-                "outputs": [ending.output and without_nul(ending.output) for ending in endings],
+                # psycopg quotes an array's texts character by character, in the loop.
+                "outputs": _json(
+                    [ending.output and without_nul(ending.output) for ending in endings]
+                ),
                 "error_codes": [error["error_code"] for error in errors],
                 "error_messages": [error["error_message"] for error in errors],
                 "tracebacks": [error["traceback"] for error in errors],
                 "prompt_tokens": [ending.tokens.prompt for ending in endings],
                 "completion_tokens": [ending.tokens.completion for ending in endings],
-                "events": [_json(list(ending.events)) for ending in endings],
-                "progress": [_progress(ending.events) for ending in endings],
+                "events": _json([_json(list(ending.events)) for ending in endings]),
+                "progress": _json([_progress(ending.events) for ending in endings]),
                 "notice_hours": settings.WEBHOOK_GIVE_UP_HOURS,
             },
         )
