@@ -27,10 +27,12 @@ WITH given AS (
     SELECT * FROM unnest(
         %(job_ids)s::uuid[], %(leases)s::uuid[], %(statuses)s::text[], %(outcomes)s::text[],
         ARRAY(SELECT value FROM jsonb_array_elements_text(%(outputs)s::jsonb)
-              WITH ORDINALITY AS t (value, place) ORDER BY place), %(error_codes)s::text[], %(error_messages)s::text[],
+              WITH ORDINALITY AS t (value, place) ORDER BY place),
+        %(error_codes)s::text[], %(error_messages)s::text[],
         %(tracebacks)s::text[], %(prompt_tokens)s::integer[], %(completion_tokens)s::integer[],
         ARRAY(SELECT value FROM jsonb_array_elements_text(%(events)s::jsonb)
-              WITH ORDINALITY AS t (value, place) ORDER BY place), ARRAY(SELECT value FROM jsonb_array_elements_text(%(progress)s::jsonb)
+              WITH ORDINALITY AS t (value, place) ORDER BY place),
+        ARRAY(SELECT value FROM jsonb_array_elements_text(%(progress)s::jsonb)
               WITH ORDINALITY AS t (value, place) ORDER BY place)
     ) AS g (job_id, lease, status, outcome, output, error_code, error_message, traceback,
             prompt_tokens, completion_tokens, events, progress)
