@@ -31,9 +31,9 @@ django.setup()
 import dramatiq
 from django.conf import settings
 from django.db import DatabaseError
-from django.utils.module_loading import import_string
 from psycopg_pool import PoolTimeout
 
+from chat import catalog
 from config import fair_sockets, loop_guard, resolver
 from config.brokers import get_broker
 from config.open_files import raise_open_files_limit
@@ -87,8 +87,7 @@ class WorkerProcess:
         if not self._enter():
             return
         # Building chains takes seconds of imports, which would look like a blocked loop.
-        for path in settings.WARM_UP:
-            import_string(path)()
+        catalog.warm_up()
         loop_guard.start()
         Watchdog(SLOTS).start()
         watcher.start()
