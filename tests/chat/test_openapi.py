@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import random
 import re
 from typing import Any
@@ -10,7 +12,7 @@ import httpx
 import pytest
 import schemathesis
 from drf_spectacular.validation import validate_schema
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, seed, settings
 from jsonschema import Draft202012Validator
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
@@ -77,6 +79,8 @@ CASES = [
         if (method in ("post", "patch") and not path.endswith(BARE_POSTS)) or path in LISTS
     ),
 ]
+# In one run of the fault suite, over all operations.
+SEEDED_CASES = 2000
 # Chains without a model of their own, or with one that answers at once.
 QUICK_CHAINS = ("provider-hello", "echo", "mirror", "words", "typed")
 
@@ -174,33 +178,77 @@ def jobs(make_http: Any, chains: None) -> list[str]:
 
 @pytest.mark.parametrize(("method", "path", "mode"), CASES)
 def test_the_api_keeps_to_its_description(
-    *,
-    described: Any,
-    keys: dict[str, dict[str, str]],
-    conversations: list[str],
-    jobs: list[str],
-    method: str,
-    path: str,
-    mode: GenerationMode,
+    call: Any, *, method: str, path: str, mode: GenerationMode
 ) -> None:
-    operation = described[path][method]
-    headers = {"Authorization": f"Bearer {keys['schema']['key']}"}
-
     @settings(
         max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
     )
-    @given(case=operation.as_strategy(generation_mode=mode))
+    @given(case=call.operation(method, path).as_strategy(generation_mode=mode))
     def check(case: Any) -> None:
+        call(case)
+
+    check()
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(900)
+def test_two_thousand_cases_by_seed_are_answered_as_described(call: Any) -> None:
+    number = int(os.environ.get("FAULTS_SEED") or random.randrange(1_000_000))
+    print(f"FAULTS_SEED={number}")  # noqa: T201  (repeats the run)
+    each = math.ceil(SEEDED_CASES / len(CASES))
+    made = 0
+    for method, path, mode in CASES:
+
+        @seed(number)
+        @settings(
+            max_examples=each, database=None, deadline=None, suppress_health_check=list(HealthCheck)
+        )
+        @given(case=call.operation(method, path).as_strategy(generation_mode=mode))
+        def check(case: Any) -> None:
+            nonlocal made
+            made += 1
+            call(case)
+
+        check()
+    # Some operations have fewer cases than that; others are shrunk or repeated.
+    assert made > SEEDED_CASES / 2
+
+
+class Call:
+    """Sends a generated case, mostly with names and ids that exist, and checks its answer."""
+
+    def __init__(
+        self, described: Any, key: str, *, conversations: list[str], jobs: list[str]
+    ) -> None:
+        self._described = described
+        self._headers = {"Authorization": f"Bearer {key}"}
+        self._conversations = conversations
+        self._jobs = jobs
+
+    def operation(self, method: str, path: str) -> Any:
+        """Return an operation of the document."""
+        return self._described[path][method]
+
+    def __call__(self, case: Any) -> None:
+        """Send the case; raises what a check of schemathesis raises."""
         # Made-up names would only ever find nothing.
         pick = random.Random(str(case.body) + str(case.query))
         if "slug" in case.path_parameters and pick.random() < 0.8:
             case.path_parameters["slug"] = pick.choice(QUICK_CHAINS)
         if "public_id" in case.path_parameters and pick.random() < 0.8:
-            ids = jobs if path.startswith("/v1/jobs") else conversations
-            case.path_parameters["public_id"] = pick.choice(ids)
+            is_job = case.operation.path.startswith("/v1/jobs")
+            case.path_parameters["public_id"] = pick.choice(
+                self._jobs if is_job else self._conversations
+            )
         if isinstance(case.body, dict) and pick.random() < 0.8:
             for name in {"model", "chain"} & case.body.keys():
                 case.body[name] = pick.choice(QUICK_CHAINS)
-        case.call_and_validate(headers=headers, checks=CHECKS)
+        case.call_and_validate(headers=self._headers, checks=CHECKS)
 
-    check()
+
+@pytest.fixture(scope="module")
+def call(
+    described: Any, keys: dict[str, dict[str, str]], conversations: list[str], jobs: list[str]
+) -> Call:
+    """Send cases with the key that has the conversations and the jobs."""
+    return Call(described, keys["schema"]["key"], conversations=conversations, jobs=jobs)
