@@ -1,0 +1,73 @@
+"""No body takes the service from another account."""
+
+from __future__ import annotations
+
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+
+from tests.hostile import json_values, pieces, texts
+from tests.hostile.attack import Attack
+from tests.hostile.conftest import Hostile
+from tests.hostile.watch import Watch
+
+# A file with a function `attacks` each.
+GENERATORS = (json_values, texts, pieces)
+CONNECTIONS = 4
+MIB = 1024 * 1024
+MAX_MEMORY_BYTES = 400 * MIB
+# For two quiet processors.
+P99_SECONDS = 0.3
+BASELINE_SECONDS = 5.0
+RETURN_SECONDS = 60.0
+RETURN_SHARE = 1.3
+
+
+@pytest.mark.timeout(180)
+def test_no_body_takes_the_service_from_another_account(hostile: Hostile) -> None:
+    attacks = [attack for generator in GENERATORS for attack in generator.attacks()]
+    quiet = Watch(hostile.stack, hostile.other)
+    with quiet.running():
+        time.sleep(BASELINE_SECONDS)
+    watch = Watch(hostile.stack, hostile.other)
+
+    def send(attack: Attack) -> tuple[str, int]:
+        try:
+            response = hostile.attacker.request(
+                attack.method, attack.path, content=attack.content, headers=attack.headers
+            )
+        # Refused while the body was still being sent.
+        except httpx.TransportError:
+            return attack.name, 0
+        return attack.name, response.status_code
+
+    with watch.running(), ThreadPoolExecutor(CONNECTIONS) as threads:
+        answers = list(threads.map(send, attacks))
+    restarts = [part["restarts"] for part in hostile.stack.status()["parts"]]
+    deadline = time.monotonic() + RETURN_SECONDS
+    while time.monotonic() < deadline and not is_returned(watch):
+        time.sleep(1)
+    sys.stdout.write(
+        f"{len(attacks)} attacks; p99 {quiet.p99:.3f} s before, {watch.p99:.3f} s under attack"
+        f" (slowest {max(watch.seconds):.3f} s); memory before"
+        f" {sorted(size // MIB for size in watch.before.values())} MB, at most"
+        f" {sorted(size // MIB for size in watch.peak.values())} MB, after"
+        f" {sorted(size // MIB for size in watch.memory().values())} MB\n"
+    )
+    assert [answer for answer in answers if answer[1] == 500] == []
+    # A node that leaves rotation, or is too busy, answers 503.
+    assert watch.statuses == {200}
+    assert not any(restarts)
+    assert not watch.ended
+    assert max(watch.peak.values()) < MAX_MEMORY_BYTES
+    assert is_returned(watch)
+    assert watch.p99 < P99_SECONDS
+
+
+def is_returned(watch: Watch) -> bool:
+    """Say whether each process has given back what it took."""
+    now = watch.memory()
+    return all(now[pid] < before * RETURN_SHARE for pid, before in watch.before.items())
