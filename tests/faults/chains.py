@@ -87,4 +87,9 @@ def two_calls(chain: Any) -> Runnable[Any, Any]:
     return RunnableLambda(run)
 
 
-NAMES = ("slow", "quick", "deadly", "segfault", "stuck", "busy", "unseen", "two_calls")
+def ask(chain: Any) -> Runnable[Any, Any]:
+    """Ask the model once, and shout its answer."""
+    return chain.model | StrOutputParser() | RunnableLambda(str.upper)
+
+
+NAMES = ("slow", "quick", "deadly", "segfault", "stuck", "busy", "unseen", "two_calls", "ask")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.authority import Authority
 from tests.faults.chains import NAMES
 from tests.faults.harness import Faults
 from tests.provider import Provider
@@ -43,12 +44,19 @@ def provider() -> Iterator[Provider]:
 
 
 @pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Whose certificates the stack trusts."""
+    return Authority(Path(tmp_path_factory.mktemp("authority")))
+
+
+@pytest.fixture(scope="session")
 def fault_stack(
-    tmp_path_factory: pytest.TempPathFactory, provider: Provider
+    tmp_path_factory: pytest.TempPathFactory, provider: Provider, authority: Authority
 ) -> Iterator[EmbeddedStack]:
     """The running stack."""
     state_dir = Path(tmp_path_factory.mktemp("faults"))
-    running = EmbeddedStack(state_dir, arguments=ARGUMENTS, env=ENV)
+    env = {**ENV, "SSL_CERT_FILE": str(authority.file)}
+    running = EmbeddedStack(state_dir, arguments=ARGUMENTS, env=env)
     running.start()
     try:
         for name in NAMES:
