@@ -1,10 +1,23 @@
-"""How much memory a process takes."""
+"""How much memory a process takes, and how it gives memory back to the system."""
 
+import ctypes
+import gc
 import os
+import time
 from pathlib import Path
 
 STATM = Path("/proc/self/statm")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+# mallopt(3): by their numbers in glibc's malloc.h.
+M_TRIM_THRESHOLD = -1
+M_MMAP_THRESHOLD = -3
+M_ARENA_MAX = -8
+LARGE_BYTES = 128 * 1024
+ARENAS = 2
+# How often a process looks whether it has grown, and what growth is worth a full collection, which
+# costs 3 to 25 ms.
+TRIM_SECONDS = 10.0
+TRIM_GROWTH_BYTES = 8 * 1024 * 1024
 
 
 def rss_bytes() -> int:
@@ -13,3 +26,50 @@ def rss_bytes() -> int:
         return int(STATM.read_text(encoding="ascii").split()[1]) * PAGE_BYTES
     except OSError:
         return 0
+
+
+class MemoryTrimmer:
+    """Returns what a burst of requests took to the system.
+
+    Python collects its oldest objects late, and glibc returns only the end of its heap by itself.
+    """
+
+    def __init__(self) -> None:
+        self._least = rss_bytes()
+        self._next_look = 0.0
+        bound_allocator()
+
+    def look(self) -> None:
+        """Trim a process that has grown; call it as often as is convenient."""
+        now = time.monotonic()
+        if now < self._next_look:
+            return
+        self._next_look = now + TRIM_SECONDS
+        if (size := rss_bytes()) > self._least + TRIM_GROWTH_BYTES:
+            gc.collect()
+            _libc_call("malloc_trim", 0)
+        self._least = min(self._least, size)
+
+
+def bound_allocator() -> None:
+    """Have malloc return large blocks to the system as soon as they are freed.
+
+    glibc raises its thresholds with each large block that is freed, up to 32 MB, and gives each
+    thread an arena: what a burst of large bodies took would never be returned. Fixed thresholds
+    turn that off.
+    """
+    for parameter, value in (
+        (M_MMAP_THRESHOLD, LARGE_BYTES),
+        (M_TRIM_THRESHOLD, LARGE_BYTES),
+        (M_ARENA_MAX, ARENAS),
+    ):
+        _libc_call("mallopt", parameter, value)
+
+
+def _libc_call(name: str, *arguments: int) -> None:
+    """Call a function of glibc's; with another C library, do nothing."""
+    try:
+        function = getattr(ctypes.CDLL(None), name)
+    except (AttributeError, OSError):
+        return
+    function(*arguments)
