@@ -121,7 +121,9 @@ def post_request(worker: Any, req: Any, environ: Any, resp: Any) -> None:
     tenth of its time.
     """
     if not _is_read_to_its_end(req.body):
-        # gunicorn would wait for the rest before the next request. Closed, it is over at once.
+        # gunicorn would read the rest before the next request, a kilobyte at a time out of a buffer
+        # of a megabyte that it copies each time. Failed and closed, it is over at once.
+        req.body.failed = True
         with contextlib.suppress(OSError):
             environ["gunicorn.socket"].shutdown(socket.SHUT_RDWR)
     EARLY.take_turn(time.monotonic())
