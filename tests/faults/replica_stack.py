@@ -9,7 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import httpx
@@ -188,9 +188,12 @@ class ServersUnderTest:
     def crash(self, name: str) -> None:
         """Kill one backend, so that the server drops all others and recovers by itself."""
         # One that has just started may have none yet, and then it has nothing to lose.
-        backends = [p for p in self.processes(name) if "headrace" in "".join(p.cmdline())]
-        for backend in backends[-1:]:
-            backend.kill()
+        for process in reversed(self.processes(name)):
+            # Any may end at any time by itself.
+            with suppress(psutil.NoSuchProcess):
+                if "headrace" in "".join(process.cmdline()):
+                    process.kill()
+                    break
         self._await_answer(name)
 
     def restart_primary(self) -> None:
