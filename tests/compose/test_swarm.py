@@ -47,7 +47,7 @@ class Swarm:
     def is_up(self) -> bool:
         """Say whether all services but the one-shot run."""
         numbers = {name: n for name, n in self.replicas().items() if name != "migrate"}
-        return len(numbers) == 6 and all(len(set(n.split("/"))) == 1 for n in numbers.values())
+        return len(numbers) == 7 and all(len(set(n.split("/"))) == 1 for n in numbers.values())
 
     def tasks(self) -> str:
         """Return what became of the tasks."""
