@@ -381,6 +381,7 @@ CONVERSATION_BUSY = env_choice("CONVERSATION_BUSY", "reject", ("reject", "wait")
 CONVERSATION_WAIT_SECONDS = env_float("CONVERSATION_WAIT_SECONDS", 30.0)
 CONVERSATION_LEASE_SECONDS = env_float("CONVERSATION_LEASE_SECONDS", 30.0, minimum=2.0)
 CONVERSATION_HISTORY_MESSAGES = env_int("CONVERSATION_HISTORY_MESSAGES", 100, minimum=1)
+CONVERSATION_HISTORY_BYTES = env_int("CONVERSATION_HISTORY_BYTES", 1024 * 1024, minimum=1)
 
 # --- The embedded stack -------------------------------------------------------------------------
 PORT = env_int("PORT", 8000, minimum=1, maximum=65535)

@@ -2,7 +2,7 @@
 
 import uuid
 
-from django.db.models import QuerySet
+from django.db.models import Func, IntegerField, QuerySet, Sum, Window
 from django.db.models.functions import Now
 
 from chat.catalog import find_chain
@@ -15,6 +15,13 @@ from scaling.response_cache.versions import changing
 
 PREFIX = "conv"
 MESSAGE_PREFIX = "msg"
+
+
+class ByteLength(Func):
+    """The bytes of a text, which PostgreSQL gives without reading the text."""
+
+    function = "octet_length"
+    output_field = IntegerField()
 
 
 def subject_of(conversation_id: uuid.UUID) -> str:
@@ -91,6 +98,23 @@ def list_messages(*, conversation: Conversation, cursor: Cursor) -> list[Message
         rows = rows.filter(**is_after)
     order = "-position" if cursor.is_descending else "position"
     return list(rows.order_by(order)[: cursor.limit + 1])
+
+
+def first_messages(
+    rows: QuerySet[Message], *, order: str, count: int, max_bytes: int
+) -> QuerySet[Message]:
+    """Return the first messages of `rows`, `count` at most, that have `max_bytes` together.
+
+    PostgreSQL sends no content of others, and reads none: it has a text's size in its row.
+    """
+    first = rows.order_by(order).values("pk")[: max(0, count)]
+    sizes = Window(Sum(ByteLength("content")), order_by=order)
+    return (
+        Message.objects.filter(pk__in=first)
+        .annotate(bytes_so_far=sizes)
+        .filter(bytes_so_far__lte=max_bytes)
+        .order_by(order)
+    )
 
 
 def _owned(account_id: uuid.UUID) -> QuerySet[Conversation]:

@@ -14,7 +14,7 @@ from django.db.models import Max, Q
 from django.db.models.functions import Now
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
-from chat.conversations.services import subject_of
+from chat.conversations.services import first_messages, subject_of
 from chat.models import Conversation, Message
 from chat.run import Usage
 from config.errors import ApiError, NotFound
@@ -47,21 +47,31 @@ class Turn:
         self._renewer = gevent.spawn(self._renew)
 
     def history(self) -> list[BaseMessage]:
-        """Return the last CONVERSATION_HISTORY_MESSAGES messages, the question among them.
+        """Return the question after the newest messages before it that fit.
 
-        An incomplete answer is left out: the model would take it for its own finished words.
+        They are CONVERSATION_HISTORY_MESSAGES with the question, and CONVERSATION_HISTORY_BYTES;
+        a question that is longer goes alone. An incomplete answer is left out: the model would
+        take it for its own finished words.
         """
-        rows = Message.objects.filter(
-            conversation=self.conversation, status=Message.Status.COMPLETED
-        ).order_by("-position")[: settings.CONVERSATION_HISTORY_MESSAGES]
+        before = Message.objects.filter(
+            conversation=self.conversation,
+            status=Message.Status.COMPLETED,
+            position__lt=self.question.position,
+        )
+        rows = first_messages(
+            before,
+            order="-position",
+            count=settings.CONVERSATION_HISTORY_MESSAGES - 1,
+            max_bytes=settings.CONVERSATION_HISTORY_BYTES - len(self.question.content.encode()),
+        )
         messages: list[BaseMessage] = [
             HumanMessage(row.content) if row.role == Message.Role.USER else AIMessage(row.content)
             for row in reversed(rows)
         ]
         # A window that opens on an answer would confuse models that expect turns.
-        while isinstance(messages[0], AIMessage):
+        while messages and isinstance(messages[0], AIMessage):
             messages.pop(0)
-        return messages
+        return [*messages, HumanMessage(self.question.content)]
 
     def complete(self, content: str, usage: Usage) -> Message:
         """Store the answer and free the conversation; raises ApiError 409 if the lease is lost."""
