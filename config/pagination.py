@@ -27,7 +27,11 @@ class Cursor:
 
 
 PARAMETERS = [
-    OpenApiParameter("limit", {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT}),
+    OpenApiParameter(
+        "limit",
+        {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT},
+        description="Most items of the page; it may have fewer where they are large: `has_more`.",
+    ),
     OpenApiParameter("after", str, description="The `last_id` of the page before."),
     OpenApiParameter("order", str, enum=["asc", "desc"]),
 ]
@@ -49,14 +53,21 @@ def read_cursor(request: Request, *, default_order: Literal["asc", "desc"]) -> C
 
 
 def list_body(
-    rows: Sequence[Row], *, limit: int, to_body: Callable[[Row], dict[str, Any]]
+    rows: Sequence[Row],
+    *,
+    limit: int,
+    to_body: Callable[[Row], dict[str, Any]],
+    is_cut: bool = False,
 ) -> dict[str, Any]:
-    """Return the envelope; `rows` holds one more than `limit` when there are more."""
+    """Return the envelope; `rows` holds one more than `limit` when there are more.
+
+    `is_cut` says that there are more, however many it holds.
+    """
     data = [to_body(row) for row in rows[:limit]]
     return {
         "object": "list",
         "data": data,
-        "has_more": len(rows) > limit,
+        "has_more": is_cut or len(rows) > limit,
         "first_id": data[0]["id"] if data else None,
         "last_id": data[-1]["id"] if data else None,
     }

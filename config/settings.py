@@ -241,6 +241,7 @@ MAX_JSON_MEMBERS = env_int("MAX_JSON_MEMBERS", 5000, minimum=100)
 MAX_MESSAGES = env_int("MAX_MESSAGES", 1000, minimum=1)
 MAX_CONTENT_PARTS = env_int("MAX_CONTENT_PARTS", 4000, minimum=1)
 MAX_CONTENT_CHARS = env_int("MAX_CONTENT_CHARS", 1_000_000, minimum=1)
+MAX_LIST_BYTES = env_int("MAX_LIST_BYTES", 1024 * 1024, minimum=1)
 MAX_BATCH_INPUTS = env_int("MAX_BATCH_INPUTS", 100, minimum=1)
 BATCH_CONCURRENCY = env_int("BATCH_CONCURRENCY", 8, minimum=1)
 # Load balancers in front cut off a stream that is silent for 60 seconds.

@@ -1,9 +1,12 @@
 """Keep, list and change conversations; every one belongs to an account."""
 
 import uuid
+from dataclasses import dataclass
+from typing import Any
 
-from django.db.models import Func, IntegerField, QuerySet, Sum, Window
-from django.db.models.functions import Now
+from django.conf import settings
+from django.db.models import Count, Func, IntegerField, Q, QuerySet, Sum, Window
+from django.db.models.functions import Now, RowNumber
 
 from chat.catalog import find_chain
 from chat.errors import ChainNotFound
@@ -84,8 +87,19 @@ def delete_conversation(*, account_id: uuid.UUID, public_id: str) -> None:
         raise _not_found()
 
 
-def list_messages(*, conversation: Conversation, cursor: Cursor) -> list[Message]:
-    """Return a page of a conversation's messages, and one more if there are more."""
+@dataclass(frozen=True, kw_only=True)
+class MessagePage:
+    """A page of a conversation's messages, and whether there are more."""
+
+    rows: list[Message]
+    has_more: bool
+
+
+def list_messages(*, conversation: Conversation, cursor: Cursor) -> MessagePage:
+    """Return a page, which ends before its texts have more than MAX_LIST_BYTES together.
+
+    One message is always in it, if there is one.
+    """
     rows = Message.objects.filter(conversation=conversation)
     if cursor.after:
         try:
@@ -97,7 +111,13 @@ def list_messages(*, conversation: Conversation, cursor: Cursor) -> list[Message
         is_after = {"position__lt" if cursor.is_descending else "position__gt": after}
         rows = rows.filter(**is_after)
     order = "-position" if cursor.is_descending else "position"
-    return list(rows.order_by(order)[: cursor.limit + 1])
+    sized = _sized(rows, order=order, count=cursor.limit + 1).annotate(
+        number=Window(RowNumber(), order_by=order), found=Window(Count("*"))
+    )
+    fits = Q(number=1) | Q(bytes_so_far__lte=settings.MAX_LIST_BYTES)
+    # The one that only shows that there are more is not sent.
+    found: list[Any] = list(sized.filter(fits, number__lte=cursor.limit).order_by(order))
+    return MessagePage(rows=found, has_more=bool(found) and found[0].found > len(found))
 
 
 def first_messages(
@@ -107,13 +127,15 @@ def first_messages(
 
     PostgreSQL sends no content of others, and reads none: it has a text's size in its row.
     """
-    first = rows.order_by(order).values("pk")[: max(0, count)]
-    sizes = Window(Sum(ByteLength("content")), order_by=order)
-    return (
-        Message.objects.filter(pk__in=first)
-        .annotate(bytes_so_far=sizes)
-        .filter(bytes_so_far__lte=max_bytes)
-        .order_by(order)
+    sized = _sized(rows, order=order, count=max(0, count))
+    return sized.filter(bytes_so_far__lte=max_bytes).order_by(order)
+
+
+def _sized(rows: QuerySet[Message], *, order: str, count: int) -> QuerySet[Any]:
+    """Return the first `count` of `rows`, each with the bytes of its text and of those before."""
+    first = rows.order_by(order).values("pk")[:count]
+    return Message.objects.filter(pk__in=first).annotate(
+        bytes_so_far=Window(Sum(ByteLength("content")), order_by=order)
     )
 
 

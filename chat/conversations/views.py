@@ -144,8 +144,10 @@ class MessagesView(ModelCallView):
         cursor = read_cursor(request, default_order="asc")
 
         def make() -> dict[str, Any]:
-            rows = services.list_messages(conversation=self._find(public_id), cursor=cursor)
-            return list_body(rows, limit=cursor.limit, to_body=message_body)
+            page = services.list_messages(conversation=self._find(public_id), cursor=cursor)
+            return list_body(
+                page.rows, limit=cursor.limit, to_body=message_body, is_cut=page.has_more
+            )
 
         return self.answer_read(services.read_subject(public_id), make)
 

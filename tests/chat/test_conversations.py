@@ -110,6 +110,31 @@ def test_metadata_up_to_its_limits_comes_back_as_it_was(http: httpx.Client) -> N
     assert http.get(f"/v1/conversations/{conversation}").json()["metadata"] == metadata
 
 
+# --- Pages of large messages --------------------------------------------------------------------
+@pytest.mark.parametrize("order", ["asc", "desc"])
+def test_a_page_ends_before_its_texts_are_too_large_and_none_is_lost(
+    http: httpx.Client, order: str
+) -> None:
+    conversation = start(http)
+    for size in (700_000, 200_000, 10):
+        assert say(http, conversation, "x" * size).status_code == 201
+    path = f"/v1/conversations/{conversation}/messages"
+    pages: list[list[dict[str, Any]]] = []
+    query: dict[str, Any] = {"limit": 100, "order": order}
+    while True:
+        page = http.get(path, params=query).json()
+        pages.append(page["data"])
+        query["after"] = page["last_id"]
+        if not page["has_more"]:
+            break
+    sizes = [[len(message["content"].encode()) for message in page] for page in pages]
+    assert all(len(page) == 1 or sum(page) <= 1_048_576 for page in sizes)
+    assert 1 < len(pages) < 6
+    positions = [message["id"] for page in pages for message in page]
+    assert len(positions) == 6
+    assert positions == sorted(positions, reverse=order == "desc")
+
+
 # --- Whose they are -----------------------------------------------------------------------------
 def test_another_accounts_conversation_is_not_there(
     http: httpx.Client, other_http: httpx.Client
