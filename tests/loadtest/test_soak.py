@@ -7,7 +7,7 @@ import random
 from types import SimpleNamespace
 from typing import Any
 
-from tests.faults.soak.breakage import Breakage
+from tests.faults.soak.breakage import AFTERMATH_SECONDS, NO_FAULT, Breakage
 from tests.faults.soak.memory import Sample, growths
 from tests.faults.soak.report import MUST_BE_NONE, as_dict, as_text, chart, is_good
 from tests.faults.soak.run import Findings
@@ -70,10 +70,24 @@ def figures(*, problem: str = "", megabytes: int = 200, **more: Any) -> dict[str
     return found
 
 
+def breakage_at(*times: tuple[str, float, float]) -> Breakage:
+    no_servers: Any = SimpleNamespace()
+    return Breakage(no_servers, random.Random(7), began=0, times=list(times))
+
+
+def test_a_failure_belongs_to_the_fault_that_its_request_met() -> None:
+    breakage = breakage_at(("kill a node", 10, 12), ("freeze Redis", 20, 22))
+    assert breakage.fault_between(9, 10.5) == "kill a node"
+    assert breakage.fault_between(11, 21) == "freeze Redis"
+    assert breakage.fault_between(22 + AFTERMATH_SECONDS / 2, 30) == "freeze Redis"
+    assert breakage.fault_between(12 + AFTERMATH_SECONDS, 19) == NO_FAULT
+
+
 def test_a_run_without_findings_is_good_and_told_in_both_ways() -> None:
     found = figures()
     assert is_good(found)
     assert found["statuses"] == {"read 200": 3}
+    assert found["failures"] == {}
     text = as_text(found)
     assert "seed 7" in text
     assert "lost 0, doubled 0, stale 0" in text

@@ -1,4 +1,4 @@
-"""What is broken meanwhile: one thing at a time, chosen by the seed, and whole again afterwards."""
+"""The faults of a soak run: chosen by the seed, and each healed before the next."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import httpx
@@ -19,6 +20,12 @@ from tests.faults.soak.provider import STATE
 FROZEN_SECONDS = (1.0, 5.0)
 LAG_SECONDS = 2.0
 WHOLE_SECONDS = 120.0
+# A request that ends this long after a fault was healed may still have met it: it waited in a
+# queue, for a retry or for a connection.
+AFTERMATH_SECONDS = 2.0
+NO_FAULT = "no fault"
+# What is frozen two at a time, by its kind.
+FREEZABLE = ("node", "worker", "redis", "haproxy", "replica", "primary", "postmaster")
 # Never killed, so that their memory can be judged; they are frozen like the others.
 SPARED = ("node1", "worker1")
 
@@ -32,34 +39,43 @@ class Breakage:
     began: float
     counts: Counter[str] = field(default_factory=Counter)
     log: list[tuple[float, str]] = field(default_factory=list)
+    # Of each fault: its kind, when it began and when everything was ready again.
+    times: list[tuple[str, float, float]] = field(default_factory=list)
     slowest_recovery: tuple[float, str] = (0.0, "")
 
     def break_something(self) -> None:
         """Break one thing and wait until all is whole; raises TimeoutError after WHOLE_SECONDS."""
         choices: list[tuple[str, Callable[[], str]]] = [
             ("kill a node", lambda: self._kill("node")),
-            ("freeze a node", lambda: self._freeze("node")),
             ("kill a worker", lambda: self._kill("worker")),
-            ("freeze a worker", lambda: self._freeze("worker")),
             ("kill Redis", lambda: self._kill("redis")),
-            ("freeze Redis", lambda: self._freeze("redis")),
             ("kill a replica", lambda: self._on_replica(self.servers.kill)),
-            ("freeze a replica", lambda: self._on_replica(self._freeze_server)),
             ("delay a replica", lambda: self._on_replica(self._delay)),
             ("crash a replica", lambda: self._on_replica(self.servers.crash)),
             ("promote a replica", self._promote),
             ("kill the primary", self._kill_primary),
             ("provider fails", lambda: self._provider("fails")),
             ("provider hangs", lambda: self._provider("hangs")),
+            *((f"freeze a {kind}", partial(self._freeze, kind)) for kind in FREEZABLE),
+            ("freeze two", lambda: self._freeze(*self.rng.sample(FREEZABLE, 2))),
         ]
         kind, work = self.rng.choice(choices)
         self.counts[kind] += 1
+        began = time.monotonic()
         what = work()
         healed = time.monotonic()
         self.log.append((healed - self.began, f"{kind}: {what}"))
         self._wait_until_whole()
         seconds = time.monotonic() - healed
+        self.times.append((kind, began, time.monotonic()))
         self.slowest_recovery = max(self.slowest_recovery, (seconds, f"{kind}: {what}"))
+
+    def fault_between(self, began: float, ended: float) -> str:
+        """Return the kind of the last fault that a request between two moments met."""
+        for kind, since, until in reversed(self.times):
+            if since < ended and began < until + AFTERMATH_SECONDS:
+                return kind
+        return NO_FAULT
 
     # --- Breaking -------------------------------------------------------------------------------
     def _kill(self, kind: str) -> str:
@@ -69,26 +85,34 @@ class Breakage:
             _send(each, signal.SIGKILL)
         return str(part["name"])
 
-    def _freeze(self, kind: str) -> str:
+    def _freeze(self, *kinds: str) -> str:
+        seconds = self.rng.uniform(*FROZEN_SECONDS)
+        targets = [self._family(kind) for kind in kinds]
+        for _, family in targets:
+            for each in family:
+                _send(each, signal.SIGSTOP)
+        time.sleep(seconds)
+        for _, family in targets:
+            for each in family:
+                _send(each, signal.SIGCONT)
+        return f"{' and '.join(name for name, _ in targets)} for {seconds:.1f} s"
+
+    def _family(self, kind: str) -> tuple[str, list[psutil.Process]]:
+        """Return a name and its processes."""
+        if kind in ("primary", "replica", "postmaster"):
+            replica = self.rng.choice(self.servers.replicas)
+            name = self.servers.primary if kind == "primary" else replica
+            processes = self.servers.processes(name)
+            # Without its postmaster, a server answers on open connections and accepts no new ones.
+            return f"{kind} {name}", processes[:1] if kind == "postmaster" else processes
         part = self.rng.choice(self._parts(kind))
         process = psutil.Process(part["pid"])
-        family = [process, *process.children(recursive=True)]
-        seconds = self.rng.uniform(*FROZEN_SECONDS)
-        for each in family:
-            _send(each, signal.SIGSTOP)
-        time.sleep(seconds)
-        for each in family:
-            _send(each, signal.SIGCONT)
-        return f"{part['name']} for {seconds:.1f} s"
+        return str(part["name"]), [process, *process.children(recursive=True)]
 
     def _on_replica(self, work: Callable[[str], None]) -> str:
         name = self.rng.choice(self.servers.replicas)
         work(name)
         return name
-
-    def _freeze_server(self, name: str) -> None:
-        with self.servers.frozen(name):
-            time.sleep(self.rng.uniform(*FROZEN_SECONDS))
 
     def _delay(self, name: str) -> None:
         with self.servers.lagging(name, LAG_SECONDS):

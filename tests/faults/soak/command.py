@@ -22,7 +22,7 @@ import psycopg
 
 from tests.faults.conftest import ENV
 from tests.faults.soak.provider import ForgetfulProvider
-from tests.faults.soak.report import as_dict, as_text, is_good
+from tests.faults.soak.report import as_dict, as_text, is_good, progress
 from tests.faults.soak.run import Soak
 from tests.scaling.conftest import OwnStack
 from tests.stack_plugin import StackFailed
@@ -70,12 +70,22 @@ def _run(seconds: float, seed: int, report: Path) -> dict[str, Any]:
     problem = ""
     with _stack() as stack:
         soak = Soak(stack, seed=seed)
+
+        def on_round() -> None:
+            sys.stderr.write(progress(soak.findings, seconds))
+            # A run of hours that is killed leaves what it showed so far.
+            _write(soak, report, "")
+
         try:
-            soak.run(seconds=seconds)
+            soak.run(seconds=seconds, on_round=on_round)
         # What there is so far is told, and the run has failed.
         except FAILURES as error:
             problem = f"{type(error).__name__}: {error}"
         shutil.copytree(stack.state_dir / "logs", report / "logs", dirs_exist_ok=True)
+    return _write(soak, report, problem)
+
+
+def _write(soak: Soak, report: Path, problem: str) -> dict[str, Any]:
     soak.sampler.write(report / "memory.csv")
     found = as_dict(soak.findings, soak.breakage, soak.sampler.samples, problem)
     (report / "soak.json").write_text(json.dumps(found, indent=2), encoding="utf-8")

@@ -27,6 +27,8 @@ class MixedLoad:
         self.statuses: Counter[tuple[str, int]] = Counter()
         self.seconds: list[float] = []
         self.wrong: list[str] = []
+        # Of each request without a success: its kind and status, when it began and when it ended.
+        self.failures: list[tuple[str, float, float]] = []
         self._account = account
         self._address = address
         self._seed = seed
@@ -81,9 +83,13 @@ class MixedLoad:
                 request = ("POST chat", CHAT, body)
         # Streams are no JSON to be read; one that breaks off is a cut connection.
         answer, problem = _send_one(client, *request, is_json=kind != "stream")
-        self.statuses[kind, answer[0]] += 1
-        self.seconds.append(answer[1])
-        if problem and answer[0] not in CUT:
+        status, seconds = answer
+        self.statuses[kind, status] += 1
+        self.seconds.append(seconds)
+        if status in CUT:
+            ended = time.monotonic()
+            self.failures.append((f"{kind} {status}", ended - seconds, ended))
+        elif problem:
             self.wrong.append(f"{kind}: {problem}")
 
 

@@ -16,7 +16,7 @@ CHART_WIDTH = 24
 MEGABYTE = 1024 * 1024
 # The rest is in soak.json.
 SHOWN = 5
-MUST_BE_NONE = ("lost", "doubled", "stale", "unexpected", "stuck")
+MUST_BE_NONE = ("lost", "doubled", "stale", "unexpected", "unexplained", "stuck")
 
 
 def as_dict(
@@ -44,6 +44,18 @@ def as_dict(
             for growth in growths(samples)
         ],
     }
+
+
+def progress(findings: Findings, seconds: float) -> str:
+    """Return a line about a run that goes on."""
+    bad = ", ".join(
+        f"{name} {len(getattr(findings, name))}" for name in MUST_BE_NONE if getattr(findings, name)
+    )
+    return (
+        f"{findings.seconds:.0f} of {seconds:.0f} s: {findings.acknowledged_writes} writes and"
+        f" {findings.reads} reads checked, {sum(findings.statuses.values())} answers;"
+        f" {bad or 'nothing wrong'}\n"
+    )
 
 
 def is_good(found: dict[str, Any]) -> bool:
@@ -76,6 +88,10 @@ def as_text(found: dict[str, Any]) -> str:
         f"acknowledged writes {found['acknowledged_writes']}, checked reads {found['reads']},"
         f" slowest answer of the mixed load {found['slowest_seconds']:.1f} s",
         f"answers {dict(sorted(found['statuses'].items()))}",
+        *(
+            f"failed, {fault}: {dict(counts)}"
+            for fault, counts in sorted(found["failures"].items())
+        ),
         f"broken {found['broken']}",
         f"slowest recovery {found['slowest_recovery'][0]:.1f} s, {found['slowest_recovery'][1]}",
         "",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +14,7 @@ from tests.faults.history import Answer, History, Missed, missed
 from tests.faults.replica_load import Account, Load
 from tests.faults.replica_run import read_all
 from tests.faults.replica_stack import ServersUnderTest
-from tests.faults.soak.breakage import Breakage
+from tests.faults.soak.breakage import NO_FAULT, Breakage
 from tests.faults.soak.load import CUT, MixedLoad
 from tests.faults.soak.memory import Sampler
 from tests.scaling.conftest import OwnStack
@@ -56,6 +57,9 @@ class Findings:
     unexpected: list[str] = field(default_factory=list)
     stuck: list[str] = field(default_factory=list)
     slowest_seconds: float = 0.0
+    # What failed while which kind of fault was there, and what failed without any.
+    failures: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    unexplained: list[str] = field(default_factory=list)
 
 
 class Soak:
@@ -70,8 +74,11 @@ class Soak:
         self._address = stack.url.removeprefix("http://")
         self._mixed = self._account("mixed")
 
-    def run(self, *, seconds: float) -> None:
-        """Load and break for so long; raises TimeoutError when the stack does not get whole."""
+    def run(self, *, seconds: float, on_round: Callable[[], None]) -> None:
+        """Load and break for so long; raises TimeoutError when the stack does not recover.
+
+        `on_round` is called after each round.
+        """
         began = time.monotonic()
         self.findings.capacity_per_second = self._calibrate()
         self.breakage.began = time.monotonic()
@@ -79,6 +86,8 @@ class Soak:
         try:
             while (left := began + seconds - time.monotonic()) > 0:
                 self._round(min(left, ROUND_SECONDS))
+                self.findings.seconds = time.monotonic() - began
+                on_round()
         finally:
             self.sampler.stop()
             self.findings.seconds = time.monotonic() - began
@@ -124,6 +133,11 @@ class Soak:
             findings.statuses[f"{kind} {status}"] += count
         findings.unexpected += mixed.wrong
         findings.slowest_seconds = max(findings.slowest_seconds, *mixed.seconds)
+        for what, began, ended in mixed.failures:
+            fault = self.breakage.fault_between(began, ended)
+            findings.failures[fault][what] += 1
+            if fault == NO_FAULT:
+                findings.unexplained.append(f"{began - self.breakage.began:.1f} {what}")
 
     def _check(self, history: History, names: list[str]) -> None:
         findings = self.findings
