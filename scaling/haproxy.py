@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from config.deadline_socket import Deadline, DeadlineSocket
+
 BACKEND = "web"
 TIMEOUT_SECONDS = 3.0
+MAX_ANSWER_BYTES = 16 * 1024 * 1024
 # Flags and states of `show servers state`.
 FORCED_MAINTENANCE = 0x01
 DRAIN = 0x08 | 0x10
@@ -110,17 +113,18 @@ class RuntimeApi:
     def _ask(self, command: str) -> str:
         if "\n" in command or ";" in command:
             raise HAProxyRefused(command, "a command is one line")
-        chunks = []
         try:
             with socket.socket(socket.AF_UNIX) as connection:
                 connection.settimeout(TIMEOUT_SECONDS)
                 connection.connect(os.fspath(self.path))
-                connection.sendall(f"{command}\n".encode())
-                while chunk := connection.recv(65536):
-                    chunks.append(chunk)
+                bounded = DeadlineSocket(
+                    connection, Deadline(TIMEOUT_SECONDS), max_bytes=MAX_ANSWER_BYTES
+                )
+                bounded.sendall(f"{command}\n".encode())
+                answer = bounded.makefile("rb").read()
         except OSError as error:
             raise HAProxyUnavailable(f"HAProxy does not answer at {self.path}: {error}") from error
-        return b"".join(chunks).decode("utf-8", errors="replace").strip()
+        return answer.decode("utf-8", errors="replace").strip()
 
 
 def _parse_servers(text: str) -> list[Server]:

@@ -8,10 +8,8 @@ changes nothing, because nobody asks it a second time.
 from __future__ import annotations
 
 import functools
-import io
 import socket
 import ssl
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -25,6 +23,8 @@ from gevent import monkey
 from gevent.hub import Hub
 from gevent.threadpool import ThreadPool
 
+from config import deadline_socket
+from config.deadline_socket import DeadlineSocket, connect_to_one
 from jobs.notices.addresses import check_ip
 
 # Resolving blocks a native thread for as long as the name server likes. These are not the threads
@@ -40,17 +40,8 @@ _last_lookup: ContextVar[Any] = ContextVar("last_lookup", default=None)
 _getaddrinfo = monkey.get_original("socket", "getaddrinfo")
 
 
-class Deadline:
+class Deadline(deadline_socket.Deadline):
     """The moment at which a delivery's time is over."""
-
-    def __init__(self, seconds: float) -> None:
-        self._at = time.monotonic() + seconds
-
-    def remaining_seconds(self) -> float:
-        """Return the time that is left; raises TimeoutError when there is none."""
-        if (seconds := self._at - time.monotonic()) <= 0:
-            raise TimeoutError("the time is over")
-        return seconds
 
     @contextmanager
     def enforced_on(self, sock: socket.socket) -> Iterator[None]:
@@ -59,68 +50,13 @@ class Deadline:
         By both means: with TLS a socket's own timeout begins anew with every record, and one
         without gevent has no other.
         """
+        # A receiver that always has more to say would hold the event loop: recv yields only when it
+        # must wait.
+        gevent.sleep(0)
         seconds = self.remaining_seconds()
         sock.settimeout(seconds)
         with gevent.Timeout(seconds, TimeoutError("the time is over")):
             yield
-
-
-class AnswerTooLong(OSError):
-    """A receiver sent more than is read of any."""
-
-
-class DeadlineSocket:
-    """As much of a socket as http.client uses; no call outlasts the deadline.
-
-    A plain socket's timeout begins anew with every byte that arrives. At most `max_bytes` are
-    read, of whatever kind they are: http.client itself goes on for as long as a receiver sends
-    `100 Continue`, trailers or chunk extensions.
-    """
-
-    def __init__(self, sock: socket.socket, deadline: Deadline, *, max_bytes: int) -> None:
-        self._sock = sock
-        self._deadline = deadline
-        self._max_bytes = max_bytes
-
-    def sendall(self, data: Any) -> None:
-        """Send everything; raises TimeoutError."""
-        rest = memoryview(data)
-        while rest:
-            with self._deadline.enforced_on(self._sock):
-                sent = self._sock.send(rest)
-            rest = rest[sent:]
-
-    def makefile(self, mode: str) -> io.BufferedReader:
-        """Return a reader of what arrives; it raises TimeoutError and AnswerTooLong."""
-        return io.BufferedReader(_Incoming(self._sock, self._deadline, self._max_bytes))
-
-    def close(self) -> None:
-        """Do nothing: http.client closes its socket before it has read the answer."""
-
-    def hang_up(self) -> None:
-        """Close the connection."""
-        self._sock.close()
-
-
-class _Incoming(io.RawIOBase):
-    def __init__(self, sock: socket.socket, deadline: Deadline, max_bytes: int) -> None:
-        self._sock = sock
-        self._deadline = deadline
-        self._bytes_left = max_bytes
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        # A receiver that always has more to say would hold the event loop: recv yields only when it
-        # must wait.
-        gevent.sleep(0)
-        if self._bytes_left <= 0:
-            raise AnswerTooLong("the answer is longer than WEBHOOK_MAX_ANSWER_BYTES allows")
-        with self._deadline.enforced_on(self._sock):
-            count = self._sock.recv_into(buffer, min(len(buffer), self._bytes_left))
-        self._bytes_left -= count
-        return count
 
 
 def connect(
@@ -131,7 +67,7 @@ def connect(
     Raises ValueError if one of its addresses is private, and OSError (TimeoutError among them) if
     there is no connection.
     """
-    sock = _connect_to_one(resolve(host, port, deadline), deadline)
+    sock = connect_to_one(resolve(host, port, deadline), deadline)
     try:
         if is_tls:
             seconds = deadline.remaining_seconds()
@@ -142,7 +78,7 @@ def connect(
     except BaseException:
         sock.close()
         raise
-    return DeadlineSocket(sock, deadline, max_bytes=max_bytes)
+    return DeadlineSocket(sock, deadline, max_bytes=max_bytes, setting="WEBHOOK_MAX_ANSWER_BYTES")
 
 
 def resolve(host: str, port: int, deadline: Deadline) -> list[Any]:
@@ -176,26 +112,6 @@ def _look_up(host: str, port: int) -> list[Any] | OSError:
     # Returned, because gevent prints what is raised in its threads.
     except OSError as error:
         return error
-
-
-def _connect_to_one(found: list[Any], deadline: Deadline) -> socket.socket:
-    failure: OSError = OSError("the host has no address")
-    for place, (family, kind, protocol, _, address) in enumerate(found):
-        # One address that swallows packets leaves time for the others.
-        seconds = deadline.remaining_seconds() / (len(found) - place)
-        sock = socket.socket(family, kind, protocol)
-        try:
-            sock.settimeout(seconds)
-            sock.connect(address)
-        except OSError as error:
-            sock.close()
-            failure = error
-        except BaseException:
-            sock.close()
-            raise
-        else:
-            return sock
-    raise failure
 
 
 @functools.cache

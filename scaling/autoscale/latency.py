@@ -2,37 +2,24 @@
 
 from __future__ import annotations
 
-import http.client
 import math
-import re
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 
-from scaling.autoscale.errors import MeasureError
+from scaling.scrape import Metrics
 
-TIMEOUT_SECONDS = 2.0
 METRIC = "headrace_chain_seconds_bucket"
-LINE = re.compile(rf'^{METRIC}{{.*?le="([^"]+)".*?}} (\S+)', re.MULTILINE)
 
 # Calls that took at most so many seconds, by that bound; each includes the ones below it.
 Buckets = Mapping[float, float]
 
 
-def read(address: str) -> Buckets:
-    """Return a node's buckets, all chains together; raise `MeasureError` when it is silent."""
-    try:
-        with urllib.request.urlopen(f"http://{address}/metrics", timeout=TIMEOUT_SECONDS) as answer:
-            return parse(answer.read().decode("utf-8", errors="replace"))
-    except (OSError, urllib.error.URLError, http.client.HTTPException) as error:
-        raise MeasureError(f"the metrics of {address} cannot be read: {error}") from error
-
-
-def parse(text: str) -> Buckets:
-    """Return the sum of the histogram's series in a text of metrics."""
+def buckets(metrics: Metrics) -> Buckets:
+    """Return a node's buckets, all chains together."""
     found: dict[float, float] = {}
-    for bound, count in LINE.findall(text):
-        found[float(bound)] = found.get(float(bound), 0.0) + float(count)
+    for (name, labels), count in metrics.items():
+        if name == METRIC:
+            bound = float(dict(labels).get("le", "inf"))
+            found[bound] = found.get(bound, 0.0) + count
     return found
 
 

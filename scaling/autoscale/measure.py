@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from django.conf import settings
 
 from scaling.autoscale import backlog, latency, processes, proxy_counts
+from scaling.autoscale.errors import MeasureError
 from scaling.autoscale.latency import Buckets
 from scaling.autoscale.policies import WEB, WORKERS
 from scaling.autoscale.processes import Usage
@@ -18,6 +19,7 @@ from scaling.autoscale.source import Measured, Values, tried
 from scaling.cluster import record as records
 from scaling.cluster.layout import Layout
 from scaling.cluster.parts import PartId, read_all
+from scaling.scrape import ScrapeError, scrape
 
 KINDS = {"node": WEB, "worker": WORKERS}
 MAX_SCRAPES_AT_ONCE = 16
@@ -103,7 +105,7 @@ def _latencies(nodes: list[PartId], problems: list[str]) -> dict[str, Buckets]:
         return {}
     missed: list[str] = []
     with ThreadPoolExecutor(min(len(nodes), MAX_SCRAPES_AT_ONCE)) as threads:
-        answers = threads.map(lambda node: tried(lambda: latency.read(node.address), missed), nodes)
+        answers = threads.map(lambda node: tried(lambda: _buckets(node.address), missed), nodes)
         found = {
             node.name: buckets
             for node, buckets in zip(nodes, answers, strict=True)
@@ -112,3 +114,10 @@ def _latencies(nodes: list[PartId], problems: list[str]) -> dict[str, Buckets]:
     if not found:
         problems += missed[:1]
     return found
+
+
+def _buckets(address: str) -> Buckets:
+    try:
+        return latency.buckets(scrape(address, prefixes=(latency.METRIC,)))
+    except ScrapeError as error:
+        raise MeasureError(f"the metrics of {address} cannot be read: {error}") from error

@@ -7,17 +7,13 @@ container. Source: https://docs.haproxy.org/2.8/management.html#9.1
 from __future__ import annotations
 
 import csv
-import http.client
 import io
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from scaling.autoscale.errors import MeasureError
 from scaling.haproxy import BACKEND
-
-TIMEOUT_SECONDS = 2.0
+from scaling.scrape import ScrapeError, fetch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,10 +48,8 @@ def values(
 def read(url: str) -> ProxyCounts:
     """Return the counts of the page at this URL; raise `MeasureError` when it cannot be read."""
     try:
-        # The address is the operator's own.
-        with urllib.request.urlopen(f"{url}/;csv", timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310
-            return parse(answer.read().decode("utf-8", errors="replace"))
-    except (OSError, urllib.error.URLError, http.client.HTTPException) as error:
+        return parse(fetch(f"{url}/;csv"))
+    except ScrapeError as error:
         raise MeasureError(f"HAProxy's statistics at {url} cannot be read: {error}") from error
 
 

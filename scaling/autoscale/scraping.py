@@ -6,11 +6,7 @@ in a network of Docker Compose.
 
 from __future__ import annotations
 
-import http.client
-import re
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -23,11 +19,11 @@ from scaling.autoscale.latency import Buckets
 from scaling.autoscale.policies import WEB, WORKERS
 from scaling.autoscale.proxy_counts import ProxyCounts
 from scaling.autoscale.source import Measured, Values, tried
+from scaling.scrape import ScrapeError, scrape
 
-TIMEOUT_SECONDS = 2.0
 MAX_SCRAPES_AT_ONCE = 32
 MEGABYTE = 1024 * 1024
-PROCESS = re.compile(r"^process_(cpu_seconds_total|resident_memory_bytes) (\S+)", re.MULTILINE)
+PROCESS = "process_"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,12 +67,6 @@ class ScrapedSource:
         return Measured(values={WEB: web, WORKERS: workers}, problems=tuple(problems))
 
 
-def parse(text: str) -> Scrape:
-    """Return what a text of metrics says of its process and its chain calls."""
-    process = {name: float(value) for name, value in PROCESS.findall(text)}
-    return Scrape(process=process, buckets=latency.parse(text))
-
-
 def _scrapes(addresses: Mapping[str, str], problems: list[str]) -> dict[str, Scrape]:
     """Return the nodes that answer; when none does, the first one's problem is told."""
     if not addresses:
@@ -93,25 +83,28 @@ def _scrapes(addresses: Mapping[str, str], problems: list[str]) -> dict[str, Scr
 
 def _scrape(address: str) -> Scrape:
     try:
-        with urllib.request.urlopen(f"http://{address}/metrics", timeout=TIMEOUT_SECONDS) as answer:
-            return parse(answer.read().decode("utf-8", errors="replace"))
-    except (OSError, urllib.error.URLError, http.client.HTTPException) as error:
+        metrics = scrape(address, prefixes=(PROCESS, latency.METRIC))
+    except ScrapeError as error:
         raise MeasureError(f"the metrics of {address} cannot be read: {error}") from error
+    return Scrape(
+        process={name: value for (name, _), value in metrics.items() if name.startswith(PROCESS)},
+        buckets=latency.buckets(metrics),
+    )
 
 
 def _node_values(
     before: Mapping[str, Scrape], after: Mapping[str, Scrape], seconds: float
 ) -> Values:
     found: Values = {}
-    memory = [m for s in after.values() if (m := s.process.get("resident_memory_bytes"))]
+    memory = [m for s in after.values() if (m := s.process.get("process_resident_memory_bytes"))]
     if memory:
         found["memory_mb"] = sum(memory) / len(memory) / MEGABYTE
     known = before.keys() & after.keys()
     spent = [
         # A node that was started again counts from 0.
-        max(0.0, new - before[name].process.get("cpu_seconds_total", new))
+        max(0.0, new - before[name].process.get("process_cpu_seconds_total", new))
         for name in known
-        if (new := after[name].process.get("cpu_seconds_total")) is not None
+        if (new := after[name].process.get("process_cpu_seconds_total")) is not None
     ]
     if spent and seconds > 0:
         found["cpu_percent"] = 100 * sum(spent) / len(spent) / seconds

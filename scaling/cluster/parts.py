@@ -1,7 +1,6 @@
 """What a part of the stack is, and the order in which parts stop."""
 
 import configparser
-import http.client
 import shlex
 import socket
 import sys
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import Protocol
 
 from django.conf import settings
+
+from scaling.scrape import ScrapeError, fetch
 
 # Those that use others stop before those that are used.
 STOP_ORDER = ("autoscaler", "haproxy", "node", "worker", "llm", "redis", "replica", "primary")
@@ -121,11 +122,8 @@ def accepts(address: str) -> bool:
 
 def answers(address: str, path: str) -> bool:
     """Say whether a GET is answered with 200."""
-    connection = http.client.HTTPConnection(address, timeout=CHECK_TIMEOUT_SECONDS)
     try:
-        connection.request("GET", path)
-        return connection.getresponse().status == 200
-    except (OSError, http.client.HTTPException):
+        fetch(f"http://{address}{path}", timeout_seconds=CHECK_TIMEOUT_SECONDS)
+    except ScrapeError:
         return False
-    finally:
-        connection.close()
+    return True

@@ -5,6 +5,7 @@ keeps their logs and stops them. It lives in its own session, so that Ctrl-C in 
 reaches only `cluster up`, which stops the parts in order.
 """
 
+import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from xmlrpc.client import Fault, ProtocolError, ServerProxy
 
-from supervisor.xmlrpc import Faults, SupervisorTransport
+from supervisor.xmlrpc import Faults, SupervisorTransport, UnixStreamHTTPConnection
 
 from scaling.cluster.errors import ClusterError
 from scaling.cluster.layout import Layout, write_private
@@ -23,6 +24,8 @@ from scaling.cluster.privileges import is_root
 
 PROGRAM = "scaling.cluster.supervisord_program"
 START_SECONDS = 10.0
+# No call waits for a part; a machine that swaps may be slow all the same.
+CALL_SECONDS = 15.0
 
 
 class SupervisorGone(ClusterError):
@@ -50,12 +53,27 @@ class ProcessInfo:
         return self.state in {"stopped", "fatal", "unknown"}
 
 
+class _Connection(UnixStreamHTTPConnection):  # type: ignore[misc]  # it has no types
+    """A connection that does not wait for ever, as Supervisor's own does."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost")
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect to supervisord."""
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(CALL_SECONDS)
+        self.sock.connect(str(self._path))
+
+
 class Supervisord:
     """One supervisord; every call raises `SupervisorGone` when it does not answer."""
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
         self._transport = SupervisorTransport(None, None, f"unix://{layout.supervisor_socket}")
+        self._transport._get_connection = lambda: _Connection(layout.supervisor_socket)
         self._server = ServerProxy("http://localhost", transport=self._transport)
 
     def start(self) -> subprocess.Popen[bytes]:

@@ -7,13 +7,12 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-import httpx
-from prometheus_client.parser import text_string_to_metric_families
-
 from scaling.replicas.metrics import READS
 from scaling.replicas.topology import Server
+from scaling.scrape import Metrics, ScrapeError, scrape
 
-TIMEOUT_SECONDS = 2.0
+MAX_SCRAPES_AT_ONCE = 16
+NAMES = ("headrace_database_", "headrace_replica_lag_seconds")
 # Why a read went where it went, of those that could have gone to a replica. A worker's own rounds,
 # requests that change something and what is read in transactions would hide them.
 REASONS = frozenset({"replica", "behind", "none", "no_connection", "unknown"})
@@ -52,11 +51,11 @@ def collect(addresses: Iterable[str]) -> Figures:
     wanted = list(addresses)
     if not wanted:
         return Figures()
-    with ThreadPoolExecutor(len(wanted)) as pool:
-        texts = [text for text in pool.map(_metrics, wanted) if text is not None]
-    figures = Figures(processes=len(texts), silent=len(wanted) - len(texts))
-    for text in texts:
-        _add(figures, text)
+    with ThreadPoolExecutor(min(len(wanted), MAX_SCRAPES_AT_ONCE)) as pool:
+        scrapes = [metrics for metrics in pool.map(_metrics, wanted) if metrics is not None]
+    figures = Figures(processes=len(scrapes), silent=len(wanted) - len(scrapes))
+    for metrics in scrapes:
+        _add(figures, metrics)
     return figures
 
 
@@ -70,26 +69,24 @@ def own(servers: Iterable[Server]) -> Figures:
     return figures
 
 
-def _metrics(address: str) -> str | None:
+def _metrics(address: str) -> Metrics | None:
     try:
-        # No proxy of the environment's: the addresses are of this machine.
-        answer = httpx.get(f"http://{address}/metrics", timeout=TIMEOUT_SECONDS, trust_env=False)
-    except httpx.HTTPError:
+        return scrape(address, prefixes=NAMES)
+    except ScrapeError:
         return None
-    return answer.text if answer.status_code == httpx.codes.OK else None
 
 
-def _add(figures: Figures, text: str) -> None:
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            server = sample.labels.get("server", "")
-            match sample.name:
-                case "headrace_database_reads_total" if sample.labels["reason"] in REASONS:
-                    figures.reads[server] += int(sample.value)
-                case "headrace_database_connections_busy":
-                    figures.busy[server] += int(sample.value)
-                case "headrace_database_in_rotation":
-                    figures.used_by[server] += int(sample.value)
-                case "headrace_replica_lag_seconds":
-                    known = figures.lag_seconds.get(server, 0.0)
-                    figures.lag_seconds[server] = max(known, sample.value)
+def _add(figures: Figures, metrics: Metrics) -> None:
+    for (name, found), value in metrics.items():
+        labels = dict(found)
+        server = labels.get("server", "")
+        match name:
+            case "headrace_database_reads_total" if labels.get("reason") in REASONS:
+                figures.reads[server] += int(value)
+            case "headrace_database_connections_busy":
+                figures.busy[server] += int(value)
+            case "headrace_database_in_rotation":
+                figures.used_by[server] += int(value)
+            case "headrace_replica_lag_seconds":
+                known = figures.lag_seconds.get(server, 0.0)
+                figures.lag_seconds[server] = max(known, value)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from scaling.cluster.live.figures import compare, quantile
-from scaling.cluster.live.sample import PartSample, Sample, parse
+from scaling.cluster.live.sample import PartSample, Sample
 from scaling.cluster.live.table import draw
 from scaling.cluster.status import PartStatus
+from scaling.scrape import parse
 
 NODE = """
 # HELP headrace_request_seconds Time until an answer begins.

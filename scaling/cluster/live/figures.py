@@ -3,7 +3,8 @@
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 
-from scaling.cluster.live.sample import Metrics, PartSample, Sample, of_server, total
+from scaling.cluster.live.sample import PartSample, Sample, of_server
+from scaling.scrape import Metrics, total
 
 LATENCY = "headrace_request_seconds_bucket"
 HITS = ("near", "store", "collapsed", "stale", "stale_error")

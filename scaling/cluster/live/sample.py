@@ -1,16 +1,13 @@
 """Measure every part of the running stack once."""
 
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import psutil
 from django.conf import settings
 from django.db import DatabaseError, connection
-from prometheus_client.parser import text_string_to_metric_families
 from psycopg_pool import PoolTimeout
 
 from scaling.cluster import status
@@ -18,12 +15,9 @@ from scaling.cluster.layout import Layout
 from scaling.cluster.status import PartStatus
 from scaling.database import release_connections
 from scaling.haproxy import BACKEND
+from scaling.scrape import Metrics, ScrapeError, scrape, total
 
-TIMEOUT_SECONDS = 2.0
 MAX_SCRAPES = 16
-
-# The value of each series by its name and its labels.
-Metrics = Mapping[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,45 +44,30 @@ class Sample:
 def measure(layout: Layout) -> Sample:
     """Ask supervisord, HAProxy, the parts and the database; what does not answer is left out."""
     found = status.read(layout)
-    scrapes = [_metrics_url(part) for part in found.parts]
-    proxy_url = f"http://127.0.0.1:{settings.STATS_PORT}/metrics?scope=server&no-maint"
     with ThreadPoolExecutor(MAX_SCRAPES) as threads:
-        proxy, *texts = threads.map(_fetch, [proxy_url, *scrapes])
+        asked = threads.submit(
+            _scrape,
+            f"127.0.0.1:{settings.STATS_PORT}",
+            "haproxy_server_",
+            "?scope=server&no-maint",
+        )
+        scrapes = threads.map(lambda part: _scrape(_address(part), "headrace_"), found.parts)
     parts = [
         PartSample(
             status=part,
             cpu_seconds=cpu_seconds,
             memory_bytes=memory_bytes,
-            metrics=parse(text, prefixes=("headrace_",)),
+            metrics=metrics,
         )
-        for part, text in zip(found.parts, texts, strict=True)
+        for part, metrics in zip(found.parts, scrapes, strict=True)
         for cpu_seconds, memory_bytes in [_usage(part.pid)]
     ]
     return Sample(
         at=time.monotonic(),
         url=found.url,
         parts=parts,
-        proxy=parse(proxy, prefixes=("haproxy_server_",)),
+        proxy=asked.result(),
         waiting_jobs=_waiting_jobs() if found.url else None,
-    )
-
-
-def parse(text: str, *, prefixes: tuple[str, ...]) -> Metrics:
-    """Return the series of a text in Prometheus's format whose names begin like this."""
-    # Most of a scrape is of no interest, and parsing is slow.
-    lines = [line for line in text.splitlines() if line.startswith(prefixes)]
-    return {
-        (sample.name, frozenset(sample.labels.items())): sample.value
-        for family in text_string_to_metric_families("\n".join(lines) + "\n")
-        for sample in family.samples
-    }
-
-
-def total(metrics: Metrics, name: str, **labels: str) -> float:
-    """Return the sum of the series of a name that have these labels."""
-    wanted = labels.items()
-    return sum(
-        value for (found, labels), value in metrics.items() if found == name and wanted <= labels
     )
 
 
@@ -97,21 +76,18 @@ def of_server(proxy: Metrics, name: str, server: str) -> float:
     return total(proxy, f"haproxy_server_{name}", proxy=BACKEND, server=server)
 
 
-def _metrics_url(part: PartStatus) -> str | None:
+def _address(part: PartStatus) -> str | None:
     is_scraped = part.kind in ("node", "worker") and part.state in ("ready", "draining")
-    return f"http://{part.address}/metrics" if is_scraped else None
+    return part.address if is_scraped else None
 
 
-def _fetch(url: str | None) -> str:
-    if url is None:
-        return ""
+def _scrape(address: str | None, prefix: str, query: str = "") -> Metrics:
+    if address is None:
+        return {}
     try:
-        # The addresses are the stack's own.
-        with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310
-            text: str = answer.read().decode("utf-8")
-            return text
-    except (OSError, urllib.error.URLError):
-        return ""
+        return scrape(address, prefixes=(prefix,), query=query)
+    except ScrapeError:
+        return {}
 
 
 def _usage(pid: int | None) -> tuple[float, int]:

@@ -21,6 +21,7 @@ from scaling.autoscale.lease import KEY
 from scaling.autoscale.measure import EmbeddedSource
 from scaling.autoscale.policies import MEASURES
 from scaling.autoscale.scraping import ScrapedSource
+from scaling.scrape import parse
 from tests.calls import chat_body, run_manage
 from tests.stack_plugin import BASE_DIR, EmbeddedStack
 
@@ -104,7 +105,7 @@ def test_waiting_requests_are_counted_at_the_backend_and_its_servers() -> None:
 
 
 def test_a_quantile_is_read_between_the_bounds_of_a_bucket() -> None:
-    buckets = latency.parse(BUCKETS)
+    buckets = latency.buckets(parse(BUCKETS, prefixes=(latency.METRIC,)))
     assert buckets == {0.1: 10.0, 1.0: 19.0, float("inf"): 20.0}
     assert latency.quantile(0.5, buckets) == pytest.approx(0.1)
     assert latency.quantile(0.95, buckets) == pytest.approx(1.0)
