@@ -28,7 +28,7 @@ from chat.registry import BuiltChain
 from chat.run import Progress, Run, RunCancelled, current_run
 from config.draining import DRAINING
 from config.errors import ApiError
-from config.overload import has_begun
+from config.request_setup import mark_dispatched
 from scaling.database import release_connections
 from scaling.replicas.routing import Reader, use
 
@@ -174,7 +174,7 @@ def _next_item(queue: SimpleQueue[Any], call: Call, beat_seconds: float) -> Any:
 
 def _work(call: Call, do: Callable[[Call], Any]) -> _Done | _Failed:
     """Run in the chain's greenlet; every end, good or bad, is a value."""
-    has_begun()
+    mark_dispatched()
     call.run.chain = call.chain.config
     current_run.set(call.run)
     if call.reader is not None:

@@ -17,7 +17,8 @@ from config.errors import ApiError
 from config.gunicorn_parser import Ask, Early
 from config.ids import new_uuid
 from config.middleware import REQUEST_ID
-from config.overload import Overload, beginning
+from config.overload import Overload
+from config.request_setup import current_setup
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -53,7 +54,7 @@ class Admission:
             start_response(refusal.status, refusal.headers)
             return [refusal.body]
         mine = self._overload.begin(time.monotonic())
-        token = beginning.set(mine)
+        token = current_setup.set(mine)
 
         def start(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
             mine.end()
@@ -63,7 +64,7 @@ class Admission:
             return self._application(environ, start)
         finally:
             mine.end()
-            beginning.reset(token)
+            current_setup.reset(token)
 
     def ask(self, path: str, headers: Mapping[str, str], body: bytes) -> Early | None:
         """Answer a request that gunicorn has not parsed (config.gunicorn_parser.Ask)."""

@@ -19,7 +19,6 @@ import statistics
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -144,12 +143,12 @@ class Overload:
         OVERLOAD_REFUSED.inc()
         return True
 
-    def begin(self, now: float) -> Beginning:
+    def begin(self, now: float) -> SetupTimer:
         """Note that a request is being begun; `now` is a monotonic clock in seconds."""
         self.begun += 1
         self._began += now
         self._admitted += 1
-        return Beginning(self, now)
+        return SetupTimer(self, now)
 
     def end(self, began: float, now: float) -> None:
         """Note that a request got through its first part."""
@@ -208,7 +207,7 @@ class Overload:
             at, busy = now, busy_now
 
 
-class Beginning:
+class SetupTimer:
     """The first part of one request."""
 
     __slots__ = ("_began", "_overload")
@@ -225,14 +224,6 @@ class Beginning:
 
 
 OVERLOAD = Overload(target_seconds=0.0)
-# The request that this greenlet, and those it starts, work for.
-beginning: ContextVar[Beginning | None] = ContextVar("beginning", default=None)
-
-
-def has_begun() -> None:
-    """Note that this greenlet's request, if any, has come to what is not this process's work."""
-    if (mine := beginning.get()) is not None:
-        mine.end()
 
 
 def busy_seconds() -> float:

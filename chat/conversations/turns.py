@@ -19,7 +19,7 @@ from chat.models import Conversation, Message
 from chat.run import Usage
 from config.errors import ApiError, NotFound
 from config.ids import new_uuid
-from config.overload import has_begun
+from config.request_setup import mark_dispatched
 from scaling.database import release_connections
 from scaling.response_cache.versions import changing
 
@@ -156,7 +156,7 @@ def begin_turn(conversation: Conversation, content: str) -> Turn:
                 retry_after_seconds=BUSY_RETRY_SECONDS,
             )
         release_connections()
-        has_begun()
+        mark_dispatched()
         gevent.sleep(step)
         step = min(step * 2, WAIT_STEP_MAX_SECONDS)
     return turn

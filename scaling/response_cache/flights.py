@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import Callable
 
-from config.overload import has_begun
+from config.request_setup import mark_dispatched
 from scaling.response_cache.entry import Entry
 from scaling.response_cache.store import StoreUnavailable, get_store
 
@@ -91,7 +91,7 @@ class Flights:
             lead = self._led.setdefault(key, mine)
             if lead is mine:
                 return self._win(mine, find, until)
-            has_begun()
+            mark_dispatched()
             if not lead.wait(max(0.0, until - time.monotonic())):
                 return Lead(self, key, is_alone=True)
             if lead.error is not None:
@@ -137,7 +137,7 @@ class Flights:
                     return entry
                 if has_lock or time.monotonic() > until:
                     return lead
-                has_begun()
+                mark_dispatched()
                 time.sleep(pause)
                 pause = min(pause * 1.5, LAST_LOOK_SECONDS)
         except BaseException:

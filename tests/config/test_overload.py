@@ -19,15 +19,14 @@ from config.overload import (
     MIN_LIMIT,
     NO_LIMIT,
     SLACK,
-    Beginning,
     Bounds,
     Overload,
+    SetupTimer,
     Tick,
-    beginning,
     busy_seconds,
-    has_begun,
     next_bounds,
 )
+from config.request_setup import current_setup, mark_dispatched
 
 TARGET_SECONDS = 0.2
 LATE = Tick(0.1, 1.0, [1.0] * 60, age=0.0, begun=0, admitted=60, refused=0, hits=0)
@@ -124,7 +123,7 @@ def test_what_is_over_the_limit_is_refused_until_there_is_room() -> None:
     overload = Overload(target_seconds=TARGET_SECONDS)
     for _ in range(LATE_TICKS):
         make_late(overload)
-    begun: list[Beginning] = []
+    begun: list[SetupTimer] = []
     while not overload.is_full() and len(begun) < MAX_DELAYS:
         begun.append(overload.begin(0.0))
 
@@ -174,12 +173,12 @@ def test_where_many_answers_are_hits_the_balancer_is_told_nothing() -> None:
 
 def test_a_request_is_through_when_its_chain_begins() -> None:
     overload = Overload(target_seconds=TARGET_SECONDS)
-    token = beginning.set(overload.begin(0.0))
+    token = current_setup.set(overload.begin(0.0))
     try:
-        has_begun()
+        mark_dispatched()
     finally:
-        beginning.reset(token)
-    has_begun()
+        current_setup.reset(token)
+    mark_dispatched()
 
     assert overload.begun == 0
 
