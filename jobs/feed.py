@@ -30,12 +30,21 @@ logger = logging.getLogger(__name__)
 # What one follower is given at once; the rest follows at the next look.
 MAX_EVENTS = 500
 
+# One event at a time, so that none is printed that is not given: how large it is shows only then.
 NEW_EVENTS = """
-SELECT w.place, e.seq, e.kind, e.data::text, extract(epoch FROM e.created_at)::bigint
-FROM unnest(%(jobs)s::uuid[], %(seqs)s::int[]) WITH ORDINALITY AS w (job_id, seq, place),
-     LATERAL (SELECT * FROM jobs_event WHERE job_id = w.job_id AND seq > w.seq
-              ORDER BY seq LIMIT %(most)s) AS e
-ORDER BY w.place, e.seq
+WITH RECURSIVE told (place, job_id, seq, kind, data, created_at, number, bytes) AS (
+    SELECT w.place, w.job_id, w.seq, NULL::text, NULL::text, NULL::bigint, 0, 0
+    FROM unnest(%(jobs)s::uuid[], %(seqs)s::int[]) WITH ORDINALITY AS w (job_id, seq, place)
+  UNION ALL
+    SELECT t.place, t.job_id, e.seq, e.kind, e.data, e.created_at, t.number + 1,
+           t.bytes + octet_length(e.data)
+    FROM told t, LATERAL (
+        SELECT seq, kind::text, data::text, extract(epoch FROM created_at)::bigint AS created_at
+        FROM jobs_event WHERE job_id = t.job_id AND seq > t.seq ORDER BY seq LIMIT 1
+    ) AS e
+    WHERE t.number < %(most)s AND t.bytes < %(most_bytes)s
+)
+SELECT place, seq, kind, data, created_at FROM told WHERE number > 0 ORDER BY place, seq
 """
 
 
@@ -47,6 +56,27 @@ class Told:
     kind: str
     data: str
     created_at: int
+
+
+def new_events(wanted: list[tuple[uuid.UUID, int]]) -> dict[int, list[Told]]:
+    """Return the next events of jobs after numbers, by their place in `wanted`; one query.
+
+    Of each at most MAX_EVENTS, and none after JOB_EVENT_BATCH_BYTES are reached.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            NEW_EVENTS,
+            {
+                "jobs": [job_id for job_id, _ in wanted],
+                "seqs": [seq for _, seq in wanted],
+                "most": MAX_EVENTS,
+                "most_bytes": settings.JOB_EVENT_BATCH_BYTES,
+            },
+        )
+        found: dict[int, list[Told]] = {}
+        for place, *event in cursor.fetchall():
+            found.setdefault(place - 1, []).append(Told(*event))
+    return found
 
 
 class _Follower:
@@ -131,20 +161,11 @@ class Feed:
         hungry = [follower for follower in followers if not follower.events]
         if not hungry:
             return
-        with connection.cursor() as cursor:
-            cursor.execute(
-                NEW_EVENTS,
-                {
-                    "jobs": [follower.job_id for follower in hungry],
-                    "seqs": [follower.after for follower in hungry],
-                    "most": MAX_EVENTS,
-                },
-            )
-            rows = cursor.fetchall()
-        for place, *event in rows:
-            follower = hungry[place - 1]
-            follower.events.append(Told(*event))
-            follower.after = follower.events[-1].seq
+        found = new_events([(follower.job_id, follower.after) for follower in hungry])
+        for place, events in found.items():
+            follower = hungry[place]
+            follower.events = events
+            follower.after = events[-1].seq
         for follower in hungry:
             if follower.events:
                 follower.news.set()

@@ -38,6 +38,8 @@ logger = logging.getLogger(__name__)
 
 DATABASE_RETRY_SECONDS = 0.5
 MAX_PROGRESS_MESSAGE_CHARS = 500
+# Longer texts become several events, so that followers are not given megabytes at once.
+MAX_EVENT_CHARS = 16_384
 UNWRITABLE = Failure(
     code="chain_error", message="The chain's result could not be stored.", is_transient=False
 )
@@ -150,6 +152,9 @@ def _run_chain(attempt: RunningAttempt, story: _Story) -> bytes:
             if isinstance(item, Chunk):
                 output = item.value if output is None else output + item.value
                 story.add_chunk(item.value)
+                # Known before the end: what follows need neither be paid for nor held.
+                if story.chars > settings.JOB_MAX_OUTPUT_BYTES:
+                    raise OutputTooLarge(settings.JOB_MAX_OUTPUT_BYTES)
             story.tell_if_due(run)
     finally:
         items.close()
@@ -164,6 +169,7 @@ class _Story:
     """Collects tokens and progress, and writes them as events every JOB_EVENT_FLUSH_SECONDS."""
 
     def __init__(self, attempt: RunningAttempt) -> None:
+        self.chars = 0
         self._attempt = attempt
         self._text: list[str] = []
         self._told_progress: object = None
@@ -173,6 +179,7 @@ class _Story:
         """Note a piece of text."""
         if isinstance(value, str | BaseMessage) and (text := answer_text(value)):
             self._text.append(text)
+            self.chars += len(text)
 
     def tell_if_due(self, run: Run) -> None:
         """Write what there is, if the last time is long enough ago."""
@@ -208,8 +215,10 @@ class _Story:
             message = transitions.clean_text(progress.message)[:MAX_PROGRESS_MESSAGE_CHARS]
             data = {"completed": progress.completed, "total": progress.total, "message": message}
             events.append({"kind": "progress", "data": data})
-        if self._text:
-            events.append({"kind": "tokens", "data": {"text": "".join(self._text)}})
+        text = "".join(self._text)
+        for start in range(0, len(text), MAX_EVENT_CHARS):
+            piece = text[start : start + MAX_EVENT_CHARS]
+            events.append({"kind": "tokens", "data": {"text": piece}})
         return events
 
 

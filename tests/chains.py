@@ -345,9 +345,20 @@ def _fails_slowly(seconds: float) -> None:
 
 fails_slowly: Runnable[Any, Any] = RunnableLambda(_fails_slowly)
 
+
+def _endless(texts: Iterator[str]) -> Iterator[AIMessageChunk]:
+    for text in texts:
+        while True:
+            yield AIMessageChunk(text)
+            time.sleep(0.01)
+
+
+endless: Runnable[Any, Any] = RunnableGenerator(_endless).with_types(input_type=str)
+
 NAMES = (
     "hostile",
     "fails_slowly",
+    "endless",
     "echo",
     "typed",
     "async_only",

@@ -294,6 +294,17 @@ def test_whatever_a_chain_does_its_job_ends_and_others_go_on(http: httpx.Client)
     assert wait(http, innocent["id"])["attempts"] == 1
 
 
+def test_a_text_that_grows_beyond_an_output_ends_its_job(http: httpx.Client) -> None:
+    job = post(http, "endless", "x" * 100_000)
+    done = wait(http, job["id"])
+    assert done["status"] == "failed"
+    assert done["error"]["code"] == "output_too_large"
+    assert done["attempts"] == 1
+    texts = [data["text"] for name, data in events_of(http, job["id"]) if name == "tokens"]
+    assert max(map(len, texts)) == 16_384
+    assert 100_000 < sum(map(len, texts)) < 5_000_000
+
+
 def test_a_job_that_fails_while_it_is_cancelled_is_cancelled(http: httpx.Client) -> None:
     for _ in range(3):
         job = post(http, "fails_slowly", 0.4)
