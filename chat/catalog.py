@@ -8,7 +8,7 @@ from django.db import DatabaseError
 from psycopg_pool import PoolTimeout
 
 from chat.chain_config import config_of
-from chat.errors import BadChain, ChainBroken, ChainNotFound
+from chat.errors import BadChain, ChainNotFound, ChainUnavailable
 from chat.models import Chain
 from chat.registry import BuiltChain, build_chain
 from scaling.clock import CLOCK
@@ -24,7 +24,7 @@ Edition = tuple[int | None, int]
 
 
 def get_chain(slug: str) -> BuiltChain:
-    """Return the enabled chain of this slug; raises ChainNotFound, or ChainBroken (see the log).
+    """Return the enabled chain of this slug; raises ChainNotFound, ChainUnavailable.
 
     A change in the admin is seen within CHAIN_CACHE_SECONDS on every node. A caller that waits
     for another's load gives its database connection back first: that load needs one of the pool.
@@ -33,7 +33,7 @@ def get_chain(slug: str) -> BuiltChain:
     if built is None:
         raise ChainNotFound(slug)
     if isinstance(built, BadChain):
-        raise ChainBroken from built
+        raise ChainUnavailable(slug) from built
     return built
 
 

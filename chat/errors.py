@@ -21,8 +21,25 @@ class ChainNotFound(ApiError):
         )
 
 
+class ChainUnavailable(ApiError):
+    """The chain cannot be called as staff configured it; the log has the reason.
+
+    Its model has no key, for one, or its code is not installed. A job tries again, for another
+    worker may have what this one lacks.
+    """
+
+    def __init__(self, slug: str) -> None:
+        super().__init__(
+            503,
+            f"{slug} is unavailable: its model or its code is not set up. Choose another of"
+            " GET /v1/models, or ask who runs it: the operator's log has the reason.",
+            code="chain_unavailable",
+            should_retry=False,
+        )
+
+
 class ChainBroken(ApiError):
-    """The chain's configuration or its own code failed; the log has the reason."""
+    """The chain's own code failed; the log has the reason."""
 
     def __init__(self) -> None:
         super().__init__(

@@ -224,10 +224,31 @@ def test_a_chain_that_breaks_midway_is_an_error_event_without_its_text(http: htt
     assert runnables.SECRET not in response.text
 
 
-def test_a_chain_that_cannot_be_built_is_a_500_without_the_reason(
-    http: httpx.Client, stack: EmbeddedStack
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "x"}]}),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "x"}], "stream": True}),
+        ("/v1/responses", {"input": "x"}),
+        ("/v1/responses", {"input": "x", "background": True}),
+        ("/v1/jobs", {"chain": "cannot_be_built", "input": "x"}),
+        ("/chains/cannot_be_built/invoke", {"input": "x"}),
+        ("/chains/cannot_be_built/batch", {"inputs": ["x"]}),
+        ("/chains/cannot_be_built/stream", {"input": "x"}),
+        ("/v1/conversations/{}/messages", {"content": "x"}),
+    ],
+)
+def test_a_chain_that_cannot_be_built_is_unavailable_without_the_reason(
+    http: httpx.Client, stack: EmbeddedStack, path: str, body: dict[str, Any]
 ) -> None:
-    response = ask(http, "cannot_be_built")
-    error_of(response, 500, "chain_error")
+    if path.startswith("/v1/conversations"):
+        made = http.post("/v1/conversations", json={"chain": "cannot_be_built"}).json()
+        path = path.format(made["id"])
+    elif not path.startswith("/chains") and "chain" not in body:
+        body = {"model": "cannot_be_built", **body}
+    response = http.post(path, json=body)
+    error_of(response, 503, "chain_unavailable")
+    assert "cannot_be_built" in response.text
     assert "template" not in response.text
+    assert response.headers["x-should-retry"] == "false"
     assert "no template for cannot_be_built" in logs(stack)

@@ -294,6 +294,21 @@ def test_whatever_a_chain_does_its_job_ends_and_others_go_on(http: httpx.Client)
     assert wait(http, innocent["id"])["attempts"] == 1
 
 
+def test_a_job_whose_chain_can_no_longer_be_built_says_so(
+    http: httpx.Client, save_chains: Callable[..., None]
+) -> None:
+    save_chains({"slug": "spoilt", "runnable": "echo"})
+    later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    job = post(http, "spoilt", "x", run_at=later, max_attempts=1)
+    http.post(f"/v1/jobs/{job['id']}/cancel")
+    save_chains({"slug": "spoilt", "runnable": "cannot_be_built"})
+    assert http.post(f"/v1/jobs/{job['id']}/retry").status_code == 202
+    done = wait(http, job["id"])
+    assert done["status"] == "failed"
+    assert done["error"]["code"] == "chain_unavailable"
+    assert "spoilt is unavailable" in done["error"]["message"]
+
+
 def test_a_text_that_grows_beyond_an_output_ends_its_job(http: httpx.Client) -> None:
     job = post(http, "endless", "x" * 100_000)
     done = wait(http, job["id"])
