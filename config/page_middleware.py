@@ -93,12 +93,15 @@ class Errors(PagesOnly):
     def process_exception(
         self, request: HttpRequest, exception: Exception
     ) -> HttpResponseBase | None:
-        """Return the answer of PAGE_ERRORS, or a list without its query; None for all else."""
+        """Return the answer to an error of ours or of PAGE_ERRORS, or a list without its query."""
         if request.path_info.startswith(API_PATHS):
             return None
         if _is_filtered_list(request) and isinstance(exception, BAD_FILTERS):
             logger.warning("the parameters of a list are of no use", exc_info=exception)
             return HttpResponseRedirect(f"{request.path}?e=1")
+        # As where no thread was free to hash the password of a new user.
+        if isinstance(exception, ApiError):
+            return error_response(exception)
         for kind, error in PAGE_ERRORS:
             if isinstance(exception, kind):
                 return error_response(error)

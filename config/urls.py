@@ -4,6 +4,7 @@ from django.contrib import admin
 from django.urls import include, path
 from django_prometheus.exports import ExportToDjangoView
 
+from access.logins.change import password_change
 from access.logins.page import login
 from config import schema_pages
 from scaling import health
@@ -34,5 +35,6 @@ urlpatterns = [
     path("admin/database-servers/", include("scaling.replicas.urls")),
     path("admin/autoscaler/", admin.site.admin_view(autoscaler_page), name="autoscaler"),
     path("admin/login/", login),
+    path("admin/password_change/", admin.site.admin_view(password_change, cacheable=True)),
     path("admin/", admin.site.urls),
 ]

@@ -234,6 +234,51 @@ def test_the_page_says_how_long_to_wait(
     assert client.post(url, {"username": "ann", "password": "right"}).status_code == 302
 
 
+def change(client: Client, old: str, new: str = "Other-password-1") -> Any:
+    form = {"old_password": old, "new_password1": new, "new_password2": new}
+    return client.post(reverse("admin:password_change"), form)
+
+
+@pytest.mark.django_db
+def test_a_wrong_old_password_counts_as_a_failed_login(
+    own_redis: OwnRedis, client: Client, django_user_model: Any, settings: Any
+) -> None:
+    storage = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
+    settings.STORAGES = {**settings.STORAGES, "staticfiles": storage}
+    ann = django_user_model.objects.create_user("ann", password="right", is_staff=True)
+    client.force_login(ann)
+    assert "Password change" in client.get(reverse("admin:password_change")).content.decode()
+    for _ in range(3):
+        assert "entered incorrectly" in change(client, "wrong").content.decode()
+    response = change(client, "right")
+    assert response.status_code == 429
+    assert 50 < int(response["Retry-After"]) <= 60
+    # Guesses there and at the login are one count.
+    form = {"username": "ann", "password": "right"}
+    assert client.post(reverse("admin:login"), form).status_code == 429
+    call_command("logins", "unlock", "--user", "ann")
+    assert change(client, "right").status_code == 302
+    ann.refresh_from_db()
+    assert ann.check_password("Other-password-1")
+    # The session goes on, and nobody has one without a login.
+    assert client.get(reverse("admin:password_change_done")).status_code == 200
+    client.logout()
+    assert "/admin/login/" in change(client, "right")["Location"]
+
+
+@pytest.mark.django_db
+def test_a_page_without_a_thread_for_its_password_is_a_503(
+    admin_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(*args: Any) -> str:
+        raise PasswordsBusy(retry_after_seconds=5)
+
+    monkeypatch.setattr("access.passwords.ThreadedPBKDF2Hasher.encode", busy)
+    form = {"username": "bob", "password1": "Other-password-1", "password2": "Other-password-1"}
+    response = admin_client.post(reverse("admin:auth_user_add"), form)
+    assert (response.status_code, response["Retry-After"]) == (503, "5")
+
+
 @pytest.mark.django_db
 def test_a_command_is_not_limited(own_redis: OwnRedis, django_user_model: Any) -> None:
     django_user_model.objects.create_user("ann", password="right")
