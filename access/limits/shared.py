@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 LEASE_SECONDS = 30
 
 _HERE = Path(__file__).parent
-_ADMIT = Script((_HERE / "admit.lua").read_text(encoding="utf-8"))
-_HITS = Script((_HERE / "hits.lua").read_text(encoding="utf-8"))
+_RATE = (_HERE / "rate.lua").read_text(encoding="utf-8")
+_ADMIT = Script(_RATE + (_HERE / "admit.lua").read_text(encoding="utf-8"))
+_HITS = Script(_RATE + (_HERE / "hits.lua").read_text(encoding="utf-8"))
 _FINISH = Script((_HERE / "finish.lua").read_text(encoding="utf-8"))
 _RESERVE = Script((_HERE / "reserve.lua").read_text(encoding="utf-8"))
 _RENEW = Script((_HERE / "renew.lua").read_text(encoding="utf-8"))
