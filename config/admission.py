@@ -11,13 +11,10 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from config.errors import ApiError
 from config.gunicorn_parser import Ask, Early
-from config.ids import new_uuid
-from config.middleware import REQUEST_ID
 from config.overload import Overload
+from config.refusals import refusal
 from config.request_setup import current_setup
 
 if TYPE_CHECKING:
@@ -32,7 +29,6 @@ REFUSAL = ApiError(
     code="overloaded",
     retry_after_seconds=1,
 )
-BODY = orjson.dumps(REFUSAL.body)
 
 
 class Admission:
@@ -50,9 +46,9 @@ class Admission:
         if not _may_be_refused(environ["PATH_INFO"]):
             return self._application(environ, start_response)
         if self._overload.is_full():
-            refusal = self._refusal(environ.get("HTTP_X_REQUEST_ID", ""))
-            start_response(refusal.status, refusal.headers)
-            return [refusal.body]
+            refused = self._refusal(environ.get("HTTP_X_REQUEST_ID", ""))
+            start_response(refused.status, refused.headers)
+            return [refused.body]
         mine = self._overload.begin(time.monotonic())
         token = current_setup.set(mine)
 
@@ -76,16 +72,7 @@ class Admission:
         return None
 
     def _refusal(self, request_id: str) -> Early:
-        if not REQUEST_ID.fullmatch(request_id):
-            request_id = f"req_{new_uuid().hex}"
-        headers = [
-            ("Content-Type", "application/json"),
-            ("Content-Length", str(len(BODY))),
-            ("x-request-id", request_id),
-            *REFUSAL.headers.items(),
-            *self._overload.headers,
-        ]
-        return Early("503 Service Unavailable", headers, BODY)
+        return refusal(REFUSAL, request_id, self._overload.headers)
 
 
 def _may_be_refused(path: str) -> bool:

@@ -20,6 +20,11 @@ GetResponse = Callable[[HttpRequest], HttpResponseBase]
 REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}", re.ASCII)
 
 
+def request_id_of(given: str) -> str:
+    """Return the id that a request was given if it is well formed, else a new one."""
+    return given if REQUEST_ID.fullmatch(given) else f"req_{new_uuid().hex}"
+
+
 class RequestIdMiddleware:
     """Give every request an id and send it back as `x-request-id`; tell the answer's length.
 
@@ -31,9 +36,7 @@ class RequestIdMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         """Keep a well-formed id from the load balancer, else make one."""
-        request_id = request.META.get("HTTP_X_REQUEST_ID", "")
-        if not REQUEST_ID.fullmatch(request_id):
-            request_id = f"req_{new_uuid().hex}"
+        request_id = request_id_of(request.META.get("HTTP_X_REQUEST_ID", ""))
         current_request_id.set(request_id)
         response = self.get_response(request)
         response.headers["x-request-id"] = request_id

@@ -12,13 +12,11 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import gevent
-import orjson
 from gevent.lock import Semaphore
 
 from config.errors import ApiError
-from config.ids import new_uuid
 from config.metrics import PAGES_REFUSED
-from config.middleware import REQUEST_ID
+from config.refusals import refusal
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -32,7 +30,6 @@ REFUSAL = ApiError(
     code="overloaded",
     retry_after_seconds=1,
 )
-BODY = orjson.dumps(REFUSAL.body)
 # A form of this size is read before its page takes a slot, as its client may be slow.
 FORM_BYTES = 64 * 1024
 # A slot rests no longer than this, however busy the process was meanwhile.
@@ -95,7 +92,9 @@ class Pages:
         _read_form(environ)
         if not slots.acquire():
             PAGES_REFUSED.inc()
-            return _refuse(environ, start_response)
+            refused = refusal(REFUSAL, environ.get("HTTP_X_REQUEST_ID", ""))
+            start_response(refused.status, refused.headers)
+            return [refused.body]
         began = time.thread_time()
         try:
             return self._application(environ, start_response)
@@ -115,17 +114,3 @@ def _read_form(environ: WSGIEnvironment) -> None:
         return
     if len(body) == int(length):
         environ["wsgi.input"] = io.BytesIO(body)
-
-
-def _refuse(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-    request_id = environ.get("HTTP_X_REQUEST_ID", "")
-    if not REQUEST_ID.fullmatch(request_id):
-        request_id = f"req_{new_uuid().hex}"
-    headers = [
-        ("Content-Type", "application/json"),
-        ("Content-Length", str(len(BODY))),
-        ("x-request-id", request_id),
-        *REFUSAL.headers.items(),
-    ]
-    start_response("503 Service Unavailable", headers)
-    return [BODY]

@@ -11,11 +11,9 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-import orjson
 from django.conf import settings
 from django.db import DatabaseError
 from psycopg_pool import PoolTimeout
@@ -38,9 +36,9 @@ from chat.catalog import get_chain
 from chat.chain_config import ChainConfig
 from config.errors import ApiError
 from config.gunicorn_parser import Early
-from config.ids import new_uuid
 from config.json_api import loads
-from config.middleware import REQUEST_ID
+from config.middleware import request_id_of
+from config.refusals import refusal
 from scaling.response_cache import cache, counts
 from scaling.response_cache.cache import Found
 from scaling.response_cache.keys import raw_digest
@@ -163,7 +161,7 @@ class EdgeCache:
             return _hit(request_id, principal, known, found)
         except LimitExceeded as error:
             # Django would ask Redis, which hears of hits a little later.
-            return _refusal(request_id, error)
+            return refusal(error, request_id)
         except (ApiError, DatabaseError, PoolTimeout):
             # Django says what is wrong, and that the database is away.
             return None
@@ -356,25 +354,10 @@ def _hit(request_id: str, principal: Principal, known: Known, found: Found) -> E
     headers = [
         ("Content-Type", entry.content_type),
         ("Content-Length", str(len(body))),
-        ("x-request-id", _request_id(request_id)),
+        ("x-request-id", request_id_of(request_id)),
         *hit_headers(entry, found.layer).items(),
         *limits.items(),
     ]
     if entry.content_type.startswith("text/event-stream"):
         headers += [("Cache-Control", "no-cache"), ("X-Accel-Buffering", "no")]
     return Early("200 OK", headers, body)
-
-
-def _refusal(request_id: str, error: LimitExceeded) -> Early:
-    body = orjson.dumps(error.body)
-    headers = [
-        ("Content-Type", "application/json"),
-        ("Content-Length", str(len(body))),
-        ("x-request-id", _request_id(request_id)),
-        *error.headers.items(),
-    ]
-    return Early(f"{error.status} {HTTPStatus(error.status).phrase}", headers, body)
-
-
-def _request_id(request_id: str) -> str:
-    return request_id if REQUEST_ID.fullmatch(request_id) else f"req_{new_uuid().hex}"

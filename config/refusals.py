@@ -1,0 +1,28 @@
+"""What a WSGI layer answers that refuses a request in front of Django."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from http import HTTPStatus
+
+import orjson
+
+from config.errors import ApiError
+from config.gunicorn_parser import Early
+from config.middleware import request_id_of
+
+
+def refusal(error: ApiError, request_id: str, headers: Iterable[tuple[str, str]] = ()) -> Early:
+    """Return an error as its answer, with the request's id, or a new one for what is none."""
+    body = orjson.dumps(error.body)
+    return Early(
+        f"{error.status} {HTTPStatus(error.status).phrase}",
+        [
+            ("Content-Type", "application/json"),
+            ("Content-Length", str(len(body))),
+            ("x-request-id", request_id_of(request_id)),
+            *error.headers.items(),
+            *headers,
+        ],
+        body,
+    )
