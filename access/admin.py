@@ -13,21 +13,21 @@ from django.utils.cache import add_never_cache_headers
 
 from access import services
 from access.models import SCOPES, Account, ApiKey, all_scopes
+from config.bounded_delete import BoundedDelete
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
     from django.http import HttpRequest, HttpResponse
 
-    AccountAdminBase = admin.ModelAdmin[Account]
     ApiKeyAdminBase = admin.ModelAdmin[ApiKey]
     ApiKeyFormBase = forms.ModelForm[ApiKey]
 else:
-    AccountAdminBase = ApiKeyAdminBase = admin.ModelAdmin
+    ApiKeyAdminBase = admin.ModelAdmin
     ApiKeyFormBase = forms.ModelForm
 
 
 @admin.register(Account)
-class AccountAdmin(AccountAdminBase):
+class AccountAdmin(BoundedDelete):
     list_display = ["name", "max_running_jobs", "job_priority", "created_at"]
     search_fields = ["name"]
     fields = ["name", "max_running_jobs", "job_priority", "notify_emails", "created_at"]

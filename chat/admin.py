@@ -8,7 +8,6 @@ from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
-from django.db.models import Count, QuerySet
 from django.forms.fields import InvalidJSONInput
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
@@ -19,9 +18,13 @@ from django.views.decorators.http import require_POST
 from chat import cache_page
 from chat.cache_page import Cleared
 from chat.chain_config import config_of
-from chat.models import Chain, Conversation, Message
+from chat.conversations.admin import ConversationAdmin
+from chat.models import Chain
+from config.bounded_delete import BoundedDelete
 from config.errors import ApiError
 from config.json_api import loads
+
+__all__ = ["ChainAdmin", "ConversationAdmin"]
 
 
 class StrictJsonField(forms.JSONField):
@@ -115,7 +118,7 @@ class ChainForm(forms.ModelForm[Chain]):
 
 
 @admin.register(Chain)
-class ChainAdmin(admin.ModelAdmin[Chain]):
+class ChainAdmin(BoundedDelete):
     """Chains, each change a new version."""
 
     form = ChainForm
@@ -221,44 +224,3 @@ class ChainAdmin(admin.ModelAdmin[Chain]):
     def model_or_default(self, chain: Chain) -> str:
         """Show the model that is really called."""
         return config_of(chain).model_name
-
-
-class MessageInline(admin.TabularInline[Message, Conversation]):
-    """A conversation's last messages, to read."""
-
-    model = Message
-    fields = ("position", "role", "status", "content", "error_code", "created_at")
-    readonly_fields = fields
-    ordering = ["position"]
-    extra = 0
-    can_delete = False
-
-    def has_add_permission(self, request: HttpRequest, obj: Conversation | None = None) -> bool:
-        """Messages come from the API alone."""
-        return False
-
-
-@admin.register(Conversation)
-class ConversationAdmin(admin.ModelAdmin[Conversation]):
-    """Conversations, to read and to delete."""
-
-    list_display = ["__str__", "account", "chain", "message_count", "created_at", "updated_at"]
-    list_filter = ["chain"]
-    list_select_related = ["account", "chain"]
-    show_full_result_count = False
-    search_fields = ["=id", "account__name"]
-    readonly_fields = ["id", "account", "chain", "metadata", "created_at", "updated_at"]
-    inlines = [MessageInline]
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Conversation]:
-        """Count the messages of the page's rows in the same query."""
-        return super().get_queryset(request).annotate(_messages=Count("messages"))
-
-    @admin.display(description="messages")
-    def message_count(self, conversation: Conversation) -> int:
-        """Show how many messages there are."""
-        return conversation._messages  # type: ignore[attr-defined, no-any-return]
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """Conversations come from the API alone."""
-        return False

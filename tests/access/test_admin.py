@@ -192,3 +192,13 @@ def test_staff_who_may_only_look_can_neither_add_nor_revoke(client, django_user_
     assert client.get(reverse(f"{KEYS}_add")).status_code == 403
     client.post(reverse(f"{KEYS}_changelist"), {"action": "revoke", "_selected_action": [key.pk]})
     assert ApiKey.objects.get().revoked_at is None
+
+
+def test_an_account_with_keys_is_not_deleted_and_its_keys_are_counted(admin_client, account):
+    create_key(name="one", account_name="acme")
+    delete = reverse("admin:access_account_delete", args=[account.pk])
+    assert b"API key" in admin_client.get(delete).content
+    assert admin_client.post(delete, {"post": "yes"}).status_code == 403
+    ApiKey.objects.all().delete()
+    admin_client.post(delete, {"post": "yes"})
+    assert not Account.objects.exists()

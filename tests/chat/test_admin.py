@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from access.models import Account
@@ -176,18 +177,47 @@ def test_conversations_are_to_read_and_delete(admin_client: Client) -> None:
     assert admin_client.get(reverse("admin:chat_conversation_add")).status_code == 403
     page = admin_client.get(reverse("admin:chat_conversation_change", args=[conversation.pk]))
     assert b"Hello" in page.content
-    assert b'name="messages-0-content"' not in page.content
+    assert b"<input" not in page.content.split(b"Last messages")[1].split(b"</table>")[0]
     admin_client.post(
         reverse("admin:chat_conversation_delete", args=[conversation.pk]), {"post": "yes"}
     )
     assert not Conversation.objects.exists()
 
 
+def test_no_page_of_a_conversation_reads_all_of_its_messages(admin_client: Client) -> None:
+    chain = Chain.objects.create(slug="helper", runnable="assistant")
+    account = Account.objects.create(name="acme")
+    conversation = Conversation.objects.create(account=account, chain=chain)
+    Message.objects.bulk_create(
+        Message(conversation=conversation, position=n, role="user", content=f"<{n}>" + "m" * 9000)
+        for n in range(1, 201)
+    )
+    page = admin_client.get(reverse("admin:chat_conversation_change", args=[conversation.pk]))
+    assert b"&lt;200&gt;" in page.content
+    assert b"&lt;151&gt;" in page.content
+    assert b"&lt;150&gt;" not in page.content
+    assert len(page.content) < 200_000
+    delete = reverse("admin:chat_conversation_delete", args=[conversation.pk])
+    with CaptureQueriesContext(connection) as queries:
+        page = admin_client.get(delete)
+    assert b"200" in page.content
+    assert not [query for query in queries if '"content"' in query["sql"]]
+    admin_client.post(delete, {"post": "yes"})
+    assert not Message.objects.exists()
+
+
 def test_a_chain_with_conversations_is_not_deleted(admin_client: Client) -> None:
     chain = Chain.objects.create(slug="helper", runnable="assistant")
     account = Account.objects.create(name="acme")
-    Conversation.objects.create(account=account, chain=chain)
-    admin_client.post(reverse(f"{CHAINS}_delete", args=[chain.pk]), {"post": "yes"})
+    Conversation.objects.bulk_create(
+        Conversation(account=account, chain=chain) for _ in range(1002)
+    )
+    delete = reverse(f"{CHAINS}_delete", args=[chain.pk])
+    with CaptureQueriesContext(connection) as queries:
+        page = admin_client.get(delete)
+    assert b"more than 1000 conversations" in page.content
+    assert not [query for query in queries if '"metadata"' in query["sql"]]
+    admin_client.post(delete, {"post": "yes"})
     assert Chain.objects.exists()
 
 
