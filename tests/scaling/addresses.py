@@ -50,6 +50,6 @@ def is_private(target: str) -> bool:
     path = re.match("(?:http://[^/]*)?([^?#]*)", target)
     assert path is not None
     decoded = unquote_to_bytes(path[1])
-    if decoded.startswith((b"/admin", b"/metrics", b"/health/live")):
+    if decoded.startswith((b"/admin", b"/metrics", b"/health/")):
         return True
     return re.search(rb"(^|/)\.\.?(/|$)|//|\\|\0", decoded) is not None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 
@@ -97,7 +99,6 @@ def test_only_a_cancel_goes_before_others(make_proxy: Callable[..., LoneProxy]) 
         "/v1/models",
         "/admin/",
         "/echo",
-        "/health/ready",
         "/v1/chat/completions/cancel",
         cancel,
     ]
@@ -115,6 +116,52 @@ def test_only_a_cancel_goes_before_others(make_proxy: Callable[..., LoneProxy]) 
                     what="it waits",
                 )
         # The node is free again.
-        eventually(lambda: len(node.requests) == 7, seconds=5, what="all were answered")
+        eventually(
+            lambda: len(node.requests) == len(paths) + 1, seconds=5, what="all were answered"
+        )
 
     assert node.requests == ["/wait", cancel, *paths[:-1]]
+
+
+def test_however_many_ask_for_health_no_node_is_asked_more(lone: LoneProxy) -> None:
+    node = lone.add_node()
+    checks, began = node.checks, time.monotonic()
+    asked = [("GET", "/health/ready"), ("HEAD", "/health/ready"), ("GET", "/health/ready?a=1")]
+
+    with ThreadPoolExecutor(8) as threads, httpx.Client() as client:
+
+        def ask(number: int) -> tuple[int, str]:
+            method, path = asked[number % len(asked)]
+            answer = client.request(method, f"{lone.url}{path}")
+            return answer.status_code, answer.text
+
+        answers = set(threads.map(ask, range(900)))
+
+    assert answers == {(200, '{"status": "ok"}'), (200, "")}
+    assert node.requests == []
+    # HAProxy's own come once a second.
+    assert node.checks - checks <= time.monotonic() - began + 2
+    assert lone.statistics("node1")["status"] == "UP"
+
+
+def test_other_pages_of_health_and_other_methods_are_not_there(lone: LoneProxy) -> None:
+    node = lone.add_node()
+
+    for path in ("/health/", "/health/other", "/health/%72eady", "/health/ready/", "/%68ealth/x"):
+        assert_envelope(httpx.get(f"{lone.url}{path}"), 404, "not_found")
+    for method in ("POST", "PUT", "DELETE", "OPTIONS"):
+        answer = httpx.request(method, f"{lone.url}/health/ready")
+        assert_envelope(answer, 405, "method_not_allowed")
+    assert node.requests == []
+
+
+def test_health_is_503_without_a_node_that_is_ready(lone: LoneProxy) -> None:
+    assert_envelope(httpx.get(f"{lone.url}/health/ready"), 503, "service_unavailable")
+    node = lone.add_node()
+
+    def status() -> int:
+        return httpx.get(f"{lone.url}/health/ready").status_code
+
+    eventually(lambda: status() == 200, seconds=5, what="the node is ready")
+    node.check_status = 503
+    eventually(lambda: status() == 503, seconds=5, what="the node is not")

@@ -12,6 +12,7 @@ import ssl
 import subprocess
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -216,6 +217,8 @@ def test_a_client_that_leaves_is_gone_at_the_node(nginx: Nginx, nodes: list[Fake
         ("GET /metrics HTTP/1.1", 404, "not_found"),
         ("GET /%6detrics HTTP/1.1", 404, "not_found"),
         ("GET /health/live HTTP/1.1", 404, "not_found"),
+        ("GET /health/other HTTP/1.1", 404, "not_found"),
+        ("POST /health/ready HTTP/1.1\r\nContent-Length: 0", 404, "not_found"),
         ("GET /v1/../metrics HTTP/1.1", 400, "bad_request"),
         ("GET /v1/%2e%2E/metrics HTTP/1.1", 400, "bad_request"),
         ("GET //metrics HTTP/1.1", 400, "bad_request"),
@@ -400,6 +403,18 @@ def test_static_files_are_fetched_once(nginx: Nginx, nodes: list[FakeNode]) -> N
 
     assert len({answer.text for answer in answers}) == 1
     assert len(nodes[0].requests) + len(nodes[1].requests) == 1
+
+
+def test_however_many_ask_for_health_a_node_is_asked_once_a_second(
+    nginx: Nginx, nodes: list[FakeNode]
+) -> None:
+    began = time.monotonic()
+    with ThreadPoolExecutor(8) as threads, httpx.Client() as client:
+        paths = [f"/health/ready?number={number}" for number in range(300)]
+        answers = list(threads.map(lambda path: client.get(f"{nginx.url}{path}"), paths))
+
+    assert {answer.status_code for answer in answers} == {200}
+    assert sum(node.checks for node in nodes) <= time.monotonic() - began + 2
 
 
 # --- Headrace -----------------------------------------------------------------------------------

@@ -75,7 +75,7 @@ def test_a_flood_of_misses_hardly_delays_anybody_else(
     asked = [
         faults.stack.url.removeprefix("http://"),
         ("POST", CHAT, json.dumps(chat_body("cached", mark)), headers),
-        ("GET", "/health/ready", None, {}),
+        ("GET", "/v1/models", None, headers),
     ]
     with (
         subprocess.Popen(
