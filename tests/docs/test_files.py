@@ -67,3 +67,12 @@ def test_every_module_says_what_it_is() -> None:
         if tree.body and "/migrations/" not in path and not ast.get_docstring(tree)
     ]
     assert not silent
+
+
+def test_every_decision_has_its_number_and_status() -> None:
+    records = sorted((BASE_DIR / "docs/adr").glob("*.md"))
+    for number, path in enumerate(records, 1):
+        title, _, status, *_ = path.read_text(encoding="utf-8").splitlines()
+        assert path.name.startswith(f"{number:04}-"), path.name
+        assert title.startswith(f"# {number}. "), path.name
+        assert re.match(r"Status: \w+, \d{4}-\d\d-\d\d", status), path.name
