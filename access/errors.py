@@ -18,6 +18,22 @@ BUDGET_CODES = {"streams": "too_many_streams"}
 BUDGET_MESSAGES = {"streams": "{holder} may have {allowed} streams open at once ({setting})."}
 BUDGET_WAIT_SECONDS = 1.0
 
+# What an account stores (access.limits.stored).
+STORED_CODES = {
+    "conversations": "too_many_conversations",
+    "messages": "too_many_messages",
+    "jobs": "too_many_jobs",
+    "idempotency_keys": "too_many_idempotency_keys",
+}
+STORED_MESSAGES = {
+    "conversations": "This account has {allowed} conversations, as many as it may; delete some",
+    "messages": "This conversation has as many messages as it may, {allowed}; start another",
+    "jobs": "This account has {allowed} jobs, with those that ended, as many as it may; old ones"
+    " are removed JOB_RETENTION_DAYS after their end",
+    "idempotency_keys": "This account has used {allowed} idempotency keys, as many as it may in"
+    " IDEMPOTENCY_HOURS",
+}
+
 
 class Unauthenticated(ApiError):
     """The request carries no usable key."""
@@ -100,6 +116,18 @@ class NodeBudgetExceeded(ApiError):
             BUDGET_MESSAGES[budget].format(holder="A node", allowed=allowed, setting=setting),
             code=BUDGET_CODES[budget],
             retry_after_seconds=BUDGET_WAIT_SECONDS,
+        )
+
+
+class StoredExceeded(ApiError):
+    """An account stores as many of a kind as it may; `setting` has the number."""
+
+    def __init__(self, kind: str, *, allowed: int, setting: str) -> None:
+        super().__init__(
+            429,
+            f"{STORED_MESSAGES[kind].format(allowed=allowed)} ({setting}).",
+            code=STORED_CODES[kind],
+            should_retry=False,
         )
 
 

@@ -22,6 +22,7 @@ from django.db.models.functions import Now
 from psycopg.errors import LockNotAvailable
 from psycopg_pool import PoolTimeout
 
+from access.limits.stored import StoredLimit, refusal
 from access.models import IdempotencyKey
 from config.errors import ApiError, InvalidRequest
 from config.ids import new_uuid
@@ -35,6 +36,7 @@ MAX_KEY_CHARS = 255
 IN_USE_RETRY_SECONDS = 2.0
 # The row that was in the way may be gone when it is looked at, given up by whoever made it.
 ROUNDS = 3
+SETTING = "IDEMPOTENCY_ACCOUNT_MAX_KEYS"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,9 +126,11 @@ def begin(
     """Return a ticket for the first request with a key, or the answer it got.
 
     Raises InvalidRequest 422 for another request with the same key, ApiError 409 while the first
-    is under way. While the first is in a transaction, this waits for its end, but no longer than
-    DATABASE_LOCK_TIMEOUT_SECONDS.
+    is under way, StoredExceeded for one key too many. While the first is in a transaction, this
+    waits for its end, but no longer than DATABASE_LOCK_TIMEOUT_SECONDS.
     """
+    if _STORED.is_full(account_id) and not _rows(account_id).filter(key=key).exists():
+        raise refusal("idempotency_keys", setting=SETTING)
     row = IdempotencyKey(
         account_id=account_id,
         key=key,
@@ -164,6 +168,13 @@ def purge(*, batch: int) -> int:
     # Asked again of each row: one may have been taken over since its id was read.
     rows = IdempotencyKey.objects.filter(_is_free(), _is_old(), pk__in=list(_pks(ids)[:batch]))
     return rows.delete()[0]
+
+
+def _rows(account_id: uuid.UUID) -> QuerySet[IdempotencyKey]:
+    return IdempotencyKey.objects.filter(account_id=account_id)
+
+
+_STORED = StoredLimit("idempotency_keys", setting=SETTING, rows=_rows)
 
 
 def _take(row: IdempotencyKey) -> IdempotencyKey | None:

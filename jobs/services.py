@@ -13,6 +13,7 @@ from django.db import connection, transaction
 from django.db.models import F, JSONField, QuerySet, Value
 from django.db.models.functions import Now
 
+from access.limits.stored import StoredLimit
 from access.principal import Principal
 from chat.errors import ChainNotFound
 from chat.langserve.faults import invalid_input
@@ -67,7 +68,7 @@ def check(principal: Principal, submission: Submission) -> Chain:
     """Refuse what cannot be a job now; return its chain, of which only id and slug are loaded.
 
     Raises ChainNotFound, InvalidRequest for an input that the chain does not take,
-    NotifyEmailNotAllowed, QueueFull and AccountQueueFull.
+    NotifyEmailNotAllowed, StoredExceeded, QueueFull and AccountQueueFull.
     """
     # LangChain takes half a second to import, and every command imports the admin and so this.
     from chat.catalog import get_chain  # noqa: PLC0415
@@ -82,6 +83,7 @@ def check(principal: Principal, submission: Submission) -> Chain:
         raise ChainNotFound(submission.chain, param="chain") from error
     check_recipient(principal, submission.notify_email)
     read_input(chain, submission.input)
+    STORED.check(principal.account_id)
     refuse_if_full(principal.account_id)
     return Chain(pk=chain.config.chain_id, slug=chain.config.slug)
 
@@ -292,6 +294,11 @@ def _count_account_queue(account_id: uuid.UUID) -> int:
     )
 
 
+STORED = StoredLimit(
+    "jobs",
+    setting="JOB_ACCOUNT_MAX",
+    rows=lambda account_id: Job.objects.filter(account_id=account_id),
+)
 _queue_length: NearCache[None, int] = NearCache(
     load=_count_queue,
     ttl_seconds=QUEUE_COUNT_SECONDS,

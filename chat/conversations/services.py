@@ -8,6 +8,7 @@ from django.conf import settings
 from django.db.models import Count, Func, IntegerField, Q, QuerySet, Sum, Window
 from django.db.models.functions import Now, RowNumber
 
+from access.limits.stored import StoredLimit
 from chat.catalog import find_chain
 from chat.errors import ChainNotFound
 from chat.models import Conversation, Message
@@ -40,10 +41,11 @@ def read_subject(public_id: str) -> str:
 def create_conversation(
     *, account_id: uuid.UUID, chain_slug: str, metadata: dict[str, str]
 ) -> Conversation:
-    """Start a conversation with an enabled chain; raises ChainNotFound."""
+    """Start a conversation with an enabled chain; raises ChainNotFound and StoredExceeded."""
     chain = find_chain(chain_slug)
     if chain is None:
         raise ChainNotFound(chain_slug, param="chain")
+    STORED.check(account_id)
     return Conversation.objects.create(account_id=account_id, chain=chain, metadata=metadata)
 
 
@@ -85,6 +87,7 @@ def delete_conversation(*, account_id: uuid.UUID, public_id: str) -> None:
         deleted, _ = Conversation.objects.filter(account_id=account_id, pk=conversation_id).delete()
     if not deleted:
         raise _not_found()
+    STORED.forget(account_id)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +144,13 @@ def _sized(rows: QuerySet[Message], *, order: str, count: int) -> QuerySet[Any]:
 
 def _owned(account_id: uuid.UUID) -> QuerySet[Conversation]:
     return Conversation.objects.filter(account_id=account_id).select_related("chain")
+
+
+STORED = StoredLimit(
+    "conversations",
+    setting="CONVERSATION_ACCOUNT_MAX",
+    rows=lambda account_id: Conversation.objects.filter(account_id=account_id),
+)
 
 
 def _conversation_id(public_id: str) -> uuid.UUID:

@@ -14,6 +14,7 @@ from django.db.models import Max, Q
 from django.db.models.functions import Now
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
+from access.limits.stored import refusal
 from chat.conversations.services import first_messages, subject_of
 from chat.models import Conversation, Message
 from chat.run import Usage
@@ -141,7 +142,8 @@ def begin_turn(conversation: Conversation, content: str) -> Turn:
     """Take the conversation and store the question.
 
     While another request holds it: raises ApiError 409 at once, or, with CONVERSATION_BUSY=wait,
-    after CONVERSATION_WAIT_SECONDS.
+    after CONVERSATION_WAIT_SECONDS. Raises StoredExceeded for one with
+    CONVERSATION_MAX_MESSAGES.
     """
     give_up_at = time.monotonic()
     if settings.CONVERSATION_BUSY == "wait":
@@ -175,9 +177,13 @@ def _try_to_begin(conversation: Conversation, content: str) -> Turn | None:
             return None
         # The update has locked the row, so nobody else counts at the same time.
         last = Message.objects.filter(conversation=conversation).aggregate(Max("position"))
+        position = (last["position__max"] or 0) + 1
+        # The answer comes too.
+        if 0 < settings.CONVERSATION_MAX_MESSAGES <= position:
+            raise refusal("messages", setting="CONVERSATION_MAX_MESSAGES")
         question = Message.objects.create(
             conversation=conversation,
-            position=(last["position__max"] or 0) + 1,
+            position=position,
             role=Message.Role.USER,
             content=content,
         )

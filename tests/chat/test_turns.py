@@ -16,6 +16,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from access.models import Account
+from chat.conversations import services
 from chat.conversations.turns import Turn, begin_turn
 from chat.models import Chain, Conversation, Message
 from chat.run import Usage
@@ -292,3 +293,39 @@ def test_the_lease_is_by_the_databases_clock(
     monkeypatch.setattr(timezone, "now", lambda: tomorrow)
     with pytest.raises(ApiError):
         begin("Second")
+
+
+def test_a_conversation_has_no_more_messages_than_it_may(
+    begin: Any, conversation: Conversation, settings: Any
+) -> None:
+    settings.CONVERSATION_MAX_MESSAGES = 4
+    for _ in range(2):
+        begin("q").complete("a", Usage())
+    with pytest.raises(ApiError, match="CONVERSATION_MAX_MESSAGES") as caught:
+        begin("one more")
+    assert (caught.value.status, caught.value.code) == (429, "too_many_messages")
+    assert len(contents(conversation)) == 4
+    conversation.refresh_from_db()
+    assert conversation.lease_token is None
+    settings.CONVERSATION_MAX_MESSAGES = 0
+    begin("one more").complete("a", Usage())
+    assert len(contents(conversation)) == 6
+
+
+def test_an_account_has_no_more_conversations_than_it_may(
+    conversation: Conversation, settings: Any
+) -> None:
+    settings.CONVERSATION_ACCOUNT_MAX = 1
+    services.STORED.forget(conversation.account_id)
+
+    def create() -> Conversation:
+        return services.create_conversation(
+            account_id=conversation.account_id, chain_slug="turns", metadata={}
+        )
+
+    with pytest.raises(ApiError, match="CONVERSATION_ACCOUNT_MAX") as caught:
+        create()
+    assert (caught.value.status, caught.value.code) == (429, "too_many_conversations")
+    services.delete_conversation(account_id=conversation.account_id, public_id=str(conversation))
+    assert create().pk
+    services.STORED.forget(conversation.account_id)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from access.errors import StoredExceeded
 from access.principal import Limits, Principal
 from chat.models import Chain
 from jobs import services
@@ -69,3 +70,19 @@ def test_an_account_fills_its_own_part_of_the_queue_and_no_more(settings: Any) -
         check(full, submission)
     assert (refused.value.status, refused.value.code) == (429, "account_queue_full")
     assert check(CALLER, submission).slug == "helper"
+
+
+def test_an_account_has_no_more_jobs_than_it_may_with_those_that_ended(settings: Any) -> None:
+    settings.JOB_ACCOUNT_MAX = 2
+    Chain.objects.create(slug="helper", runnable="assistant", model="openai:x", base_url="http://x")
+    submission = Submission(chain="helper", input={"messages": [{"role": "user", "content": "Hi"}]})
+    full = replace(CALLER, account_id=make_job("cancelled").account_id)
+    services.STORED.forget(full.account_id)
+    assert check(full, submission).slug == "helper"
+    make_job("succeeded")
+    services.STORED.forget(full.account_id)
+    with pytest.raises(StoredExceeded, match="JOB_ACCOUNT_MAX") as refused:
+        check(full, submission)
+    assert (refused.value.status, refused.value.code) == (429, "too_many_jobs")
+    assert check(CALLER, submission).slug == "helper"
+    services.STORED.forget(full.account_id)
