@@ -14,6 +14,8 @@ from typing import Any
 
 from django.conf import settings
 
+from chat.provider_wire import AnswerTooLarge, expect_body, trace, trace_async
+
 # What is decompressed at once.
 PIECE_BYTES = 65_536
 # Reads gzip's header and zlib's.
@@ -26,14 +28,6 @@ MAX_EVENT_LINES = 100
 # Where SDKs keep their own client, and that client its HTTP client.
 _SDK_NAMES = ("root_client", "root_async_client", "client", "async_client", "_client")
 _HTTP_NAMES = ("_client", "client")
-
-
-class AnswerTooLarge(Exception):
-    """A provider's answer is larger than `setting` allows."""
-
-    def __init__(self, setting: str) -> None:
-        super().__init__(f"more than {setting} allows")
-        self.setting = setting
 
 
 def bound_answers(model: Any) -> int:
@@ -65,7 +59,7 @@ class Budget:
     """
 
     def __init__(self, *, is_stream: bool, encoding: str) -> None:
-        self._limit = "PROVIDER_MAX_STREAM_BYTES" if is_stream else "PROVIDER_MAX_RESPONSE_BYTES"
+        self.setting = "PROVIDER_MAX_STREAM_BYTES" if is_stream else "PROVIDER_MAX_RESPONSE_BYTES"
         self._total = 0
         self._inflater = zlib.decompressobj(_ANY_HEADER) if encoding in ENCODINGS else None
         # Of an event that is not complete yet.
@@ -76,7 +70,7 @@ class Budget:
         """Yield what an SDK is to see now."""
         for piece in self._inflate(data):
             self._total += len(piece)
-            _check(self._total, self._limit)
+            _check(self._total, self.setting)
             if self._event is None:
                 yield piece
             else:
@@ -135,10 +129,12 @@ def _http_clients(model: Any) -> Iterator[Any]:
 def _ask(request: Any) -> None:
     # What is inflated here; httpx would offer more.
     request.headers["Accept-Encoding"] = "gzip, deflate"
+    request.extensions["trace"] = trace
 
 
 async def _ask_async(request: Any) -> None:
     _ask(request)
+    request.extensions["trace"] = trace_async
 
 
 def _bound(response: Any) -> None:
@@ -158,7 +154,9 @@ def _budget(response: Any) -> Budget:
         response.headers.pop("content-length", None)
     elif encoding not in ("", "identity"):
         raise ConnectionError("the answer is compressed in a way that was not asked for")
-    return Budget(is_stream=content_type.startswith("text/event-stream"), encoding=encoding)
+    budget = Budget(is_stream=content_type.startswith("text/event-stream"), encoding=encoding)
+    expect_body(response, budget.setting)
+    return budget
 
 
 def _stream_class(response: Any, base_name: str) -> Callable[[Any, Budget], Any]:

@@ -18,8 +18,9 @@ from langchain_core.language_models.chat_models import BaseChatModel
 from chat.chain_config import ChainConfig
 from chat.chat_model import ResilientChatModel
 from chat.errors import OversizedAnswer, ProviderError
-from chat.provider_answers import AnswerTooLarge, Budget, bound_answers
+from chat.provider_answers import Budget, bound_answers
 from chat.provider_errors import to_provider_error
+from chat.provider_wire import AnswerTooLarge
 from chat.providers import make_model
 
 Write = Callable[[bytes], Any]
@@ -173,6 +174,86 @@ def test_a_stream_is_bounded(piece: bytes, setting: str) -> None:
         model = ResilientChatModel.from_config(config(url))
         with pytest.raises(OversizedAnswer, match=setting):
             list(model.stream("Hi"))
+
+
+def endless_hints(write: Write) -> None:
+    while True:
+        write(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * 100)
+
+
+def endless_head(write: Write) -> None:
+    write(b"HTTP/1.1 200 OK\r\n")
+    while True:
+        write(b"X-More: 1\r\n" * 100)
+
+
+def endless_extensions(write: Write) -> None:
+    write(head(JSON_TYPE, "Transfer-Encoding: chunked"))
+    while True:
+        write(b"1;" + b"x" * 1000 + b"\r\n \r\n")
+
+
+def endless_trailers(write: Write) -> None:
+    write(head(JSON_TYPE, "Transfer-Encoding: chunked") + b"0\r\n")
+    while True:
+        write(b"X-More: 1\r\n" * 100)
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["called", "awaited"])
+@pytest.mark.parametrize(
+    "answer", [endless_hints, endless_head, endless_extensions, endless_trailers]
+)
+def test_what_comes_with_an_answer_is_bounded_by_bytes(
+    answer: Callable[[Write], None], is_async: bool, settings: Any
+) -> None:
+    settings.PROVIDER_MAX_RETRIES = 0
+    sent = 0
+
+    def counted(write: Write) -> None:
+        def count(data: bytes) -> None:
+            nonlocal sent
+            sent += len(data)
+            write(data)
+
+        answer(count)
+
+    with provider(counted) as url:
+        model = make_model("openai:m", config(url))
+        # The client gives heads of 100 kB up by itself.
+        with pytest.raises((openai.APIConnectionError, AnswerTooLarge)) as caught:
+            asyncio.run(model.ainvoke("Hi")) if is_async else model.invoke("Hi")
+    assert not isinstance(caught.value, openai.APITimeoutError)
+    # What the kernel holds on both sides comes on top.
+    assert sent < 8 * LIMIT + 8_000_000
+
+
+def test_a_connection_is_counted_anew_for_each_request() -> None:
+    body = b"HTTP/1.1 200 OK\r\n" + f"{JSON_TYPE}\r\n".encode()
+    text = json.dumps({"id": "x", "pad": "x" * (LIMIT // 2), **json.loads(WHOLE)}).encode()
+    served = []
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            while line := self.rfile.readline():
+                length = 0
+                while (line := line.strip()) != b"":
+                    if line.lower().startswith(b"content-length:"):
+                        length = int(line.split(b":")[1])
+                    line = self.rfile.readline()
+                self.rfile.read(length)
+                served.append(self.client_address)
+                self.wfile.write(body + b"Content-Length: %d\r\n\r\n" % len(text) + text)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/v1"
+        model = ResilientChatModel.from_config(config(url))
+        for _ in range(20):
+            assert model.invoke("Hi").content == "Hello"
+        server.shutdown()
+    assert len(served) == 20
+    assert len(set(served)) == 1, "the connection is used again"
 
 
 def test_an_unknown_compression_is_an_error(settings: Any) -> None:

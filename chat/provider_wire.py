@@ -1,0 +1,96 @@
+"""Bound what a provider's connection carries beside the bytes of an answer that SDKs are given.
+
+An HTTP client reads interim answers (`103 Early Hints` and the like), headers, extensions of chunks
+and trailers for as long as a server sends them. So the bytes of each connection are counted as
+well, from one request to the next. httpcore hands the connections to a request's `trace`:
+https://www.encode.io/httpcore/extensions/#trace
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+
+# A connection as it is made, TLS within it, and either through a proxy.
+CONNECTED = ("connect_tcp.complete", "connect_unix_socket.complete", "start_tls.complete")
+# A chunk of one byte has five bytes more around it.
+FRAMING = 8
+HEAD = "PROVIDER_MAX_RESPONSE_BYTES"
+
+
+class AnswerTooLarge(Exception):
+    """A provider's answer is larger than `setting` allows."""
+
+    def __init__(self, setting: str) -> None:
+        super().__init__(f"more than {setting} allows")
+        self.setting = setting
+
+
+class WireBudget:
+    """Counts what arrives since a request was sent; raises AnswerTooLarge.
+
+    A head, with what of the body comes in the same piece, may have PROVIDER_MAX_RESPONSE_BYTES.
+    """
+
+    def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin anew, as a request is sent."""
+        self._count, self._setting, self._factor = 0, HEAD, 1
+
+    def expect(self, setting: str) -> None:
+        """Go on to the body, of which this setting is the limit."""
+        self._setting, self._factor = setting, FRAMING
+
+    def add(self, count: int) -> None:
+        """Count bytes."""
+        self._count += count
+        if self._count > self._factor * int(getattr(settings, self._setting)):
+            raise AnswerTooLarge(self._setting)
+
+
+def trace(event: str, info: dict[str, Any]) -> None:
+    """Count what a connection reads, from its beginning."""
+    if not event.endswith(CONNECTED):
+        return
+    stream = info["return_value"]
+    budget, read, write = WireBudget(), stream.read, stream.write
+
+    def counted_read(*args: Any, **kwargs: Any) -> bytes:
+        data: bytes = read(*args, **kwargs)
+        budget.add(len(data))
+        return data
+
+    def counted_write(*args: Any, **kwargs: Any) -> None:
+        budget.begin()
+        write(*args, **kwargs)
+
+    stream.read, stream.write, stream.budget = counted_read, counted_write, budget
+
+
+async def trace_async(event: str, info: dict[str, Any]) -> None:
+    """Do the same for a connection of asyncio's."""
+    if not event.endswith(CONNECTED):
+        return
+    stream = info["return_value"]
+    budget, read, write = WireBudget(), stream.read, stream.write
+
+    async def counted_read(*args: Any, **kwargs: Any) -> bytes:
+        data: bytes = await read(*args, **kwargs)
+        budget.add(len(data))
+        return data
+
+    async def counted_write(*args: Any, **kwargs: Any) -> None:
+        budget.begin()
+        await write(*args, **kwargs)
+
+    stream.read, stream.write, stream.budget = counted_read, counted_write, budget
+
+
+def expect_body(response: Any, setting: str) -> None:
+    """Go on to the body of a response, of which this setting is the limit."""
+    budget = getattr(response.extensions.get("network_stream"), "budget", None)
+    if budget is not None:
+        budget.expect(setting)
