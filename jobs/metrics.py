@@ -22,7 +22,7 @@ FOUND = Counter(
     "headrace_job_polls_found",
     "Times that this worker looked for due jobs by itself and found some.",
 )
-REAPED = Counter("headrace_jobs_reaped", "What the reaper did: lost, due, purged.", ["what"])
+REAPED = Counter("headrace_jobs_reaped", "What was put right: lost, due, purged, files.", ["what"])
 CALLS_REPLAYED = Counter(
     "headrace_job_calls_replayed", "Model calls answered from an earlier attempt of their job."
 )

@@ -41,6 +41,7 @@ from config.memory import TRIM_SECONDS, MemoryTrimmer
 from config.open_files import raise_open_files_limit
 from jobs import presence
 from jobs.announcer import send
+from jobs.documents.sweep import Sweep
 from jobs.models import Job
 from jobs.notices.courier import Courier
 from jobs.reaper import Reaper, take_away
@@ -61,6 +62,8 @@ THREAD_TIMEOUT_MS = 1000
 STOP_CONSUMERS_SECONDS = 5.0
 # The last messages of a worker that stops only save others up to JOB_POLL_SECONDS.
 LAST_MESSAGES_SECONDS = 2.0
+# A day's directory of originals each time, once after the day.
+SWEEP_SECONDS = 60.0
 # Workers that were started together would otherwise look together.
 POLL_JITTER = 0.25
 
@@ -105,6 +108,7 @@ class WorkerProcess:
         dramatiq_worker.start()
         heartbeat = gevent.spawn(self._every, settings.JOB_HEARTBEAT_SECONDS, self._beat)
         gevent.spawn(self._every, settings.JOB_HEARTBEAT_SECONDS, self._reap)
+        gevent.spawn(self._every, SWEEP_SECONDS, Sweep().step, jitter=POLL_JITTER)
         gevent.spawn(self._every, TRIM_SECONDS, MemoryTrimmer().look)
         gevent.spawn(self._every, settings.JOB_POLL_SECONDS, SLOTS.look, jitter=POLL_JITTER)
         gevent.spawn(self._courier.run)
@@ -132,7 +136,7 @@ class WorkerProcess:
             return True
         return False
 
-    def _every(self, seconds: float, work: Callable[[], None], *, jitter: float = 0.0) -> None:
+    def _every(self, seconds: float, work: Callable[[], object], *, jitter: float = 0.0) -> None:
         """Work for ever; `jitter` is the share of each pause that may be left out."""
         while True:
             try:
