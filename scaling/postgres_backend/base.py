@@ -27,10 +27,9 @@ from scaling.replicas import metrics, routing
 from scaling.replicas.decision import PRIMARY
 from scaling.replicas.health import Sample
 from scaling.replicas.position import lsn_of
+from scaling.replicas.statements import is_site_write, is_write
 from scaling.replicas.topology import TOPOLOGY
 
-# What a statement begins with that writes nothing.
-READING = ("SELECT", "SAVEPOINT", "RELEASE", "ROLLBACK", "SET", "SHOW", "EXPLAIN", "DECLARE")
 RUN = "SELECT pg_postmaster_start_time()::text, coalesce(pg_last_wal_replay_lsn(), '0/0')::text"
 
 # gevent's own asks its loop, which takes longer than the answer.
@@ -158,10 +157,10 @@ class DatabaseWrapper(DjangoWrapper):  # type: ignore[misc]
     def _note_statement(
         self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Any
     ) -> Any:
-        is_write = not (isinstance(sql, str) and sql.lstrip().startswith(READING))
-        if is_write:
+        writes = is_write(sql)
+        if writes:
             # Before, because a statement that seems to fail may have been done.
-            routing.note_write()
+            routing.note_write(is_site=is_site_write(sql))
         try:
             result = execute(sql, params, many, context)
         except InternalError as error:
@@ -169,7 +168,7 @@ class DatabaseWrapper(DjangoWrapper):  # type: ignore[misc]
                 # The primary's name leads elsewhere by now, or will: the next connection asks it.
                 close_pool(PRIMARY)
             raise
-        if not is_write:
+        if not writes:
             return result
         if self.in_atomic_block:
             self.on_commit(routing.note_done)

@@ -17,9 +17,7 @@ class Router:
         return PRIMARY if scope is None else routing.server_for(scope)
 
     def db_for_write(self, model: type[Model], **hints: Any) -> str:
-        """Return the primary, and note what is written."""
-        if getattr(model, "read_scope", None) == routing.SITE_WIDE:
-            routing.note_write(is_site=True)
+        """Return the primary; Django also asks where nothing is written, as for a foreign key."""
         return PRIMARY
 
     def allow_relation(self, obj1: Model, obj2: Model, **hints: Any) -> bool:
