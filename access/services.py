@@ -24,6 +24,8 @@ from access.principal import Limits, Principal
 from scaling.clock import CLOCK
 from scaling.database import release_connections
 from scaling.near_cache import NearCache
+from scaling.postgres_backend import pools
+from scaling.replicas.decision import PRIMARY
 from scaling.replicas.routing import repeated_elsewhere, unrecorded
 from scaling.replicas.topology import TOPOLOGY
 
@@ -200,7 +202,11 @@ def _note_use(key: ApiKey) -> None:
     if key.last_used_at is not None and key.last_used_at > due:
         return
     is_due = Q(last_used_at=None) | Q(last_used_at__lte=due)
-    if TOPOLOGY.primary.is_silent:
+    # Nobody waits for the primary over it: the next load of the key is soon enough.
+    if TOPOLOGY.primary.is_in_doubt:
+        return
+    if not pools.has_idle(PRIMARY):
+        pools.grow(PRIMARY)
         return
     try:
         with unrecorded():

@@ -22,7 +22,13 @@ from gevent import monkey
 from psycopg_pool import PoolTimeout
 
 from scaling.postgres_backend.holds import HOLDS
-from scaling.postgres_backend.pools import close_pool, held_here, note_returned, note_taken
+from scaling.postgres_backend.pools import (
+    close_pool,
+    has_idle,
+    held_here,
+    note_returned,
+    note_taken,
+)
 from scaling.replicas import metrics, routing
 from scaling.replicas.decision import PRIMARY
 from scaling.replicas.health import Sample
@@ -116,12 +122,16 @@ class DatabaseWrapper(DjangoWrapper):  # type: ignore[misc]
             pool.putconn(connection)
 
     def _may_wait(self, give_up_at: float) -> bool:
-        """Return whether a read waits on for a replica, as the primary could not answer either."""
+        """Return whether a read waits on for a replica, as no other server could answer either."""
         server = TOPOLOGY.server(self.alias)
         if server is None or server is TOPOLOGY.primary:
             return False
         server.is_suspect = server.is_suspect or server.busy < settings.REPLICA_POOL["max_size"]
-        is_only = TOPOLOGY.primary.is_away and server.is_in_rotation
+        is_only = (
+            TOPOLOGY.primary.is_in_doubt
+            and server.is_in_rotation
+            and not any(map(has_idle, TOPOLOGY.others_in_rotation(self.alias)))
+        )
         return is_only and time.monotonic() < give_up_at
 
     def _refuse_if_restarted(self, connection: Any, sample: Sample | None) -> None:

@@ -25,7 +25,7 @@ class Candidate:
 
 
 class Choice(NamedTuple):
-    """A server's name and why it was chosen: replica, writes, behind, none, no_connection."""
+    """A server's name and why it was chosen: replica, writes, behind, none, no_connection, late."""
 
     server: str
     reason: str

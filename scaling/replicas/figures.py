@@ -15,7 +15,7 @@ MAX_SCRAPES_AT_ONCE = 16
 NAMES = ("headrace_database_", "headrace_replica_lag_seconds")
 # Why a read went where it went, of those that could have gone to a replica. A worker's own rounds,
 # requests that change something and what is read in transactions would hide them.
-REASONS = frozenset({"replica", "behind", "none", "no_connection", "unknown"})
+REASONS = frozenset({"replica", "behind", "none", "no_connection", "unknown", "late"})
 
 
 @dataclass(frozen=True, kw_only=True)

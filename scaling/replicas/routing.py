@@ -41,6 +41,8 @@ HEADER = "x-headrace-position"
 # How long an answer waits for a primary that was lost after it committed: about a failover.
 WAIT_SECONDS = 3.0
 WAIT_STEP_SECONDS = 0.05
+# Why a read that all do alike would go to the primary, though replicas are in rotation.
+LATE = frozenset({"behind", "unknown"})
 
 
 class Reader:
@@ -48,11 +50,13 @@ class Reader:
 
     __slots__ = (
         "_is_long",
+        "_is_second_round",
         "_last",
         "_required",
         "account",
         "asked",
         "has_committed",
+        "is_late",
         "is_page",
         "position",
         "reads_replicas",
@@ -73,6 +77,9 @@ class Reader:
         # The server of the read before, and the replicas that a read failed on.
         self.asked = ""
         self.unfit: set[str] = set()
+        self._is_second_round = False
+        # Whether that server may lack what everybody must see.
+        self.is_late = False
         self.wrote = False
         self.wrote_site = False
         # Whether something of that is surely done, and not only tried.
@@ -94,7 +101,19 @@ class Reader:
         self.position = _later(self.position, floor)
 
     def choose(self, scope: str) -> Choice:
-        """Choose the server of a read."""
+        """Choose the server of a read.
+
+        Keys and chains are read from a late replica while the primary does not answer: else one
+        change of staff's that no replica has stops everybody.
+        """
+        choice = self._choose(scope)
+        if scope == SITE_WIDE and choice.reason in LATE and TOPOLOGY.primary.is_in_doubt:
+            late = self._choose_replica(None)
+            if late.server != PRIMARY:
+                choice = late._replace(reason="late")
+        return choice
+
+    def _choose(self, scope: str) -> Choice:
         if self.is_page:
             return Choice(PRIMARY, "page")
         if self.wrote or self.wrote_site:
@@ -110,14 +129,24 @@ class Reader:
                 return Choice(PRIMARY, "unknown")
             required = None
         must_show = _later(required, self.position)  # type: ignore[arg-type]
+        return self._choose_replica(must_show)
+
+    def _choose_replica(self, must_show: Position | None) -> Choice:
         choice = _choose_ready(must_show, preferred=self._last, unfit=self.unfit)
+        is_last_resort = choice.server == PRIMARY and TOPOLOGY.primary.is_in_doubt
+        if is_last_resort and self.unfit and not self._is_second_round:
+            # What failed at a replica may have been one connection.
+            self._is_second_round = True
+            self.unfit.clear()
+            choice = _choose_ready(must_show)
         self._last = choice.server
         return choice
 
     def can_repeat(self) -> bool:
         """Return whether a read that failed may succeed on another server; count it.
 
-        The replica that it failed on is not chosen again, and in the end the primary is.
+        The replica that it failed on is not chosen again, and in the end the primary is. While the
+        primary does not answer, each replica is tried a second time before.
         """
         if _forced.get() == "primary" or self.asked in {"", PRIMARY, *self.unfit}:
             return False
@@ -198,6 +227,7 @@ def server_for(scope: str) -> str:
     if (reader := _reader.get()) is not None:
         reader.servers.add(choice.server)
         reader.asked = choice.server
+        reader.is_late = choice.reason == "late"
     return choice.server
 
 
@@ -280,7 +310,8 @@ def record(accounts: Iterable[str] = (), *, wait_seconds: float = 0.0) -> Positi
 def repeated_elsewhere(read: Callable[[], T]) -> T:
     """Return what `read` returns; as long as it fails on a replica, do it again on another server.
 
-    In the end that is the primary.
+    In the end that is the primary. What a late replica does not have may be there: then its word
+    is a failure.
     """
     reader = _reader.get()
     token = None
@@ -290,7 +321,10 @@ def repeated_elsewhere(read: Callable[[], T]) -> T:
     try:
         while True:
             try:
-                return read()
+                found = read()
+                if not found and reader.is_late:
+                    raise OperationalError("a late replica lacks it, and the primary is away")
+                return found
             except (OperationalError, PoolTimeout):
                 if not reader.can_repeat():
                     raise
@@ -320,7 +354,8 @@ def _choose_ready(
         (candidate for candidate in candidates if candidate.name not in unfit),
         required,
         preferred=preferred,
-        is_primary_ready=not TOPOLOGY.primary.is_away and pools.has_idle(PRIMARY),
+        # A frozen primary's idle connections are as frozen.
+        is_primary_ready=not TOPOLOGY.primary.is_in_doubt and pools.has_idle(PRIMARY),
     )
     if choice.wanted:
         pools.grow(choice.wanted)

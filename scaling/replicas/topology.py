@@ -69,6 +69,11 @@ class Server:
         return self.silent_ticks >= SILENT_TICKS
 
     @property
+    def is_in_doubt(self) -> bool:
+        """Whether it failed or was silent lately, so that what a replica can do is done there."""
+        return bool(self.failures) or self.is_silent
+
+    @property
     def is_away(self) -> bool:
         """Whether a primary answers nobody."""
         return self.failures >= PRIMARY_FAILURES or self.silent_ticks >= PRIMARY_SILENT_TICKS
@@ -129,6 +134,11 @@ class Topology:
     def server(self, name: str) -> Server | None:
         """Return a server by its alias, if it is known."""
         return self.primary if name == PRIMARY else self.replicas.get(name)
+
+    def others_in_rotation(self, name: str) -> Iterator[str]:
+        """Yield the replicas that may get reads in the place of this one."""
+        servers = list(self.replicas.values())
+        yield from (s.name for s in servers if s.is_in_rotation and s.name != name)
 
     def has_rotation(self) -> bool:
         """Say whether any replica may get reads, whatever it has replayed."""

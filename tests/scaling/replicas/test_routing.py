@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable, Iterator
 
 import gevent
 import pytest
@@ -15,64 +14,21 @@ from django.test import RequestFactory
 
 import scaling.redis
 from access.models import Account, ApiKey
-from chat.models import Chain, Conversation
+from chat.models import Chain
 from jobs import services
 from jobs.models import Job, Worker
 from scaling.replicas import positions, routing
 from scaling.replicas.decision import PRIMARY
-from scaling.replicas.health import GOOD_SAMPLES, Sample
+from scaling.replicas.health import GOOD_SAMPLES
 from scaling.replicas.middleware import ReplicaMiddleware
-from scaling.replicas.position import CURRENT_POSITION, Position
+from scaling.replicas.position import Position
 from scaling.replicas.positions import POSITIONS
-from scaling.replicas.router import Router
 from scaling.replicas.topology import PRIMARY_FAILURES, TOPOLOGY
 from tests.access.redis_server import own_redis
 from tests.jobs.rows import make_job
+from tests.scaling.replicas.told import FAR, account, begin, now, read, replica, told_of
 
-__all__ = ["own_redis"]
-
-FAR = Position(1, 2**63)
-
-
-def told_of(name: str, replayed: Position) -> None:
-    server = TOPOLOGY.replicas[name]
-    server.take(Sample(taken_at=0, is_in_recovery=True, position=replayed, started_at=""))
-    server.fault, server.good_samples = "", GOOD_SAMPLES
-
-
-@pytest.fixture
-def replica(transactional_db: None, settings: object) -> Iterator[Callable[[Position], None]]:
-    """Have a replica "r1" that has replayed everything; return what changes how much."""
-    settings.HAS_REPLICAS = True  # type: ignore[attr-defined]
-    # The emptying of the tables after another test is a write of what everybody reads.
-    routing._reader.set(None)
-    before = POSITIONS._trusted_from
-    POSITIONS._trusted_from = 0.0
-    TOPOLOGY.set_replicas(["r1"])
-    told_of("r1", FAR)
-    yield lambda position: told_of("r1", position)
-    TOPOLOGY.set_replicas([])
-    POSITIONS._trusted_from = before
-    routing._reader.set(None)
-
-
-@pytest.fixture
-def account() -> str:
-    return uuid.uuid4().hex
-
-
-def begin(account: str, *, reads_replicas: bool = True, floor: Position | None = None) -> None:
-    routing.begin().serve(account, reads_replicas=reads_replicas, floor=floor)
-
-
-def read(model: type = Conversation) -> str:
-    return Router().db_for_read(model)
-
-
-def now() -> Position:
-    with connection.cursor() as cursor:
-        cursor.execute(CURRENT_POSITION)
-        return Position.from_row(cursor.fetchone())
+__all__ = ["account", "own_redis", "replica"]
 
 
 def test_an_account_that_wrote_nothing_reads_from_a_replica(replica, account):

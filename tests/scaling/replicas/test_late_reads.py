@@ -1,0 +1,84 @@
+"""Reads while the primary does not answer; PostgreSQL and Redis are real, replicas told of."""
+
+from __future__ import annotations
+
+import pytest
+from django.db.utils import OperationalError
+
+from chat.models import Chain
+from scaling.postgres_backend import pools
+from scaling.replicas import routing
+from scaling.replicas.decision import PRIMARY
+from scaling.replicas.health import SILENT_TICKS
+from scaling.replicas.position import Position
+from scaling.replicas.positions import POSITIONS, SITE
+from scaling.replicas.topology import TOPOLOGY
+from tests.scaling.replicas.told import FAR, account, begin, read, replica, told_of
+
+__all__ = ["account", "replica"]
+
+
+def test_keys_and_chains_are_read_from_a_late_replica_while_the_primary_does_not_answer(
+    replica, account, monkeypatch
+):
+    replica(Position(1, 5))
+    POSITIONS.record([SITE], Position(1, 9))
+    begin(account)
+    assert read(Chain) == PRIMARY
+    monkeypatch.setattr(TOPOLOGY.primary, "failures", 1)
+    assert (read(Chain), read()) == ("r1", "r1")
+    # What an account wrote is promised to it.
+    POSITIONS.record([account], Position(1, 9))
+    begin(account)
+    assert (read(Chain), read()) == ("r1", PRIMARY)
+    TOPOLOGY.replicas["r1"].is_detached = True
+    assert read(Chain) == PRIMARY
+
+
+def test_what_a_late_replica_lacks_is_no_proof_that_it_is_not_there(replica, account, monkeypatch):
+    replica(Position(1, 5))
+    POSITIONS.record([SITE], Position(1, 9))
+    monkeypatch.setattr(TOPOLOGY.primary, "failures", 1)
+
+    def look_up(answer: object) -> object:
+        if read(Chain) == PRIMARY:
+            raise OperationalError("the primary is away")
+        return answer
+
+    begin(account)
+    assert routing.repeated_elsewhere(lambda: look_up("a row")) == "a row"
+    with pytest.raises(OperationalError):
+        routing.repeated_elsewhere(lambda: look_up(None))
+    # One that has everything is believed.
+    replica(FAR)
+    begin(account)
+    assert routing.repeated_elsewhere(lambda: look_up(None)) is None
+
+
+def test_while_the_primary_does_not_answer_replicas_have_a_second_try(
+    replica, account, monkeypatch
+):
+    TOPOLOGY.set_replicas(["r1", "r2"])
+    told_of("r2", FAR)
+    monkeypatch.setattr(TOPOLOGY.primary, "failures", 1)
+    begin(account)
+    servers: list[str] = []
+
+    def work() -> str:
+        servers.append(read())
+        raise OperationalError("gone")
+
+    with pytest.raises(OperationalError):
+        routing.repeated_elsewhere(work)
+    assert sorted(servers[:2]) == sorted(servers[2:4]) == ["r1", "r2"]
+    assert servers[4:] == [PRIMARY]
+
+
+def test_a_primary_that_does_not_answer_is_no_substitute_for_a_busy_replica(
+    replica, account, monkeypatch
+):
+    monkeypatch.setattr(pools, "has_idle", lambda alias: alias == PRIMARY)
+    begin(account)
+    assert read() == PRIMARY
+    monkeypatch.setattr(TOPOLOGY.primary, "silent_ticks", SILENT_TICKS)
+    assert read() == "r1"

@@ -1,0 +1,60 @@
+"""A replica that this process was only told of, and readers."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+
+import pytest
+from django.db import connection
+
+from chat.models import Conversation
+from scaling.replicas import routing
+from scaling.replicas.health import GOOD_SAMPLES, Sample
+from scaling.replicas.position import CURRENT_POSITION, Position
+from scaling.replicas.positions import POSITIONS
+from scaling.replicas.router import Router
+from scaling.replicas.topology import TOPOLOGY
+
+FAR = Position(1, 2**63)
+
+
+def told_of(name: str, replayed: Position) -> None:
+    server = TOPOLOGY.replicas[name]
+    server.take(Sample(taken_at=0, is_in_recovery=True, position=replayed, started_at=""))
+    server.fault, server.good_samples = "", GOOD_SAMPLES
+
+
+@pytest.fixture
+def replica(transactional_db: None, settings: object) -> Iterator[Callable[[Position], None]]:
+    """Have a replica "r1" that has replayed everything; return what changes how much."""
+    settings.HAS_REPLICAS = True  # type: ignore[attr-defined]
+    # The emptying of the tables after another test is a write of what everybody reads.
+    routing._reader.set(None)
+    before = POSITIONS._trusted_from
+    POSITIONS._trusted_from = 0.0
+    TOPOLOGY.set_replicas(["r1"])
+    told_of("r1", FAR)
+    yield lambda position: told_of("r1", position)
+    TOPOLOGY.set_replicas([])
+    POSITIONS._trusted_from = before
+    routing._reader.set(None)
+
+
+@pytest.fixture
+def account() -> str:
+    return uuid.uuid4().hex
+
+
+def begin(account: str, *, reads_replicas: bool = True, floor: Position | None = None) -> None:
+    routing.begin().serve(account, reads_replicas=reads_replicas, floor=floor)
+
+
+def read(model: type = Conversation) -> str:
+    return Router().db_for_read(model)
+
+
+def now() -> Position:
+    with connection.cursor() as cursor:
+        cursor.execute(CURRENT_POSITION)
+        return Position.from_row(cursor.fetchone())
