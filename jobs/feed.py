@@ -11,7 +11,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 
 import gevent
@@ -29,23 +29,28 @@ logger = logging.getLogger(__name__)
 
 # What one follower is given at once; the rest follows at the next look.
 MAX_EVENTS = 500
+# Followers that a query is for: what it returns is held at once, and read without a pause.
+MAX_ASKED = 64
+# Followers with more to read than they are given at once, that a look is for.
+MAX_BEHIND = 128
 
-# One event at a time, so that none is printed that is not given: how large it is shows only then.
-NEW_EVENTS = """
-WITH RECURSIVE told (place, job_id, seq, kind, data, created_at, number, bytes) AS (
-    SELECT w.place, w.job_id, w.seq, NULL::text, NULL::text, NULL::bigint, 0, 0
-    FROM unnest(%(jobs)s::uuid[], %(seqs)s::int[]) WITH ORDINALITY AS w (job_id, seq, place)
-  UNION ALL
-    SELECT t.place, t.job_id, e.seq, e.kind, e.data, e.created_at, t.number + 1,
-           t.bytes + octet_length(e.data)
-    FROM told t, LATERAL (
-        SELECT seq, kind::text, data::text, extract(epoch FROM created_at)::bigint AS created_at
-        FROM jobs_event WHERE job_id = t.job_id AND seq > t.seq ORDER BY seq LIMIT 1
-    ) AS e
-    WHERE t.number < %(most)s AND t.bytes < %(most_bytes)s
-)
-SELECT place, seq, kind, data, created_at FROM told WHERE number > 0 ORDER BY place, seq
+NEXT_EVENT = """
+    SELECT seq, kind::text, data::text, extract(epoch FROM created_at)::bigint AS created_at
+    FROM jobs_event WHERE job_id = f.job_id AND seq > f.seq ORDER BY seq LIMIT 1
 """
+# One event at a time, so that none is printed that is not given: how large it is shows only then.
+NEW_EVENTS = f"""
+WITH RECURSIVE told (place, job_id, seq, kind, data, created_at, number, bytes) AS (
+    SELECT f.place, f.job_id, e.*, 1, octet_length(e.data)
+    FROM unnest(%(jobs)s::uuid[], %(seqs)s::int[]) WITH ORDINALITY AS f (job_id, seq, place),
+         LATERAL ({NEXT_EVENT}) AS e
+  UNION ALL
+    SELECT f.place, f.job_id, e.*, f.number + 1, f.bytes + octet_length(e.data)
+    FROM told AS f, LATERAL ({NEXT_EVENT}) AS e
+    WHERE f.number < %(most)s AND f.bytes < %(most_bytes)s
+)
+SELECT place, seq, kind, data, created_at FROM told ORDER BY place, seq
+"""  # noqa: S608  (of constants)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +84,40 @@ def new_events(wanted: list[tuple[uuid.UUID, int]]) -> dict[int, list[Told]]:
     return found
 
 
-class _Follower:
+class Follower:
+    """Who is given a job's events; `is_behind` until a look has found less than it may give."""
+
     def __init__(self, job_id: uuid.UUID, after: int) -> None:
         self.job_id = job_id
         self.after = after
         self.events: list[Told] = []
         self.news = Signal()
+        self.is_behind = True
+        self.asked_at = 0.0
+
+    def give(self, events: list[Told]) -> None:
+        """Hand over what a look has found."""
+        size = sum(len(told.data) for told in events)
+        # A character has four bytes at most.
+        self.is_behind = len(events) == MAX_EVENTS or size * 4 >= settings.JOB_EVENT_BATCH_BYTES
+        if events:
+            self.events = events
+            self.after = events[-1].seq
+            self.news.set()
+
+
+def groups(followers: Iterable[Follower]) -> Iterator[list[Follower]]:
+    """Yield who is asked about at this look, as many as one query may be for.
+
+    All who are not behind come first, and of the others those who have waited longest: a thousand
+    who read old events do not hold up those who wait for new ones.
+    """
+    # One that has not taken its last batch yet is asked about later.
+    hungry = [follower for follower in followers if not follower.events]
+    behind = sorted((f for f in hungry if f.is_behind), key=lambda f: f.asked_at)
+    chosen = [f for f in hungry if not f.is_behind] + behind[:MAX_BEHIND]
+    for start in range(0, len(chosen), MAX_ASKED):
+        yield chosen[start : start + MAX_ASKED]
 
 
 class Feed:
@@ -92,7 +125,7 @@ class Feed:
 
     def __init__(self) -> None:
         self._lock: threading.Lock
-        self._followers: set[_Follower]
+        self._followers: set[Follower]
         self._poller: gevent.Greenlet[..., None] | None
         self._wake: Signal
         self._begin()
@@ -107,7 +140,7 @@ class Feed:
         greenlet are given back. Ends with an error alone: ClientGone, ServerDraining when this
         process must end, TimeoutError at the `deadline` of time.monotonic().
         """
-        follower = _Follower(job_id, after)
+        follower = Follower(job_id, after)
         with self._lock:
             self._followers.add(follower)
             if self._poller is None:
@@ -140,7 +173,7 @@ class Feed:
         self._poller = None
         self._wake = Signal()
 
-    def _poll(self, followers: set[_Follower]) -> None:
+    def _poll(self, followers: set[Follower]) -> None:
         while followers is self._followers:
             if not followers:
                 self._wake.clear()
@@ -156,19 +189,12 @@ class Feed:
                 release_connections()
             gevent.sleep(settings.JOB_EVENT_POLL_SECONDS)
 
-    def _look(self, followers: list[_Follower]) -> None:
-        # One that has not taken its last batch yet is asked about later.
-        hungry = [follower for follower in followers if not follower.events]
-        if not hungry:
-            return
-        found = new_events([(follower.job_id, follower.after) for follower in hungry])
-        for place, events in found.items():
-            follower = hungry[place]
-            follower.events = events
-            follower.after = events[-1].seq
-        for follower in hungry:
-            if follower.events:
-                follower.news.set()
+    def _look(self, followers: list[Follower]) -> None:
+        for group in groups(followers):
+            found = new_events([(follower.job_id, follower.after) for follower in group])
+            for place, follower in enumerate(group):
+                follower.asked_at = time.monotonic()
+                follower.give(found.get(place, []))
 
 
 FEED = Feed()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jobs.feed import MAX_EVENTS, new_events
+from jobs.feed import MAX_ASKED, MAX_BEHIND, MAX_EVENTS, Follower, Told, groups, new_events
 from jobs.models import Event, Job
 from tests.jobs.rows import make_job
 
@@ -52,3 +52,36 @@ def test_many_small_events_come_in_parts() -> None:
     assert numbers([(job.pk, MAX_EVENTS), (uuid.uuid4(), 0)]) == {
         0: [MAX_EVENTS + 1, MAX_EVENTS + 2]
     }
+
+
+def test_those_who_wait_for_news_are_asked_about_before_those_who_read_old_events() -> None:
+    waiting = [Follower(uuid.uuid4(), 0) for _ in range(40)]
+    for follower in waiting:
+        follower.give([])
+    behind = [Follower(uuid.uuid4(), 0) for _ in range(MAX_BEHIND + 10)]
+    full = Follower(uuid.uuid4(), 0)
+    full.give([Told(1, "tokens", "{}", 0)])
+    for moment in range(1, 3):
+        asked = list(groups([*behind, full, *waiting]))
+        assert max(map(len, asked)) == MAX_ASKED
+        flat = [follower for group in asked for follower in group]
+        assert flat[: len(waiting)] == waiting
+        assert len(flat) == len(waiting) + MAX_BEHIND
+        if moment == 2:
+            assert set(behind[MAX_BEHIND:]) <= set(flat)
+        for follower in flat:
+            follower.asked_at = float(moment)
+
+
+def test_a_follower_is_behind_while_it_may_have_more_to_read(settings: Any) -> None:
+    settings.JOB_EVENT_BATCH_BYTES = 100
+    follower = Follower(uuid.uuid4(), 0)
+    assert follower.is_behind
+    follower.give([Told(1, "tokens", "x" * 10, 0)])
+    assert not follower.is_behind
+    assert (follower.after, follower.news.is_set()) == (1, True)
+    follower.give([Told(2, "tokens", "x" * 100, 0)])
+    assert follower.is_behind
+    follower.give([])
+    assert not follower.is_behind
+    assert follower.after == 2
