@@ -23,6 +23,7 @@ STORED_CODES = {
     "conversations": "too_many_conversations",
     "messages": "too_many_messages",
     "jobs": "too_many_jobs",
+    "file_bytes": "too_many_file_bytes",
     "idempotency_keys": "too_many_idempotency_keys",
 }
 STORED_MESSAGES = {
@@ -30,6 +31,8 @@ STORED_MESSAGES = {
     "messages": "This conversation has as many messages as it may, {allowed}; start another",
     "jobs": "This account has {allowed} jobs, with those that ended, as many as it may; old ones"
     " are removed JOB_RETENTION_DAYS after their end",
+    "file_bytes": "This account's documents take {allowed} bytes, as many as they may; those of old"
+    " jobs are removed JOB_RETENTION_DAYS after their end",
     "idempotency_keys": "This account has used {allowed} idempotency keys, as many as it may in"
     " IDEMPOTENCY_HOURS",
 }

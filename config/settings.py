@@ -342,6 +342,7 @@ UPLOAD_ACCOUNT_CONCURRENCY = env_int("UPLOAD_ACCOUNT_CONCURRENCY", 8, minimum=1)
 UPLOAD_BYTES = env_int("UPLOAD_BYTES", 128 * 1024 * 1024, minimum=1024)
 # Two of the largest.
 UPLOAD_ACCOUNT_BYTES = env_int("UPLOAD_ACCOUNT_BYTES", 42 * 1024 * 1024, minimum=1024)
+JOB_ACCOUNT_FILE_BYTES = env_int("JOB_ACCOUNT_FILE_BYTES", 100 * 1024**3)
 JOB_FILE_ORPHAN_HOURS = env_int("JOB_FILE_ORPHAN_HOURS", 24)
 MEDIA_ROOT = Path(env_str("MEDIA_ROOT", str(STATE_DIR / "media")))
 # The form's other fields come on top of the file.

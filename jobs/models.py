@@ -174,6 +174,11 @@ class Job(models.Model):
             models.Index(fields=["account", "-id"], name="job_by_account"),
             models.Index(fields=["account", "status", "-id"], name="job_by_account_status"),
             models.Index(fields=["status", "-id"], name="job_by_status"),
+            models.Index(
+                fields=["account", "file_bytes"],
+                condition=Q(file_bytes__isnull=False),
+                name="job_file_bytes_of_account",
+            ),
             models.Index(fields=["finished_at"], name="job_by_end"),
         ]
 

@@ -84,6 +84,8 @@ def check(principal: Principal, submission: Submission) -> Chain:
     check_recipient(principal, submission.notify_email)
     read_input(chain, submission.input)
     STORED.check(principal.account_id)
+    if submission.file is not None:
+        STORED_FILES.check(principal.account_id)
     refuse_if_full(principal.account_id)
     return Chain(pk=chain.config.chain_id, slug=chain.config.slug)
 
@@ -298,6 +300,12 @@ STORED = StoredLimit(
     "jobs",
     setting="JOB_ACCOUNT_MAX",
     rows=lambda account_id: Job.objects.filter(account_id=account_id),
+)
+STORED_FILES = StoredLimit(
+    "file_bytes",
+    setting="JOB_ACCOUNT_FILE_BYTES",
+    rows=lambda account_id: Job.objects.filter(account_id=account_id, file_bytes__isnull=False),
+    column="file_bytes",
 )
 _queue_length: NearCache[None, int] = NearCache(
     load=_count_queue,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import prometheus_client
 from django.conf import settings
+from django.db.models import Sum
 
 from access.errors import STORED_CODES, StoredExceeded
 from scaling.database import release_connections
@@ -39,15 +40,22 @@ class StoredLimit:
     """At most so many rows of a kind for each account: the number in `setting`, 0 is no limit.
 
     A process counts once in COUNT_SECONDS, and no more rows than the limit, by an index that
-    begins with the account. So an account may exceed it by what it makes in that time.
+    begins with the account. So an account may exceed it by what it makes in that time. With
+    `column`, the sum of that is bounded and not the number of rows.
     """
 
     def __init__(
-        self, kind: str, *, setting: str, rows: Callable[[uuid.UUID], QuerySet[Any]]
+        self,
+        kind: str,
+        *,
+        setting: str,
+        rows: Callable[[uuid.UUID], QuerySet[Any]],
+        column: str = "",
     ) -> None:
         self._kind = kind
         self._setting = setting
         self._rows = rows
+        self._column = column
         self._counts: NearCache[uuid.UUID, int] = NearCache(
             load=self._count,
             ttl_seconds=COUNT_SECONDS,
@@ -72,7 +80,10 @@ class StoredLimit:
 
     def _count(self, account_id: uuid.UUID) -> int:
         limit = int(getattr(settings, self._setting))
+        rows = self._rows(account_id).order_by()
         try:
-            return self._rows(account_id).order_by().values("pk")[:limit].count()
+            if self._column:
+                return int(rows.aggregate(sum=Sum(self._column))["sum"] or 0)
+            return rows.values("pk")[:limit].count()
         finally:
             release_connections()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
+from io import BytesIO
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from access.errors import StoredExceeded
 from access.principal import Limits, Principal
 from chat.models import Chain
 from jobs import services
+from jobs.documents.original import Original
+from jobs.documents.received import ReceivedFile
 from jobs.errors import AccountQueueFull, QueueFull
 from jobs.models import Job
 from jobs.services import Submission, check
@@ -86,3 +89,21 @@ def test_an_account_has_no_more_jobs_than_it_may_with_those_that_ended(settings:
     assert (refused.value.status, refused.value.code) == (429, "too_many_jobs")
     assert check(CALLER, submission).slug == "helper"
     services.STORED.forget(full.account_id)
+
+
+def test_an_accounts_documents_take_no_more_bytes_than_they_may(settings: Any) -> None:
+    settings.JOB_ACCOUNT_FILE_BYTES = 1000
+    Chain.objects.create(slug="helper", runnable="assistant", model="openai:x", base_url="http://x")
+    text = Submission(chain="helper", input={"messages": [{"role": "user", "content": "Hi"}]})
+    document = replace(text, file=Original(ReceivedFile(BytesIO(b"x")), suffix=".txt"))
+    full = replace(CALLER, account_id=make_job("succeeded", file_bytes=999).account_id)
+    services.STORED_FILES.forget(full.account_id)
+    assert check(full, document).slug == "helper"
+    make_job("failed", file_bytes=1)
+    services.STORED_FILES.forget(full.account_id)
+    with pytest.raises(StoredExceeded, match="JOB_ACCOUNT_FILE_BYTES") as refused:
+        check(full, document)
+    assert (refused.value.status, refused.value.code) == (429, "too_many_file_bytes")
+    assert check(full, text).slug == "helper"
+    assert check(CALLER, document).slug == "helper"
+    services.STORED_FILES.forget(full.account_id)
