@@ -32,7 +32,7 @@ from gunicorn.workers.ggevent import GeventWorker
 
 from config import fair_sockets, resolver
 from config.draining import DRAINING
-from config.memory import MemoryTrimmer, rss_bytes
+from config.memory import MEMORY, bound_allocator, rss_bytes
 from config.readiness import is_ready
 
 LOOK_SECONDS = 0.2
@@ -68,7 +68,7 @@ class DrainingWorker(GeventWorker):  # type: ignore[misc]
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         fair_sockets.install()
-        self._memory = MemoryTrimmer()
+        bound_allocator()
         # gunicorn's own count would stop this worker in the middle of everything.
         self._recycle_at, self.max_requests = self.max_requests, sys.maxsize
         self._is_told_to_stop = False
@@ -162,7 +162,7 @@ class DrainingWorker(GeventWorker):  # type: ignore[misc]
             if deadline is not None and time.monotonic() >= deadline:
                 return False
             self.notify()
-            self._memory.look()
+            MEMORY.look(time.monotonic())
             gevent.sleep(LOOK_SECONDS)
         return True
 

@@ -3,7 +3,6 @@
 import ctypes
 import gc
 import os
-import time
 from pathlib import Path
 
 STATM = Path("/proc/self/statm")
@@ -18,6 +17,8 @@ ARENAS = 2
 # costs 3 to 25 ms.
 TRIM_SECONDS = 10.0
 TRIM_GROWTH_BYTES = 8 * 1024 * 1024
+# A process that stays large is trimmed less and less often, down to this: what it uses it needs.
+MAX_TRIM_SECONDS = 60.0
 
 
 def rss_bytes() -> int:
@@ -32,23 +33,43 @@ class MemoryTrimmer:
     """Returns what a burst of requests took to the system.
 
     Python collects its oldest objects late, and glibc returns only the end of its heap by itself.
+    Invariant: a process that is no larger than it was at `begin` is not trimmed.
     """
 
     def __init__(self) -> None:
-        self._least = rss_bytes()
+        self.trims = 0
+        self._least = 0
+        self._trimmed = 0
         self._next_look = 0.0
-        bound_allocator()
+        self._pause = TRIM_SECONDS
 
-    def look(self) -> None:
+    def begin(self) -> None:
+        """Take the size that this process has; call it in the process itself, once it is warm."""
+        _libc_call("malloc_trim", 0)
+        self._least = self._trimmed = rss_bytes()
+
+    def look(self, now: float) -> None:
         """Trim a process that has grown; call it as often as is convenient."""
-        now = time.monotonic()
-        if now < self._next_look:
+        if not self._least or now < self._next_look:
             return
-        self._next_look = now + TRIM_SECONDS
-        if (size := rss_bytes()) > self._least + TRIM_GROWTH_BYTES:
-            gc.collect()
-            _libc_call("malloc_trim", 0)
+        size = rss_bytes()
         self._least = min(self._least, size)
+        if size <= self._least + TRIM_GROWTH_BYTES:
+            self._pause = TRIM_SECONDS
+        else:
+            has_grown = size > self._trimmed + TRIM_GROWTH_BYTES
+            self._trim()
+            self._pause = TRIM_SECONDS if has_grown else min(self._pause * 2, MAX_TRIM_SECONDS)
+        self._next_look = now + self._pause
+
+    def _trim(self) -> None:
+        gc.collect()
+        _libc_call("malloc_trim", 0)
+        self.trims += 1
+        self._trimmed = rss_bytes()
+
+
+MEMORY = MemoryTrimmer()
 
 
 def bound_allocator() -> None:

@@ -37,7 +37,7 @@ from psycopg_pool import PoolTimeout
 from chat import catalog
 from config import fair_sockets, loop_guard, resolver
 from config.brokers import get_broker
-from config.memory import TRIM_SECONDS, MemoryTrimmer
+from config.memory import MEMORY, bound_allocator
 from config.open_files import raise_open_files_limit
 from jobs import presence
 from jobs.announcer import send
@@ -55,6 +55,7 @@ from scaling.replicas import watcher
 logger = logging.getLogger("jobs.worker")
 
 LOOK_SECONDS = 0.05
+MEMORY_LOOK_SECONDS = 1.0
 # They only wake places; more would take messages from other workers while this one is full.
 MESSAGE_THREADS = 4
 # After so long they look whether they are to stop.
@@ -83,6 +84,7 @@ class WorkerProcess:
         """Work until a signal."""
         os.nice(settings.WORKER_NICE)
         fair_sockets.install()
+        bound_allocator()
         raise_open_files_limit()
         resolver.install(timeout_seconds=settings.DNS_TIMEOUT_SECONDS)
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -96,6 +98,7 @@ class WorkerProcess:
         # What is loaded stays, so that collections need not walk it: one of all takes 0.1 s.
         gc.collect()
         gc.freeze()
+        MEMORY.begin()
         loop_guard.start()
         Watchdog(SLOTS).start()
         watcher.start()
@@ -109,7 +112,7 @@ class WorkerProcess:
         heartbeat = gevent.spawn(self._every, settings.JOB_HEARTBEAT_SECONDS, self._beat)
         gevent.spawn(self._every, settings.JOB_HEARTBEAT_SECONDS, self._reap)
         gevent.spawn(self._every, SWEEP_SECONDS, Sweep().step, jitter=POLL_JITTER)
-        gevent.spawn(self._every, TRIM_SECONDS, MemoryTrimmer().look)
+        gevent.spawn(self._every, MEMORY_LOOK_SECONDS, self._trim)
         gevent.spawn(self._every, settings.JOB_POLL_SECONDS, SLOTS.look, jitter=POLL_JITTER)
         gevent.spawn(self._courier.run)
         SLOTS.on_notice = self._courier.wake
@@ -194,6 +197,9 @@ class WorkerProcess:
             logger.log(logging.INFO if done.lost else logging.DEBUG, "reaper: %s", done)
             # Others find what is more than this worker runs.
             SLOTS.look()
+
+    def _trim(self) -> None:
+        MEMORY.look(time.monotonic())
 
     def _drain(self) -> None:
         logger.info("draining: %d jobs run", len(SLOTS.running))

@@ -16,6 +16,7 @@ from psycopg_pool import PoolTimeout
 
 from config import loop_guard
 from config.draining import DRAINING
+from config.memory import MEMORY
 from scaling.database import release_connections
 from scaling.replicas.topology import TOPOLOGY
 
@@ -81,6 +82,7 @@ def _warm_up() -> None:
         # collection would walk all of it again and again, in pauses that requests notice.
         gc.collect()
         gc.freeze()
+        MEMORY.begin()
         loop_guard.start()
         _is_warm = True
 
