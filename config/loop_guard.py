@@ -17,7 +17,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -43,6 +42,7 @@ MAX_STALLS = 100
 # With the default setting, those of a minute.
 MAX_LOOKS = 1200
 MAX_FRAMES = 30
+MAX_SCHEDSTAT_BYTES = 100
 STOOD = "the event loop stood still for"
 
 
@@ -107,7 +107,9 @@ class LoopGuard:
         self._stack_seconds = stack_seconds
         self._hub = gevent.get_hub()
         self._thread_id = _thread_id()
-        self._schedstat = Path(f"/proc/self/task/{_native_id()}/schedstat")
+        # Stays open: each call that opens, asks or closes a file gives the interpreter's lock away,
+        # and has to wait for it.
+        self._schedstat = _open_schedstat()
         self._look_seconds = stall_seconds / 2
         self.switches = Switches(self._hub, stall_seconds, self._measure)
         self._looks = deque([Look(_clock(), *self._measure())], maxlen=MAX_LOOKS)
@@ -175,11 +177,17 @@ class LoopGuard:
 
     def _measure(self) -> tuple[float, float]:
         """Return the seconds that the loop's thread ran, and waited for a processor."""
-        try:
-            ran, waited, _ = self._schedstat.read_bytes().split()
-        except OSError:
+        if self._schedstat is None:
             return _clock(), 0.0
+        ran, waited, _ = os.pread(self._schedstat, MAX_SCHEDSTAT_BYTES, 0).split()
         return int(ran) / 1e9, int(waited) / 1e9
+
+
+def _open_schedstat() -> int | None:
+    try:
+        return os.open(f"/proc/self/task/{_native_id()}/schedstat", os.O_RDONLY)
+    except OSError:
+        return None
 
 
 def start() -> None:
