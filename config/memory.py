@@ -3,6 +3,7 @@
 import ctypes
 import gc
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 STATM = Path("/proc/self/statm")
@@ -38,13 +39,20 @@ class MemoryTrimmer:
 
     def __init__(self) -> None:
         self.trims = 0
+        self._releases: tuple[Callable[[], None], ...] = ()
+        self._is_released = False
         self._least = 0
         self._trimmed = 0
         self._next_look = 0.0
         self._pause = TRIM_SECONDS
 
-    def begin(self) -> None:
-        """Take the size that this process has; call it in the process itself, once it is warm."""
+    def begin(self, *releases: Callable[[], None]) -> None:
+        """Take the size that this process has; call it in the process itself, once it is warm.
+
+        `releases` drop what holds memory of a burst for good, and can be made again. They are
+        called once after a growth, when the process has settled and is still too large.
+        """
+        self._releases = releases
         _libc_call("malloc_trim", 0)
         self._least = self._trimmed = rss_bytes()
 
@@ -55,18 +63,26 @@ class MemoryTrimmer:
         size = rss_bytes()
         self._least = min(self._least, size)
         if size <= self._least + TRIM_GROWTH_BYTES:
-            self._pause = TRIM_SECONDS
+            self._trimmed, self._pause = size, TRIM_SECONDS
         else:
-            has_grown = size > self._trimmed + TRIM_GROWTH_BYTES
-            self._trim()
-            self._pause = TRIM_SECONDS if has_grown else min(self._pause * 2, MAX_TRIM_SECONDS)
+            self._trim(has_grown=size > self._trimmed + TRIM_GROWTH_BYTES)
         self._next_look = now + self._pause
 
-    def _trim(self) -> None:
+    def _trim(self, *, has_grown: bool) -> None:
         gc.collect()
         _libc_call("malloc_trim", 0)
         self.trims += 1
-        self._trimmed = rss_bytes()
+        before, self._trimmed = self._trimmed, rss_bytes()
+        has_shrunk = self._trimmed < before - TRIM_GROWTH_BYTES
+        self._is_released = self._is_released and not has_grown
+        if has_grown or has_shrunk:
+            self._pause = TRIM_SECONDS
+        elif self._is_released:
+            self._pause = min(self._pause * 2, MAX_TRIM_SECONDS)
+        elif self._trimmed > self._least + TRIM_GROWTH_BYTES:
+            self._is_released = True
+            for release in self._releases:
+                release()
 
 
 MEMORY = MemoryTrimmer()

@@ -50,6 +50,7 @@ from jobs.tasks import actor
 from jobs.watchdog import Watchdog
 from jobs.worker_pages import pages
 from scaling.database import release_connections
+from scaling.postgres_backend.pools import drain_pools
 from scaling.replicas import watcher
 
 logger = logging.getLogger("jobs.worker")
@@ -98,7 +99,7 @@ class WorkerProcess:
         # What is loaded stays, so that collections need not walk it: one of all takes 0.1 s.
         gc.collect()
         gc.freeze()
-        MEMORY.begin()
+        MEMORY.begin(drain_pools)
         loop_guard.start()
         Watchdog(SLOTS).start()
         watcher.start()

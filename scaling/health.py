@@ -18,6 +18,7 @@ from config import loop_guard
 from config.draining import DRAINING
 from config.memory import MEMORY
 from scaling.database import release_connections
+from scaling.postgres_backend.pools import drain_pools
 from scaling.replicas.topology import TOPOLOGY
 
 # Migrations are only ever added while a release runs; once all are there, they stay.
@@ -82,7 +83,7 @@ def _warm_up() -> None:
         # collection would walk all of it again and again, in pauses that requests notice.
         gc.collect()
         gc.freeze()
-        MEMORY.begin()
+        MEMORY.begin(drain_pools)
         loop_guard.start()
         _is_warm = True
 

@@ -91,6 +91,15 @@ def renew_pool(alias: str) -> None:
         threading.Thread(target=_run_out, args=(pool,), name=f"end-{alias}", daemon=True).start()
 
 
+def drain_pools() -> None:
+    """Replace all connections, those in use when they come back.
+
+    libpq's buffers grow with the longest value that went through them, and never shrink.
+    """
+    for pool in list(_Wrapper._connection_pools.values()):
+        pool.drain()
+
+
 def cut(alias: str) -> None:
     """End all connections to a server that no longer answers; who waits gets OperationalError."""
     open_ones = list(_open.get(alias, ()))
