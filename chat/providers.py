@@ -8,6 +8,7 @@ from django.conf import settings
 from langchain.chat_models import init_chat_model
 from langchain_core.language_models.chat_models import BaseChatModel
 
+from chat import request_types
 from chat.chain_config import ChainConfig
 from chat.errors import BadChain
 from chat.provider_answers import bound_answers
@@ -58,6 +59,8 @@ def make_model(name: str, config: ChainConfig) -> BaseChatModel:
             f'"extra_body": {{"{unknown}": ...}}'
         )
     bound_answers(model)
+    # The model's class has loaded its SDK.
+    request_types.install()
     return model
 
 
