@@ -12,6 +12,7 @@ from chat import request_types
 from chat.chain_config import ChainConfig
 from chat.errors import BadChain
 from chat.provider_answers import bound_answers
+from config import tls
 
 # Providers whose class speaks to any OpenAI-compatible server.
 OPENAI_COMPATIBLE = "openai:"
@@ -38,6 +39,7 @@ def make_model(name: str, config: ChainConfig) -> BaseChatModel:
         **({} if config.temperature is None else {"temperature": config.temperature}),
         **({} if config.max_tokens is None else {"max_tokens": config.max_tokens}),
     }
+    tls.install()
     if name.startswith(OPENAI_COMPATIBLE):
         arguments |= _openai_arguments(config)
     try:
