@@ -21,7 +21,9 @@ from django.db.backends.postgresql import base
 from gevent import monkey
 from psycopg_pool import PoolTimeout
 
+from scaling.postgres_backend.cursors import Cursor
 from scaling.postgres_backend.holds import HOLDS
+from scaling.postgres_backend.json_values import DatabaseOperations
 from scaling.postgres_backend.pools import (
     close_pool,
     has_idle,
@@ -71,11 +73,17 @@ DjangoWrapper: Any = base.DatabaseWrapper
 class DatabaseWrapper(DjangoWrapper):  # type: ignore[misc]
     """One greenlet's connection to one server, while it needs it."""
 
+    ops_class = DatabaseOperations
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._is_counted = False
         if self.alias == PRIMARY:
             self.execute_wrappers.append(self._note_statement)
+
+    def get_connection_params(self) -> Any:
+        """Return Django's, with our cursor."""
+        return {**super().get_connection_params(), "cursor_factory": Cursor}
 
     def get_new_connection(self, conn_params: Any) -> Any:
         """Take a connection of the pool; raises OperationalError at once if the server is away."""
