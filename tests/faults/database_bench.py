@@ -54,13 +54,39 @@ class Answer:
         return self.status == 503 and self.may_retry
 
 
+class Clock:
+    """A clock of some processes, which a test sets while they run; without libfaketime theirs."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        libraries = glob.glob(FAKETIME)
+        self.env: dict[str, str] = {}
+        if libraries:
+            self.set(0)
+            self.env = {
+                "LD_PRELOAD": libraries[0],
+                "PYTHONPATH": str(Path(__file__).parent / "clock_site"),
+                "FAKETIME_TIMESTAMP_FILE": str(file),
+                "FAKETIME_CACHE_DURATION": "1",
+                # A clock that is set leaves the monotonic one alone.
+                "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            }
+
+    def set(self, seconds: int) -> None:
+        """Set it ahead, or back."""
+        new = self._file.with_suffix(".new")
+        new.write_text(f"{seconds:+d}\n")
+        new.replace(self._file)
+
+
 class Bench:
     """The primary `first` and its replica `second`, each behind a name, and a node and a worker."""
 
     def __init__(self, root: Path, data_dir: Path) -> None:
-        self.first, self.second = LonePostgres(data_dir), LonePostgres(root / "second")
         self._root = root
-        self._clock_file = root / "clock"
+        self.clock, self.primary_clock = Clock(root / "clock"), Clock(root / "primary-clock")
+        self.first = LonePostgres(data_dir, env=self.primary_clock.env)
+        self.second = LonePostgres(root / "second")
         self.acknowledged: set[str] = set()
 
     @contextlib.contextmanager
@@ -79,12 +105,13 @@ class Bench:
             }
             arguments = ("--nodes=1", "--workers=1", "--no-llm")
             self.stack = OwnStack(
-                self._root / "s", arguments=arguments, env={**ENV, **self._clock(), **urls}
+                self._root / "s", arguments=arguments, env={**ENV, **self.clock.env, **urls}
             )
             stack.callback(self.stack.stop)
             self.stack.start()
-            made = self.stack.manage("chains", "add", "quick", "--runnable", "quick")
-            assert made.returncode == 0, made.stderr
+            for chain in ("quick", "slow"):
+                made = self.stack.manage("chains", "add", chain, "--runnable", chain)
+                assert made.returncode == 0, made.stderr
             (self.node,) = (
                 p["address"] for p in self.stack.status()["parts"] if p["kind"] == "node"
             )
@@ -93,12 +120,6 @@ class Bench:
             stack.callback(self.http.close)
             yield
 
-    def set_clock(self, seconds: int) -> None:
-        """Set the clocks of nodes, workers, Redis and HAProxy ahead, or back."""
-        new = self._clock_file.with_suffix(".new")
-        new.write_text(f"{seconds:+d}\n")
-        new.replace(self._clock_file)
-
     def node_seconds_ahead(self) -> float:
         """Return how far a node's clock is ahead, by the date of its answers."""
         date = httpx.get(f"http://{self.node}/health/live", timeout=10).headers["Date"]
@@ -106,28 +127,24 @@ class Bench:
 
     def run_job(self, **fields: str) -> dict[str, Any]:
         """Submit a job and return it when it has ended."""
-        job: dict[str, Any] = self.http.post("/v1/jobs", json={"chain": "quick", **fields}).json()
+        return self.ended(self.submit(**fields))
+
+    def submit(self, **fields: str) -> str:
+        """Submit a job and return its id."""
+        response = self.http.post("/v1/jobs", json={"chain": "quick", **fields})
+        assert response.status_code == 202, response.text
+        return str(response.json()["id"])
+
+    def ended(self, job_id: str, *, seconds: float = BACK_SECONDS) -> dict[str, Any]:
+        """Return a job when it has ended."""
+        job: dict[str, Any] = {}
 
         def has_ended() -> bool:
-            job.update(self.http.get(f"/v1/jobs/{job['id']}").json())
-            return job["status"] not in ("queued", "running")
+            job.update(self.http.get(f"/v1/jobs/{job_id}").json())
+            return job.get("status") in ("succeeded", "failed", "cancelled")
 
-        eventually(has_ended, seconds=BACK_SECONDS, what="the job has ended")
+        eventually(has_ended, seconds=seconds, what=f"the job has ended: {job}")
         return job
-
-    def _clock(self) -> dict[str, str]:
-        libraries = glob.glob(FAKETIME)
-        if not libraries:
-            return {}
-        self.set_clock(0)
-        return {
-            "LD_PRELOAD": libraries[0],
-            "PYTHONPATH": str(Path(__file__).parent / "clock_site"),
-            "FAKETIME_TIMESTAMP_FILE": str(self._clock_file),
-            "FAKETIME_CACHE_DURATION": "1",
-            # A clock that is set leaves the monotonic one alone.
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        }
 
     def post(self) -> Answer:
         """Make a conversation."""

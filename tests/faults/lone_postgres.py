@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import psutil
@@ -37,8 +38,9 @@ logging_collector = off
 class LonePostgres:
     """One server in a directory of its own, with segments of 1 MB."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, env: Mapping[str, str] = {}) -> None:
         self.data_dir = directory
+        self._env = {**os.environ, **env}
         self.port = free_port()
         self._bin = find_bin()
         self._process: subprocess.Popen[bytes] | None = None
@@ -88,7 +90,7 @@ class LonePostgres:
         """Start the server and wait until it answers."""
         command = [*as_postgres("INT"), str(self._bin / "postgres"), "-D", str(self.data_dir)]
         with (self.data_dir.parent / f"{self.data_dir.name}.log").open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, env=self._env)
         eventually(self.is_ready, seconds=SECONDS, what="PostgreSQL answers")
 
     def stop(self) -> None:
@@ -128,6 +130,13 @@ class LonePostgres:
             yield
         finally:
             self.signal_all(signal.SIGCONT)
+
+    def end_clients(self) -> None:
+        """End the connections of all clients."""
+        self.query(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+        )
 
     def signal_all(self, number: signal.Signals) -> None:
         """Send a signal to all processes of the server."""

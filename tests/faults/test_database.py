@@ -8,9 +8,13 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
+import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
 
+import psutil
 import pytest
 
 from tests.faults.database_bench import (
@@ -22,6 +26,7 @@ from tests.faults.database_bench import (
     small_disk,
 )
 from tests.jobs.receivers import Receiver, answer
+from tests.scaling.pgbouncer import bouncer
 from tests.scaling.waiting import eventually
 
 # No read waits for a pool, which would take POOL_TIMEOUT_SECONDS; a burst takes what a busy machine
@@ -33,6 +38,8 @@ MOVED_SECONDS = 5.0
 DISK_MEGABYTES = 96
 # A webhook's receiver takes 300 s.
 CLOCK_SECONDS = 60.0
+# After so long every process has seen that its clock was set.
+CLOCK_CACHE_SECONDS = 1.5
 
 pytestmark = pytest.mark.timeout(240, func_only=True)
 
@@ -123,7 +130,7 @@ def test_both_frozen_at_once_refuse_within_a_bound_and_come_back(bench: Bench) -
 def test_clocks_that_jump_by_ten_minutes_change_nothing(bench: Bench) -> None:
     try:
         for seconds in (600, -600):
-            bench.set_clock(seconds)
+            bench.clock.set(seconds)
             eventually(
                 lambda seconds=seconds: abs(bench.node_seconds_ahead() - seconds) < 30,
                 seconds=10,
@@ -141,7 +148,85 @@ def test_clocks_that_jump_by_ten_minutes_change_nothing(bench: Bench) -> None:
             assert {write.status for write in writes} == {201}
             assert_served(reads)
     finally:
-        bench.set_clock(0)
+        bench.clock.set(0)
+
+
+@contextlib.contextmanager
+def frozen_worker(bench: Bench) -> Iterator[None]:
+    """Stop the worker for the length of the block."""
+    worker = psutil.Process(bench.stack.part("worker1")["pid"])
+    processes = [worker, *worker.children(recursive=True)]
+    for process in processes:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.resume()
+
+
+def database_seconds_ahead(bench: Bench) -> float:
+    """Return how far the primary's clock is ahead."""
+    ((now,),) = bench.first.query("SELECT extract(epoch FROM clock_timestamp())::float8")
+    assert isinstance(now, float)
+    return now - time.time()
+
+
+@pytest.mark.skipif(not glob.glob(FAKETIME) and "CI" not in os.environ, reason="no libfaketime")
+def test_a_primary_whose_clock_jumps_by_ten_minutes_loses_and_doubles_no_job(bench: Bench) -> None:
+    ids: dict[str, str] = {}
+    try:
+        for seconds in (600, 0, -600, 0):
+            for number in range(4):
+                text = f"clock {seconds} {number}"
+                ids[bench.submit(chain="slow", input=text)] = text
+            # These run, and this one waits.
+            with frozen_worker(bench):
+                ids[bench.submit(input=f"waits {seconds}")] = f"waits {seconds}"
+                bench.primary_clock.set(seconds)
+                time.sleep(CLOCK_CACHE_SECONDS)
+            eventually(
+                lambda seconds=seconds: abs(database_seconds_ahead(bench) - seconds) < 30,
+                seconds=10,
+                what="the clock jumps",
+            )
+            text = f"after {seconds}"
+            ids[bench.submit(chain="quick", input=text)] = text
+            for job_id, text in ids.items():
+                job = bench.ended(job_id)
+                assert (job["status"], job["output"]) == ("succeeded", text.upper()), job
+            writes, reads = bench.many(posts=4, gets=4)
+            assert {write.status for write in writes} == {201}
+            assert_served(reads)
+    finally:
+        bench.primary_clock.set(0)
+    doubled = bench.first.query(
+        "SELECT job_id FROM jobs_attempt WHERE outcome = 'succeeded' GROUP BY 1 HAVING count(*) > 1"
+    )
+    assert doubled == []
+
+
+def test_a_pgbouncer_that_is_frozen_costs_no_read_and_bounds_writes(
+    bench: Bench, tmp_path: Path
+) -> None:
+    direct = bench.primary_name.target
+    tmp_path.chmod(0o755)
+    with bouncer(tmp_path, bench.first.url(), server_connections=20) as between:
+        bench.primary_name.target = urlsplit(between.url).port or 0
+        try:
+            bench.first.end_clients()
+            bench.await_good()
+            between.process.send_signal(signal.SIGSTOP)
+            with Steady(bench) as steady:
+                time.sleep(8)
+            assert_bounded(steady.writes)
+            assert any(write.is_refusal for write in steady.writes)
+            assert_served(steady.reads)
+            between.process.send_signal(signal.SIGCONT)
+            bench.await_good()
+        finally:
+            bench.primary_name.target = direct
+    bench.await_good()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a disk of its own is mounted by root alone")

@@ -37,9 +37,10 @@ def bouncer(directory: Path, url: str, *, server_connections: int) -> Iterator[B
     direct: SplitResult = urlsplit(url)
     port = free_port()
     config = directory / "pgbouncer.ini"
+    password = f" password={direct.password}" if direct.password else ""
     config.write_text(f"""
 [databases]
-* = host={direct.hostname} port={direct.port} user={direct.username} password={direct.password}
+* = host={direct.hostname} port={direct.port} user={direct.username}{password}
 [pgbouncer]
 listen_addr = 127.0.0.1
 listen_port = {port}
