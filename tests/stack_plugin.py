@@ -89,6 +89,8 @@ class EmbeddedStack:
         # Each stall of an event loop is logged; the test run tells of them at its end.
         self.env.setdefault("EVENT_LOOP_STACK_SECONDS", "0")
         self.output_file = state_dir / "up.out"
+        # What `cluster up` is run by.
+        self.prefix: tuple[str, ...] = ()
         self.process: subprocess.Popen[bytes] | None = None
         self._commands: Commands | None = None
 
@@ -112,7 +114,7 @@ class EmbeddedStack:
         prefix = [setpriv, "--pdeathsig", "TERM", "--"] if setpriv else []
         with self.output_file.open("wb") as output:
             self.process = subprocess.Popen(
-                [*prefix, *MANAGE, "cluster", "up", *self.arguments],
+                [*prefix, *self.prefix, *MANAGE, "cluster", "up", *self.arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
