@@ -103,9 +103,13 @@ class RuntimeApi:
         if not text.startswith("1\n"):
             raise HAProxyRefused("show servers state", text)
         handle, name = tempfile.mkstemp(dir=self.state_file.parent, prefix=".haproxy.state.")
-        with os.fdopen(handle, "w", encoding="ascii") as file:
-            file.write(text + "\n")
-        Path(name).replace(self.state_file)
+        try:
+            with os.fdopen(handle, "w", encoding="ascii") as file:
+                file.write(text + "\n")
+            Path(name).replace(self.state_file)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
 
     def _slot(self, name: str) -> str:
         return f"{self.backend}/{name}"

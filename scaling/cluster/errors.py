@@ -1,5 +1,10 @@
 """The errors of the embedded stack; the command shows their text as it is."""
 
+import errno
+
+# What a write says where a disk, or an allowance on it, is full.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
 
 class ClusterError(Exception):
     """The stack cannot start, or cannot go on. The text is one sentence for a person."""

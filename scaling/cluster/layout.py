@@ -143,6 +143,11 @@ class Layout:
 def write_private(path: Path, text: str) -> None:
     """Replace a file in one step, readable by its owner alone."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
-    Path(name).replace(path)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        Path(name).replace(path)
+    # A full disk would be filled with what each try leaves.
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

@@ -42,6 +42,7 @@ class Stack:
         self._followers: dict[str, LogFollower] = {}
         self._next_look = 0.0
         self._record = StackRecord(pid=os.getpid(), url="")
+        self._is_saved = True
 
     def up(
         self,
@@ -134,13 +135,24 @@ class Stack:
                 raise PartFailed(change.part, change.text)
         pids = {process.name: process.pid for process in processes if process.pid}
         known = {name: identity.pid for name, identity in self._record.processes.items()}
-        if pids != known:
+        if pids != known or not self._is_saved:
             found = {name: ProcessId.of(pid) for name, pid in pids.items()}
             self._record.processes = {name: one for name, one in found.items() if one}
             self._record.restarts = self._watch.restarts
-            self._record.save(self.layout.record_file)
+            self._save_record()
         for name in pids.keys() - self._followers.keys():
             self._followers[name] = LogFollower(self.layout.log_file(name))
+
+    def _save_record(self) -> None:
+        """Write the record, or try it again at the next look: a full disk must not end a stack."""
+        try:
+            self._record.save(self.layout.record_file)
+        except OSError as error:
+            if self._is_saved:
+                self.console.say(f"{self.layout.record_file} cannot be written: {error}")
+            self._is_saved = False
+        else:
+            self._is_saved = True
 
     def _follow_logs(self) -> None:
         for name, follower in self._followers.items():

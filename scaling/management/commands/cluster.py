@@ -13,7 +13,7 @@ from config.env import env_str
 from scaling.cluster import overrides, status
 from scaling.cluster.console import Console
 from scaling.cluster.drain import drain, undrain
-from scaling.cluster.errors import ClusterError
+from scaling.cluster.errors import NO_ROOM, ClusterError
 from scaling.cluster.layout import Layout
 from scaling.cluster.live import table
 from scaling.cluster.parts import read_all
@@ -74,6 +74,10 @@ class Command(BaseCommand):
             verbs[options["action"]](layout, options)
         except ClusterError as error:
             raise CommandError(str(error)) from error
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            raise CommandError(f"{error}; make room for STATE_DIR={layout.state_dir}.") from error
         except KeyboardInterrupt:
             raise CommandError(
                 "Interrupted. What was done by then stays; give the command again, or "

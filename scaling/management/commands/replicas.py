@@ -13,7 +13,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from scaling.cluster.errors import ClusterError
+from scaling.cluster.errors import NO_ROOM, ClusterError
 from scaling.cluster.layout import Layout
 from scaling.cluster.parts import read_all
 from scaling.cluster.replicas.add import add
@@ -172,6 +172,10 @@ class Command(BaseCommand):
                 return work(stack)
         except ClusterError as error:
             raise CommandError(str(error)) from error
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            raise CommandError(f"{error}; make room for STATE_DIR={layout.state_dir}.") from error
         except KeyboardInterrupt as error:
             raise CommandError("Cut short; give the command again to end what it began.") from error
 

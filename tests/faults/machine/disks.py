@@ -17,10 +17,10 @@ BALLAST = ".ballast"
 class SmallDisk:
     """A tmpfs at a directory; `is_there` False where this user may not mount one."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, size: str = SIZE) -> None:
         self.path = path
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        options = f"size={SIZE},mode=0700,uid={os.geteuid()}"
+        options = f"size={size},mode=0700,uid={os.geteuid()}"
         done = subprocess.run(
             ["mount", "-t", "tmpfs", "-o", options, "none", str(path)],
             capture_output=True,
