@@ -49,7 +49,7 @@ class Sweep:
         if not over:
             return 0
         day = min(over)
-        paths = _files(day)
+        paths = _in_thread(_files, day)
         removed = sum(
             _sweep(paths[start : start + BATCH], before) for start in range(0, len(paths), BATCH)
         )
@@ -86,7 +86,7 @@ def _remove(path: str, before: datetime) -> bool:
 
 def _files(day: date) -> list[str]:
     folder = f"{ROOT}/{day:%Y/%m/%d}"
-    _, names = _in_thread(_storage().listdir, folder)
+    _, names = _storage().listdir(folder)
     return [f"{folder}/{name}" for name in names if NAME.fullmatch(name)]
 
 
