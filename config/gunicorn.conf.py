@@ -12,10 +12,10 @@ from gunicorn import http
 from gunicorn.http import wsgi
 
 from config.env import env_bool, env_float, env_int, env_list, env_str
-from config.gunicorn_parser import EARLY, EarlyParser
-from config.gunicorn_response import OneWriteResponse
-from config.gunicorn_worker import LAST_WORDS_SECONDS, DrainingWorker
-from config.open_files import raise_open_files_limit
+from node.fast_path import EARLY, EarlyParser
+from node.gunicorn_response import OneWriteResponse
+from node.open_files import raise_open_files_limit
+from node.worker import LAST_WORDS_SECONDS, DrainingWorker
 
 # gevent would note for each greenlet who started it and from where, for a debugger's sake.
 gevent.config.track_greenlet_tree = False
@@ -29,7 +29,7 @@ LINGER_BYTES = 8 * 1024 * 1024
 bind = env_str("BIND", "127.0.0.1:8001")
 proc_name = env_str("NODE_NAME", "node")
 
-worker_class = "config.gunicorn_worker.DrainingWorker"
+worker_class = "node.worker.DrainingWorker"
 workers = env_int("WEB_WORKERS", 1, minimum=1)
 worker_connections = env_int("WEB_CONNECTIONS", 2000, minimum=10)
 backlog = 2048
@@ -94,7 +94,7 @@ def child_exit(server: Any, worker: Any) -> None:
 def post_worker_init(worker: Any) -> None:
     """Have answers sent in one write, and hits before gunicorn's parser, unless each is logged."""
     # It keeps metrics, which a command that only reads this file has no use for.
-    from config.overload import OVERLOAD  # noqa: PLC0415
+    from node.load_shedding import OVERLOAD  # noqa: PLC0415
 
     # gunicorn makes each answer by this name.
     wsgi.Response = OneWriteResponse

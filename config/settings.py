@@ -40,7 +40,7 @@ HAS_SECRET_KEY = bool(env_secret("SECRET_KEY"))
 SECRET_KEY = env_secret("SECRET_KEY") or secrets.token_urlsafe(50)
 SECRET_KEY_FALLBACKS = [k for k in env_secret("SECRET_KEY_FALLBACKS").split(",") if k]
 
-# Longest wait for the address of a name; config/resolver.py.
+# Longest wait for the address of a name; node/resolver.py.
 DNS_TIMEOUT_SECONDS = env_float("DNS_TIMEOUT_SECONDS", 5.0, minimum=0.1)
 
 # TLS ends at the load balancer, which says so in a header that it always sets itself.
@@ -64,7 +64,7 @@ CSRF_COOKIE_SAMESITE = "Strict"
 # A cookie of messages would be the client's to read, and in logs of proxies.
 MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
 
-# These look for Django's middleware by its own path; config.page_middleware derives from it.
+# These look for Django's middleware by its own path; node.page_middleware derives from it.
 SILENCED_SYSTEM_CHECKS = ["security.W002", "security.W003"]
 
 # --- Django -------------------------------------------------------------------------------------
@@ -101,21 +101,21 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    "config.middleware.RequestIdMiddleware",
+    "node.middleware.RequestIdMiddleware",
     "scaling.replicas.middleware.ReplicaMiddleware",
-    "config.middleware.ServiceUnavailableMiddleware",
+    "node.middleware.ServiceUnavailableMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     # The admin needs these, an API request passes them by.
-    "config.page_middleware.ContentSecurity",
-    "config.page_middleware.Errors",
-    "config.page_middleware.ReadableQuery",
-    "config.page_middleware.Sessions",
-    "config.page_middleware.Common",
-    "config.page_middleware.Csrf",
-    "config.page_middleware.Authentication",
-    "config.page_middleware.Messages",
-    "config.page_middleware.ClickJacking",
+    "node.page_middleware.ContentSecurity",
+    "node.page_middleware.Errors",
+    "node.page_middleware.ReadableQuery",
+    "node.page_middleware.Sessions",
+    "node.page_middleware.Common",
+    "node.page_middleware.Csrf",
+    "node.page_middleware.Authentication",
+    "node.page_middleware.Messages",
+    "node.page_middleware.ClickJacking",
 ]
 
 TEMPLATES = [
@@ -430,8 +430,8 @@ LOGGING = {
         "line": {"format": "%(asctime)s %(levelname)s %(name)s %(request_id)s %(message)s"},
     },
     "filters": {
-        "request_id": {"()": "config.middleware.RequestIdFilter"},
-        "drained": {"()": "config.middleware.DrainedFilter"},
+        "request_id": {"()": "node.middleware.RequestIdFilter"},
+        "drained": {"()": "node.middleware.DrainedFilter"},
     },
     "handlers": {
         "stderr": {

@@ -7,7 +7,7 @@ from django_prometheus.exports import ExportToDjangoView
 from access.logins.change import password_change
 from access.logins.page import login
 from config import schema_pages
-from scaling import health
+from node import health
 from scaling.autoscale.page import autoscaler_page
 
 handler400 = "config.errors.bad_request"

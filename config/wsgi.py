@@ -14,14 +14,14 @@ from django.conf import settings
 from django.core.signals import request_finished, request_started
 from django.db import close_old_connections, reset_queries
 
-from config.admission import Admission
-from config.gunicorn_parser import EARLY
-from config.gunicorn_response import OneWriteResponse
-from config.metrics import REQUEST_SECONDS
-from config.overload import OVERLOAD
-from config.pages import Pages, PageSlots
-from config.request_bodies import RequestBodies
-from config.utf8_request import Utf8Request
+from node.fast_path import EARLY
+from node.gunicorn_response import OneWriteResponse
+from node.load_shedding import OVERLOAD
+from node.metrics import REQUEST_SECONDS
+from node.page_slots import Pages, PageSlots
+from node.request_bodies import RequestBodies
+from node.shedding_layer import Admission
+from node.utf8_request import Utf8Request
 from scaling.database import release_connections
 from scaling.replicas import watcher
 

@@ -35,10 +35,7 @@ from django.db import DatabaseError
 from psycopg_pool import PoolTimeout
 
 from chat import catalog
-from config import fair_sockets, loop_guard, resolver
 from config.brokers import get_broker
-from config.memory import MEMORY, bound_allocator
-from config.open_files import raise_open_files_limit
 from jobs import presence
 from jobs.announcer import send
 from jobs.documents.sweep import Sweep
@@ -49,6 +46,9 @@ from jobs.slots import SLOTS
 from jobs.tasks import actor
 from jobs.watchdog import Watchdog
 from jobs.worker_pages import pages
+from node import fair_sockets, loop_guard, resolver
+from node.memory import MEMORY, bound_allocator
+from node.open_files import raise_open_files_limit
 from scaling.database import release_connections
 from scaling.postgres_backend.pools import drain_pools
 from scaling.replicas import watcher

@@ -1,4 +1,4 @@
-"""The address of the constant answer, which is not a page (config.pages), and a text in it."""
+"""The address of the constant answer, which is not a page (node.page_slots), and a text in it."""
 
 PATH = "/v1/loadtest/constant"
 ANSWER = "x" * 400

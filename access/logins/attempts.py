@@ -13,7 +13,7 @@ from access.errors import PasswordsBusy, TooManyLogins
 from access.logins import shared
 from access.logins.local import LocalFailures
 from access.logins.verdict import LIMITS, Attempt, Verdict
-from config.client_address import network_of
+from node.client_address import network_of
 from scaling.redis import RedisUnavailable
 
 LOGINS = Counter("headrace_logins", "Logins that were tried, by outcome.", ["outcome"])

@@ -9,7 +9,7 @@ from django.contrib.auth.models import User
 from django.http import HttpRequest
 
 from access.logins.attempts import counted
-from config.client_address import client_network
+from node.client_address import client_network
 
 
 class LimitedBackend(ModelBackend):

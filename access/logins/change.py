@@ -17,7 +17,7 @@ from django.urls import reverse_lazy
 from access.errors import PasswordsBusy, TooManyLogins
 from access.logins.attempts import counted
 from access.logins.page import refusal_page
-from config.client_address import client_network
+from node.client_address import client_network
 
 
 class CountedPasswordChangeForm(AdminPasswordChangeForm):

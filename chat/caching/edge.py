@@ -35,10 +35,10 @@ from chat.caching.status import hit_headers
 from chat.catalog import get_chain
 from chat.chain_config import ChainConfig
 from config.errors import ApiError
-from config.gunicorn_parser import Early
 from config.json_api import loads
-from config.middleware import request_id_of
-from config.refusals import refusal
+from node.fast_path import Early
+from node.middleware import request_id_of
+from node.refusals import refusal
 from scaling.response_cache import cache, counts
 from scaling.response_cache.cache import Found
 from scaling.response_cache.keys import raw_digest
@@ -113,7 +113,7 @@ class EdgeCache:
     def ask(self, path: str, headers: Mapping[str, str], body: bytes) -> Early | None:
         """Answer a request that gunicorn has not parsed, if this process has the answer at hand.
 
-        What it takes is a config.gunicorn_parser.Ask.
+        What it takes is a node.fast_path.Ask.
         """
         if not (path == COMPLETIONS or path.startswith(CHAINS)) or not body:
             return None

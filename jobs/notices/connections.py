@@ -28,7 +28,7 @@ from config.deadline_socket import DeadlineSocket, connect_to_one
 from jobs.notices.addresses import check_ip
 
 # Resolving blocks a native thread for as long as the name server likes. These are not the threads
-# in which the process resolves its own names (config/resolver.py), and there is one for each try: a
+# in which the process resolves its own names (node/resolver.py), and there is one for each try: a
 # try is over only when its lookup is (`finish_lookup`). So an account's names that hang take the
 # threads of its own tries, and no other's.
 LOOKUP_SECONDS = 60.0

@@ -11,13 +11,13 @@ from psycopg_pool import PoolTimeout
 from chat.catalog import get_chain
 from config.errors import NotFound
 from config.ids import from_public_id
-from config.middleware import current_request_id
 from jobs.models import Job
 from jobs.responses.bodies import PREFIX
 from jobs.responses.errors import ResponseNotFound
 from jobs.responses.requests import job_input, job_request
 from jobs.responses.schemas import ResponseRequest
 from jobs.services import Submission, request_cancel
+from node.middleware import current_request_id
 
 API = "responses"
 logger = logging.getLogger(__name__)

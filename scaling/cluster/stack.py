@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from types import FrameType
 
-from config.open_files import raise_open_files_limit
+from node.open_files import raise_open_files_limit
 from scaling.cluster import credentials, leftovers, lock
 from scaling.cluster.bring_up import BringUp, PrepareProcess
 from scaling.cluster.console import Console, LogFollower, last_lines

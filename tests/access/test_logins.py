@@ -21,7 +21,7 @@ from access.logins.attempts import counted, digest_of, local_failures
 from access.logins.backend import LimitedBackend
 from access.logins.local import LocalFailures
 from access.logins.verdict import Attempt
-from config.client_address import client_network, network_of
+from node.client_address import client_network, network_of
 from tests.access.redis_server import own_redis
 from tests.calls import manage
 

@@ -21,8 +21,8 @@ from gevent.monkey import get_original
 
 django.setup()
 
-from config.loop_guard import LoopGuard
-from config.metrics import LOOP_STALL_SECONDS
+from node.loop_guard import LoopGuard
+from node.metrics import LOOP_STALL_SECONDS
 
 STALL_SECONDS = 0.1
 # The guard looks once more, and its report is a greenlet's; a busy machine takes longer.

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from config.admission import Admission
-from config.gunicorn_parser import Early
-from config.overload import Bounds, Overload
+from node.fast_path import Early
+from node.load_shedding import Bounds, Overload
+from node.shedding_layer import Admission
 
 HIT = Early("200 OK", [], b"kept")
 PLAIN = {"x-request-id": "mine"}

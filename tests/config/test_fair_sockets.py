@@ -9,7 +9,7 @@ import pytest
 from gevent import socket as gevent_socket
 from gevent.socket import socket as GeventSocket
 
-from config import fair_sockets
+from node import fair_sockets
 
 READS = 100
 # What a library does with what it has read.

@@ -11,7 +11,7 @@ from gunicorn.http.parser import RequestParser
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from config.gunicorn_parser import HEADERS, Early, EarlyAnswers
+from node.fast_path import HEADERS, Early, EarlyAnswers
 
 PLAIN = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n\r\n{}"
 FAST = Early("200 OK", [], b"early")

@@ -8,7 +8,7 @@ import time
 import pytest
 from gunicorn.config import Config
 
-from config.gunicorn_worker import DrainingWorker
+from node.worker import DrainingWorker
 
 
 def worker(*, age: int, workers: int = 1) -> DrainingWorker:

@@ -12,7 +12,7 @@ import pytest
 # Some blocks of the burst stay, so that glibc cannot return the end of its heap by itself.
 CODE = """
 import json, os, sys
-from config.memory import MAX_TRIM_SECONDS, MemoryTrimmer, bound_allocator, rss_bytes
+from node.memory import MAX_TRIM_SECONDS, MemoryTrimmer, bound_allocator, rss_bytes
 
 bound_allocator()
 memory = MemoryTrimmer()

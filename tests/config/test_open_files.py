@@ -7,7 +7,7 @@ CODE = """
 import resource
 hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 resource.setrlimit(resource.RLIMIT_NOFILE, (256, min(hard, 512)))
-from config.open_files import raise_open_files_limit
+from node.open_files import raise_open_files_limit
 raise_open_files_limit()
 print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 """

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.overload import (
+from config.request_setup import current_setup, mark_dispatched
+from node.load_shedding import (
     CALM_TICKS,
     LATE_TICKS,
     MAX_DELAYS,
@@ -26,7 +27,6 @@ from config.overload import (
     busy_seconds,
     next_bounds,
 )
-from config.request_setup import current_setup, mark_dispatched
 
 TARGET_SECONDS = 0.2
 LATE = Tick(0.1, 1.0, [1.0] * 60, age=0.0, begun=0, admitted=60, refused=0, hits=0)

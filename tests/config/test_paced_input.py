@@ -5,7 +5,7 @@ from __future__ import annotations
 import gevent
 import pytest
 
-from config.request_bodies import PacedInput
+from node.request_bodies import PacedInput
 
 
 class SlowStream:

@@ -12,7 +12,7 @@ import gevent
 import gevent.event
 import pytest
 
-from config.pages import Pages, PageSlots
+from node.page_slots import Pages, PageSlots
 
 
 def slots(

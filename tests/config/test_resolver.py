@@ -12,7 +12,7 @@ from typing import Any
 import gevent
 import pytest
 
-from config.resolver import THREADS, SharedResolver
+from node.resolver import THREADS, SharedResolver
 
 CALLERS = 200
 ANSWER = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 80))]

@@ -29,9 +29,9 @@ from access.models import Account
 from chat.chain_config import ChainConfig
 from chat.chat_model import ResilientChatModel
 from chat.models import Chain
-from config.loop_guard import LoopGuard
-from config.metrics import LOOP_STALL_SECONDS
 from jobs.models import Job
+from node.loop_guard import LoopGuard
+from node.metrics import LOOP_STALL_SECONDS
 
 BASE_URL = sys.argv[1]
 STALL_SECONDS = 0.1

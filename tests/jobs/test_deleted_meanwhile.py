@@ -14,9 +14,9 @@ from access.models import Account
 from chat.conversations import services
 from chat.models import Chain, Conversation
 from config.errors import DeletedMeanwhile, NotFound, to_api_error
-from config.page_middleware import Errors
 from jobs.models import WebhookSecret
 from jobs.notices import secrets
+from node.page_middleware import Errors
 
 pytestmark = pytest.mark.django_db
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from django.core.management.base import BaseCommand, CommandError
 
 from access.logins import attempts
-from config.client_address import UNKNOWN, network_of
+from node.client_address import UNKNOWN, network_of
 from scaling.redis import RedisUnavailable
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from http import HTTPStatus
 import orjson
 
 from config.errors import ApiError
-from config.gunicorn_parser import Early
-from config.middleware import request_id_of
+from node.fast_path import Early
+from node.middleware import request_id_of
 
 
 def refusal(error: ApiError, request_id: str, headers: Iterable[tuple[str, str]] = ()) -> Early:

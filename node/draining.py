@@ -1,6 +1,6 @@
 """Whether this process is leaving, and what has to end because of it.
 
-The worker (config.gunicorn_worker) tells; readiness, answers and streams ask. Nothing here blocks,
+The worker (node.worker) tells; readiness, answers and streams ask. Nothing here blocks,
 all of it happens in the thread of the event loop, and it imports nothing: gunicorn's arbiter has it
 before the worker's modules are patched.
 """

@@ -14,9 +14,9 @@ from django.utils.module_loading import import_string
 from django.views.decorators.http import require_safe
 from psycopg_pool import PoolTimeout
 
-from config import loop_guard
-from config.draining import DRAINING
-from config.memory import MEMORY
+from node import loop_guard
+from node.draining import DRAINING
+from node.memory import MEMORY
 from scaling.database import release_connections
 from scaling.postgres_backend.pools import drain_pools
 from scaling.replicas.topology import TOPOLOGY

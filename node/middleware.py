@@ -7,9 +7,9 @@ from contextvars import ContextVar
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
-from config.draining import DRAINING
 from config.errors import error_response, is_database_down, to_api_error
 from config.ids import new_uuid
+from node.draining import DRAINING
 
 # The id of the request that this greenlet, and those it starts, work for.
 current_request_id: ContextVar[str] = ContextVar("current_request_id", default="-")

@@ -25,7 +25,7 @@ import greenlet
 from django.conf import settings
 from gevent.monkey import get_original, is_module_patched
 
-from config.metrics import LOOP_STALL_SECONDS
+from node.metrics import LOOP_STALL_SECONDS
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ milliseconds. When it is long, and the event loop has had no rest, as many reque
 part as get through it in the target time (Little's law), and others get a 503 with `Retry-After`.
 The load balancer is told in each answer, and keeps the rest to itself.
 
-What is refused, and what never, is config.admission's. Requests that wait for their model, or for
+What is refused, and what never, is node.shedding_layer's. Requests that wait for their model, or for
 another request's answer, do not count: they have got through.
 """
 
@@ -24,7 +24,7 @@ from pathlib import Path
 
 import gevent
 
-from config.metrics import OVERLOAD_LIMIT, OVERLOAD_REFUSED
+from node.metrics import OVERLOAD_LIMIT, OVERLOAD_REFUSED
 
 logger = logging.getLogger(__name__)
 

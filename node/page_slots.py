@@ -15,8 +15,8 @@ import gevent
 from gevent.lock import Semaphore
 
 from config.errors import ApiError
-from config.metrics import PAGES_REFUSED
-from config.refusals import refusal
+from node.metrics import PAGES_REFUSED
+from node.refusals import refusal
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

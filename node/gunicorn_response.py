@@ -8,7 +8,7 @@ from typing import Any
 
 from gunicorn.http.wsgi import Response
 
-from config.draining import DRAINING
+from node.draining import DRAINING
 
 
 class OneWriteResponse(Response):  # type: ignore[misc]

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import gevent
 from gunicorn.http.parser import RequestParser
 
-from config.draining import DRAINING
+from node.draining import DRAINING
 
 END = b"\r\n\r\n"
 MAX_HEAD_BYTES = 8000

@@ -9,7 +9,7 @@ worker has ended, idle ones among them. This one
 - to be recycled, has its successor started first, and leaves when that one accepts. Both listen at
   the same socket, so that no connection is refused in between.
 
-In both cases answers get `drain_seconds`; what is not done by then must end (config.draining).
+In both cases answers get `drain_seconds`; what is not done by then must end (node.draining).
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from gevent.pool import Pool
 from gevent.server import StreamServer
 from gunicorn.workers.ggevent import GeventWorker
 
-from config import fair_sockets, resolver
-from config.draining import DRAINING
-from config.memory import MEMORY, bound_allocator, rss_bytes
-from config.readiness import is_ready
+from node import fair_sockets, resolver
+from node.draining import DRAINING
+from node.memory import MEMORY, bound_allocator, rss_bytes
+from node.readiness import is_ready
 
 LOOK_SECONDS = 0.2
 # Reading one's memory costs a system call.

@@ -1,7 +1,7 @@
-"""Answer 503 at once to what a busy node could answer only late (config.overload).
+"""Answer 503 at once to what a busy node could answer only late (node.load_shedding).
 
 Never refused here: a hit at hand, a cancel, health checks and metrics. Pages have slots of their
-own (config.pages).
+own (node.page_slots).
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from config.errors import ApiError
-from config.gunicorn_parser import Ask, Early
-from config.overload import Overload
-from config.refusals import refusal
 from config.request_setup import current_setup
+from node.fast_path import Ask, Early
+from node.load_shedding import Overload
+from node.refusals import refusal
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -63,7 +63,7 @@ class Admission:
             current_setup.reset(token)
 
     def ask(self, path: str, headers: Mapping[str, str], body: bytes) -> Early | None:
-        """Answer a request that gunicorn has not parsed (config.gunicorn_parser.Ask)."""
+        """Answer a request that gunicorn has not parsed (node.fast_path.Ask)."""
         if self._hit is not None and (found := self._hit(path, headers, body)) is not None:
             self._overload.hit()
             return found
