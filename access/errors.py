@@ -1,6 +1,6 @@
 """What access refuses, and why."""
 
-from config.errors import ApiError
+from config.api.errors import ApiError
 
 LIMIT_CODES = {
     "requests_per_minute": "requests_per_minute_exceeded",

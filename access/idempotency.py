@@ -24,8 +24,8 @@ from psycopg_pool import PoolTimeout
 
 from access.limits.stored import StoredLimit, refusal
 from access.models import IdempotencyKey
-from config.errors import ApiError, InvalidRequest
-from config.ids import new_uuid
+from config.api.errors import ApiError, InvalidRequest
+from config.api.ids import new_uuid
 from scaling.database import release_connections
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from django.db import models
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from config.ids import new_uuid, to_public_id
+from config.api.ids import new_uuid, to_public_id
 from scaling.replicas.routing import SITE_WIDE
 
 # What keys may be allowed to do. An app that adds a scope adds it here.

@@ -20,9 +20,9 @@ from chat.cache_page import Cleared
 from chat.chain_config import config_of
 from chat.conversations.admin import ConversationAdmin
 from chat.models import Chain
+from config.api.errors import ApiError
+from config.api.json import loads
 from config.bounded_delete import BoundedDelete
-from config.errors import ApiError
-from config.json_api import loads
 
 __all__ = ["ChainAdmin", "ConversationAdmin"]
 

@@ -22,7 +22,7 @@ from chat.client_socket import ClientSocket
 from chat.execution import Call, Chunk, Heartbeat, stream
 from chat.run import Caller, Run, current_caller
 from chat.sse import Events, SseResponse
-from config.errors import InvalidRequest, is_database_down
+from config.api.errors import InvalidRequest, is_database_down
 from scaling.replicas import routing
 from scaling.replicas.position import Position
 from scaling.response_cache.policy import CachePolicy

@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from chat.caching.statistics import ChainStatistics, Minute, read_hour, read_statistics, total
 from chat.models import Chain
-from config import charts
+from config import stacked_bars
 from scaling.redis import RedisUnavailable
 from scaling.response_cache import marks
 from scaling.response_cache.store import ALL_MARK, StoreUnavailable
@@ -69,7 +69,7 @@ def cache_page(request: HttpRequest, model_admin: ModelAdmin[Chain]) -> HttpResp
         "total_percent": _percent(everything),
         "rows": _rows(found.chains),
         "minutes": [(_moment(minute), minute) for minute in minutes],
-        "chart": charts.draw(
+        "chart": stacked_bars.draw(
             [
                 (f"{_moment(minute):%H:%M}", {"hits": minute.hits, "misses": minute.misses})
                 for minute in minutes

@@ -8,7 +8,7 @@ from langchain_core.messages import BaseMessage, HumanMessage
 from pydantic import ValidationError
 
 from chat.registry import BuiltChain, ChatInput
-from config.errors import InvalidRequest
+from config.api.errors import InvalidRequest
 
 
 def to_chain_input(chain: BuiltChain, messages: list[BaseMessage]) -> Any:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from config.errors import ApiError
+from config.api.errors import ApiError
 
 
 class BadChain(Exception):

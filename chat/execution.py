@@ -26,7 +26,7 @@ from chat.errors import ChainBroken, ChainTimeout, ClientGone, ServerDraining
 from chat.provider_errors import to_provider_error
 from chat.registry import BuiltChain
 from chat.run import Progress, Run, RunCancelled, current_run
-from config.errors import ApiError
+from config.api.errors import ApiError
 from config.request_setup import mark_dispatched
 from node.draining import DRAINING
 from scaling.database import release_connections

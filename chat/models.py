@@ -6,7 +6,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator, URLVali
 from django.db import models, transaction
 
 from access.models import Account
-from config.ids import new_uuid
+from config.api.ids import new_uuid
 from scaling.replicas.routing import ACCOUNT, SITE_WIDE
 from scaling.response_cache.policy import CacheMode, CacheScope
 

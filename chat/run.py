@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import gevent
 from langchain_core.messages import AIMessage
 
-from config.ids import new_uuid
+from config.api.ids import new_uuid
 
 if TYPE_CHECKING:
     from chat.chain_config import ChainConfig

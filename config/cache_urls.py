@@ -49,7 +49,7 @@ def redis_cache(name: str, url: str, *, timeout_seconds: float) -> dict[str, Any
     """
     options: dict[str, Any] = {
         "CLIENT_CLASS": "django_redis.client.DefaultClient",
-        "REDIS_CLIENT_CLASS": "config.redis_client.HeadraceRedis",
+        "REDIS_CLIENT_CLASS": "config.redis_connections.HeadraceRedis",
         "SOCKET_CONNECT_TIMEOUT": timeout_seconds,
         "SOCKET_TIMEOUT": timeout_seconds,
     }

@@ -73,7 +73,7 @@ WSGI_APPLICATION = "config.wsgi.application"
 # Called once by each web process before it is ready, so that no request pays for imports.
 WARM_UP = [
     "chat.catalog.warm_up",
-    "config.schema_pages.warm_up",
+    "config.api.schema_pages.warm_up",
     "jobs.announcer.warm_up",
 ]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -456,11 +456,11 @@ LOGGING = {
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["access.authentication.ApiKeyAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
-    "DEFAULT_PARSER_CLASSES": ["config.json_api.JsonParser"],
-    "DEFAULT_RENDERER_CLASSES": ["config.json_api.JsonRenderer"],
-    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "config.json_api.JsonOnly",
+    "DEFAULT_PARSER_CLASSES": ["config.api.json.JsonParser"],
+    "DEFAULT_RENDERER_CLASSES": ["config.api.json.JsonRenderer"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "config.api.json.JsonOnly",
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
-    "EXCEPTION_HANDLER": "config.errors.exception_handler",
+    "EXCEPTION_HANDLER": "config.api.errors.exception_handler",
     "UNAUTHENTICATED_USER": None,
 }
 SPECTACULAR_SETTINGS = {

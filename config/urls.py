@@ -6,14 +6,14 @@ from django_prometheus.exports import ExportToDjangoView
 
 from access.logins.change import password_change
 from access.logins.page import login
-from config import schema_pages
+from config.api import schema_pages
 from node import health
 from scaling.autoscale.page import autoscaler_page
 
-handler400 = "config.errors.bad_request"
-handler403 = "config.errors.permission_denied"
-handler404 = "config.errors.not_found"
-handler500 = "config.errors.server_error"
+handler400 = "config.api.errors.bad_request"
+handler403 = "config.api.errors.permission_denied"
+handler404 = "config.api.errors.not_found"
+handler500 = "config.api.errors.server_error"
 
 # Where the admin's "View site" leads.
 admin.site.site_url = "/docs"

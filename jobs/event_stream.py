@@ -8,7 +8,7 @@ import orjson
 
 from chat import sse
 from chat.execution import Client
-from config.errors import InvalidRequest, to_api_error
+from config.api.errors import InvalidRequest, to_api_error
 from jobs.feed import FEED, Told
 from jobs.models import Job
 from jobs.schemas import job_body

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from django.conf import settings
 
 from chat.errors import ChainNotFound, ChainTimeout
-from config.errors import ApiError
+from config.api.errors import ApiError
 from jobs.errors import JobTimeout
 
 MAX_TRACEBACK_CHARS = 20_000

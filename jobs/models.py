@@ -14,7 +14,7 @@ from django.db.models.functions import Now
 
 from access.models import DEFAULT_JOB_PRIORITY, Account, ApiKey
 from chat.models import Chain
-from config.ids import new_uuid
+from config.api.ids import new_uuid
 from scaling.replicas.routing import ACCOUNT
 
 MAX_PRIORITY = 9

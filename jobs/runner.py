@@ -21,7 +21,7 @@ from chat.completions.messages import answer_text, answer_tool_calls, finish_rea
 from chat.execution import Call, Chunk, stream
 from chat.langserve.encoding import encode
 from chat.run import Caller, Progress, Run, current_caller
-from config.errors import is_database_down
+from config.api.errors import is_database_down
 from jobs import metrics, transitions
 from jobs.claims import Claimed
 from jobs.deferrals import deferral_seconds, may_be_deferred

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, field_vali
 
 from chat.completions.schemas import UsageBody
 from chat.conversations.schemas import Metadata
-from config.validation import RequestModel
+from config.api.validation import RequestModel
 from jobs.models import DEFAULT_PRIORITY, MAX_ATTEMPTS_LIMIT, MAX_PRIORITY, Job
 from jobs.notices.addresses import check_webhook_url
 from node.middleware import current_request_id

@@ -18,9 +18,9 @@ from access.principal import Principal
 from chat.errors import ChainNotFound
 from chat.langserve.faults import invalid_input
 from chat.models import Chain
-from config.errors import NotFound
-from config.ids import from_public_id
-from config.pagination import Cursor
+from config.api.errors import NotFound
+from config.api.ids import from_public_id
+from config.api.pagination import Cursor
 from jobs import metrics, transitions
 from jobs.announcer import ANNOUNCER
 from jobs.documents.original import Original

@@ -11,7 +11,7 @@ from access import idempotency
 from access.idempotency import Answer
 from access.principal import Principal
 from chat.models import Chain
-from config.errors import ApiError
+from config.api.errors import ApiError
 from jobs import services
 from jobs.models import Job
 from jobs.services import Submission

@@ -14,11 +14,11 @@ from access.idempotency import Answer
 from access.limits import admit
 from chat.api_view import ApiView
 from chat.caching.reads import READS
-from config.errors import InvalidRequest
-from config.json_api import JsonParser
-from config.pagination import PARAMETERS, list_body, read_cursor
-from config.schema import EVENT_STREAM, error_responses
-from config.validation import parse
+from config.api.errors import InvalidRequest
+from config.api.json import JsonParser
+from config.api.pagination import PARAMETERS, list_body, read_cursor
+from config.api.schema import EVENT_STREAM, error_responses
+from config.api.validation import parse
 from jobs import services
 from jobs.documents.form import FORM_SCHEMA, is_form, read_upload
 from jobs.documents.parser import UploadParser

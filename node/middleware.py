@@ -7,8 +7,8 @@ from contextvars import ContextVar
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
-from config.errors import error_response, is_database_down, to_api_error
-from config.ids import new_uuid
+from config.api.errors import error_response, is_database_down, to_api_error
+from config.api.ids import new_uuid
 from node.draining import DRAINING
 
 # The id of the request that this greenlet, and those it starts, work for.

@@ -20,7 +20,7 @@ from django.middleware.csrf import CsrfViewMiddleware
 from django.utils.cache import add_never_cache_headers
 from django.utils.deprecation import MiddlewareMixin
 
-from config.errors import ApiError, InvalidRequest, NotFound, error_response
+from config.api.errors import ApiError, InvalidRequest, NotFound, error_response
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import gevent
 from gevent.lock import Semaphore
 
-from config.errors import ApiError
+from config.api.errors import ApiError
 from node.metrics import PAGES_REFUSED
 from node.refusals import refusal
 

@@ -7,7 +7,7 @@ from http import HTTPStatus
 
 import orjson
 
-from config.errors import ApiError
+from config.api.errors import ApiError
 from node.fast_path import Early
 from node.middleware import request_id_of
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from config.errors import ApiError
+from config.api.errors import ApiError
 from config.request_setup import current_setup
 from node.fast_path import Ask, Early
 from node.load_shedding import Overload

@@ -23,7 +23,7 @@ from django_redis import get_redis_connection
 from prometheus_client import Counter
 from redis import exceptions
 
-from config.redis_client import ReadOnlyServer
+from config.redis_connections import ReadOnlyServer
 from scaling.turns import Turns
 
 if TYPE_CHECKING:
@@ -204,7 +204,7 @@ def note_refusal(error: exceptions.ResponseError) -> None:
     """Count an answer that is a refusal (out of memory, a full disk, a key of another type).
 
     The server is there, and may answer reads, so it is no reason to leave it alone. Which replies
-    are more than a refusal: `config.redis_client`.
+    are more than a refusal: `config.redis_connections`.
     """
     FAILURES.labels("refused").inc()
     logger.debug("redis refused: %s", error)

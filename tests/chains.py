@@ -25,7 +25,7 @@ from pydantic import BaseModel
 from typing_extensions import TypedDict
 
 from chat.run import report_progress
-from config.errors import ApiError
+from config.api.errors import ApiError
 from jobs.errors import PermanentFailure
 
 SECRET = "sk-this-must-never-be-seen"

@@ -34,8 +34,8 @@ from chat.caching.plan import (
 from chat.caching.status import hit_headers
 from chat.catalog import get_chain
 from chat.chain_config import ChainConfig
-from config.errors import ApiError
-from config.json_api import loads
+from config.api.errors import ApiError
+from config.api.json import loads
 from node.fast_path import Early
 from node.middleware import request_id_of
 from node.refusals import refusal

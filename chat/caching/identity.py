@@ -7,7 +7,7 @@ import uuid
 
 import uuid_utils
 
-from config.ids import new_uuid
+from config.api.ids import new_uuid
 
 
 def completion_identity(run_id: uuid.UUID, created: int) -> tuple[str, str]:

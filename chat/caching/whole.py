@@ -19,7 +19,7 @@ from chat.caching.status import bypass_headers, collapsed_headers, hit_headers, 
 from chat.errors import ClientGone, ServerDraining
 from chat.execution import Client
 from chat.run import Run, Usage
-from config.errors import ApiError
+from config.api.errors import ApiError
 from scaling.clock import CLOCK
 from scaling.database import release_connections
 from scaling.response_cache import cache, counts

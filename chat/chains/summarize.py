@@ -14,7 +14,7 @@ from chat.chain_config import ChainConfig
 from chat.chains.splitting import split
 from chat.errors import ChainBroken
 from chat.run import report_progress
-from config.errors import InvalidRequest
+from config.api.errors import InvalidRequest
 from config.slices import in_slices
 
 logger = logging.getLogger(__name__)

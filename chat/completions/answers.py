@@ -18,7 +18,7 @@ from chat.completions.messages import (
 )
 from chat.execution import Call, Chunk, Heartbeat
 from chat.run import Usage
-from config.errors import to_api_error
+from config.api.errors import to_api_error
 
 DONE = sse.event(b"[DONE]")
 

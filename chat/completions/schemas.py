@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 from django.conf import settings
 from pydantic import BaseModel, Field, model_validator
 
-from config.json_api import refuse_many_items
-from config.validation import RequestModel
+from config.api.json import refuse_many_items
+from config.api.validation import RequestModel
 
 Text = Annotated[str, Field(max_length=settings.MAX_CONTENT_CHARS)]
 Name = Annotated[str, Field(max_length=256)]

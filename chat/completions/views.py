@@ -38,10 +38,10 @@ from chat.models import Chain
 from chat.registry import ChatInput
 from chat.run import Run
 from chat.sse import SseResponse
-from config.errors import InvalidRequest, NotFound
-from config.schema import EVENT_STREAM, error_responses
+from config.api.errors import InvalidRequest, NotFound
+from config.api.schema import EVENT_STREAM, error_responses
+from config.api.validation import parse
 from config.slices import in_slices
-from config.validation import parse
 from scaling.clock import CLOCK
 
 # No text of a model's can hold it: there the quotes are escaped.

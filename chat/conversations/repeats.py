@@ -20,8 +20,8 @@ from access.idempotency import Answer, Ticket
 from chat import sse
 from chat.conversations.schemas import message_body
 from chat.models import Conversation, Message
-from config.errors import NotFound
-from config.ids import from_public_id
+from config.api.errors import NotFound
+from config.api.ids import from_public_id
 from scaling.database import release_connections
 
 if TYPE_CHECKING:

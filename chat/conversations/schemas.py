@@ -6,7 +6,7 @@ from django.conf import settings
 from pydantic import AfterValidator, BaseModel, Field
 
 from chat.completions.schemas import UsageBody
-from config.validation import RequestModel
+from config.api.validation import RequestModel
 
 
 def _without_nul(text: str) -> str:

@@ -12,9 +12,9 @@ from access.limits.stored import StoredLimit
 from chat.catalog import find_chain
 from chat.errors import ChainNotFound
 from chat.models import Conversation, Message
-from config.errors import InvalidRequest, NotFound
-from config.ids import from_public_id
-from config.pagination import Cursor
+from config.api.errors import InvalidRequest, NotFound
+from config.api.ids import from_public_id
+from config.api.pagination import Cursor
 from scaling.response_cache.versions import changing
 
 PREFIX = "conv"

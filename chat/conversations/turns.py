@@ -18,8 +18,8 @@ from access.limits.stored import refusal
 from chat.conversations.services import first_messages, subject_of
 from chat.models import Conversation, Message
 from chat.run import Usage
-from config.errors import ApiError, NotFound
-from config.ids import new_uuid
+from config.api.errors import ApiError, NotFound
+from config.api.ids import new_uuid
 from config.request_setup import mark_dispatched
 from scaling.database import release_connections
 from scaling.response_cache.versions import changing

@@ -35,10 +35,10 @@ from chat.conversations.turns import Turn, begin_turn
 from chat.execution import Call, Chunk, Heartbeat, invoke, stream
 from chat.models import Conversation, Message
 from chat.run import Run
-from config.errors import ApiError, to_api_error
-from config.pagination import PARAMETERS, list_body, read_cursor
-from config.schema import EVENT_STREAM, error_responses
-from config.validation import parse
+from config.api.errors import ApiError, to_api_error
+from config.api.pagination import PARAMETERS, list_body, read_cursor
+from config.api.schema import EVENT_STREAM, error_responses
+from config.api.validation import parse
 
 IDEMPOTENCY_PARAMETER = OpenApiParameter(
     idempotency.HEADER,

@@ -9,7 +9,7 @@ import gevent
 
 from chat.execution import spawn
 from chat.run import Run
-from config.errors import ApiError
+from config.api.errors import ApiError
 from scaling.database import release_connections
 
 T = TypeVar("T")

@@ -8,7 +8,7 @@ from chat import sse
 from chat.execution import Call, Chunk, Heartbeat
 from chat.langserve.calls import run_id_of
 from chat.langserve.encoding import encode
-from config.errors import to_api_error
+from config.api.errors import to_api_error
 
 END = b"event: end\n\n"
 

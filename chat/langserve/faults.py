@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from config.errors import InvalidRequest
+from config.api.errors import InvalidRequest
 
 # A fault may quote the input, and a client's keys may be of any length.
 MAX_MESSAGE_CHARS = 300

@@ -12,7 +12,7 @@ from uuid import UUID
 from django.conf import settings
 from pydantic import BaseModel, Discriminator, Field, Tag
 
-from config.validation import RequestModel
+from config.api.validation import RequestModel
 
 
 class InvokeConfig(RequestModel):

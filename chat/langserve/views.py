@@ -35,10 +35,10 @@ from chat.langserve.schemas import (
 )
 from chat.registry import BuiltChain
 from chat.run import Run
-from config.errors import InvalidRequest, NotFound
-from config.schema import EVENT_STREAM, error_responses
+from config.api.errors import InvalidRequest, NotFound
+from config.api.schema import EVENT_STREAM, error_responses
+from config.api.validation import parse
 from config.slices import in_slices
-from config.validation import parse
 
 SLICE_INPUTS = 5
 CALL_ERRORS = error_responses(400, 401, 403, 404, 413, 415, 422, 429, 500, 502, 503, 504)

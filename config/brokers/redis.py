@@ -8,7 +8,7 @@ from dramatiq.brokers.redis import RedisBroker
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from config.redis_client import HeadraceRedis
+from config.redis_connections import HeadraceRedis
 
 NAMESPACE = "headrace:jobs"
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from config import charts
-from config.charts import Chart
+from config import stacked_bars
+from config.stacked_bars import Chart
 from jobs.ended import Minute
 
 
 def draw(minutes: Sequence[Minute]) -> Chart:
     """Return bars that stack what failed and was cancelled upon what succeeded."""
-    return charts.draw(
+    return stacked_bars.draw(
         [
             (
                 f"{minute.start:%H:%M}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from config.errors import ApiError
+from config.api.errors import ApiError
 from jobs import services
 from jobs.models import Delivery, Job
 from jobs.notices import services as notices

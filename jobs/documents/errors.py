@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.conf import settings
 
-from config.errors import ApiError, InvalidRequest
+from config.api.errors import ApiError, InvalidRequest
 from jobs.documents.budgets import Budget
 
 # What extract.py finds, and reading.py; all 422.

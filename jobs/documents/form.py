@@ -19,9 +19,9 @@ from rest_framework.request import Request
 from chat.catalog import get_chain
 from chat.errors import ChainNotFound
 from chat.registry import BuiltChain, ChatInput
-from config.errors import ApiError, InvalidRequest
-from config.json_api import loads
-from config.validation import parse
+from config.api.errors import ApiError, InvalidRequest
+from config.api.json import loads
+from config.api.validation import parse
 from jobs.documents.errors import NotOneFile
 from jobs.documents.original import Original, discarded_on_failure
 from jobs.documents.parser import UploadParser

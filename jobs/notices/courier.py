@@ -15,7 +15,7 @@ from gevent.lock import BoundedSemaphore
 from gevent.pool import Group
 from psycopg_pool import PoolTimeout
 
-from config.errors import is_database_down
+from config.api.errors import is_database_down
 from jobs.models import Delivery
 from jobs.notices import deliveries, mail, recipients, webhooks
 from jobs.notices.connections import finish_lookup

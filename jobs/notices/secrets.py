@@ -18,7 +18,7 @@ from django.db.models.functions import Now
 from django.utils.crypto import salted_hmac
 
 from access.models import Account
-from config.errors import DeletedMeanwhile
+from config.api.errors import DeletedMeanwhile
 from jobs.models import WebhookSecret
 
 PREFIX = "whsec_"

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from config.schema import error_responses
+from config.api.schema import error_responses
 from jobs.models import WebhookSecret
 from jobs.notices import secrets
 from jobs.views import JobsApiView

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from chat.completions.messages import answer_text
-from config.ids import to_public_id
+from config.api.ids import to_public_id
 from jobs.models import Job
 from jobs.responses.requests import REPEATED
 from jobs.schemas import usage_of

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from config.errors import ApiError
+from config.api.errors import ApiError
 
 
 class ResponseNotFound(ApiError):

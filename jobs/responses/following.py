@@ -13,7 +13,7 @@ import orjson
 from chat import sse
 from chat.client_socket import ClientSocket
 from chat.errors import ChainTimeout
-from config.errors import to_api_error
+from config.api.errors import to_api_error
 from jobs.feed import FEED, Told
 from jobs.models import Job
 from jobs.responses.bodies import STATUSES, queued_body, response_body

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from chat.registry import BuiltChain, ChatInput
-from config.errors import InvalidRequest
+from config.api.errors import InvalidRequest
 from jobs.inputs import TYPE_BY_ROLE
 from jobs.responses.schemas import ResponseRequest, messages_of
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Discriminator, Field, Tag, model_validator
 
 from chat.completions.schemas import check_amount, part_count
 from chat.conversations.schemas import Metadata, StoredText
-from config.validation import RequestModel
+from config.api.validation import RequestModel
 
 Text = Annotated[StoredText, Field(max_length=settings.MAX_CONTENT_CHARS)]
 

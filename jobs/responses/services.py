@@ -9,8 +9,8 @@ from django.db import DatabaseError
 from psycopg_pool import PoolTimeout
 
 from chat.catalog import get_chain
-from config.errors import NotFound
-from config.ids import from_public_id
+from config.api.errors import NotFound
+from config.api.ids import from_public_id
 from jobs.models import Job
 from jobs.responses.bodies import PREFIX
 from jobs.responses.errors import ResponseNotFound

@@ -12,9 +12,9 @@ from rest_framework.response import Response
 from access import idempotency
 from access.idempotency import Answer
 from chat.caching.reads import READS
-from config.errors import InvalidRequest
-from config.schema import EVENT_STREAM, error_responses
-from config.validation import parse
+from config.api.errors import InvalidRequest
+from config.api.schema import EVENT_STREAM, error_responses
+from config.api.validation import parse
 from jobs.event_stream import read_event_id
 from jobs.models import Job
 from jobs.responses.bodies import queued_body, response_body

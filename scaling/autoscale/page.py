@@ -13,8 +13,8 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils import timezone
 
-from config import charts
-from config.charts import BAR_STEP, HEIGHT, Chart
+from config import stacked_bars
+from config.stacked_bars import BAR_STEP, HEIGHT, Chart
 from scaling.autoscale import history
 from scaling.autoscale.history import Entry
 from scaling.autoscale.policies import MEASURES, WEB, WORKERS
@@ -81,7 +81,7 @@ def _section(fleet: str, entries: Sequence[Entry]) -> Section:
     return Section(
         fleet=fleet,
         load_name=name,
-        chart=charts.draw(
+        chart=stacked_bars.draw(
             [(label, {"load": load}) for label, load in zip(labels, loads, strict=True)]
         ),
         line=_line(targets, most),

@@ -9,7 +9,7 @@ from django.db import OperationalError
 from django.http import HttpRequest, HttpResponseBase
 from psycopg_pool import PoolTimeout
 
-from config.errors import error_response, to_api_error
+from config.api.errors import error_response, to_api_error
 from scaling.database import release_connections
 from scaling.replicas import routing
 

@@ -15,7 +15,7 @@ from django.db.models.functions import Now
 from access import idempotency
 from access.idempotency import Answer, Ticket
 from access.models import Account, IdempotencyKey
-from config.errors import ApiError, InvalidRequest
+from config.api.errors import ApiError, InvalidRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,7 +12,7 @@ from access import services
 from access.errors import InvalidOption, Unauthenticated, UnknownKey
 from access.models import SCOPES, Account, ApiKey
 from access.services import create_key, find_principal, revoke_key
-from config.ids import new_uuid
+from config.api.ids import new_uuid
 from scaling.clock import CLOCK
 from scaling.database import release_connections
 from scaling.near_cache import NearCache

@@ -19,7 +19,7 @@ from chat.caching.streams import record
 from chat.models import Chain
 from chat.run import Run
 from chat.sse import Events
-from config.json_api import loads
+from config.api.json import loads
 from scaling.response_cache.flights import Flights, Lead
 from scaling.response_cache.keys import answer_key
 from scaling.response_cache.policy import CachePolicy

@@ -13,7 +13,7 @@ from langchain_openai import ChatOpenAI
 from chat.langserve.decoding import decode
 from chat.langserve.encoding import encode
 from chat.langserve.messages import MESSAGE_CLASSES
-from config.errors import InvalidRequest
+from config.api.errors import InvalidRequest
 
 MODEL = ChatOpenAI(model="any", api_key="none", use_responses_api=False)
 

@@ -26,7 +26,7 @@ from chat.completions.messages import (
     to_langchain,
 )
 from chat.completions.schemas import ChatCompletionRequest
-from config.validation import parse
+from config.api.validation import parse
 
 
 class City(BaseModel):

@@ -16,7 +16,7 @@ from chat.chain_input import to_chain_input
 from chat.errors import BadChain
 from chat.providers import key_for, make_model
 from chat.registry import ChatInput, build_chain, import_runnable, read_chat_input
-from config.errors import InvalidRequest
+from config.api.errors import InvalidRequest
 from tests import chains
 
 

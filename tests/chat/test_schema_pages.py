@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from config import schema_pages
+from config.api import schema_pages
 from tests.scaling.lone_proxy import assert_envelope
 from tests.stack_plugin import EmbeddedStack
 

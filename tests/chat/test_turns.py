@@ -20,7 +20,7 @@ from chat.conversations import services
 from chat.conversations.turns import Turn, begin_turn
 from chat.models import Chain, Conversation, Message
 from chat.run import Usage
-from config.errors import ApiError, NotFound
+from config.api.errors import ApiError, NotFound
 
 
 @pytest.fixture

@@ -27,8 +27,8 @@ from django.http import Http404, HttpRequest, UnreadablePostError
 from django.test import Client
 from rest_framework import exceptions
 
-from config import errors
-from config.errors import ApiError, InvalidRequest, NotFound, to_api_error
+from config.api import errors
+from config.api.errors import ApiError, InvalidRequest, NotFound, to_api_error
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from config.errors import ApiError
-from config.json_api import _count_items, loads
+from config.api.errors import ApiError
+from config.api.json import _count_items, loads
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text(),

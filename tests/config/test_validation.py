@@ -17,10 +17,10 @@ from rest_framework.test import APIRequestFactory
 from chat.completions.schemas import ChatCompletionRequest
 from chat.langserve.messages import _Shape
 from chat.langserve.schemas import BatchRequest
-from config.errors import InvalidRequest, NotFound
-from config.ids import from_public_id, new_uuid, to_public_id
-from config.pagination import list_body, read_cursor
-from config.validation import RequestModel, parse
+from config.api.errors import InvalidRequest, NotFound
+from config.api.ids import from_public_id, new_uuid, to_public_id
+from config.api.pagination import list_body, read_cursor
+from config.api.validation import RequestModel, parse
 from jobs.responses.schemas import ResponseRequest
 from jobs.schemas import JobCreate
 

@@ -6,7 +6,7 @@ import ast
 import json
 from typing import Any
 
-from config.errors import ApiError
+from config.api.errors import ApiError
 from tests.docs.source import called, keyword, modules
 from tests.docs.texts import bare, document, entries, sections, unique
 from tests.stack_plugin import BASE_DIR

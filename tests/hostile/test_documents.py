@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from config.errors import ApiError
+from config.api.errors import ApiError
 from jobs.documents import process
 from jobs.documents.budgets import Budget, budget_of
 from jobs.documents.process import Reading

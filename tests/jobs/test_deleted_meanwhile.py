@@ -13,7 +13,7 @@ from django.urls import resolve, reverse
 from access.models import Account
 from chat.conversations import services
 from chat.models import Chain, Conversation
-from config.errors import DeletedMeanwhile, NotFound, to_api_error
+from config.api.errors import DeletedMeanwhile, NotFound, to_api_error
 from jobs.models import WebhookSecret
 from jobs.notices import secrets
 from node.page_middleware import Errors

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 import pytest
 from prometheus_client import REGISTRY
 
-from config.errors import ApiError
+from config.api.errors import ApiError
 from jobs.documents import process, reading
 from jobs.documents.budgets import MIB, budget_of
 from jobs.documents.errors import DOCUMENT_FAULTS, DocumentFault

@@ -18,7 +18,7 @@ from django.db.models.functions import Now
 
 from access.models import Account, IdempotencyKey
 from chat.models import Chain
-from config.ids import new_uuid
+from config.api.ids import new_uuid
 from jobs import reaper
 from jobs.management.commands import jobs as command
 from jobs.models import Attempt, Event, Job, Worker

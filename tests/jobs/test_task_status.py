@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from access.models import Account
 from config.brokers import get_broker
-from config.charts import BAR_STEP
+from config.stacked_bars import BAR_STEP
 from jobs import ended, services, task_status
 from jobs.admin import chart
 from jobs.ended import Minute

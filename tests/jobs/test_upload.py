@@ -20,7 +20,7 @@ from rest_framework.test import APIRequestFactory
 
 from access.services import create_key, find_principal
 from chat.models import Chain
-from config.json_api import JsonOnly
+from config.api.json import JsonOnly
 from jobs.documents.form import read_upload
 from jobs.documents.parser import UploadParser
 from jobs.models import Job

@@ -23,8 +23,8 @@ from rest_framework.test import APIRequestFactory
 
 from access.services import create_key, find_principal
 from chat.models import Chain
-from config.errors import ApiError
-from config.json_api import JsonOnly
+from config.api.errors import ApiError
+from config.api.json import JsonOnly
 from jobs.documents.checks import check_upload_room
 from jobs.documents.form import read_upload
 from jobs.documents.parser import MAX_PARTS, UploadParser

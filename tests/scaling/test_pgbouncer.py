@@ -26,7 +26,7 @@ from access.models import Account
 from access.services import create_key, find_principal
 from chat.conversations import services
 from chat.models import Chain, Conversation
-from config.pagination import Cursor
+from config.api.pagination import Cursor
 from scaling.database import release_connections
 
 THREADS, ROUNDS = {threads}, {rounds}

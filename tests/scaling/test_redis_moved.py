@@ -14,7 +14,7 @@ from redis import exceptions
 
 import scaling.redis
 from config.brokers.redis import make
-from config.redis_client import HeadraceRedis, ReadOnlyServer
+from config.redis_connections import HeadraceRedis, ReadOnlyServer
 from scaling.redis import RedisUnavailable, Script, run
 from scaling.script_batch import ScriptBatch
 from tests.access.redis_server import OwnRedis, use_cache_url

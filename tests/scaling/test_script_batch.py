@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import scaling.redis
-from config.ids import new_uuid
+from config.api.ids import new_uuid
 from scaling.redis import RedisUnavailable, Script, run
 from scaling.script_batch import ScriptBatch
 

@@ -10,8 +10,8 @@ from django.core.management.base import BaseCommand, CommandError
 from access import services
 from access.errors import AccessError
 from access.models import SCOPES, ApiKey
-from config.errors import NotFound
-from config.ids import from_public_id
+from config.api.errors import NotFound
+from config.api.ids import from_public_id
 
 if TYPE_CHECKING:
     from django.core.management.base import CommandParser

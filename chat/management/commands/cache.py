@@ -14,8 +14,8 @@ from chat.caching.inspection import inspect_key, inspect_request, read_request
 from chat.caching.statistics import ChainStatistics, read_statistics, total
 from chat.caching.warming import Warmed, Warmer
 from chat.models import Chain
+from config.api.errors import ApiError
 from config.env import env_secret
-from config.errors import ApiError
 from scaling.response_cache import marks
 from scaling.response_cache.store import StoreUnavailable
 

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 
-from config.errors import ApiError
+from config.api.errors import ApiError
 from jobs import reaper, services
 from jobs.announcer import send
 from jobs.errors import JobNotFound

@@ -4,7 +4,7 @@ import uuid
 
 import uuid_utils.compat
 
-from config.errors import NotFound
+from config.api.errors import NotFound
 
 
 def new_uuid() -> uuid.UUID:

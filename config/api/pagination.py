@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 from drf_spectacular.utils import OpenApiParameter
 from rest_framework.request import Request
 
-from config.errors import InvalidRequest
+from config.api.errors import InvalidRequest
 
 Row = TypeVar("Row")
 

@@ -15,7 +15,7 @@ from rest_framework.parsers import BaseParser
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 
-from config.errors import ApiError, InvalidRequest
+from config.api.errors import ApiError, InvalidRequest
 
 # A body that is as long takes milliseconds to parse, and as many again to validate.
 LONG_BYTES = 64 * 1024

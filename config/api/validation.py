@@ -4,7 +4,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from config.errors import InvalidRequest
+from config.api.errors import InvalidRequest
 
 Model = TypeVar("Model", bound=BaseModel)
 

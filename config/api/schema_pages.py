@@ -20,7 +20,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from config.errors import ApiError, error_response
+from config.api.errors import ApiError, error_response
 
 ALLOW = "GET, HEAD, OPTIONS"
 SCRIPT_PATH = "/docs/script.js"
