@@ -46,7 +46,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends libgomp1 \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 10001 --no-create-home --home-dir /nonexistent headrace
 COPY --from=llm-packages /opt/venv /opt/venv
-COPY scaling/cluster/llm_server.py /app/
+COPY fleet/cluster/llm_server.py /app/
 USER 10001:10001
 EXPOSE 8080
 HEALTHCHECK --interval=5s --timeout=3s --start-period=60s --retries=3 \

@@ -7,8 +7,8 @@ from django_prometheus.exports import ExportToDjangoView
 from access.logins.change import password_change
 from access.logins.page import login
 from config.api import schema_pages
+from fleet.autoscale.page import autoscaler_page
 from node import health
-from scaling.autoscale.page import autoscaler_page
 
 handler400 = "config.api.errors.bad_request"
 handler403 = "config.api.errors.permission_denied"

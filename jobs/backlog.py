@@ -2,7 +2,7 @@
 
 from django.db import connection
 
-from scaling.autoscale.backlog import Backlog
+from fleet.autoscale.backlog import Backlog
 
 # Beyond this a fleet is at its maximum anyway, and counting would cost more than it tells.
 MAX_WAITING = 100_000

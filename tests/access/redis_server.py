@@ -13,7 +13,7 @@ import redis
 from django.conf import settings as django_settings
 
 import scaling.redis
-from scaling.cluster.redis import find_server
+from fleet.cluster.redis import find_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,7 +11,7 @@ from tests.docs.texts import document
 READERS = {"env_str", "env_int", "env_float", "env_bool", "env_list", "env_choice", "env_secret"}
 # Who reads settings by names that are not literals, and why that hides none.
 DYNAMIC_READERS = {
-    "scaling/cluster/plan.py": "asks whether a setting that settings.py reads was given",
+    "fleet/cluster/plan.py": "asks whether a setting that settings.py reads was given",
 }
 
 

@@ -15,7 +15,7 @@ ENVIRONMENT_USERS = {
     "config/env.py": "the one reader",
     "config/wsgi.py": "sets DJANGO_SETTINGS_MODULE",
     "jobs/worker.py": "sets DJANGO_SETTINGS_MODULE",
-    "scaling/cluster/bring_up.py": "hands the whole environment on to a child",
+    "fleet/cluster/startup.py": "hands the whole environment on to a child",
 }
 
 MIB = 1024 * 1024
@@ -102,7 +102,7 @@ def test_containers_of_nodes_have_room_for_uploads_and_for_their_readers() -> No
 
 
 def test_settings_that_the_stack_hands_on_are_marked() -> None:
-    tree = modules()["scaling/cluster/plan.py"]
+    tree = modules()["fleet/cluster/plan.py"]
     known = settings_read().keys()
     handed_on = {text_of(node) for node in ast.walk(tree) if isinstance(node, ast.expr)} & known
     assert {name for name, row in setting_rows().items() if "†" in row[0]} == handed_on

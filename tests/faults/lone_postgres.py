@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 import psycopg
 
-from scaling.cluster.postgres.programs import empty_data_dir, find_bin, run_tool
-from scaling.cluster.privileges import as_postgres, give_to_postgres
+from fleet.cluster.postgres.programs import empty_data_dir, find_bin, run_tool
+from fleet.cluster.privileges import as_postgres, give_to_postgres
 from tests.access.redis_server import free_port
 from tests.scaling.waiting import eventually
 

@@ -8,10 +8,10 @@ import pytest
 from django.conf import settings
 from django.utils import timezone
 
+from fleet.autoscale import backlog
+from fleet.autoscale.backlog import Backlog
 from jobs.backlog import read_backlog
 from jobs.models import Job
-from scaling.autoscale import backlog
-from scaling.autoscale.backlog import Backlog
 from tests.jobs.rows import make_job, minutes_ago
 
 pytestmark = pytest.mark.django_db

@@ -12,8 +12,8 @@ import httpx
 import psutil
 import pytest
 
-from scaling.cluster import status
-from scaling.cluster.layout import Layout
+from fleet.cluster import status
+from fleet.cluster.paths import Layout
 from tests.scaling.lone_proxy import BINARIES, LoneProxy, find_binary
 from tests.scaling.waiting import eventually  # noqa: F401 - where tests look for it
 from tests.stack_plugin import EmbeddedStack

@@ -15,10 +15,10 @@ import psutil
 import psycopg
 import pytest
 
-from scaling.cluster.layout import Layout
-from scaling.cluster.replicas import promote as promoting
-from scaling.cluster.replicas.running import RunningStack, hold
-from scaling.cluster.supervisord import Supervisord
+from fleet.cluster.paths import Layout
+from fleet.cluster.replicas import promote as promoting
+from fleet.cluster.replicas.running import RunningStack, hold
+from fleet.cluster.supervisord import Supervisord
 from tests.scaling.conftest import OwnStack, eventually
 from tests.stack_plugin import MANAGE
 

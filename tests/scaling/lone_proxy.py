@@ -14,8 +14,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from scaling.cluster import binaries, ports, proxy
-from scaling.cluster.layout import Layout
+from fleet.cluster import binaries, ports, proxy
+from fleet.cluster.paths import Layout
 from tests.scaling.fake_node import FakeNode
 from tests.scaling.waiting import eventually
 

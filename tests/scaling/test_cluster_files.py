@@ -12,12 +12,12 @@ import psutil
 import pytest
 
 from config.env import read_stack_env
-from scaling.cluster import binaries, credentials, lock, overrides, parts, ports, record
-from scaling.cluster.console import Console, LogFollower, last_lines
-from scaling.cluster.errors import ClusterError, StopRequested
-from scaling.cluster.layout import Layout, write_private
-from scaling.cluster.record import ProcessId, StackRecord
-from scaling.cluster.stop import kill
+from fleet.cluster import binaries, credentials, lock, overrides, parts, ports, state_file
+from fleet.cluster.console import Console, LogFollower, last_lines
+from fleet.cluster.errors import ClusterError, StopRequested
+from fleet.cluster.paths import Layout, write_private
+from fleet.cluster.state_file import ProcessId, StackRecord
+from fleet.cluster.stop import kill
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,8 +85,8 @@ def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
     written = StackRecord(pid=1, url="u", supervisord=own, processes={"a": own}, restarts={"a": 2})
     written.save(tmp_path / "stack.json")
 
-    assert record.load(tmp_path / "stack.json") == written
-    assert record.load(tmp_path / "nothing.json") is None
+    assert state_file.load(tmp_path / "stack.json") == written
+    assert state_file.load(tmp_path / "nothing.json") is None
 
 
 def test_changed_settings_are_read_as_they_were_written(tmp_path: Path) -> None:

@@ -16,9 +16,9 @@ import psutil
 import psycopg
 import pytest
 
-from scaling.cluster.errors import ClusterError
-from scaling.cluster.replicas import promote as promoting
-from scaling.cluster.replicas.remove import remove
+from fleet.cluster.errors import ClusterError
+from fleet.cluster.replicas import promote as promoting
+from fleet.cluster.replicas.remove import remove
 from tests.scaling.conftest import OwnStack, eventually
 from tests.scaling.database_servers import (
     Writer,

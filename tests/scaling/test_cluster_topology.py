@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from scaling.cluster.errors import ClusterError
-from scaling.cluster.layout import Layout
-from scaling.cluster.postgres.adopt import adopt
-from scaling.cluster.postgres.topology import Topology, load
+from fleet.cluster.errors import ClusterError
+from fleet.cluster.paths import Layout
+from fleet.cluster.postgres.adopt import adopt
+from fleet.cluster.postgres.topology import Topology, load
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from scaling.cluster.supervisord import ProcessInfo
-from scaling.cluster.watch import MAX_SHORT_LIVES, SHORT_LIFE_SECONDS, Watch
+from fleet.cluster.restart_monitor import MAX_SHORT_LIVES, SHORT_LIFE_SECONDS, Watch
+from fleet.cluster.supervisord import ProcessInfo
 
 
 def process(state: str = "running", *, pid: int = 1, problem: str = "") -> ProcessInfo:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from scaling.cluster import lock
+from fleet.cluster import lock
 from tests.scaling.conftest import eventually
 from tests.scaling.fleet_chains import NAMES
 from tests.scaling.fleet_load import Load, OpenStream, StreamLoad

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from scaling.cluster.fleet import Fleet
-from scaling.cluster.layout import Layout
-from scaling.cluster.node import Node, node_id
-from scaling.haproxy import HAProxyRefused, HAProxyUnavailable, RuntimeApi, Server, ServerState
+from fleet.cluster.fleet import Fleet
+from fleet.cluster.node import Node, node_id
+from fleet.cluster.paths import Layout
+from fleet.haproxy import HAProxyRefused, HAProxyUnavailable, RuntimeApi, Server, ServerState
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from scaling.cluster.supervisord import Supervisord
+    from fleet.cluster.supervisord import Supervisord
 
 NODE = Node(id=node_id(1, 9001))
 
@@ -86,7 +86,7 @@ def test_a_haproxy_that_is_started_again_is_waited_for(tmp_path: Path) -> None:
 def test_a_haproxy_that_stays_away_or_refuses_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scaling.cluster.fleet.RETURN_SECONDS", 0.2)
+    monkeypatch.setattr("fleet.cluster.fleet.RETURN_SECONDS", 0.2)
     with pytest.raises(HAProxyUnavailable):
         fleet_behind(Proxy(away=1_000), tmp_path).leave(NODE)
 

@@ -13,8 +13,8 @@ from typing import TextIO
 import pytest
 from supervisor import loggers
 
-from scaling.cluster.console import Console
-from scaling.cluster.supervisord_program import LossyStream, PatientRotatingFileHandler
+from fleet.cluster.console import Console
+from fleet.cluster.supervisord_program import LossyStream, PatientRotatingFileHandler
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from scaling.cluster import proxy
-from scaling.haproxy import (
+from fleet.cluster import proxy
+from fleet.haproxy import (
     HAProxyRefused,
     HAProxyUnavailable,
     RuntimeApi,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from scaling.cluster import ports, proxy
+from fleet.cluster import ports, proxy
 from tests.scaling.conftest import eventually
 from tests.scaling.fake_node import FakeNode
 from tests.scaling.lone_proxy import BINARIES, LoneProxy, find_binary

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from scaling.cluster.node import max_requests_in_flight
+from fleet.cluster.node import max_requests_in_flight
 from tests.scaling.conftest import eventually
 from tests.scaling.lone_proxy import LoneProxy, assert_envelope
 

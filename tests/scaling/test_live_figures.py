@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from scaling.cluster.live.figures import compare, quantile
-from scaling.cluster.live.sample import PartSample, Sample
-from scaling.cluster.live.table import draw
-from scaling.cluster.status import PartStatus
+from fleet.cluster.live.figures import compare, quantile
+from fleet.cluster.live.sample import PartSample, Sample
+from fleet.cluster.live.table import draw
+from fleet.cluster.status import PartStatus
 from scaling.scrape import parse
 
 NODE = """

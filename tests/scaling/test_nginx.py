@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from scaling.cluster import ports, proxy
-from scaling.cluster.binaries import from_path
+from fleet.cluster import ports, proxy
+from fleet.cluster.binaries import from_path
 from tests.calls import chat_body
 from tests.scaling.addresses import BAD, generated, is_private
 from tests.scaling.conftest import eventually

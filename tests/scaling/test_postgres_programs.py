@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from scaling.cluster.errors import PartFailed
-from scaling.cluster.postgres.programs import find_bin, run_tool
+from fleet.cluster.errors import PartFailed
+from fleet.cluster.postgres.programs import find_bin, run_tool
 
 
 def test_a_program_may_take_its_time_and_no_longer() -> None:

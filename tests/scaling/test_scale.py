@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from scaling.cluster.node import Node, node_id
-from scaling.cluster.scale import choose_leaving
-from scaling.cluster.worker import Worker, worker_id
+from fleet.cluster.node import Node, node_id
+from fleet.cluster.scale import choose_leaving
+from fleet.cluster.worker import Worker, worker_id
 
 NODES = [Node(id=node_id(number, 9000 + number)) for number in (1, 2, 3, 10)]
 WORKERS = [Worker(id=worker_id(number, 9100 + number)) for number in (1, 2, 3)]

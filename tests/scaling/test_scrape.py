@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from fleet.autoscale.errors import MeasureError
+from fleet.autoscale.sources import embedded, proxy_counts
+from fleet.cluster.live import sample
+from fleet.cluster.parts import answers
+from fleet.cluster.paths import Layout
+from fleet.cluster.supervisord import Supervisord, SupervisorGone
+from fleet.haproxy import HAProxyUnavailable, RuntimeApi
 from scaling import scrape
-from scaling.autoscale import measure, proxy_counts
-from scaling.autoscale.errors import MeasureError
-from scaling.cluster.layout import Layout
-from scaling.cluster.live import sample
-from scaling.cluster.parts import answers
-from scaling.cluster.supervisord import Supervisord, SupervisorGone
-from scaling.haproxy import HAProxyUnavailable, RuntimeApi
 from scaling.replicas import figures
 from scaling.scrape import ScrapeError, parse
 from tests.scaling.ill_servers import BEHAVIOURS, Behaviour, drip, endless_body, ill_server
@@ -38,7 +38,7 @@ def test_every_reader_ends_and_says_unavailable(behave: Behaviour) -> None:
         ):
             proxy_counts.read(f"http://{address}")
         with pytest.raises(MeasureError, match=f"the metrics of {address} cannot be read: "):
-            measure._buckets(address)
+            embedded._buckets(address)
         assert figures.collect([address]).silent == 1
         assert sample._scrape(address, "headrace_") == {}
         # Only its status matters there.
@@ -104,7 +104,7 @@ def test_a_haproxy_that_answers_for_ever_is_unavailable(behave: Behaviour, tmp_p
 def test_a_supervisord_that_is_frozen_is_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scaling.cluster.supervisord.CALL_SECONDS", 0.5)
+    monkeypatch.setattr("fleet.cluster.supervisord.CALL_SECONDS", 0.5)
     layout = Layout(state_dir=tmp_path)
     layout.supervisor_socket.parent.mkdir(parents=True, exist_ok=True)
     with socket.socket(socket.AF_UNIX) as listener:

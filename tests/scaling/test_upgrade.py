@@ -8,7 +8,7 @@ from django.db.migrations.migration import Migration
 from django.db.migrations.operations.base import Operation
 from django.db.migrations.state import ModelState, ProjectState
 
-from scaling.cluster.upgrade import find_problems
+from fleet.cluster.upgrade import find_problems
 
 
 def problems(*operations: Operation) -> list[str]:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from scaling.autoscale.actuators.embedded import SCALE, Embedded
-from scaling.autoscale.errors import ActuatorError
-from scaling.autoscale.policies import WEB, WORKERS
+from fleet.autoscale.actuators.embedded import SCALE, Embedded
+from fleet.autoscale.errors import ActuatorError
+from fleet.autoscale.policies import WEB, WORKERS
 
 if TYPE_CHECKING:
     from pytest_django.fixtures import SettingsWrapper

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from django.test import override_settings
 
-from scaling.autoscale.actuators.compose import Compose
-from scaling.autoscale.errors import ActuatorError
+from fleet.autoscale.actuators.compose import Compose
+from fleet.autoscale.errors import ActuatorError
 
 # Stands in for the engine: counts its containers in a file.
 PROGRAM = """

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scaling.autoscale.decision import Decision, Kind, Snapshot, State, decide
-from scaling.autoscale.policies import SHARED_MEASURES, Policy, Rule, load
+from fleet.autoscale.decision import Decision, Kind, Snapshot, State, decide
+from fleet.autoscale.policies import SHARED_MEASURES, Policy, Rule, load
 
 NOW = 100_000.0
 STEP = 10.0

@@ -78,7 +78,7 @@ def test_the_stack_runs_its_own_autoscaler(
 
 
 @pytest.mark.skipif(
-    importlib.util.find_spec("scaling.cluster.scale") is None,
+    importlib.util.find_spec("fleet.cluster.scale") is None,
     reason="this release has no `cluster scale`",
 )
 def test_nodes_come_and_go_with_the_load(

@@ -10,14 +10,14 @@ from dataclasses import replace
 import pytest
 from prometheus_client import REGISTRY
 
+from fleet.autoscale import history
+from fleet.autoscale.decision import Kind
+from fleet.autoscale.errors import ActuatorError
+from fleet.autoscale.lease import KEY, Lease
+from fleet.autoscale.loop import Loop
+from fleet.autoscale.policies import Policies, Policy, Rule
+from fleet.autoscale.sources import Measured
 from scaling import redis
-from scaling.autoscale import history
-from scaling.autoscale.decision import Kind
-from scaling.autoscale.errors import ActuatorError
-from scaling.autoscale.lease import KEY, Lease
-from scaling.autoscale.loop import Loop
-from scaling.autoscale.policies import Policies, Policy, Rule
-from scaling.autoscale.source import Measured
 
 POLICY = Policy(
     minimum=1,

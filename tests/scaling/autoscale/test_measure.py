@@ -13,14 +13,14 @@ import httpx
 import pytest
 from django.test import override_settings
 
+from fleet.autoscale.actuators.embedded import Embedded
+from fleet.autoscale.errors import ActuatorError, MeasureError
+from fleet.autoscale.lease import KEY
+from fleet.autoscale.policies import MEASURES
+from fleet.autoscale.sources import latency, proxy_counts
+from fleet.autoscale.sources.embedded import EmbeddedSource
+from fleet.autoscale.sources.http import ScrapedSource
 from scaling import redis
-from scaling.autoscale import latency, proxy_counts
-from scaling.autoscale.actuators.embedded import Embedded
-from scaling.autoscale.errors import ActuatorError, MeasureError
-from scaling.autoscale.lease import KEY
-from scaling.autoscale.measure import EmbeddedSource
-from scaling.autoscale.policies import MEASURES
-from scaling.autoscale.scraping import ScrapedSource
 from scaling.scrape import parse
 from tests.calls import chat_body, run_manage
 from tests.stack_plugin import BASE_DIR, EmbeddedStack

@@ -9,9 +9,9 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.urls import reverse
 
+from fleet.autoscale import history
+from fleet.autoscale.history import Entry
 from scaling import redis
-from scaling.autoscale import history
-from scaling.autoscale.history import Entry
 
 pytestmark = pytest.mark.django_db
 NOW = 1_760_000_000.0

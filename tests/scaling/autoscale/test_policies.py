@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from scaling.autoscale.errors import PolicyError
-from scaling.autoscale.policies import DEFAULT_FILE, load, parse
+from fleet.autoscale.errors import PolicyError
+from fleet.autoscale.policies import DEFAULT_FILE, load, parse
 
 GOOD = """
 [web]

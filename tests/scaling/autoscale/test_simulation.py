@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from scaling.autoscale import trace
-from scaling.autoscale.errors import TraceError
-from scaling.autoscale.policies import Policy, Rule, load
-from scaling.autoscale.queueing import Member, serve
-from scaling.autoscale.simulation import Fleet, Outcome, modelled, simulate
+from fleet.autoscale.errors import TraceError
+from fleet.autoscale.policies import Policy, Rule, load
+from fleet.autoscale.simulation import trace
+from fleet.autoscale.simulation.queueing import Member, serve
+from fleet.autoscale.simulation.replay import Fleet, Outcome, modelled, simulate
 from tests.calls import run_manage
 from tests.stack_plugin import BASE_DIR, EmbeddedStack
 

@@ -14,7 +14,7 @@ import redis
 from pymemcache.client.base import Client
 from pymemcache.exceptions import MemcacheError
 
-from scaling.cluster.redis import find_server
+from fleet.cluster.redis import find_server
 from tests.access.redis_server import OwnRedis, free_port
 
 

@@ -1,0 +1,67 @@
+"""Scale the nodes and workers of the embedded stack."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping
+
+from django.conf import settings
+from django.utils.module_loading import import_string
+
+from fleet.autoscale.errors import ActuatorError
+from fleet.autoscale.policies import WEB, WORKERS
+from fleet.cluster import lock
+from fleet.cluster.errors import ClusterError
+from fleet.cluster.parts import read_all
+from fleet.cluster.paths import Layout
+from fleet.cluster.scale import MAX_WORKERS
+
+logger = logging.getLogger(__name__)
+
+# `scale(layout, nodes=, workers=, tell=)`: grows at once, shrinks after draining, then returns.
+SCALE = "fleet.cluster.scale.scale"
+
+
+class Embedded:
+    """The stack of STATE_DIR."""
+
+    def __init__(self) -> None:
+        self._layout = Layout(state_dir=settings.STATE_DIR)
+
+    def sizes(self) -> Mapping[str, int]:
+        """Return how many nodes and workers supervisord keeps alive."""
+        if lock.holder(self._layout.lock_file) is None:
+            raise ActuatorError(f"no stack is running (STATE_DIR={self._layout.state_dir})")
+        kinds = Counter(part.kind for part in read_all(self._layout.parts_dir))
+        return {WEB: kinds["node"], WORKERS: kinds["worker"]}
+
+    def scale(self, targets: Mapping[str, int]) -> None:
+        """Start what is missing; drain and stop what is too many.
+
+        What is more than the stack may have is an error, after as many as it may have are there.
+        """
+        try:
+            # Looked up when it is used: a policy can be watched without it (`--dry-run`).
+            scale: Callable[..., None] = import_string(SCALE)
+        except ImportError as error:
+            raise ActuatorError("this release cannot scale the embedded stack") from error
+        bounds = {WEB: (1, settings.MAX_NODES), WORKERS: (0, MAX_WORKERS)}
+        allowed = {
+            fleet: min(max(target, bounds[fleet][0]), bounds[fleet][1])
+            for fleet, target in targets.items()
+        }
+        try:
+            scale(
+                self._layout,
+                nodes=allowed.get(WEB),
+                workers=allowed.get(WORKERS),
+                tell=logger.info,
+            )
+        except ClusterError as error:
+            raise ActuatorError(str(error)) from error
+        if allowed != targets:
+            raise ActuatorError(
+                f"the stack may have 1 to {settings.MAX_NODES} nodes (MAX_NODES) and at most "
+                f"{MAX_WORKERS} workers; bring the policies' minimum and maximum within that"
+            )

@@ -1,0 +1,41 @@
+"""Where measurements come from: a plug-in, named by dotted path in AUTOSCALE_SOURCE.
+
+`measure.EmbeddedSource` is the embedded stack's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from fleet.autoscale.errors import MeasureError
+
+T = TypeVar("T")
+
+# What a member of a fleet has of each measure (policies.MEASURES).
+Values = dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """Values by fleet, and why some are missing."""
+
+    values: Mapping[str, Values]
+    problems: tuple[str, ...] = ()
+
+
+class Source(Protocol):
+    """A way to measure. Rates need two readings, so that the first has none."""
+
+    def measure(self, sizes: Mapping[str, int]) -> Measured:
+        """Return the values of fleets of these sizes; what cannot be measured is left out."""
+
+
+def tried(read: Callable[[], T], problems: list[str]) -> T | None:
+    """Return what was read, or None and one problem more."""
+    try:
+        return read()
+    except MeasureError as error:
+        problems.append(str(error))
+        return None

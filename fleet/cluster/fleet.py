@@ -1,0 +1,212 @@
+"""The nodes and workers of the stack that runs, for commands that change them.
+
+A part exists as long as its file in `supervisor.d`, so that what was scaled is remembered while the
+stack runs; HAProxy's own state is in its state file.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+from django.conf import settings
+
+from fleet.cluster import lock, overrides, state_file
+from fleet.cluster.errors import ClusterError, PartFailed
+from fleet.cluster.node import Node
+from fleet.cluster.parts import PartId, read_all
+from fleet.cluster.paths import Layout
+from fleet.cluster.ports import free_ports
+from fleet.cluster.replicas.running import until
+from fleet.cluster.supervisord import Supervisord
+from fleet.cluster.worker import Worker
+from fleet.haproxy import HAProxyError, HAProxyUnavailable, RuntimeApi, ServerState
+
+READY_SECONDS = 90.0
+UP_SECONDS = 10.0
+# supervisord kills what is late; this is for supervisord.
+LATE_SECONDS = 5.0
+# supervisord starts HAProxy again at once; it answers within one.
+RETURN_SECONDS = 5.0
+POLL_SECONDS = 0.05
+BUSY = (
+    "Another command changes the nodes or workers (process {pid}, STATE_DIR={state_dir}); "
+    "wait for it."
+)
+
+Member = Node | Worker
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fleet:
+    """Nodes and workers that nobody else changes now; `tell` tells a person of each step."""
+
+    layout: Layout
+    supervisord: Supervisord
+    api: RuntimeApi
+    tell: Callable[[str], None]
+
+    def members(self, kind: str) -> list[Member]:
+        """Return the parts of a kind, `node` or `worker`, by their numbers."""
+        found = [part for part in read_all(self.layout.parts_dir) if part.kind == kind]
+        return [member(part) for part in sorted(found, key=lambda part: number_of(part.name))]
+
+    def find(self, name: str) -> Member:
+        """Return a node or worker by its name; raise `ClusterError` when there is none."""
+        members = [*self.members("node"), *self.members("worker")]
+        for one in members:
+            if one.id.name == name:
+                return one
+        names = ", ".join(one.id.name for one in members)
+        raise ClusterError(f"There is no node or worker {name}; there are {names}.")
+
+    def new_ports(self, count: int) -> list[int]:
+        """Return ports for new parts."""
+        taken = {int(part.address.rsplit(":", 1)[1]) for part in read_all(self.layout.parts_dir)}
+        return free_ports(count, avoid={settings.PORT, settings.STATS_PORT, *taken})
+
+    # --- Processes ------------------------------------------------------------------------------
+    def launch(self, *members: Member) -> None:
+        """Start parts that are new or stopped."""
+        for one in members:
+            self.layout.drain_file(one.id.name).unlink(missing_ok=True)
+            if self.supervisord.find(one.id.name) is not None:
+                # Its command and environment may be others now.
+                self.supervisord.remove(one.id.name)
+            self.supervisord.add(one.id, one.program())
+
+    def stop(self, *members: Member) -> None:
+        """Tell parts to stop, all at once, and wait until they have finished what they had."""
+        for one in members:
+            self._halt(one.id.name)
+        names = {one.id.name for one in members}
+        seconds = max(one.program().stop_seconds for one in members) + LATE_SECONDS
+        if not until(lambda: not names & self._living(), seconds=seconds):
+            raise ClusterError(f"{', '.join(sorted(names & self._living()))} did not stop.")
+
+    def remove(self, *members: Member) -> None:
+        """Forget parts that are stopped."""
+        for one in members:
+            self.supervisord.remove(one.id.name)
+            self.layout.drain_file(one.id.name).unlink(missing_ok=True)
+
+    def dead(self, kind: str) -> list[Member]:
+        """Return parts of a kind that have no process, and will have none by themselves."""
+        living = self._living()
+        return [one for one in self.members(kind) if one.id.name not in living]
+
+    def _living(self) -> set[str]:
+        return {one.name for one in self.supervisord.processes() if not one.is_stopped}
+
+    def await_ready(self, one: Member) -> None:
+        """Wait for a part; raise `PartFailed` when it ends or takes too long, and stop it then."""
+        name, pid = one.id.name, 0
+        deadline = time.monotonic() + READY_SECONDS
+        while not one.is_ready():
+            process = self.supervisord.find(name)
+            if process is None or not process.pid or (pid and process.pid != pid):
+                problem = "ended"
+            elif time.monotonic() > deadline:
+                problem = f"was not ready in {READY_SECONDS:.0f} s"
+            else:
+                pid = process.pid
+                time.sleep(POLL_SECONDS)
+                continue
+            # Before supervisord has tried so often that the whole stack would give up.
+            self._halt(name)
+            raise PartFailed(name, f"{name} {problem}; see {self.layout.log_file(name)}")
+
+    def _halt(self, name: str) -> None:
+        """Have supervisord stop a part, also one that is just being started again."""
+
+        def is_told() -> bool:
+            self.supervisord.request_stop(name)
+            process = self.supervisord.find(name)
+            return process is None or process.is_stopped or process.state == "stopping"
+
+        until(is_told, seconds=LATE_SECONDS)
+
+    # --- Rotation -------------------------------------------------------------------------------
+    def enter(self, node: Member) -> None:
+        """Let HAProxy send to a node that is ready, and wait until it does."""
+        name = node.id.name
+        host, port = node.id.address.rsplit(":", 1)
+        self.layout.drain_file(name).unlink(missing_ok=True)
+        self._patiently(lambda: self.api.add(name, host=host, port=int(port)))
+        if not until(lambda: name in self.in_rotation(), seconds=UP_SECONDS):
+            raise ClusterError(f"HAProxy does not find {name} healthy; it gets no requests.")
+
+    def leave(self, *nodes: Member) -> None:
+        """Have HAProxy send no more to nodes, which finish what they have and say so themselves."""
+        for node in nodes:
+            self._set_state(node, ServerState.DRAIN)
+            self.layout.drain_file(node.id.name).touch(mode=0o600)
+
+    def close(self, *nodes: Member) -> None:
+        """Let HAProxy forget nodes that are gone."""
+        for node in nodes:
+            self._set_state(node, ServerState.MAINT)
+
+    def out_of_use(self) -> set[str]:
+        """Return the names of the slots that HAProxy neither sends to nor drains."""
+        servers = self._patiently(self.api.servers)
+        return {server.name for server in servers if server.state == ServerState.MAINT}
+
+    def in_rotation(self) -> set[str]:
+        """Return the names of the nodes that HAProxy sends to."""
+        return {
+            server.name
+            for server in self._patiently(self.api.servers)
+            if server.state == ServerState.READY and server.is_up
+        }
+
+    def _set_state(self, node: Member, state: ServerState) -> None:
+        self._patiently(lambda: self.api.set_state(node.id.name, state))
+
+    def _patiently(self, ask: Callable[[], T]) -> T:
+        """Ask HAProxy; one that died is there again in a moment, with the servers as they were.
+
+        All of `ask` is done again, because the address or state it gave may not have been saved.
+        """
+        deadline = time.monotonic() + RETURN_SECONDS
+        while True:
+            try:
+                return ask()
+            except HAProxyUnavailable:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(POLL_SECONDS)
+
+
+@contextlib.contextmanager
+def hold(layout: Layout, *, tell: Callable[[str], None]) -> Iterator[Fleet]:
+    """Keep other commands from changing nodes and workers; raise `ClusterError` without a stack."""
+    last = state_file.load(layout.record_file)
+    supervisord = Supervisord(layout)
+    if last is None or not last.is_ready or not supervisord.is_alive():
+        raise ClusterError(f"No stack is running (STATE_DIR={layout.state_dir}).")
+    api = RuntimeApi(layout.haproxy_socket, state_file=layout.haproxy_state_file)
+    with lock.hold(layout.fleet_lock_file, taken=BUSY):
+        overrides.forget(layout)
+        try:
+            yield Fleet(layout=layout, supervisord=supervisord, api=api, tell=tell)
+        except HAProxyError as error:
+            raise ClusterError(f"HAProxy did not do as it was told: {error}") from error
+
+
+def member(part: PartId) -> Member:
+    """Return a node or worker by its name, kind and address."""
+    return Node(id=part) if part.kind == "node" else Worker(id=part)
+
+
+def number_of(name: str) -> int:
+    """Return the number in a part's name."""
+    return int(name.lstrip("abcdefghijklmnopqrstuvwxyz"))
+
+
+def free_numbers(members: Iterable[Member], count: int) -> list[int]:
+    """Return the lowest numbers that no part has."""
+    taken = {number_of(one.id.name) for one in members}
+    return [n for n in range(1, len(taken) + count + 1) if n not in taken][:count]

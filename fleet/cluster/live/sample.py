@@ -1,0 +1,124 @@
+"""Measure every part of the running stack once."""
+
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import psutil
+from django.conf import settings
+from django.db import DatabaseError, connection
+from psycopg_pool import PoolTimeout
+
+from fleet.cluster import status
+from fleet.cluster.paths import Layout
+from fleet.cluster.status import PartStatus
+from fleet.haproxy import BACKEND
+from scaling.database import release_connections
+from scaling.scrape import Metrics, ScrapeError, scrape, total
+
+MAX_SCRAPES = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartSample:
+    """One part; `cpu_seconds` since its start, processes that it started included."""
+
+    status: PartStatus
+    cpu_seconds: float
+    memory_bytes: int
+    metrics: Metrics
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """All parts at the time `at`, a monotonic clock; `waiting_jobs` is None when nobody can say."""
+
+    at: float
+    url: str | None
+    parts: list[PartSample]
+    proxy: Metrics
+    waiting_jobs: int | None
+
+
+def measure(layout: Layout) -> Sample:
+    """Ask supervisord, HAProxy, the parts and the database; what does not answer is left out."""
+    found = status.read(layout)
+    with ThreadPoolExecutor(MAX_SCRAPES) as threads:
+        asked = threads.submit(
+            _scrape,
+            f"127.0.0.1:{settings.STATS_PORT}",
+            "haproxy_server_",
+            "?scope=server&no-maint",
+        )
+        scrapes = threads.map(lambda part: _scrape(_address(part), "headrace_"), found.parts)
+    parts = [
+        PartSample(
+            status=part,
+            cpu_seconds=cpu_seconds,
+            memory_bytes=memory_bytes,
+            metrics=metrics,
+        )
+        for part, metrics in zip(found.parts, scrapes, strict=True)
+        for cpu_seconds, memory_bytes in [_usage(part.pid)]
+    ]
+    return Sample(
+        at=time.monotonic(),
+        url=found.url,
+        parts=parts,
+        proxy=asked.result(),
+        waiting_jobs=_waiting_jobs() if found.url else None,
+    )
+
+
+def of_server(proxy: Metrics, name: str, server: str) -> float:
+    """Return one of HAProxy's figures for a node."""
+    return total(proxy, f"haproxy_server_{name}", proxy=BACKEND, server=server)
+
+
+def _address(part: PartStatus) -> str | None:
+    is_scraped = part.kind in ("node", "worker") and part.state in ("ready", "draining")
+    return part.address if is_scraped else None
+
+
+def _scrape(address: str | None, prefix: str, query: str = "") -> Metrics:
+    if address is None:
+        return {}
+    try:
+        return scrape(address, prefixes=(prefix,), query=query)
+    except ScrapeError:
+        return {}
+
+
+def _usage(pid: int | None) -> tuple[float, int]:
+    cpu_seconds, memory_bytes = 0.0, 0
+    for process in _tree(pid):
+        try:
+            times = process.cpu_times()
+            cpu_seconds += times.user + times.system
+            memory_bytes += process.memory_info().rss
+        except psutil.Error:
+            continue
+    return cpu_seconds, memory_bytes
+
+
+def _tree(pid: int | None) -> Iterable[psutil.Process]:
+    if pid is None:
+        return []
+    try:
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
+    except psutil.Error:
+        return []
+
+
+def _waiting_jobs() -> int | None:
+    # Jobs are in a room above this one; their table is all that is asked of them.
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM jobs_job WHERE status = 'queued'")
+            return int(cursor.fetchone()[0])
+    except (DatabaseError, PoolTimeout):
+        return None
+    finally:
+        release_connections()

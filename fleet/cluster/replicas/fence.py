@@ -1,0 +1,62 @@
+"""Stop a server so that it surely takes no write any more."""
+
+import time
+from pathlib import Path
+
+import psutil
+
+from fleet.cluster.errors import PartFailed
+from fleet.cluster.supervisord import ProcessInfo, Supervisord
+
+# supervisord itself kills a server that is this late.
+STOP_SECONDS = 8.0
+KILL_SECONDS = 5.0
+POLL_SECONDS = 0.05
+
+
+def stop_server(name: str, data_dir: Path, supervisord: Supervisord) -> None:
+    """Stop a server fast, or kill it when it is frozen or late; all its processes are gone then.
+
+    Raises `PartFailed` when one of them is not.
+    """
+    deadline = time.monotonic() + STOP_SECONDS
+    while (info := supervisord.find(name)) and not info.is_stopped:
+        # One that just died ("exited") is started again first, and can be stopped only then.
+        if info.state in {"starting", "running", "backoff"}:
+            supervisord.request_stop(name)
+        if _is_frozen(info) or time.monotonic() > deadline:
+            _kill_all(name, data_dir)
+        time.sleep(POLL_SECONDS)
+    # Backends of a killed server go on until they notice, and a frozen one when it thaws.
+    _kill_all(name, data_dir)
+
+
+def _is_frozen(info: ProcessInfo) -> bool:
+    try:
+        return bool(info.pid) and psutil.Process(info.pid).status() == psutil.STATUS_STOPPED
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _kill_all(name: str, data_dir: Path) -> None:
+    deadline = time.monotonic() + KILL_SECONDS
+    while found := _processes_in(data_dir):
+        # The oldest is the one that would start others.
+        for process in sorted(found, key=lambda process: process.pid):
+            try:
+                process.kill()
+            except psutil.NoSuchProcess:
+                continue
+        psutil.wait_procs(found, timeout=POLL_SECONDS)
+        if time.monotonic() > deadline:
+            raise PartFailed(name, f"{name} cannot be killed; nothing was done")
+
+
+def _processes_in(data_dir: Path) -> list[psutil.Process]:
+    """Return the PostgreSQL processes that work in a data directory, also those without parent."""
+    place = str(data_dir.resolve())
+    return [
+        process
+        for process in psutil.process_iter(["name", "cwd"])
+        if process.info["name"] == "postgres" and process.info["cwd"] == place
+    ]

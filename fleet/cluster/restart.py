@@ -1,0 +1,124 @@
+"""`cluster restart`: nodes and workers one after another, with the code that is on disk now."""
+
+from collections.abc import Callable, Mapping
+
+from django.conf import settings
+
+from fleet.cluster import overrides
+from fleet.cluster.errors import ClusterError
+from fleet.cluster.fleet import Fleet, Member, hold
+from fleet.cluster.node import Node
+from fleet.cluster.paths import Layout
+from fleet.cluster.scale import grow, retire
+from fleet.cluster.static_files import collect_if_changed
+from fleet.cluster.upgrade import migrate
+
+
+def restart(
+    layout: Layout,
+    *,
+    name: str | None = None,
+    is_forced: bool = False,
+    changes: Mapping[str, str] | None = None,
+    tell: Callable[[str], None] = lambda text: None,
+) -> None:
+    """Restart a node or worker, or without a name all of them, one at a time.
+
+    A new node is started first, and stands in for each that is restarted. It shows whether the new
+    code starts at all: if it does not, nothing is changed. Raises `ClusterError` with the first
+    that fails; it is out of rotation then, the stand-in stays, and the rest runs on as it was.
+    Migrations come before all that; `is_forced` applies also those that the old code cannot bear.
+    `changes` are settings for every part that starts from now on, unless the first does not start
+    with them: they are forgotten then, and it runs as before.
+    """
+    with hold(layout, tell=tell) as fleet:
+        members = [*fleet.members("node"), *fleet.members("worker")]
+        chosen = [fleet.find(name)] if name else members
+        nodes = [one for one in chosen if isinstance(one, Node)]
+        stand_in: list[Member] = []
+        if nodes:
+            migrate(tell=tell, is_forced=is_forced)
+            if collect_if_changed():
+                tell("collected the static files")
+        overrides.attempt(layout, changes or {})
+        if nodes:
+            try:
+                stand_in = _start_stand_in(fleet)
+            # Ctrl-C, too, while it waits for a node that does not get ready.
+            except BaseException:
+                overrides.forget(layout)
+                raise
+        if stand_in:
+            overrides.keep(layout)
+        for done, one in enumerate(chosen):
+            was_drained = layout.drain_file(one.id.name).exists()
+            try:
+                _stop(fleet, one)
+                _start(fleet, one, was_drained=was_drained)
+            except ClusterError as error:
+                if changes and not stand_in and not done:
+                    overrides.forget(layout)
+                    if _runs_as_before(fleet, one, was_drained=was_drained):
+                        raise ClusterError(
+                            f"{error}. {one.id.name} runs again with the settings from before."
+                        ) from error
+                raise _failed(fleet, error, one, chosen[done + 1 :], stand_in) from error
+            overrides.keep(layout)
+        if stand_in:
+            retire(fleet, stand_in)
+
+
+def _start_stand_in(fleet: Fleet) -> list[Member]:
+    if len(fleet.members("node")) >= settings.MAX_NODES:
+        fleet.tell("there are MAX_NODES nodes: none stands in meanwhile")
+        return []
+    fleet.tell("one node more stands in for each that is restarted")
+    try:
+        return grow(fleet, "node", 1)
+    except ClusterError as error:
+        raise ClusterError(f"{error}. The others run on as they were.") from error
+
+
+def _stop(fleet: Fleet, one: Member) -> None:
+    fleet.tell(f"{one.id.name}: leaving; it finishes what it has")
+    if isinstance(one, Node):
+        fleet.leave(one)
+    fleet.stop(one)
+
+
+def _start(fleet: Fleet, one: Member, *, was_drained: bool) -> None:
+    name, is_node = one.id.name, isinstance(one, Node)
+    fleet.tell(f"{name}: starting")
+    fleet.launch(one)
+    fleet.await_ready(one)
+    if is_node and was_drained:
+        fleet.leave(one)
+    elif is_node:
+        fleet.enter(one)
+    fleet.tell(f"{name}: {'ready, and drained as before' if was_drained else 'ready'}")
+
+
+def _runs_as_before(fleet: Fleet, one: Member, *, was_drained: bool) -> bool:
+    """Start what did not start with changed settings without them; say whether it does."""
+    fleet.tell(f"{one.id.name}: failed; once more with the settings from before")
+    try:
+        _start(fleet, one, was_drained=was_drained)
+    except ClusterError:
+        return False
+    return True
+
+
+def _failed(
+    fleet: Fleet, error: ClusterError, one: Member, rest: list[Member], stand_in: list[Member]
+) -> ClusterError:
+    """Return the error that says what is as it was and what is not."""
+    name = one.id.name
+    parts = [f"{error}. {name} is out of use"]
+    if isinstance(one, Node):
+        fleet.close(one)
+        parts += [f"{other.id.name} stays in its place" for other in stand_in]
+    elif stand_in:
+        retire(fleet, stand_in)
+    if rest:
+        parts.append(f"{', '.join(other.id.name for other in rest)} run on as they were")
+    return ClusterError("; ".join(parts) + ".")

@@ -1,0 +1,124 @@
+"""`cluster scale`: more or fewer nodes and workers while the stack runs."""
+
+import os
+from collections.abc import Callable, Sequence, Set
+
+from django.conf import settings
+
+from fleet.cluster.errors import ClusterError, PartFailed
+from fleet.cluster.fleet import Fleet, Member, free_numbers, hold
+from fleet.cluster.node import Node, node_id
+from fleet.cluster.paths import Layout
+from fleet.cluster.worker import Worker, worker_id
+
+MAX_WORKERS = 32
+
+
+def scale(
+    layout: Layout,
+    *,
+    nodes: int | None = None,
+    workers: int | None = None,
+    tell: Callable[[str], None] = lambda text: None,
+) -> None:
+    """Bring the running stack to so many nodes and workers; None leaves a kind as it is.
+
+    Blocks until done: new ones are ready and take requests, and those that left (`choose_leaving`)
+    have finished what they had. Raises `ClusterError`; what is done by then stays, and the call may
+    be repeated.
+    """
+    if nodes is not None and not 1 <= nodes <= settings.MAX_NODES:
+        raise ClusterError(f"There may be 1 to {settings.MAX_NODES} nodes (MAX_NODES).")
+    if workers is not None and not 0 <= workers <= MAX_WORKERS:
+        raise ClusterError(f"There may be 0 to {MAX_WORKERS} workers.")
+    with hold(layout, tell=tell) as fleet:
+        for kind, wanted in (("node", nodes), ("worker", workers)):
+            if wanted is not None:
+                _clear_away(fleet, kind)
+                _resize(fleet, kind, wanted)
+
+
+def _resize(fleet: Fleet, kind: str, wanted: int) -> None:
+    there = fleet.members(kind)
+    if len(there) < wanted:
+        grow(fleet, kind, wanted - len(there))
+    elif len(there) > wanted:
+        serving = fleet.in_rotation() if kind == "node" else set()
+        retire(fleet, choose_leaving(there, serving, len(there) - wanted))
+
+
+def choose_leaving(members: Sequence[Member], serving: Set[str], count: int) -> list[Member]:
+    """Return so many of `members`, which are by age, the oldest first.
+
+    Those go first that take no requests, and then the newest: if any of those that remain could
+    be one that serves, one is.
+    """
+    newest_first = members[::-1]
+    return sorted(newest_first, key=lambda one: one.id.name in serving)[:count]
+
+
+def grow(fleet: Fleet, kind: str, count: int) -> list[Member]:
+    """Start so many more; those that are ready serve even if another fails.
+
+    A start takes a processor for seconds. Those that serve keep half of them, so that their clients
+    notice nothing.
+    """
+    numbers = free_numbers(fleet.members(kind), count)
+    ports = fleet.new_ports(count)
+    new: list[Member] = [
+        Node(id=node_id(number, port)) if kind == "node" else Worker(id=worker_id(number, port))
+        for number, port in zip(numbers, ports, strict=True)
+    ]
+    at_once = max(1, (os.cpu_count() or 1) // 2)
+    for first in range(0, count, at_once):
+        _start(fleet, new[first : first + at_once])
+    return new
+
+
+def _start(fleet: Fleet, new: Sequence[Member]) -> None:
+    for one in new:
+        fleet.tell(f"{one.id.name}: starting at {one.id.address}")
+    fleet.launch(*new)
+    failure: PartFailed | None = None
+    for one in new:
+        try:
+            fleet.await_ready(one)
+        except PartFailed as error:
+            fleet.stop(one)
+            fleet.remove(one)
+            fleet.tell(f"{one.id.name}: failed, and is gone")
+            failure = error
+            continue
+        if isinstance(one, Node):
+            fleet.enter(one)
+        fleet.tell(f"{one.id.name}: ready")
+    if failure is not None:
+        raise failure
+
+
+def retire(fleet: Fleet, leaving: list[Member]) -> None:
+    """Drain and stop parts, all at once, and forget them."""
+    nodes = [one for one in leaving if isinstance(one, Node)]
+    for one in leaving:
+        fleet.tell(f"{one.id.name}: leaving; it finishes what it has")
+    fleet.leave(*nodes)
+    fleet.stop(*leaving)
+    fleet.close(*nodes)
+    fleet.remove(*leaving)
+    for one in leaving:
+        fleet.tell(f"{one.id.name}: stopped")
+
+
+def _clear_away(fleet: Fleet, kind: str) -> None:
+    """Forget what an earlier command left that failed or was cut short."""
+    gone = fleet.dead(kind)
+    if kind == "node":
+        out = fleet.out_of_use()
+        unfinished = [one for one in fleet.members(kind) if one.id.name in out and one not in gone]
+        if unfinished:
+            fleet.stop(*unfinished)
+        gone += unfinished
+        fleet.close(*gone)
+    fleet.remove(*gone)
+    for one in gone:
+        fleet.tell(f"{one.id.name}: was of no use, and is forgotten")

@@ -1,0 +1,190 @@
+"""The foreground of a stack: bring it up, follow its logs and its parts, bring it down."""
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from types import FrameType
+
+from fleet.cluster import cleanup, credentials, lock
+from fleet.cluster.banner import welcome
+from fleet.cluster.console import Console, LogFollower, last_lines
+from fleet.cluster.errors import ClusterError, PartFailed, StopRequested
+from fleet.cluster.parts import read_all
+from fleet.cluster.paths import Layout, write_private
+from fleet.cluster.plan import Plan, has_orphaned_data, make_plan
+from fleet.cluster.postgres.adopt import adopt
+from fleet.cluster.privileges import check_privileges
+from fleet.cluster.restart_monitor import Watch
+from fleet.cluster.startup import BringUp, PrepareProcess
+from fleet.cluster.state_file import ProcessId, StackRecord
+from fleet.cluster.stop import kill, stop_parts
+from fleet.cluster.supervisord import Supervisord, SupervisorGone
+from node.open_files import raise_open_files_limit
+
+WATCH_SECONDS = 0.25
+LAST_LINES = 20
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Stack:
+    """One `cluster up`, from its first line to the last process gone."""
+
+    def __init__(self, layout: Layout, console: Console) -> None:
+        self.layout = layout
+        self.console = console
+        self.supervisord = Supervisord(layout)
+        self._stop = threading.Event()
+        self._watch = Watch()
+        self._followers: dict[str, LogFollower] = {}
+        self._next_look = 0.0
+        self._record = StackRecord(pid=os.getpid(), url="")
+        self._is_saved = True
+
+    def up(
+        self,
+        *,
+        nodes: int,
+        workers: int,
+        replicas: int | None,
+        with_llm: bool,
+        with_autoscaler: bool = False,
+    ) -> None:
+        """Run the stack until a signal stops it; raise `ClusterError` when it cannot go on."""
+        os.umask(0o077)
+        self.layout.create()
+        with lock.hold(self.layout.lock_file), self._signals():
+            if cleanup.are_there(self.layout):
+                self.console.say("cleaning up after a stack that was killed")
+                cleanup.clean_up(self.layout, say=self.console.say)
+                # The settings were read from that stack's file; begin again without it.
+                os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
+            check_privileges()
+            adopt(self.layout, say=self.console.say)
+            if has_orphaned_data(self.layout):
+                raise ClusterError(
+                    f"{self.layout.secrets_file} is gone, and with it the password of the "
+                    f"database; bring it back, or remove {self.layout.state_dir} to begin anew."
+                )
+            kept = credentials.load(self.layout.secrets_file)
+            plan = make_plan(
+                self.layout,
+                kept,
+                nodes=nodes,
+                workers=workers,
+                replicas=replicas,
+                with_llm=with_llm,
+                with_autoscaler=with_autoscaler,
+            )
+            with contextlib.suppress(StopRequested):
+                self._run(plan)
+
+    def _run(self, plan: Plan) -> None:
+        self._record.url = plan.url
+        self._record.save(self.layout.record_file)
+        try:
+            raise_open_files_limit()
+            if plan.servers:
+                plan.servers.publish()
+            lines = [f"{name}={value}" for name, value in plan.environment.items()]
+            write_private(self.layout.env_file, "\n".join(lines) + "\n")
+            process = self.supervisord.start()
+            self._record.supervisord = ProcessId.of(process.pid)
+            self._record.save(self.layout.record_file)
+            with PrepareProcess(self.layout) as prepare:
+                BringUp(
+                    plan,
+                    supervisord=self.supervisord,
+                    console=self.console,
+                    prepare=prepare,
+                    pause=self._pause,
+                ).run()
+            self._record.is_ready = True
+            self._record.save(self.layout.record_file)
+            self.console.block(welcome(plan, credentials.load(self.layout.secrets_file)))
+            while True:
+                self._pause(WATCH_SECONDS)
+        except PartFailed as error:
+            self._show_last_lines(error.part)
+            raise ClusterError(f"{error.part}: {error}; the stack stops.") from error
+        finally:
+            self._down()
+
+    def _pause(self, seconds: float) -> None:
+        """Wait, and look after the parts meanwhile."""
+        if self._stop.wait(seconds):
+            raise StopRequested
+        if time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + WATCH_SECONDS
+            self._look()
+        self._follow_logs()
+
+    def _look(self) -> None:
+        """Tell of parts that died; raise `PartFailed` for one that keeps dying."""
+        try:
+            processes = self.supervisord.processes()
+        except SupervisorGone as error:
+            raise ClusterError("supervisord was killed; the stack stops.") from error
+        changes = self._watch.observe(processes, now=time.monotonic())
+        for change in changes:
+            self.console.say(change.text, part=change.part)
+            if change.is_final:
+                raise PartFailed(change.part, change.text)
+        pids = {process.name: process.pid for process in processes if process.pid}
+        known = {name: identity.pid for name, identity in self._record.processes.items()}
+        if pids != known or not self._is_saved:
+            found = {name: ProcessId.of(pid) for name, pid in pids.items()}
+            self._record.processes = {name: one for name, one in found.items() if one}
+            self._record.restarts = self._watch.restarts
+            self._save_record()
+        for name in pids.keys() - self._followers.keys():
+            self._followers[name] = LogFollower(self.layout.log_file(name))
+
+    def _save_record(self) -> None:
+        """Write the record, or try it again at the next look: a full disk must not end a stack."""
+        try:
+            self._record.save(self.layout.record_file)
+        except OSError as error:
+            if self._is_saved:
+                self.console.say(f"{self.layout.record_file} cannot be written: {error}")
+            self._is_saved = False
+        else:
+            self._is_saved = True
+
+    def _follow_logs(self) -> None:
+        for name, follower in self._followers.items():
+            for line in follower.lines():
+                self.console.say(line, part=name)
+
+    def _show_last_lines(self, part: str) -> None:
+        self.console.say(f"the last lines of {part}:")
+        for line in last_lines(self.layout.log_file(part), LAST_LINES):
+            self.console.say(line, part=part)
+
+    def _down(self) -> None:
+        """Stop everything and leave no process and no file that says it runs."""
+        started = time.monotonic()
+        parts = read_all(self.layout.parts_dir)
+        left = stop_parts(self.supervisord, parts, say=self.console.say)
+        if self._record.supervisord:
+            left.append(self._record.supervisord)
+        kill(left)
+        cleanup.clean_up(self.layout, say=self.console.say)
+        self.console.say(f"stopped in {time.monotonic() - started:.1f} s")
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Let Ctrl-C, SIGTERM and a closed terminal ask for the stop, whatever is going on."""
+
+        def request_stop(number: int, frame: FrameType | None) -> None:
+            self._stop.set()
+
+        before = {number: signal.signal(number, request_stop) for number in STOP_SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
