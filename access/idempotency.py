@@ -26,7 +26,7 @@ from access.limits.stored import StoredLimit, refusal
 from access.models import IdempotencyKey
 from config.api.errors import ApiError, InvalidRequest
 from config.api.ids import new_uuid
-from scaling.database import release_connections
+from scaling.connections import release_connections
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from gevent import monkey
 from gevent.threadpool import ThreadPool
 
 from access.errors import PasswordsBusy
-from scaling.database import release_connections
+from scaling.connections import release_connections
 
 if TYPE_CHECKING:
     from collections.abc import Callable

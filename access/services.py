@@ -21,10 +21,10 @@ from django.utils import timezone
 from access.errors import InvalidOption, Unauthenticated, UnknownKey
 from access.models import Account, ApiKey, all_scopes
 from access.principal import Limits, Principal
-from scaling.clock import CLOCK
-from scaling.database import release_connections
-from scaling.near_cache import NearCache
-from scaling.postgres_backend import pools
+from scaling.connections import release_connections
+from scaling.database_clock import CLOCK
+from scaling.loading_cache import NearCache
+from scaling.replicas.backend import pools
 from scaling.replicas.decision import PRIMARY
 from scaling.replicas.routing import repeated_elsewhere, unrecorded
 from scaling.replicas.topology import TOPOLOGY

@@ -21,7 +21,7 @@ from gevent.monkey import get_original
 from langchain_core.runnables import Runnable, RunnableConfig
 
 from chat.run import current_run
-from scaling.database import release_connections
+from scaling.connections import release_connections
 
 STREAM_BUFFER_CHUNKS = 64
 

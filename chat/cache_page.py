@@ -17,8 +17,8 @@ from django.utils import timezone
 from chat.caching.statistics import ChainStatistics, Minute, read_hour, read_statistics, total
 from chat.models import Chain
 from config import stacked_bars
-from scaling.redis import RedisUnavailable
-from scaling.response_cache import marks
+from scaling.redis_client import RedisUnavailable
+from scaling.response_cache import generations
 from scaling.response_cache.store import ALL_MARK, StoreUnavailable
 
 VIEW = "scaling.view_response_cache"
@@ -90,7 +90,7 @@ def may_clear(request: HttpRequest) -> bool:
 
 def clear_chain(chain: Chain) -> Cleared:
     """Make the answers of a chain unreachable."""
-    return _clear(marks.chain_mark(chain.slug), f"the answers of chain {chain.slug}")
+    return _clear(generations.chain_mark(chain.slug), f"the answers of chain {chain.slug}")
 
 
 def clear_everything() -> Cleared:
@@ -113,7 +113,7 @@ def log_clearing_of_everything(request: HttpRequest, text: str) -> None:
 
 def _clear(mark: str, what: str) -> Cleared:
     try:
-        marks.clear(mark)
+        generations.clear(mark)
     except StoreUnavailable as error:
         return Cleared(
             is_done=False,

@@ -11,9 +11,9 @@ from chat.chain_config import config_of
 from chat.errors import BadChain, ChainNotFound, ChainUnavailable
 from chat.models import Chain
 from chat.registry import BuiltChain, build_chain
-from scaling.clock import CLOCK
-from scaling.database import release_connections
-from scaling.near_cache import NearCache
+from scaling.connections import release_connections
+from scaling.database_clock import CLOCK
+from scaling.loading_cache import NearCache
 from scaling.replicas.routing import repeated_elsewhere
 
 logger = logging.getLogger(__name__)

@@ -34,7 +34,7 @@ from chat.errors import ProviderError, UnreadableAnswer
 from chat.provider_errors import to_provider_error
 from chat.providers import make_model, pass_format_unread
 from chat.run import Run, current_run
-from scaling.database import release_connections
+from scaling.connections import release_connections
 
 logger = logging.getLogger(__name__)
 

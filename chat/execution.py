@@ -29,7 +29,7 @@ from chat.run import Progress, Run, RunCancelled, current_run
 from config.api.errors import ApiError
 from config.request_setup import mark_dispatched
 from node.draining import DRAINING
-from scaling.database import release_connections
+from scaling.connections import release_connections
 from scaling.replicas.routing import Reader, use
 
 logger = logging.getLogger(__name__)

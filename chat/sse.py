@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 from django.http import StreamingHttpResponse
 
 from chat.execution import Heartbeat
-from scaling.database import release_connections
+from scaling.connections import release_connections
 
 T = TypeVar("T")
 

@@ -82,7 +82,7 @@ def database_from_url(
         [str(libpq.get("options", "")), *(f"-c {key}={value}" for key, value in options.items())]
     ).strip()
     return {
-        "ENGINE": "scaling.postgres_backend",
+        "ENGINE": "scaling.replicas.backend",
         # The pool keeps connections; Django must give each back at the end of a request.
         "CONN_MAX_AGE": 0,
         # A cursor that outlives its transaction is lost behind a PgBouncer.

@@ -22,7 +22,7 @@ from node.page_slots import Pages, PageSlots
 from node.request_bodies import RequestBodies
 from node.shedding_layer import Admission
 from node.utf8_request import Utf8Request
-from scaling.database import release_connections
+from scaling.connections import release_connections
 from scaling.replicas import watcher
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from django.db import connection
 from jobs.transitions import subject_of
 from scaling.replicas.position import Position
 from scaling.replicas.routing import record
-from scaling.response_cache.versions import hold
+from scaling.response_cache.invalidation import hold
 
 # Any constant of ours, for pg_advisory_xact_lock.
 CLAIM_LOCK = 0x6865_6164_0001

@@ -9,7 +9,7 @@ from collections import deque
 from django.db import DataError, IntegrityError
 
 from jobs.transitions import Ending, end
-from scaling.database import release_connections
+from scaling.connections import release_connections
 
 MAX_BATCH = 64
 # Outputs may be megabytes; a statement holds no more than one beyond this.

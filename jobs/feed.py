@@ -23,7 +23,7 @@ from psycopg_pool import PoolTimeout
 from chat.errors import ClientGone, ServerDraining
 from chat.execution import Client
 from node.draining import DRAINING
-from scaling.database import release_connections
+from scaling.connections import release_connections
 
 logger = logging.getLogger(__name__)
 

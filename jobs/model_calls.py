@@ -19,7 +19,7 @@ from jobs import metrics
 from jobs.claims import Claimed
 from jobs.models import ModelCall
 from jobs.transitions import without_nul
-from scaling.database import release_connections
+from scaling.connections import release_connections
 
 logger = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from jobs.failures import read_failure
 from jobs.models import Job, Worker
 from jobs.ranks import ACCOUNT_PRIORITY, RANK
 from jobs.transitions import Ending
-from scaling.response_cache.versions import changing
+from scaling.response_cache.invalidation import changing
 
 logger = logging.getLogger(__name__)
 

@@ -31,7 +31,7 @@ from jobs.failures import Failure, read_failure, retry_delay_seconds
 from jobs.inputs import read_input
 from jobs.model_calls import JobModelCalls
 from jobs.transitions import Ending, Event, Tokens
-from scaling.database import release_connections
+from scaling.connections import release_connections
 from scaling.replicas.routing import Reader
 
 logger = logging.getLogger(__name__)

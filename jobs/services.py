@@ -29,11 +29,11 @@ from jobs.models import DEFAULT_PRIORITY, Event, Job
 from jobs.notices.recipients import check_recipient
 from jobs.ranks import account_priority, next_rank
 from jobs.transitions import Ending
-from scaling.clock import CLOCK
-from scaling.database import release_connections
-from scaling.near_cache import NearCache
+from scaling.connections import release_connections
+from scaling.database_clock import CLOCK
+from scaling.loading_cache import NearCache
 from scaling.replicas.routing import primary, record
-from scaling.response_cache.versions import changing
+from scaling.response_cache.invalidation import changing
 
 PREFIX = "job"
 # How stale the count may be by which a full queue is known; see docs/guides/jobs.md.

@@ -16,7 +16,7 @@ from psycopg_pool import PoolTimeout
 from jobs import metrics
 from jobs.claims import Claimed, claim, has_due
 from jobs.runner import RunningAttempt, run_attempt
-from scaling.database import release_connections
+from scaling.connections import release_connections
 
 logger = logging.getLogger(__name__)
 

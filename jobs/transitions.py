@@ -18,7 +18,7 @@ from django.db import connection
 
 from jobs.failures import Failure
 from scaling.replicas.routing import record
-from scaling.response_cache.versions import changing
+from scaling.response_cache.invalidation import changing
 
 MAX_CODE_CHARS = 64
 

@@ -33,7 +33,7 @@ from jobs.reaper import take_away
 from jobs.runner import RunningAttempt
 from jobs.slots import Slots
 from jobs.transitions import Ending
-from scaling.response_cache.versions import stop_holding
+from scaling.response_cache.invalidation import stop_holding
 
 logger = logging.getLogger(__name__)
 

@@ -49,9 +49,9 @@ from jobs.worker_pages import pages
 from node import fair_sockets, loop_guard, resolver
 from node.memory import MEMORY, bound_allocator
 from node.open_files import raise_open_files_limit
-from scaling.database import release_connections
-from scaling.postgres_backend.pools import drain_pools
+from scaling.connections import release_connections
 from scaling.replicas import watcher
+from scaling.replicas.backend.pools import drain_pools
 
 logger = logging.getLogger("jobs.worker")
 

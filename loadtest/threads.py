@@ -56,7 +56,7 @@ def measure(kind: str, chain_slug: str) -> None:
     from jobs import presence, transitions  # noqa: PLC0415
     from jobs.claims import claim  # noqa: PLC0415
     from jobs.models import Job  # noqa: PLC0415
-    from scaling.database import release_connections  # noqa: PLC0415
+    from scaling.connections import release_connections  # noqa: PLC0415
 
     account = Account.objects.order_by("created_at")[0]
     row = Chain.objects.get(slug=chain_slug)

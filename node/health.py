@@ -17,8 +17,8 @@ from psycopg_pool import PoolTimeout
 from node import loop_guard
 from node.draining import DRAINING
 from node.memory import MEMORY
-from scaling.database import release_connections
-from scaling.postgres_backend.pools import drain_pools
+from scaling.connections import release_connections
+from scaling.replicas.backend.pools import drain_pools
 from scaling.replicas.topology import TOPOLOGY
 
 # Migrations are only ever added while a release runs; once all are there, they stay.

@@ -6,7 +6,7 @@ from typing import Any
 from django.apps.config import AppConfig
 from django.core.checks import CheckMessage, Error, Warning, register
 
-from scaling.replicas.findings import Level, of_settings
+from scaling.replicas.settings_checks import Level, of_settings
 
 
 @register()

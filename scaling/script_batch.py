@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 from redis import Redis
 from redis.exceptions import NoScriptError, ResponseError
 
-from scaling.redis import RedisUnavailable, Script, note_refusal, run
+from scaling.redis_client import RedisUnavailable, Script, note_refusal, run
 
 Answer = TypeVar("Answer")
 

@@ -2,7 +2,7 @@
 
 from access.limits.admission import Admission, admit, count_tokens
 from access.limits.budgets import STREAMS, Budget, Slot
-from access.limits.hits import HitVerdict, count_hit
+from access.limits.deferred import HitVerdict, count_hit
 from access.limits.tokens import Reservation, reserve_tokens
 
 __all__ = [

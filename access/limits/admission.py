@@ -13,7 +13,7 @@ from access.limits import shared
 from access.limits.leases import LeaseKeeper
 from access.limits.local import LocalLimiter
 from access.principal import Limits
-from scaling.redis import RedisUnavailable
+from scaling.redis_client import RedisUnavailable
 
 if TYPE_CHECKING:
     from uuid import UUID

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from prometheus_client import Counter
 
 from access.limits import shared
-from scaling.redis import RedisUnavailable
+from scaling.redis_client import RedisUnavailable
 
 if TYPE_CHECKING:
     from uuid import UUID

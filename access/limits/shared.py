@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from redis.exceptions import NoScriptError, ResponseError
 
 from access.limits.verdict import Verdict
-from scaling.redis import Script, note_refusal, run
+from scaling.redis_client import Script, note_refusal, run
 from scaling.script_batch import BATCH
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from django.conf import settings
 from django.db.models import Sum
 
 from access.errors import STORED_CODES, StoredExceeded
-from scaling.database import release_connections
-from scaling.near_cache import NearCache
+from scaling.connections import release_connections
+from scaling.loading_cache import NearCache
 
 if TYPE_CHECKING:
     import uuid

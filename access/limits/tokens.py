@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from access.errors import LimitExceeded
 from access.limits import shared
 from access.limits.admission import LOCAL, REFUSED
-from scaling.redis import RedisUnavailable
+from scaling.redis_client import RedisUnavailable
 
 if TYPE_CHECKING:
     from uuid import UUID

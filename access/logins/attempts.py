@@ -14,7 +14,7 @@ from access.logins import shared
 from access.logins.local import LocalFailures
 from access.logins.verdict import LIMITS, Attempt, Verdict
 from node.client_address import network_of
-from scaling.redis import RedisUnavailable
+from scaling.redis_client import RedisUnavailable
 
 LOGINS = Counter("headrace_logins", "Logins that were tried, by outcome.", ["outcome"])
 REFUSED = Counter(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 
 from access.logins.verdict import LIMITS, SECONDS_PER_DAY, Attempt, Verdict
-from scaling.redis import Script, run
+from scaling.redis_client import Script, run
 
 if TYPE_CHECKING:
     from redis import Redis

@@ -39,10 +39,10 @@ from config.api.json import loads
 from node.fast_path import Early
 from node.middleware import request_id_of
 from node.refusals import refusal
-from scaling.response_cache import cache, counts
+from scaling.response_cache import cache, hit_counters
 from scaling.response_cache.cache import Found
+from scaling.response_cache.generations import MARKS, account_mark, chain_mark
 from scaling.response_cache.keys import raw_digest
-from scaling.response_cache.marks import MARKS, account_mark, chain_mark
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -349,7 +349,7 @@ def _hit(request_id: str, principal: Principal, known: Known, found: Found) -> E
     """Count the request and return the answer; raises LimitExceeded."""
     limits = count_hit(principal).headers
     entry = found.entry
-    counts.note_hit(entry, found.layer)
+    hit_counters.note_hit(entry, found.layer)
     body = found.prepared.render(*known.identity())
     headers = [
         ("Content-Type", entry.content_type),

@@ -9,7 +9,7 @@ import orjson
 from access.models import Account
 from chat.caching.plan import completion_asked, is_deterministic_completion, plan_request
 from chat.caching.status import NAME
-from scaling.clock import CLOCK
+from scaling.database_clock import CLOCK
 from scaling.response_cache.entry import Entry, decode
 from scaling.response_cache.store import get_store
 

@@ -18,12 +18,12 @@ from langchain_core.outputs import ChatGeneration
 
 from chat import metrics
 from chat.run import current_run
-from scaling.clock import CLOCK
-from scaling.database import release_connections
+from scaling.connections import release_connections
+from scaling.database_clock import CLOCK
 from scaling.response_cache.cache import jittered
 from scaling.response_cache.entry import Entry, decode, encode
+from scaling.response_cache.generations import MARKS, account_mark, chain_mark
 from scaling.response_cache.keys import answer_key
-from scaling.response_cache.marks import MARKS, account_mark, chain_mark
 from scaling.response_cache.policy import CacheScope
 from scaling.response_cache.store import StoreUnavailable, get_store
 

@@ -11,8 +11,8 @@ from django.conf import settings
 
 from chat.chain_config import ChainConfig
 from chat.completions.schemas import ChatCompletionRequest
+from scaling.response_cache.generations import MARKS, account_mark, chain_mark
 from scaling.response_cache.keys import answer_key
-from scaling.response_cache.marks import MARKS, account_mark, chain_mark
 from scaling.response_cache.policy import CachePolicy, CacheScope
 
 # Where the edge leaves the key that it did not find, in the WSGI environment.

@@ -1,6 +1,6 @@
 """Answers to reads that come again and again: kept for READ_CACHE_SECONDS, never near.
 
-scaling/response_cache/versions.py says how old they may be.
+scaling/response_cache/invalidation.py says how old they may be.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from django.conf import settings
 from chat import metrics
 from chat.caching.plan import read_directives
 from chat.caching.status import bypass_headers, hit_headers, miss_headers
-from scaling.clock import CLOCK
-from scaling.database import release_connections
+from scaling.connections import release_connections
+from scaling.database_clock import CLOCK
 from scaling.response_cache.entry import Entry, decode, encode
-from scaling.response_cache.keys import answer_key
-from scaling.response_cache.marks import MARKS, account_mark
-from scaling.response_cache.policy import CacheMode, CachePolicy
-from scaling.response_cache.store import StoreUnavailable, get_store
-from scaling.response_cache.versions import (
+from scaling.response_cache.generations import MARKS, account_mark
+from scaling.response_cache.invalidation import (
     HELD,
     TOKEN_BYTES,
     TRUST,
     new_version,
     version_key,
 )
+from scaling.response_cache.keys import answer_key
+from scaling.response_cache.policy import CacheMode, CachePolicy
+from scaling.response_cache.store import StoreUnavailable, get_store
 
 # What a view declares whose reads are kept.
 READS = CachePolicy(

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from scaling.clock import CLOCK
-from scaling.redis import RedisUnavailable
-from scaling.response_cache import counts
+from scaling.database_clock import CLOCK
+from scaling.redis_client import RedisUnavailable
+from scaling.response_cache import hit_counters
 from scaling.response_cache.store import NotSupported, StoreUnavailable, get_store
 
 HITS = ("near", "store", "collapsed", "stale", "stale_error")
@@ -79,7 +79,7 @@ def read_statistics() -> Statistics:
     problems = []
     has_counts = has_entries = True
     try:
-        for chain, by_result in counts.read().items():
+        for chain, by_result in hit_counters.read().items():
             found[chain] = ChainStatistics(chain=chain, counts=by_result)
     except RedisUnavailable as error:
         has_counts = False
@@ -104,15 +104,15 @@ def read_statistics() -> Statistics:
 
 def read_hour(*, now: float | None = None) -> list[Minute]:
     """Return the last MINUTES, this one being the last; raises RedisUnavailable."""
-    last = int(CLOCK.now() if now is None else now) // counts.MINUTE_SECONDS
+    last = int(CLOCK.now() if now is None else now) // hit_counters.MINUTE_SECONDS
     numbers = range(last - MINUTES + 1, last + 1)
     return [
         Minute(
-            start=number * counts.MINUTE_SECONDS,
+            start=number * hit_counters.MINUTE_SECONDS,
             hits=_hits(by_result),
             misses=by_result.get("miss", 0),
         )
-        for number, by_result in zip(numbers, counts.read_minutes(numbers), strict=True)
+        for number, by_result in zip(numbers, hit_counters.read_minutes(numbers), strict=True)
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scaling.clock import CLOCK
+from scaling.database_clock import CLOCK
 from scaling.response_cache.entry import Entry
 
 NAME = "Headrace"

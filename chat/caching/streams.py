@@ -12,12 +12,12 @@ from chat.caching.status import bypass_headers, collapsed_headers, hit_headers, 
 from chat.caching.whole import Made, entry_of, fresh_of
 from chat.run import Run
 from chat.sse import Events
-from scaling.clock import CLOCK
-from scaling.database import release_connections
-from scaling.response_cache import cache, counts
+from scaling.connections import release_connections
+from scaling.database_clock import CLOCK
+from scaling.response_cache import cache, hit_counters
 from scaling.response_cache.entry import Entry
-from scaling.response_cache.flights import FLIGHTS, Lead
-from scaling.response_cache.prepared import Prepared
+from scaling.response_cache.response_template import Prepared
+from scaling.response_cache.single_flight import FLIGHTS, Lead
 
 EVENT_STREAM = "text/event-stream; charset=utf-8"
 BREAK = b"\n\n"
@@ -32,25 +32,25 @@ def find_stream(
     fresh only: renewing one in the background would take a client that reads it.
     """
     if plan.key is None:
-        counts.note(plan.chain, "bypass")
+        hit_counters.note(plan.chain, "bypass")
         return None, bypass_headers(plan.why)
     release_connections()
     if not plan.may_read:
-        counts.note(plan.chain, "miss")
+        hit_counters.note(plan.chain, "miss")
         lead = Lead(FLIGHTS, plan.key, is_alone=True)
         return lead, miss_headers(is_stored=False, reason="request")
     found = None if plan.is_missing else cache.find(plan.key)
     if found is not None and found.entry.is_fresh(CLOCK.now()):
-        counts.note_hit(found.entry, found.layer)
+        hit_counters.note_hit(found.entry, found.layer)
         events = play(found.prepared, identity())
         return events, hit_headers(found.entry, found.layer)
     joined = FLIGHTS.join(
         plan.key, find=lambda: fresh_of(plan), wait_seconds=settings.CACHE_WAIT_SECONDS
     )
     if isinstance(joined, Entry):
-        counts.note_hit(joined, "collapsed")
+        hit_counters.note_hit(joined, "collapsed")
         return play(Prepared.of(joined), identity()), collapsed_headers(joined)
-    counts.note(plan.chain, "miss")
+    hit_counters.note(plan.chain, "miss")
     return joined, miss_headers(is_stored=False)
 
 

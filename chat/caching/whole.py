@@ -20,13 +20,13 @@ from chat.errors import ClientGone, ServerDraining
 from chat.execution import Client
 from chat.run import Run, Usage
 from config.api.errors import ApiError
-from scaling.clock import CLOCK
-from scaling.database import release_connections
-from scaling.response_cache import cache, counts
+from scaling.connections import release_connections
+from scaling.database_clock import CLOCK
+from scaling.response_cache import cache, hit_counters
 from scaling.response_cache.cache import Found
 from scaling.response_cache.entry import Entry
-from scaling.response_cache.flights import FLIGHTS, Lead
-from scaling.response_cache.prepared import Prepared
+from scaling.response_cache.response_template import Prepared
+from scaling.response_cache.single_flight import FLIGHTS, Lead
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ def answer(question: Question, run: Run, client: Client) -> Given:
     """
     plan = question.plan
     if plan.key is None:
-        counts.note(plan.chain, "bypass")
+        hit_counters.note(plan.chain, "bypass")
         return Given(body=question.make(run, client).body, headers=bypass_headers(plan.why))
     # A hit waits for Redis, and a call for a model; others need the connection.
     release_connections()
@@ -93,26 +93,26 @@ def answer(question: Question, run: Run, client: Client) -> Given:
     if found is not None:
         now = CLOCK.now()
         if found.entry.is_fresh(now):
-            counts.note_hit(found.entry, found.layer)
+            hit_counters.note_hit(found.entry, found.layer)
             return _hit(question, found, found.layer)
         if found.entry.may_be_served_stale(now):
             _renew(question, run)
-            counts.note_hit(found.entry, "stale")
+            hit_counters.note_hit(found.entry, "stale")
             return _hit(question, found, "stale")
     try:
         # Also what another's call failed with.
         lead = _join(plan)
         if isinstance(lead, Entry):
-            counts.note_hit(lead, "collapsed")
+            hit_counters.note_hit(lead, "collapsed")
             body = Prepared.of(lead).render(*question.identity())
             return Given(body=body, headers=collapsed_headers(lead))
         entry, is_stored = _call(question, run, client, lead)
     except ApiError as error:
         if found is None or error.status < 500 or not found.entry.may_stand_in(CLOCK.now()):
             raise
-        counts.note_hit(found.entry, "stale_error")
+        hit_counters.note_hit(found.entry, "stale_error")
         return _hit(question, found, "stale-if-error")
-    counts.note(plan.chain, "miss")
+    hit_counters.note(plan.chain, "miss")
     reason = "miss" if plan.may_read else "request"
     return Given(body=entry.body, headers=miss_headers(is_stored=is_stored, reason=reason))
 

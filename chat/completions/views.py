@@ -42,7 +42,7 @@ from config.api.errors import InvalidRequest, NotFound
 from config.api.schema import EVENT_STREAM, error_responses
 from config.api.validation import parse
 from config.slices import in_slices
-from scaling.clock import CLOCK
+from scaling.database_clock import CLOCK
 
 # No text of a model's can hold it: there the quotes are escaped.
 # One may have 128 calls of tools.

@@ -22,7 +22,7 @@ from chat.conversations.schemas import message_body
 from chat.models import Conversation, Message
 from config.api.errors import NotFound
 from config.api.ids import from_public_id
-from scaling.database import release_connections
+from scaling.connections import release_connections
 
 if TYPE_CHECKING:
     from chat.conversations.turns import Turn

@@ -15,7 +15,7 @@ from chat.models import Conversation, Message
 from config.api.errors import InvalidRequest, NotFound
 from config.api.ids import from_public_id
 from config.api.pagination import Cursor
-from scaling.response_cache.versions import changing
+from scaling.response_cache.invalidation import changing
 
 PREFIX = "conv"
 MESSAGE_PREFIX = "msg"

@@ -21,8 +21,8 @@ from chat.run import Usage
 from config.api.errors import ApiError, NotFound
 from config.api.ids import new_uuid
 from config.request_setup import mark_dispatched
-from scaling.database import release_connections
-from scaling.response_cache.versions import changing
+from scaling.connections import release_connections
+from scaling.response_cache.invalidation import changing
 
 logger = logging.getLogger(__name__)
 

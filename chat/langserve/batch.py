@@ -10,7 +10,7 @@ import gevent
 from chat.execution import spawn
 from chat.run import Run
 from config.api.errors import ApiError
-from scaling.database import release_connections
+from scaling.connections import release_connections
 
 T = TypeVar("T")
 

@@ -14,7 +14,7 @@ from django.db import DatabaseError
 from django.utils.module_loading import import_string
 
 from fleet.autoscale.errors import MeasureError
-from scaling.database import release_connections
+from scaling.connections import release_connections
 
 
 @dataclass(frozen=True, kw_only=True)

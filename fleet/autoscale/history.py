@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from fleet.autoscale.decision import Decision, Kind, Snapshot, State
-from scaling import redis
+from scaling import redis_client
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -97,7 +97,7 @@ def _push(key: str, row: Mapping[str, Any], most: int) -> None:
         pipeline.ltrim(key, 0, most - 1)
         pipeline.execute()
 
-    redis.run(push)
+    redis_client.run(push)
 
 
 def _read(kind: type[T], key: str, count: int) -> list[T]:
@@ -105,7 +105,7 @@ def _read(kind: type[T], key: str, count: int) -> list[T]:
         return cast("list[bytes]", client.lrange(key, 0, count - 1))
 
     found = []
-    for row in redis.run(ask):
+    for row in redis_client.run(ask):
         # What another release wrote in another shape is not worth stopping for.
         with contextlib.suppress(ValueError, TypeError):
             found.append(kind(**json.loads(row)))

@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from scaling import redis
-from scaling.redis import RedisUnavailable, Script
+from scaling import redis_client
+from scaling.redis_client import RedisUnavailable, Script
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -55,7 +55,7 @@ class Lease:
                 return True
             return bool(client.set(KEY, self._token, nx=True, px=milliseconds))
 
-        is_ours = redis.run(ask)
+        is_ours = redis_client.run(ask)
         self._until = asked_at + self.seconds if is_ours else None
         return is_ours
 
@@ -65,6 +65,6 @@ class Lease:
             return
         self._until = None
         try:
-            redis.run(lambda client: RELEASE(client, [KEY], [self._token]))
+            redis_client.run(lambda client: RELEASE(client, [KEY], [self._token]))
         except RedisUnavailable:
             return

@@ -18,7 +18,7 @@ from fleet.autoscale.lease import Lease
 from fleet.autoscale.metrics import DECISIONS, FAILURES, LEADER, SIZE, TARGET
 from fleet.autoscale.policies import Policies
 from fleet.autoscale.sources import Source
-from scaling.redis import RedisUnavailable
+from scaling.redis_client import RedisUnavailable
 
 logger = logging.getLogger(__name__)
 

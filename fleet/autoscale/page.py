@@ -18,7 +18,7 @@ from config.stacked_bars import BAR_STEP, HEIGHT, Chart
 from fleet.autoscale import history
 from fleet.autoscale.history import Entry
 from fleet.autoscale.policies import MEASURES, WEB, WORKERS
-from scaling.redis import RedisUnavailable
+from scaling.redis_client import RedisUnavailable
 
 PERMISSION = "scaling.view_autoscaler"
 MAX_COLUMNS = 90

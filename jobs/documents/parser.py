@@ -13,7 +13,7 @@ from rest_framework.parsers import BaseParser, DataAndFiles
 
 from jobs.documents.errors import DocumentTooLarge, InvalidForm
 from jobs.documents.received import Pauses, ReceivedFileHandler, full_disk_told
-from scaling.database import release_connections
+from scaling.connections import release_connections
 
 # The file and ten fields, with room for what is to be told of by its name.
 MAX_PARTS = 32

@@ -20,7 +20,7 @@ from jobs.documents.errors import (
 )
 from jobs.documents.received import ReceivedFile
 from jobs.documents.slots import FairSlots, SlotsBusy
-from scaling.database import release_connections
+from scaling.connections import release_connections
 
 # Readers find a PDF's mark also behind some bytes of rubbish (ISO 32000, annex H).
 PDF_MARK = b"%PDF-"

@@ -14,8 +14,8 @@ from django.conf import settings
 
 from jobs import metrics
 from jobs.models import Job
-from scaling.clock import CLOCK
-from scaling.database import release_connections
+from scaling.connections import release_connections
+from scaling.database_clock import CLOCK
 from scaling.replicas.routing import primary
 
 logger = logging.getLogger(__name__)

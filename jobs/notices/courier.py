@@ -23,7 +23,7 @@ from jobs.notices.deliveries import ClaimedDelivery
 from jobs.notices.metrics import NOTICES
 from jobs.notices.outcomes import Outcome, Postponed, failed
 from jobs.notices.secrets import current_secrets
-from scaling.database import release_connections
+from scaling.connections import release_connections
 
 logger = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from jobs.notices.addresses import check_webhook_url
 from jobs.notices.connections import Deadline, connect
 from jobs.notices.outcomes import Outcome, delivered, failed
 from jobs.schemas import job_body
-from scaling.clock import CLOCK
+from scaling.database_clock import CLOCK
 
 MAX_REDIRECTS = 3
 # The others would turn a POST into a GET.

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
-from scaling.postgres_backend.pools import close_pool
+from scaling.replicas.backend.pools import close_pool
 from scaling.replicas.decision import PRIMARY
 from scaling.replicas.topology import TOPOLOGY
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from scaling.redis import run
+from scaling.redis_client import run
 
 if TYPE_CHECKING:
     from redis import Redis

@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponseBase
 from psycopg_pool import PoolTimeout
 
 from config.api.errors import error_response, to_api_error
-from scaling.database import release_connections
+from scaling.connections import release_connections
 from scaling.replicas import routing
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase]

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from django.db import connections
 
-from scaling.redis import RedisUnavailable
+from scaling.redis_client import RedisUnavailable
 from scaling.replicas import control
 from scaling.replicas.decision import PRIMARY
 

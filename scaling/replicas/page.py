@@ -15,7 +15,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from config.env import env_str
-from scaling.replicas import figures, naming, picture, report
+from scaling.replicas import naming, process_metrics, report, svg
 from scaling.replicas.topology import TOPOLOGY
 
 MAY_VIEW = "scaling.view_database_servers"
@@ -32,14 +32,14 @@ def servers_page(request: HttpRequest) -> HttpResponse:
     if not (request.user.has_perm(MAY_VIEW) or _may_change(request)):
         raise PermissionDenied
     servers = [TOPOLOGY.primary, *TOPOLOGY.replicas.values()]
-    found = report.make(TOPOLOGY, figures.own(servers))
+    found = report.make(TOPOLOGY, process_metrics.own(servers))
     context = {
         **admin.site.each_context(request),
         "title": "Database servers",
         "process": f"{NODE_NAME}, process {os.getpid()},",
         "report": found,
-        "picture": picture.draw(found),
-        "chart": picture.draw_lag(list(TOPOLOGY.replicas.values()), now=time.time()),
+        "picture": svg.draw(found),
+        "chart": svg.draw_lag(list(TOPOLOGY.replicas.values()), now=time.time()),
         "now": timezone.now(),
         "detached": [server.name for server in TOPOLOGY.replicas.values() if server.is_detached],
         "may_change": _may_change(request),

@@ -9,8 +9,8 @@ from django.conf import settings
 from django.db import connections
 
 from scaling.replicas.decision import PRIMARY
-from scaling.replicas.figures import Figures
 from scaling.replicas.position import lsn_text
+from scaling.replicas.process_metrics import Figures
 from scaling.replicas.topology import Server, Topology
 
 GOOD = ("in rotation", "primary", "the primary")

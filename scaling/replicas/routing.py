@@ -20,16 +20,16 @@ from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, OperationalError, connections
 from psycopg_pool import PoolTimeout
 
-from scaling.postgres_backend import pools
 from scaling.replicas import metrics
+from scaling.replicas.backend import pools
 from scaling.replicas.decision import PRIMARY, Choice, choose
+from scaling.replicas.last_writes import POSITIONS, SITE, UNKNOWN
 from scaling.replicas.position import CURRENT_POSITION, Position
-from scaling.replicas.positions import POSITIONS, SITE, UNKNOWN
 from scaling.replicas.topology import TOPOLOGY
-from scaling.response_cache.versions import TRUST
+from scaling.response_cache.invalidation import TRUST
 
 if TYPE_CHECKING:
-    from scaling.replicas.positions import _Unknown
+    from scaling.replicas.last_writes import _Unknown
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ import psycopg
 from django.db import connections
 from psycopg.conninfo import conninfo_to_dict
 
-from scaling.postgres_backend.pools import shut
+from scaling.replicas.backend.pools import shut
 from scaling.replicas.health import Sample
 from scaling.replicas.position import Position, lsn_of
 

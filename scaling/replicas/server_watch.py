@@ -10,7 +10,7 @@ from collections.abc import Callable
 import psycopg
 from django.conf import settings
 
-from scaling.postgres_backend.pools import close_pool, renew_pool
+from scaling.replicas.backend.pools import close_pool, renew_pool
 from scaling.replicas.health import Sample
 from scaling.replicas.sampling import Sampler
 from scaling.replicas.topology import TOPOLOGY, Server

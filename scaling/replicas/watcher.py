@@ -9,15 +9,15 @@ import time
 
 from django.conf import settings
 
-from scaling.clock import CLOCK
-from scaling.postgres_backend.holds import HOLDS
-from scaling.postgres_backend.pools import close_pool, cut, warm
-from scaling.redis import RedisUnavailable
+from scaling.database_clock import CLOCK
+from scaling.redis_client import RedisUnavailable
 from scaling.replicas import control
 from scaling.replicas.addresses import Addresses
+from scaling.replicas.backend.holds import HOLDS
+from scaling.replicas.backend.pools import close_pool, cut, warm
 from scaling.replicas.decision import PRIMARY
 from scaling.replicas.health import Sample
-from scaling.replicas.positions import POSITIONS
+from scaling.replicas.last_writes import POSITIONS
 from scaling.replicas.server_watch import ServerWatch
 from scaling.replicas.topology import TOPOLOGY, Server
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 from django.conf import settings
 
-from scaling.clock import CLOCK
-from scaling.response_cache import counts
+from scaling.database_clock import CLOCK
+from scaling.response_cache import hit_counters
 from scaling.response_cache.entry import MAX_BODY_BYTES, Entry, decode, encode
-from scaling.response_cache.near import NearStore
-from scaling.response_cache.prepared import Prepared
+from scaling.response_cache.memory_store import NearStore
+from scaling.response_cache.response_template import Prepared
 from scaling.response_cache.store import StoreUnavailable, get_store
 
 logger = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ def find_stored(key: str) -> Found | None:
     try:
         (raw,) = get_store().get_many([key])
     except StoreUnavailable:
-        counts.note("", "error")
+        hit_counters.note("", "error")
         return None
     if raw is None:
         return None
@@ -76,7 +76,7 @@ def find_stored(key: str) -> Found | None:
         entry = decode(raw)
         _check(entry)
     except ValueError as error:
-        counts.note("", "error")
+        hit_counters.note("", "error")
         logger.warning("an entry of the cache cannot be read: %s", error)
         return None
     return Found(_remember(key, entry), "store")
@@ -85,15 +85,15 @@ def find_stored(key: str) -> Found | None:
 def keep(key: str, entry: Entry) -> bool:
     """Store an answer for all nodes; False if it is too large or the store is away."""
     if len(entry.body) > min(settings.CACHE_MAX_ENTRY_BYTES, MAX_BODY_BYTES):
-        counts.note(entry.chain, "too_large")
+        hit_counters.note(entry.chain, "too_large")
         return False
     _remember(key, entry)
     try:
         get_store().set(key, encode(entry), entry.keep_seconds)
     except StoreUnavailable:
-        counts.note(entry.chain, "error")
+        hit_counters.note(entry.chain, "error")
         return False
-    counts.note(entry.chain, "stored")
+    hit_counters.note(entry.chain, "stored")
     return True
 
 

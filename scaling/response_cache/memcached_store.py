@@ -29,10 +29,10 @@ from pymemcache.exceptions import (
 )
 
 from config.cache_urls import memcached_servers
-from scaling.clock import CLOCK
-from scaling.redis import MAX_AT_ONCE, MAX_WAIT_SECONDS, Breaker, RedisUnavailable
+from scaling.database_clock import CLOCK
+from scaling.fair_semaphore import Turns
+from scaling.redis_client import MAX_AT_ONCE, MAX_WAIT_SECONDS, Breaker, RedisUnavailable
 from scaling.response_cache.store import ALL_MARK, MAX_MARKS, NotSupported, StoreUnavailable
-from scaling.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

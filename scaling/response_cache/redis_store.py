@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from django.conf import settings
 from redis.cluster import RedisCluster
 
-from scaling.clock import CLOCK
-from scaling.redis import RedisUnavailable, Script, run
+from scaling.database_clock import CLOCK
+from scaling.redis_client import RedisUnavailable, Script, run
 from scaling.response_cache.store import ALL_MARK, MAX_MARKS, StoreUnavailable
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-import scaling.redis
+import scaling.redis_client
 from access import services
 from access.limits.admission import local_limiter
 from access.principal import Limits, Principal
@@ -21,7 +21,7 @@ __all__ = ["own_redis"]
 def _forget_everything() -> Iterator[None]:
     services.known_keys.clear()
     local_limiter.clear()
-    scaling.redis.reset()
+    scaling.redis_client.reset()
     yield
     services.known_keys.clear()
 

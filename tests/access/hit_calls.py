@@ -13,7 +13,7 @@ from access.limits import admit
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from access.limits.hits import HitCounter
+    from access.limits.deferred import HitCounter
     from access.principal import Principal
 
 # So long that only the test itself syncs.

@@ -12,7 +12,7 @@ import pytest
 import redis
 from django.conf import settings as django_settings
 
-import scaling.redis
+import scaling.redis_client
 from fleet.cluster.redis import find_server
 
 if TYPE_CHECKING:
@@ -73,14 +73,14 @@ def own_redis(tmp_path: Path, settings: Any) -> Iterator[OwnRedis]:
     use_cache_url(settings, server.url)
     yield server
     server.kill()
-    scaling.redis.reset()
+    scaling.redis_client.reset()
 
 
 def use_cache_url(settings: Any, url: str) -> None:
     """Point the default cache at another server."""
     default = {**django_settings.CACHES["default"], "LOCATION": url}
     settings.CACHES = {**django_settings.CACHES, "default": default}
-    scaling.redis.reset()
+    scaling.redis_client.reset()
 
 
 def free_port() -> int:

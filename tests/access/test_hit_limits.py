@@ -13,9 +13,9 @@ import pytest
 
 from access.errors import LimitExceeded
 from access.limits import admit, count_hit, count_tokens
-from access.limits.hits import MAX_TOLD_AT_ONCE, HitCounter, hit_counter
+from access.limits.deferred import MAX_TOLD_AT_ONCE, HitCounter, hit_counter
 from access.principal import Limits
-from scaling.redis import run
+from scaling.redis_client import run
 from tests.access.hit_calls import NEVER, eventually, passes, remaining, sample
 
 pytestmark = pytest.mark.usefixtures("own_redis")
@@ -390,7 +390,7 @@ import gevent
 import django; django.setup()
 from access.errors import LimitExceeded
 from access.limits import count_hit
-from access.limits.hits import hit_counter
+from access.limits.deferred import hit_counter
 from access.principal import Limits, Principal
 principal = Principal(key_id=uuid.UUID("{principal.key_id}"), account_id=uuid.uuid4(),
     account_name="", name="", scopes=frozenset(), limits=Limits(requests_per_minute=60))

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from access.limits.hits import KEEP_PENDING_SECONDS, HitCounter
-from scaling.redis import run
+from access.limits.deferred import KEEP_PENDING_SECONDS, HitCounter
+from scaling.redis_client import run
 from tests.access.hit_calls import NEVER, eventually, passes, remaining, sample
 
 pytestmark = pytest.mark.usefixtures("own_redis")

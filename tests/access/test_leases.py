@@ -14,7 +14,7 @@ from access.limits import admit, shared
 from access.limits.admission import Admission
 from access.limits.leases import LeaseKeeper
 from access.principal import Limits
-from scaling.redis import run
+from scaling.redis_client import run
 
 
 @pytest.fixture

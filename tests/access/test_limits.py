@@ -7,12 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from prometheus_client import REGISTRY
 
-import scaling.redis
+import scaling.redis_client
 from access.errors import LimitExceeded
 from access.limits import admission as admission_module
 from access.limits import admit, count_tokens
 from access.limits.verdict import format_duration
-from scaling.redis import Script, run
+from scaling.redis_client import Script, run
 
 
 def refused(principal, **options) -> LimitExceeded:
@@ -279,7 +279,7 @@ def test_a_script_that_answers_rubbish_is_no_outage(make_principal, monkeypatch)
     principal = make_principal(requests_per_minute=5)
     for answer in ("'OK'", "{1, 'x'}", "{1, 2}", "{9, 0, 0, 0, 0, 0}", "nil"):
         monkeypatch.setattr("access.limits.shared._ADMIT", Script(f"return {answer}"))
-        scaling.redis.reset()
+        scaling.redis_client.reset()
         admit(principal, is_model_call=True).finish()
 
 

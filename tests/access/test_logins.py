@@ -14,7 +14,7 @@ from django.core.management import CommandError, call_command
 from django.test import RequestFactory
 from django.urls import reverse
 
-import scaling.redis
+import scaling.redis_client
 from access.errors import PasswordsBusy, TooManyLogins
 from access.logins import shared
 from access.logins.attempts import counted, digest_of, local_failures
@@ -44,7 +44,7 @@ def _small_limits(settings: Any) -> Iterator[None]:
     settings.LOGIN_USER_FAILURES, settings.LOGIN_WINDOW_SECONDS = 8, 60
     local_failures.clear()
     yield
-    scaling.redis.reset()
+    scaling.redis_client.reset()
 
 
 def fail(user: str, address: str, times: int = 1) -> None:

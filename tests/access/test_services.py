@@ -13,9 +13,9 @@ from access.errors import InvalidOption, Unauthenticated, UnknownKey
 from access.models import SCOPES, Account, ApiKey
 from access.services import create_key, find_principal, revoke_key
 from config.api.ids import new_uuid
-from scaling.clock import CLOCK
-from scaling.database import release_connections
-from scaling.near_cache import NearCache
+from scaling.connections import release_connections
+from scaling.database_clock import CLOCK
+from scaling.loading_cache import NearCache
 
 pytestmark = pytest.mark.django_db
 

@@ -15,17 +15,17 @@ from django.http import HttpResponse
 from django.test import Client
 from django.urls import reverse
 
-import scaling.redis
+import scaling.redis_client
 from chat.caching import statistics
 from chat.caching.plan import Plan, plan_request
 from chat.caching.statistics import read_hour, read_statistics
 from chat.chain_config import config_of
 from chat.models import Chain
 from config.cache_urls import redis_cache
-from scaling.redis import run
-from scaling.response_cache import counts
+from scaling.redis_client import run
+from scaling.response_cache import hit_counters
 from scaling.response_cache import store as store_module
-from scaling.response_cache.marks import chain_mark
+from scaling.response_cache.generations import chain_mark
 from scaling.response_cache.store import ALL_MARK, get_store
 
 pytestmark = pytest.mark.django_db
@@ -65,17 +65,17 @@ def chain() -> Chain:
 def count() -> Iterator[Callable[..., None]]:
     """Return a function that sets the counts of a chain, until the test ends."""
     # A test before this one may have left the way to its own Redis, which is gone.
-    scaling.redis.reset()
+    scaling.redis_client.reset()
     fields: list[str] = []
 
     def set_counts(slug: str, **by_result: int) -> None:
         for result, number in by_result.items():
             fields.append(f"{slug}|{result}")
-            run(lambda client, number=number: client.hset(counts.NAME, fields[-1], number))
+            run(lambda client, number=number: client.hset(hit_counters.NAME, fields[-1], number))
 
     yield set_counts
     if fields:
-        run(lambda client: client.hdel(counts.NAME, *fields))
+        run(lambda client: client.hdel(hit_counters.NAME, *fields))
 
 
 @pytest.fixture
@@ -95,10 +95,10 @@ def staff(client: Client, django_user_model: Any) -> Callable[..., Client]:
 def _redis_away(settings: Any) -> Iterator[None]:
     cache = redis_cache("CACHE_URL", f"redis://{NOBODY}/0", timeout_seconds=0.05)
     settings.CACHES = {"default": cache}
-    scaling.redis.reset()
+    scaling.redis_client.reset()
     store_module.reset()
     yield
-    scaling.redis.reset()
+    scaling.redis_client.reset()
     store_module.reset()
 
 
@@ -152,29 +152,31 @@ def test_a_chain_without_figures_is_listed_and_links_lead_to_the_page(
 
 def test_each_flush_counts_for_its_minute_too(chain: Chain) -> None:
     result = f"test-{uuid.uuid4().hex}"
-    counts.note(chain.slug, result)
-    counts.note("another", result)
-    counts.flush()
+    hit_counters.note(chain.slug, result)
+    hit_counters.note("another", result)
+    hit_counters.flush()
     deadline = time.monotonic() + 5
     while True:
-        this_minute = int(time.time()) // counts.MINUTE_SECONDS
-        found = counts.read_minutes([this_minute - 1, this_minute])
+        this_minute = int(time.time()) // hit_counters.MINUTE_SECONDS
+        found = hit_counters.read_minutes([this_minute - 1, this_minute])
         if sum(minute.get(result, 0) for minute in found) == 2:
             break
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    ttl: Any = run(lambda client: client.ttl(f"{counts.MINUTE}{this_minute}"))
-    assert ttl <= counts.KEEP_MINUTES_SECONDS
-    assert ttl > counts.KEEP_MINUTES_SECONDS - 120 or found[1] == {}
-    assert counts.read()[chain.slug] == {result: 1}
-    run(lambda client: client.hdel(counts.NAME, f"{chain.slug}|{result}", f"another|{result}"))
+    ttl: Any = run(lambda client: client.ttl(f"{hit_counters.MINUTE}{this_minute}"))
+    assert ttl <= hit_counters.KEEP_MINUTES_SECONDS
+    assert ttl > hit_counters.KEEP_MINUTES_SECONDS - 120 or found[1] == {}
+    assert hit_counters.read()[chain.slug] == {result: 1}
+    run(
+        lambda client: client.hdel(hit_counters.NAME, f"{chain.slug}|{result}", f"another|{result}")
+    )
 
 
 def test_the_hour_is_told_by_the_minute(admin_client: Client, page: str, monkeypatch: Any) -> None:
     last = LONG_AGO // 60
     names = {last: {"near": 5, "store": 2, "miss": 3}, last - 59: {"collapsed": 1}}
     for number, by_result in {**names, last - 60: {"near": 99}}.items():
-        name = f"{counts.MINUTE}{number}"
+        name = f"{hit_counters.MINUTE}{number}"
         run(lambda client, n=name, b=by_result: client.hset(n, mapping=b))
         run(lambda client, n=name: client.expire(n, 60))
     minutes = read_hour(now=LONG_AGO)

@@ -20,9 +20,9 @@ from chat.models import Chain
 from chat.run import Run
 from chat.sse import Events
 from config.api.json import loads
-from scaling.response_cache.flights import Flights, Lead
 from scaling.response_cache.keys import answer_key
 from scaling.response_cache.policy import CachePolicy
+from scaling.response_cache.single_flight import Flights, Lead
 from tests.calls import chat_body, error_of, run_manage
 from tests.stack_plugin import EmbeddedStack
 

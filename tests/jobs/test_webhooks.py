@@ -27,7 +27,7 @@ from jobs.notices import connections, secrets
 from jobs.notices.outcomes import Outcome
 from jobs.notices.webhooks import make_message, send
 from jobs.schemas import job_body
-from scaling.database import release_connections
+from scaling.connections import release_connections
 from tests.jobs.notices import make_account, make_delivery, make_job
 from tests.jobs.receivers import (
     Receiver,

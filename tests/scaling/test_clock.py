@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from scaling.clock import SharedClock
+from scaling.database_clock import SharedClock
 
 
 def test_without_a_comparison_it_is_the_machines_time() -> None:

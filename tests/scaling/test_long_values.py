@@ -10,7 +10,7 @@ import pytest
 from django.db import DataError, connection
 
 from jobs.models import Job
-from scaling.postgres_backend.json_values import LONG, LongJson
+from scaling.replicas.backend.json_values import LONG, LongJson
 from tests.jobs.rows import make_job
 
 pytestmark = pytest.mark.django_db

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from prometheus_client import REGISTRY
 
-from scaling.near_cache import NearCache
+from scaling.loading_cache import NearCache
 
 
 class Clock:

@@ -27,7 +27,7 @@ from access.services import create_key, find_principal
 from chat.conversations import services
 from chat.models import Chain, Conversation
 from config.api.pagination import Cursor
-from scaling.database import release_connections
+from scaling.connections import release_connections
 
 THREADS, ROUNDS = {threads}, {rounds}
 made = create_key(name="bounced", account_name=f"bounced {{uuid.uuid4().hex}}")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.db import connections
 
-from scaling.postgres_backend.base import Opened
+from scaling.replicas.backend.base import Opened
 from scaling.replicas.health import Sample
 from scaling.replicas.position import Position
 

@@ -11,8 +11,8 @@ import pytest
 from prometheus_client import REGISTRY
 from redis import exceptions
 
-import scaling.redis
-from scaling.redis import Breaker, RedisUnavailable, Script, run
+import scaling.redis_client
+from scaling.redis_client import Breaker, RedisUnavailable, Script, run
 from tests.access.redis_server import own_redis, use_cache_url
 
 __all__ = ["own_redis"]
@@ -175,7 +175,7 @@ def test_garbage_instead_of_redis_is_unavailable_and_quick(settings, answer):
             run(lambda client: client.get("x"))
         assert time.monotonic() - started < 1
         listener.shutdown(socket.SHUT_RDWR)
-    scaling.redis.reset()
+    scaling.redis_client.reset()
 
 
 def test_a_refusal_by_redis_leaves_it_open_to_others(own_redis):
@@ -202,8 +202,8 @@ def test_an_exhausted_pool_of_our_own_does_not_stop_those_who_hold_connections(o
 
 
 def test_more_callers_than_turns_wait_and_all_are_served(own_redis, monkeypatch):
-    monkeypatch.setattr("scaling.redis.MAX_AT_ONCE", 2)
-    scaling.redis.reset()
+    monkeypatch.setattr("scaling.redis_client.MAX_AT_ONCE", 2)
+    scaling.redis_client.reset()
     asking, most = [], []
 
     def ping(client):
@@ -219,9 +219,9 @@ def test_more_callers_than_turns_wait_and_all_are_served(own_redis, monkeypatch)
 
 
 def test_who_waits_too_long_for_a_turn_does_without(own_redis, monkeypatch):
-    monkeypatch.setattr("scaling.redis.MAX_AT_ONCE", 1)
-    monkeypatch.setattr("scaling.redis.MAX_WAIT_SECONDS", 0.02)
-    scaling.redis.reset()
+    monkeypatch.setattr("scaling.redis_client.MAX_AT_ONCE", 1)
+    monkeypatch.setattr("scaling.redis_client.MAX_WAIT_SECONDS", 0.02)
+    scaling.redis_client.reset()
 
     def ask_again(client):
         with pytest.raises(RedisUnavailable) as refusal:
@@ -261,7 +261,7 @@ settings.configure(
     CACHES={{"default": {{"BACKEND": "django_redis.cache.RedisCache",
         "LOCATION": "{own_redis.url}",
         "OPTIONS": {{"SOCKET_TIMEOUT": 0.05, "SOCKET_CONNECT_TIMEOUT": 0.05}}}}}})
-from scaling.redis import run
+from scaling.redis_client import run
 def work():
     for _ in range(3):
         assert run(lambda client: client.ping())

@@ -12,10 +12,10 @@ import redis
 from prometheus_client import REGISTRY
 from redis import exceptions
 
-import scaling.redis
+import scaling.redis_client
 from config.brokers.redis import make
 from config.redis_connections import HeadraceRedis, ReadOnlyServer
-from scaling.redis import RedisUnavailable, Script, run
+from scaling.redis_client import RedisUnavailable, Script, run
 from scaling.script_batch import ScriptBatch
 from tests.access.redis_server import OwnRedis, use_cache_url
 from tests.forwarder import Forwarder
@@ -63,7 +63,7 @@ def failover(tmp_path: Path, settings: Any) -> Iterator[Failover]:
     use_cache_url(settings, pair.url)
     yield pair
     pair.stop()
-    scaling.redis.reset()
+    scaling.redis_client.reset()
 
 
 def command(client: redis.Redis) -> Any:

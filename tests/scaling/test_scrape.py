@@ -18,7 +18,7 @@ from fleet.cluster.paths import Layout
 from fleet.cluster.supervisord import Supervisord, SupervisorGone
 from fleet.haproxy import HAProxyUnavailable, RuntimeApi
 from scaling import scrape
-from scaling.replicas import figures
+from scaling.replicas import process_metrics
 from scaling.scrape import ScrapeError, parse
 from tests.scaling.ill_servers import BEHAVIOURS, Behaviour, drip, endless_body, ill_server
 
@@ -39,7 +39,7 @@ def test_every_reader_ends_and_says_unavailable(behave: Behaviour) -> None:
             proxy_counts.read(f"http://{address}")
         with pytest.raises(MeasureError, match=f"the metrics of {address} cannot be read: "):
             embedded._buckets(address)
-        assert figures.collect([address]).silent == 1
+        assert process_metrics.collect([address]).silent == 1
         assert sample._scrape(address, "headrace_") == {}
         # Only its status matters there.
         assert answers(address, "/health/ready") == (behave.__name__ == "nonsense")

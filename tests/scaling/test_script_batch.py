@@ -4,9 +4,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-import scaling.redis
+import scaling.redis_client
 from config.api.ids import new_uuid
-from scaling.redis import RedisUnavailable, Script, run
+from scaling.redis_client import RedisUnavailable, Script, run
 from scaling.script_batch import ScriptBatch
 
 COUNT = Script("return redis.call('INCR', KEYS[1])")
@@ -19,9 +19,9 @@ LONGER_THAN_THE_TIMEOUT = 30_000_000
 
 @pytest.fixture(autouse=True)
 def _closed_breaker():
-    scaling.redis.reset()
+    scaling.redis_client.reset()
     yield
-    scaling.redis.reset()
+    scaling.redis_client.reset()
 
 
 def key() -> str:

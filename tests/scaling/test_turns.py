@@ -6,7 +6,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from scaling.turns import Turns
+from scaling.fair_semaphore import Turns
 
 
 def test_as_many_as_allowed_are_in_at_once():
@@ -69,7 +69,7 @@ def test_greenlets_that_never_pause_starve_nobody_and_killed_ones_leave_the_queu
     code = """
 from gevent import monkey; monkey.patch_all()
 import time, gevent
-from scaling.turns import Turns
+from scaling.fair_semaphore import Turns
 turns, waits = Turns(2), []
 def work():
     for _ in range(50):

@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from access.logins import attempts
 from node.client_address import UNKNOWN, network_of
-from scaling.redis import RedisUnavailable
+from scaling.redis_client import RedisUnavailable
 
 if TYPE_CHECKING:
     from django.core.management.base import CommandParser

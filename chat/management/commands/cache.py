@@ -16,7 +16,7 @@ from chat.caching.warming import Warmed, Warmer
 from chat.models import Chain
 from config.api.errors import ApiError
 from config.env import env_secret
-from scaling.response_cache import marks
+from scaling.response_cache import generations
 from scaling.response_cache.store import StoreUnavailable
 
 RESULTS = ("near", "store", "collapsed", "stale", "stale_error", "miss", "bypass", "error")
@@ -90,12 +90,15 @@ class Command(BaseCommand):
                 raise CommandError(
                     f"There is no chain {slug!r}; `manage.py chains list` shows all."
                 )
-            name, what = marks.chain_mark(slug), f"the answers of chain {slug}"
+            name, what = generations.chain_mark(slug), f"the answers of chain {slug}"
         else:
             account = _account(options["account"])
-            name, what = marks.account_mark(account.pk), f"the answers of account {account.name}"
+            name, what = (
+                generations.account_mark(account.pk),
+                f"the answers of account {account.name}",
+            )
         try:
-            marks.clear(name)
+            generations.clear(name)
         except StoreUnavailable as error:
             # What a frozen store was told, it may do when it thaws.
             raise CommandError(

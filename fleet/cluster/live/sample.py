@@ -14,7 +14,7 @@ from fleet.cluster import status
 from fleet.cluster.paths import Layout
 from fleet.cluster.status import PartStatus
 from fleet.haproxy import BACKEND
-from scaling.database import release_connections
+from scaling.connections import release_connections
 from scaling.scrape import Metrics, ScrapeError, scrape, total
 
 MAX_SCRAPES = 16

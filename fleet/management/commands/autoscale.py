@@ -21,7 +21,7 @@ from fleet.autoscale.lease import Lease
 from fleet.autoscale.loop import Loop
 from fleet.autoscale.policies import MEASURES, read_policies
 from fleet.autoscale.simulation.command import add_simulate_options, simulate
-from scaling.redis import RedisUnavailable
+from scaling.redis_client import RedisUnavailable
 
 
 class Command(BaseCommand):

@@ -21,9 +21,9 @@ from fleet.cluster.replicas.promote import promote
 from fleet.cluster.replicas.remove import remove
 from fleet.cluster.replicas.running import RunningStack, hold
 from scaling.replicas import naming, report
-from scaling.replicas.findings import Finding, Level
-from scaling.replicas.inspection import inspect
-from scaling.replicas.looking import Look
+from scaling.replicas.probe import Look
+from scaling.replicas.server_checks import inspect
+from scaling.replicas.settings_checks import Finding, Level
 
 CLEAR_SCREEN = "\x1b[H\x1b[2J"
 WATCH_SECONDS = 1.0

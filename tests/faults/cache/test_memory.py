@@ -24,7 +24,7 @@ from chat.caching.identity import completion_identity
 from chat.caching.plan import completion_asked, request_key
 from chat.catalog import get_chain
 from scaling.response_cache.entry import Entry, encode
-from scaling.redis import run
+from scaling.redis_client import run
 account, config = Account.objects.get(name="default").pk, get_chain("cached").config
 run_id = uuid.uuid4()
 found = {{}}

@@ -17,7 +17,7 @@ from fleet.autoscale.lease import KEY, Lease
 from fleet.autoscale.loop import Loop
 from fleet.autoscale.policies import Policies, Policy, Rule
 from fleet.autoscale.sources import Measured
-from scaling import redis
+from scaling import redis_client
 
 POLICY = Policy(
     minimum=1,
@@ -102,9 +102,9 @@ def world() -> Iterator[World]:
 
 
 def forget() -> None:
-    redis.reset()
+    redis_client.reset()
     keys = [KEY, *(f"headrace:autoscale:{what}:web" for what in ("decisions", "snapshots"))]
-    redis.run(lambda client: client.delete(*keys))
+    redis_client.run(lambda client: client.delete(*keys))
 
 
 def failures(step: str) -> float:
@@ -145,11 +145,15 @@ def test_only_a_thousand_decisions_are_kept(world: World) -> None:
 def test_rows_of_another_shape_are_passed_over(world: World) -> None:
     world.ticks(world.loop(), 1)
     for row in ("no json", "[]", '{"at": 1}'):
-        redis.run(lambda client, row=row: client.lpush("headrace:autoscale:decisions:web", row))
-        redis.run(lambda client, row=row: client.lpush("headrace:autoscale:snapshots:web", row))
+        redis_client.run(
+            lambda client, row=row: client.lpush("headrace:autoscale:decisions:web", row)
+        )
+        redis_client.run(
+            lambda client, row=row: client.lpush("headrace:autoscale:snapshots:web", row)
+        )
     assert len(history.read("web")) == 1
     assert len(history.read_snapshots("web")) == 1
-    redis.run(lambda client: client.delete(KEY))
+    redis_client.run(lambda client: client.delete(KEY))
     world.ticks(world.loop(), 2)
     assert world.fleet.told == [2]
 
@@ -259,10 +263,10 @@ def test_without_redis_nothing_is_changed(
     world.ticks(loop, 2)
 
     def away(*_: object, **__: object) -> None:
-        raise redis.RedisUnavailable("it is away", was_asked=False)
+        raise redis_client.RedisUnavailable("it is away", was_asked=False)
 
     with monkeypatch.context() as patch:
-        patch.setattr(redis, "run", away)
+        patch.setattr(redis_client, "run", away)
         world.ticks(loop, 3)
     assert world.fleet.told == []
     assert "lease failed: it is away" in world.said
@@ -276,7 +280,7 @@ def test_a_dry_run_only_looks(world: World) -> None:
     assert decisions["web"].kind is Kind.UP
     assert world.fleet.told == []
     assert history.read("web") == []
-    assert redis.run(lambda client: client.get(KEY)) is None
+    assert redis_client.run(lambda client: client.get(KEY)) is None
 
 
 def test_it_stops_when_told(world: World) -> None:
@@ -288,4 +292,4 @@ def test_it_stops_when_told(world: World) -> None:
     stop.set()
     thread.join(5)
     assert not thread.is_alive()
-    assert redis.run(lambda client: client.get(KEY)) is None
+    assert redis_client.run(lambda client: client.get(KEY)) is None

@@ -20,7 +20,7 @@ from fleet.autoscale.policies import MEASURES
 from fleet.autoscale.sources import latency, proxy_counts
 from fleet.autoscale.sources.embedded import EmbeddedSource
 from fleet.autoscale.sources.http import ScrapedSource
-from scaling import redis
+from scaling import redis_client
 from scaling.scrape import parse
 from tests.calls import chat_body, run_manage
 from tests.stack_plugin import BASE_DIR, EmbeddedStack
@@ -39,9 +39,9 @@ headrace_chain_seconds_bucket{chain="b",le="+Inf"} 10.0
 
 @pytest.fixture(autouse=True)
 def no_lease() -> Iterator[None]:
-    redis.run(lambda client: client.delete(KEY))
+    redis_client.run(lambda client: client.delete(KEY))
     yield
-    redis.run(lambda client: client.delete(KEY))
+    redis_client.run(lambda client: client.delete(KEY))
 
 
 def test_the_stack_has_nodes_and_workers(stack: EmbeddedStack) -> None:
@@ -144,7 +144,7 @@ def test_one_look_is_kept_in_the_history(stack: EmbeddedStack) -> None:
 
 
 def test_a_second_one_says_that_there_is_another(stack: EmbeddedStack) -> None:
-    redis.run(lambda client: client.set(KEY, "another", px=30_000))
+    redis_client.run(lambda client: client.set(KEY, "another", px=30_000))
     done = run_manage(stack, "autoscale", "--once", env={"AUTOSCALE_SECONDS": "0.1"})
     assert done.returncode == 1
     assert "another autoscaler is at work" in done.stdout
@@ -190,10 +190,10 @@ def test_a_signal_ends_it_and_frees_the_lease(stack: EmbeddedStack) -> None:
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == "lease: this autoscaler is the one that scales\n"
-        assert redis.run(lambda client: client.get(KEY)) is not None
+        assert redis_client.run(lambda client: client.get(KEY)) is not None
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
     finally:
         process.kill()
         process.wait()
-    assert redis.run(lambda client: client.get(KEY)) is None
+    assert redis_client.run(lambda client: client.get(KEY)) is None

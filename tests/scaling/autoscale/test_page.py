@@ -11,7 +11,7 @@ from django.urls import reverse
 
 from fleet.autoscale import history
 from fleet.autoscale.history import Entry
-from scaling import redis
+from scaling import redis_client
 
 pytestmark = pytest.mark.django_db
 NOW = 1_760_000_000.0
@@ -25,9 +25,9 @@ def no_history() -> Iterator[None]:
 
 
 def forget() -> None:
-    redis.reset()
+    redis_client.reset()
     keys = [f"headrace:autoscale:decisions:{fleet}" for fleet in ("web", "workers")]
-    redis.run(lambda client: client.delete(*keys))
+    redis_client.run(lambda client: client.delete(*keys))
 
 
 def decide(number: int, *, size: int = 2, target: int = 2, reason: str = "no rule holds") -> None:
@@ -77,10 +77,10 @@ def test_without_redis_the_page_says_so(
     admin_client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(*_: object) -> None:
-        raise redis.RedisUnavailable("it is away", was_asked=False)
+        raise redis_client.RedisUnavailable("it is away", was_asked=False)
 
     with monkeypatch.context() as patch:
-        patch.setattr(redis, "run", away)
+        patch.setattr(redis_client, "run", away)
         response = admin_client.get(reverse("autoscaler"))
     assert b"cannot be read: it is away" in response.content
 

@@ -13,8 +13,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
 from config.database import database_from_url, named_urls
-from scaling.postgres_backend.pools import close_pool
 from scaling.replicas.addresses import Addresses, apply
+from scaling.replicas.backend.pools import close_pool
 from scaling.replicas.sampling import Sampler, connection_params
 from scaling.replicas.topology import TOPOLOGY
 from tests.stack_plugin import EmbeddedStack

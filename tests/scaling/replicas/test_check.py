@@ -15,9 +15,9 @@ import pytest
 from django.core.checks import run_checks
 
 from scaling.replicas import control
-from scaling.replicas.facts import Facts, Slot
-from scaling.replicas.findings import of_settings
-from scaling.replicas.inspection import judge
+from scaling.replicas.server_checks import judge
+from scaling.replicas.server_info import Facts, Slot
+from scaling.replicas.settings_checks import of_settings
 from tests.calls import run_manage
 from tests.stack_plugin import EmbeddedStack
 
@@ -151,7 +151,7 @@ def test_pools_and_times_are_looked_at(settings: Any) -> None:
 def test_addresses_are_looked_at(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.HAS_REPLICAS = True
     entries = {"default": {"HOST": "a,b", "OPTIONS": {}}, "near": {"HOST": "a"}}
-    monkeypatch.setattr("scaling.replicas.findings.connections.settings", entries)
+    monkeypatch.setattr("scaling.replicas.settings_checks.connections.settings", entries)
     assert found_in_settings() == ["E003"]
     entries["default"]["OPTIONS"] = {"target_session_attrs": "read-write"}
     assert found_in_settings() == []

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from scaling.replicas.decision import PRIMARY, Candidate, choose
 from scaling.replicas.health import SILENT_TICKS, PrimaryLog, Sample, fault_of
+from scaling.replicas.last_writes import _sortable
 from scaling.replicas.position import Position, lsn_of, lsn_text
-from scaling.replicas.positions import _sortable
 
 positions = st.builds(Position, st.integers(1, 3), st.integers(0, 2**64 - 1))
 candidates = st.builds(

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from scaling.replicas import control, naming
-from scaling.replicas.figures import collect
+from scaling.replicas.process_metrics import collect
 from tests.calls import run_manage
 from tests.stack_plugin import EmbeddedStack
 

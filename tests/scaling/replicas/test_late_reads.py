@@ -6,12 +6,12 @@ import pytest
 from django.db.utils import OperationalError
 
 from chat.models import Chain
-from scaling.postgres_backend import pools
 from scaling.replicas import routing
+from scaling.replicas.backend import pools
 from scaling.replicas.decision import PRIMARY
 from scaling.replicas.health import SILENT_TICKS
+from scaling.replicas.last_writes import POSITIONS, SITE
 from scaling.replicas.position import Position
-from scaling.replicas.positions import POSITIONS, SITE
 from scaling.replicas.topology import TOPOLOGY
 from tests.scaling.replicas.told import FAR, account, begin, read, replica, told_of
 

@@ -16,13 +16,13 @@ from django.contrib.messages import get_messages
 from django.test import Client
 from django.urls import reverse
 
-from scaling.redis import RedisUnavailable
+from scaling.redis_client import RedisUnavailable
 from scaling.replicas import control
-from scaling.replicas.figures import Figures
 from scaling.replicas.health import GOOD_SAMPLES, Sample
-from scaling.replicas.picture import CHART_HEIGHT, CHART_WIDTH, draw, draw_lag
 from scaling.replicas.position import Position
+from scaling.replicas.process_metrics import Figures
 from scaling.replicas.report import make
+from scaling.replicas.svg import CHART_HEIGHT, CHART_WIDTH, draw, draw_lag
 from scaling.replicas.topology import TOPOLOGY, Server, Topology
 from tests.stack_plugin import EmbeddedStack
 

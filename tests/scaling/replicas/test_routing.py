@@ -12,17 +12,17 @@ from django.db.utils import OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory
 
-import scaling.redis
+import scaling.redis_client
 from access.models import Account, ApiKey
 from chat.models import Chain
 from jobs import services
 from jobs.models import Job, Worker
-from scaling.replicas import positions, routing
+from scaling.replicas import last_writes, routing
 from scaling.replicas.decision import PRIMARY
 from scaling.replicas.health import GOOD_SAMPLES
+from scaling.replicas.last_writes import POSITIONS
 from scaling.replicas.middleware import ReplicaMiddleware
 from scaling.replicas.position import Position
-from scaling.replicas.positions import POSITIONS
 from scaling.replicas.topology import PRIMARY_FAILURES, TOPOLOGY
 from tests.access.redis_server import own_redis
 from tests.jobs.rows import make_job
@@ -305,7 +305,7 @@ def test_a_position_that_redis_does_not_take_is_waited_for(replica, account, own
     timer.join()
     # Redis gets it as soon as it is back.
     own_redis.start()
-    scaling.redis.reset()
+    scaling.redis_client.reset()
     POSITIONS.tick()
     assert own_redis.client().get(f"headrace:position:{account}")
 
@@ -366,9 +366,9 @@ def test_a_redis_whose_clock_jumps_ahead_may_have_forgotten_positions(
     POSITIONS.tick()
     begin(uuid.uuid4().hex)
     assert read() == "r1"
-    epoch, age, redis_time = scaling.redis.run(positions._ask_epoch)
+    epoch, age, redis_time = scaling.redis_client.run(last_writes._ask_epoch)
     answer = (epoch, age + jump_seconds, redis_time + jump_seconds)
-    monkeypatch.setattr(positions, "_ask_epoch", lambda _: answer)
+    monkeypatch.setattr(last_writes, "_ask_epoch", lambda _: answer)
     own_redis.client().delete(f"headrace:position:{account}")
     POSITIONS.tick()
     begin(uuid.uuid4().hex)

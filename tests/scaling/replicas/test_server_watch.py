@@ -15,12 +15,12 @@ from django.conf import settings as django_settings
 from django.db import connections
 
 from config.database import database_from_url
-from scaling.postgres_backend import pools
 from scaling.replicas import routing
+from scaling.replicas.backend import pools
 from scaling.replicas.decision import PRIMARY
 from scaling.replicas.health import GOOD_SAMPLES, Sample
+from scaling.replicas.last_writes import POSITIONS
 from scaling.replicas.position import Position
-from scaling.replicas.positions import POSITIONS
 from scaling.replicas.server_watch import ServerWatch
 from scaling.replicas.topology import TOPOLOGY, Server
 from tests.forwarder import Forwarder

@@ -15,10 +15,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from scaling.replicas.figures import Figures, collect, own
 from scaling.replicas.health import GOOD_SAMPLES, Sample
 from scaling.replicas.metrics import READS
 from scaling.replicas.position import Position
+from scaling.replicas.process_metrics import Figures, collect, own
 from scaling.replicas.report import address_of, make, state_of, table
 from scaling.replicas.topology import Server, Topology
 from tests.calls import client_with, run_manage

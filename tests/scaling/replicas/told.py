@@ -11,8 +11,8 @@ from django.db import connection
 from chat.models import Conversation
 from scaling.replicas import routing
 from scaling.replicas.health import GOOD_SAMPLES, Sample
+from scaling.replicas.last_writes import POSITIONS
 from scaling.replicas.position import CURRENT_POSITION, Position
-from scaling.replicas.positions import POSITIONS
 from scaling.replicas.router import Router
 from scaling.replicas.topology import TOPOLOGY
 

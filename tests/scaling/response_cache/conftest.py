@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import scaling.redis
+import scaling.redis_client
 from config.cache_urls import is_memcached, redis_cache
 from scaling.response_cache import store as store_module
 from scaling.response_cache.store import Store, get_store
@@ -21,7 +21,7 @@ def _forget_the_store() -> Iterator[None]:
     store_module.reset()
     yield
     store_module.reset()
-    scaling.redis.reset()
+    scaling.redis_client.reset()
 
 
 @pytest.fixture(scope="module")
@@ -72,5 +72,5 @@ def use(settings: Any, url: str) -> None:
     if not is_memcached(url):
         cache = redis_cache("CACHE_URL", url, timeout_seconds=settings.REDIS_TIMEOUT_SECONDS)
         settings.CACHES = {**settings.CACHES, "responses": cache}
-    scaling.redis.reset()
+    scaling.redis_client.reset()
     store_module.reset()

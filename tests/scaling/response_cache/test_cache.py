@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
-from scaling.response_cache import cache, counts
+from scaling.response_cache import cache, hit_counters
 from scaling.response_cache.entry import MAX_BODY_BYTES, encode
 from tests.scaling.response_cache.entries import make_entry
 
@@ -34,7 +34,7 @@ def key() -> str:
 
 def counted(result: str, chain: str = "test") -> float:
     """Return how often this came of a request, also a moment ago."""
-    counts.flush()
+    hit_counters.flush()
     labels = {"chain": chain, "result": result}
     return REGISTRY.get_sample_value("headrace_cache_results_total", labels) or 0.0
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from scaling.response_cache.entry import Entry, decode, encode
-from scaling.response_cache.flights import LAST_LOOK_SECONDS, LEASE_SECONDS, Flights, Lead
+from scaling.response_cache.single_flight import LAST_LOOK_SECONDS, LEASE_SECONDS, Flights, Lead
 from scaling.response_cache.store import get_store
 from tests.scaling.response_cache.entries import make_entry
 
@@ -29,7 +29,7 @@ LEADER = """
 import sys, time
 import django
 django.setup()
-from scaling.response_cache.flights import FLIGHTS
+from scaling.response_cache.single_flight import FLIGHTS
 lead = FLIGHTS.join(sys.argv[1], find=lambda: None, wait_seconds=0)
 print("leads" if lead.token else "has no lock", flush=True)
 time.sleep(60)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from scaling.response_cache import marks
-from scaling.response_cache.marks import Marks, account_mark, chain_mark
+from scaling.response_cache import generations
+from scaling.response_cache.generations import Marks, account_mark, chain_mark
 from scaling.response_cache.store import StoreUnavailable
 
 pytestmark = pytest.mark.parametrize("server", ["redis"], indirect=True)
@@ -31,9 +31,9 @@ def other(server: Any) -> Iterator[Marks]:
 
 @pytest.fixture(autouse=True)
 def _forget_our_marks() -> Iterator[None]:
-    marks.MARKS._begin()
+    generations.MARKS._begin()
     yield
-    marks.MARKS._begin()
+    generations.MARKS._begin()
 
 
 def of(process: Marks, chain: str = "a", account: str = ACCOUNT) -> str:
@@ -58,17 +58,17 @@ def wait_until(check: Callable[[], bool], *, seconds: float = SEEN_SECONDS) -> N
 def test_what_is_cleared_is_seen_elsewhere_within_half_a_second(other, name, changed):
     which = [(chain, account) for chain in "ab" for account in (ACCOUNT, OTHER_ACCOUNT)]
     before = {pair: of(other, *pair) for pair in which}
-    marks.clear(name)
+    generations.clear(name)
     # Who clears obeys at once.
-    assert all(of(marks.MARKS, *pair) != before[pair] for pair in changed)
+    assert all(of(generations.MARKS, *pair) != before[pair] for pair in changed)
     wait_until(lambda: all(of(other, *pair) != before[pair] for pair in changed))
     assert {pair for pair in which if of(other, *pair) != before[pair]} == changed
 
 
 def test_processes_agree(other):
     for name in ("all", chain_mark("a"), ACCOUNT):
-        marks.clear(name)
-    wait_until(lambda: of(other) == of(marks.MARKS))
+        generations.clear(name)
+    wait_until(lambda: of(other) == of(generations.MARKS))
 
 
 def test_while_redis_is_away_the_last_marks_stand_and_nothing_can_be_cleared(
@@ -78,14 +78,14 @@ def test_while_redis_is_away_the_last_marks_stand_and_nothing_can_be_cleared(
     before = of(other)
     server.kill()
     with pytest.raises(StoreUnavailable):
-        marks.clear("all")
-    time.sleep(3 * marks.POLL_SECONDS)
+        generations.clear("all")
+    time.sleep(3 * generations.POLL_SECONDS)
     assert of(other) == before
     server.start()
     # It lost its marks with everything else; no answer from before is found again.
     wait_until(lambda: of(other) != before, seconds=1.0)
-    marks.clear(chain_mark("a"))
-    after = of(marks.MARKS)
+    generations.clear(chain_mark("a"))
+    after = of(generations.MARKS)
     wait_until(lambda: of(other) == after)
 
 
@@ -95,9 +95,9 @@ def test_a_process_that_began_without_redis_learns_of_it(other, server, settings
     before = of(other)
     assert of(other) == before
     # Answers kept under it must not be found after a clearing, by a process that begins like this.
-    assert before != of(marks.MARKS)
+    assert before != of(generations.MARKS)
     server.start()
-    wait_until(lambda: of(other) == of(marks.MARKS), seconds=1.0)
+    wait_until(lambda: of(other) == of(generations.MARKS), seconds=1.0)
 
 
 def test_rubbish_in_the_place_of_the_marks_changes_nothing(other, server, settings):
@@ -106,11 +106,11 @@ def test_rubbish_in_the_place_of_the_marks_changes_nothing(other, server, settin
     client = server.client()
     for rubbish in ("a word", b"\xff\xfe", "1.5", ""):
         client.hset("headrace:cache:marks", chain_mark("a"), rubbish)
-        time.sleep(2 * marks.POLL_SECONDS)
+        time.sleep(2 * generations.POLL_SECONDS)
         assert of(other) == before
     client.delete("headrace:cache:marks")
     client.set("headrace:cache:marks", "not a hash")
-    time.sleep(2 * marks.POLL_SECONDS)
+    time.sleep(2 * generations.POLL_SECONDS)
     assert of(other) == before
     client.delete("headrace:cache:marks")
     wait_until(lambda: of(other) != before, seconds=1.0)

@@ -10,7 +10,7 @@ import threading
 import pytest
 from prometheus_client import REGISTRY
 
-from scaling.response_cache.near import OVERHEAD_BYTES, NearStore
+from scaling.response_cache.memory_store import OVERHEAD_BYTES, NearStore
 
 
 class Clock:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scaling.response_cache.prepared import Prepared
+from scaling.response_cache.response_template import Prepared
 from tests.scaling.response_cache.entries import make_entry
 
 ID = '"id":"chatcmpl-0123456789abcdef0123456789abcdef"'

@@ -7,8 +7,8 @@ from contextlib import suppress
 
 import pytest
 
-import scaling.redis
-from scaling.redis import RedisUnavailable, Script, run
+import scaling.redis_client
+from scaling.redis_client import RedisUnavailable, Script, run
 from scaling.response_cache.store import ALL_MARK, StoreUnavailable, get_store
 from scaling.script_batch import ScriptBatch
 from tests.scaling.response_cache.conftest import use
@@ -87,7 +87,7 @@ def test_a_master_that_no_sentinel_knows_is_unavailable(pair, settings):
 @pytest.mark.parametrize("server", ["cluster"], indirect=True)
 def test_the_limits_scripts_run_on_a_cluster(server, settings):
     settings.CACHES = {**settings.CACHES, "default": settings.CACHES["responses"]}
-    scaling.redis.reset()
+    scaling.redis_client.reset()
     script = Script("return {KEYS[1], KEYS[2], tonumber(ARGV[1])}")
     batch = ScriptBatch()
     for number in (1, 2):
@@ -122,7 +122,7 @@ def test_a_failing_server_of_answers_leaves_the_limits_alone(settings, tmp_path)
         use(settings, answers.url)
         default = {**settings.CACHES["default"], "LOCATION": limits.url}
         settings.CACHES = {**settings.CACHES, "default": default}
-        scaling.redis.reset()
+        scaling.redis_client.reset()
         get_store().set("a", b"1", 60)
         assert limits.client().dbsize() == 0
         answers.kill()

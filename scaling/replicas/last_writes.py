@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 
-from scaling.redis import RedisUnavailable, Script, run
+from scaling.redis_client import RedisUnavailable, Script, run
 from scaling.replicas.metrics import POSITIONS_UNSAVED
 from scaling.replicas.position import Position
 from scaling.replicas.topology import TOPOLOGY

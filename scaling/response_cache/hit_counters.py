@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import prometheus_client
 
-from scaling.clock import CLOCK
-from scaling.redis import RedisUnavailable, run
+from scaling.database_clock import CLOCK
+from scaling.redis_client import RedisUnavailable, run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

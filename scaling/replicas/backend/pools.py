@@ -19,7 +19,7 @@ from psycopg_pool import ConnectionPool
 from scaling.replicas import metrics
 
 if TYPE_CHECKING:
-    from scaling.postgres_backend.base import DatabaseWrapper
+    from scaling.replicas.backend.base import DatabaseWrapper
 
 RUN_OUT_STEP_SECONDS = 0.1
 

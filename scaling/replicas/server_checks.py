@@ -9,11 +9,11 @@ import psycopg
 from django.conf import settings
 from django.db import connections
 
-from scaling.redis import RedisUnavailable
+from scaling.redis_client import RedisUnavailable
 from scaling.replicas import control
 from scaling.replicas.decision import PRIMARY
-from scaling.replicas.facts import Facts, Slot, ask
-from scaling.replicas.findings import Finding, Level, of_settings
+from scaling.replicas.server_info import Facts, Slot, ask
+from scaling.replicas.settings_checks import Finding, Level, of_settings
 
 Answers = Mapping[str, Facts | str]
 

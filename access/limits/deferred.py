@@ -17,7 +17,7 @@ from access.limits import shared
 from access.limits.admission import LOCAL, local_limiter, refusal
 from access.limits.hit_state import HitState
 from access.principal import Limits
-from scaling.redis import RedisUnavailable
+from scaling.redis_client import RedisUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

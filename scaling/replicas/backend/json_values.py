@@ -28,7 +28,7 @@ _Operations: Any = operations.DatabaseOperations
 
 
 class LongJson(Jsonb):
-    """A JSON value whose text is long; see scaling.postgres_backend.cursors."""
+    """A JSON value whose text is long; see scaling.replicas.backend.cursors."""
 
 
 class DatabaseOperations(_Operations):  # type: ignore[misc]

@@ -1,6 +1,6 @@
 """Give database connections back early."""
 
-from scaling.postgres_backend.pools import held_here
+from scaling.replicas.backend.pools import held_here
 
 
 def release_connections() -> None:

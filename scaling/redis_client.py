@@ -24,7 +24,7 @@ from prometheus_client import Counter
 from redis import exceptions
 
 from config.redis_connections import ReadOnlyServer
-from scaling.turns import Turns
+from scaling.fair_semaphore import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -21,17 +21,17 @@ from django.db.backends.postgresql import base
 from gevent import monkey
 from psycopg_pool import PoolTimeout
 
-from scaling.postgres_backend.cursors import Cursor
-from scaling.postgres_backend.holds import HOLDS
-from scaling.postgres_backend.json_values import DatabaseOperations
-from scaling.postgres_backend.pools import (
+from scaling.replicas import metrics, routing
+from scaling.replicas.backend.cursors import Cursor
+from scaling.replicas.backend.holds import HOLDS
+from scaling.replicas.backend.json_values import DatabaseOperations
+from scaling.replicas.backend.pools import (
     close_pool,
     has_idle,
     held_here,
     note_returned,
     note_taken,
 )
-from scaling.replicas import metrics, routing
 from scaling.replicas.decision import PRIMARY
 from scaling.replicas.health import Sample
 from scaling.replicas.position import lsn_of

@@ -9,7 +9,7 @@ from django.db.backends.postgresql import base
 from psycopg._cursor_base import BaseCursor
 from psycopg._queries import PostgresQuery
 
-from scaling.postgres_backend.json_values import LONG, LongJson
+from scaling.replicas.backend.json_values import LONG, LongJson
 
 # Of the statements with long values: what types their parameters have follows from the columns.
 INSERT, VALUES = "INSERT INTO ", " VALUES ("

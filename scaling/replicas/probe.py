@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable
 
 from django.conf import settings
 
-from scaling.redis import RedisUnavailable
+from scaling.redis_client import RedisUnavailable
 from scaling.replicas import control, report
-from scaling.replicas.figures import Figures, collect
 from scaling.replicas.health import GOOD_SAMPLES, SILENT_TICKS
+from scaling.replicas.process_metrics import Figures, collect
 from scaling.replicas.report import Report
 from scaling.replicas.topology import TOPOLOGY, Server
 from scaling.replicas.watcher import Watcher
