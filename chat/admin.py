@@ -15,9 +15,9 @@ from django.urls import URLPattern, path, reverse
 from django.utils.decorators import method_decorator
 from django.views.decorators.http import require_POST
 
-from chat import cache_page
-from chat.cache_page import Cleared
-from chat.chain_config import config_of
+from chat.caching import page
+from chat.caching.page import Cleared
+from chat.chains.config import config_of
 from chat.conversations.admin import ConversationAdmin
 from chat.models import Chain
 from config.api.errors import ApiError
@@ -111,7 +111,7 @@ class ChainForm(forms.ModelForm[Chain]):
         if self.errors:
             return
         # LangChain takes a second to import, and every command imports the admin.
-        from chat.registry import find_problems  # noqa: PLC0415
+        from chat.chains.registry import find_problems  # noqa: PLC0415
 
         for problem in find_problems(config_of(self.instance)):
             self.add_error(None, problem)
@@ -188,17 +188,17 @@ class ChainAdmin(BoundedDelete):
 
     def response_cache_view(self, request: HttpRequest) -> HttpResponse:
         """Show what the response cache holds and how often it helped."""
-        if not (request.user.has_perm(cache_page.VIEW) or cache_page.may_clear(request)):
+        if not (request.user.has_perm(page.VIEW) or page.may_clear(request)):
             raise PermissionDenied
-        return cache_page.cache_page(request, self)
+        return page.cache_page(request, self)
 
     @method_decorator(require_POST)
     def clear_everything_view(self, request: HttpRequest) -> HttpResponse:
         """Clear the cache, log it, and say what came of it."""
         self._require_clear(request)
-        cleared = cache_page.clear_everything()
+        cleared = page.clear_everything()
         if cleared.is_done:
-            cache_page.log_clearing_of_everything(request, cleared.text)
+            page.log_clearing_of_everything(request, cleared.text)
         return self._say(request, cleared)
 
     @method_decorator(require_POST)
@@ -206,13 +206,13 @@ class ChainAdmin(BoundedDelete):
         """Clear one chain's answers, log it with the chain, and say what came of it."""
         self._require_clear(request)
         chain = get_object_or_404(Chain, pk=pk)
-        cleared = cache_page.clear_chain(chain)
+        cleared = page.clear_chain(chain)
         if cleared.is_done:
             self.log_change(request, chain, cleared.text)
         return self._say(request, cleared)
 
     def _require_clear(self, request: HttpRequest) -> None:
-        if not cache_page.may_clear(request):
+        if not page.may_clear(request):
             raise PermissionDenied
 
     def _say(self, request: HttpRequest, cleared: Cleared) -> HttpResponse:

@@ -8,7 +8,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import DatabaseError
 
-from chat.chain_config import config_of
+from chat.chains.config import config_of
 from chat.errors import BadChain
 from chat.models import Chain
 
@@ -17,7 +17,7 @@ from chat.models import Chain
 def check_runnables(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Import every runnable that CHAIN_RUNNABLES names."""
     # LangChain takes a second to import, and every command imports this module.
-    from chat.registry import import_runnable  # noqa: PLC0415
+    from chat.chains.registry import import_runnable  # noqa: PLC0415
 
     problems: list[CheckMessage] = []
     for name in settings.CHAIN_RUNNABLES:
@@ -35,7 +35,7 @@ def check_chains(
     """Build every enabled chain (`manage.py check --database default`)."""
     if not databases:
         return []
-    from chat.registry import find_problems  # noqa: PLC0415
+    from chat.chains.registry import find_problems  # noqa: PLC0415
 
     try:
         chains = list(Chain.objects.filter(is_enabled=True))

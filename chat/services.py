@@ -4,10 +4,10 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 
-from chat.chain_config import config_of
+from chat.chains.config import config_of
+from chat.chains.registry import find_problems
 from chat.errors import BadChain
 from chat.models import Chain
-from chat.registry import find_problems
 
 BUILT_IN: dict[str, dict[str, Any]] = {
     "assistant": {

@@ -72,7 +72,7 @@ ROOT_URLCONF = "config.urls"
 WSGI_APPLICATION = "config.wsgi.application"
 # Called once by each web process before it is ready, so that no request pays for imports.
 WARM_UP = [
-    "chat.catalog.warm_up",
+    "chat.chains.catalog.warm_up",
     "config.api.schema_pages.warm_up",
     "jobs.announcer.warm_up",
 ]

@@ -156,7 +156,7 @@ class Claimed:
     api_key_id: uuid.UUID | None
     chain_slug: str
     input: Any
-    # What the request asks of the model (chat.run.Run.options).
+    # What the request asks of the model (chat.running.run.Run.options).
     options: dict[str, Any]
     attempt: int
     max_attempts: int

@@ -6,8 +6,8 @@ import contextlib
 
 import orjson
 
-from chat import sse
-from chat.execution import Client
+from chat.running import sse
+from chat.running.execution import Client
 from config.api.errors import InvalidRequest, to_api_error
 from jobs.feed import FEED, Told
 from jobs.models import Job

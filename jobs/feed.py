@@ -21,7 +21,7 @@ from gevent.event import Event as Signal
 from psycopg_pool import PoolTimeout
 
 from chat.errors import ClientGone, ServerDraining
-from chat.execution import Client
+from chat.running.execution import Client
 from node.draining import DRAINING
 from scaling.connections import release_connections
 

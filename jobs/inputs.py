@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from chat.langserve.contract import contract_of
-from chat.registry import BuiltChain
+from chat.chains.registry import BuiltChain
+from chat.inputs.contract import contract_of
 
 # OpenAI's roles, as LangChain's messages are tagged.
 TYPE_BY_ROLE = {

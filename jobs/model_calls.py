@@ -29,7 +29,7 @@ COMPLETION_TOKENS = 500
 
 
 class JobModelCalls:
-    """The answers of one job, as its run sees them (chat.run.ModelAnswers).
+    """The answers of one job, as its run sees them (chat.running.run.ModelAnswers).
 
     A call is named by the models, the messages and the options, and by how often the same was asked
     before in this attempt: a chain that asks twice gets two answers, also when it is run again.

@@ -16,11 +16,11 @@ from psycopg_pool import PoolTimeout
 
 from access.errors import LIMIT_CODES
 from access.limits import reserve_tokens
-from chat.catalog import get_chain
-from chat.completions.messages import answer_text, answer_tool_calls, finish_reason
-from chat.execution import Call, Chunk, stream
-from chat.langserve.encoding import encode
-from chat.run import Caller, Progress, Run, current_caller
+from chat.chains.catalog import get_chain
+from chat.inputs.encoding import encode
+from chat.inputs.openai_messages import answer_text, answer_tool_calls, finish_reason
+from chat.running.execution import Call, Chunk, stream
+from chat.running.run import Caller, Progress, Run, current_caller
 from config.api.errors import is_database_down
 from jobs import metrics, transitions
 from jobs.claims import Claimed
@@ -70,7 +70,7 @@ class RunningAttempt:
 
     @contextmanager
     def watch(self, on_gone: Callable[[], None]) -> Iterator[None]:
-        """Have `on_gone` called by `stop` (chat.execution.Client)."""
+        """Have `on_gone` called by `stop` (chat.running.execution.Client)."""
         self._on_gone = on_gone
         if self.is_gone:
             on_gone()

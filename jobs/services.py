@@ -16,7 +16,7 @@ from django.db.models.functions import Now
 from access.limits.stored import StoredLimit
 from access.principal import Principal
 from chat.errors import ChainNotFound
-from chat.langserve.faults import invalid_input
+from chat.inputs.errors import invalid_input
 from chat.models import Chain
 from config.api.errors import NotFound
 from config.api.ids import from_public_id
@@ -71,7 +71,7 @@ def check(principal: Principal, submission: Submission) -> Chain:
     NotifyEmailNotAllowed, StoredExceeded, QueueFull and AccountQueueFull.
     """
     # LangChain takes half a second to import, and every command imports the admin and so this.
-    from chat.catalog import get_chain  # noqa: PLC0415
+    from chat.chains.catalog import get_chain  # noqa: PLC0415
     from jobs.inputs import has_nul, read_input  # noqa: PLC0415
 
     if has_nul(submission.input):

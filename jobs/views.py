@@ -12,8 +12,8 @@ from rest_framework.response import Response
 from access import idempotency
 from access.idempotency import Answer
 from access.limits import admit
-from chat.api_view import ApiView
-from chat.caching.reads import READS
+from chat.caching.read_cache import READS
+from chat.running.api_view import ApiView
 from config.api.errors import InvalidRequest
 from config.api.json import JsonParser
 from config.api.pagination import PARAMETERS, list_body, read_cursor

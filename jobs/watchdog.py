@@ -23,7 +23,7 @@ from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, connections
 from gevent.monkey import get_original
 
-from chat.run import Run
+from chat.running.run import Run
 from jobs import transitions
 from jobs.claims import SUSPECT_LOSSES
 from jobs.errors import JobTimeout, TransientFailure

@@ -34,7 +34,7 @@ from django.conf import settings
 from django.db import DatabaseError
 from psycopg_pool import PoolTimeout
 
-from chat import catalog
+from chat.chains import catalog
 from config.brokers import get_broker
 from jobs import presence
 from jobs.announcer import send

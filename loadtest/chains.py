@@ -10,8 +10,8 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import Runnable, RunnableGenerator, RunnableLambda
 
-from chat.chain_config import ChainConfig
-from chat.chat_model import ResilientChatModel
+from chat.chains.config import ChainConfig
+from chat.providers.chat_model import ResilientChatModel
 from loadtest.settings import ANSWER, PROMPT, TOKENS_PER_SECOND, TOKENS_PER_STREAM
 
 SLOW_SECONDS = 0.2

@@ -51,7 +51,7 @@ def measure(kind: str, chain_slug: str) -> None:
     import psutil  # noqa: PLC0415
 
     from access.models import Account  # noqa: PLC0415
-    from chat.catalog import get_chain  # noqa: PLC0415
+    from chat.chains.catalog import get_chain  # noqa: PLC0415
     from chat.models import Chain  # noqa: PLC0415
     from jobs import presence, transitions  # noqa: PLC0415
     from jobs.claims import claim  # noqa: PLC0415

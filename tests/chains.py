@@ -24,7 +24,7 @@ from langchain_core.runnables import (
 from pydantic import BaseModel
 from typing_extensions import TypedDict
 
-from chat.run import report_progress
+from chat.running.run import report_progress
 from config.api.errors import ApiError
 from jobs.errors import PermanentFailure
 

@@ -22,8 +22,7 @@ from access.errors import LimitExceeded
 from access.limits import count_hit
 from access.principal import Principal
 from access.services import digest_of, find_by_digest
-from chat.caching.identity import new_completion_identity, new_invoke_identity
-from chat.caching.plan import (
+from chat.caching.cache_key import (
     MISSING_KEY,
     completion_asked,
     invoke_asked,
@@ -31,9 +30,10 @@ from chat.caching.plan import (
     is_deterministic_completion,
     request_key,
 )
-from chat.caching.status import hit_headers
-from chat.catalog import get_chain
-from chat.chain_config import ChainConfig
+from chat.caching.cache_status import hit_headers
+from chat.caching.response_ids import new_completion_identity, new_invoke_identity
+from chat.chains.catalog import get_chain
+from chat.chains.config import ChainConfig
 from config.api.errors import ApiError
 from config.api.json import loads
 from node.fast_path import Early

@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 from django.conf import settings
 
-from chat.caching.plan import Plan
-from chat.caching.status import bypass_headers, collapsed_headers, hit_headers, miss_headers
-from chat.caching.whole import Made, entry_of, fresh_of
-from chat.run import Run
-from chat.sse import Events
+from chat.caching.cache_key import Plan
+from chat.caching.cache_status import bypass_headers, collapsed_headers, hit_headers, miss_headers
+from chat.caching.unary import Made, entry_of, fresh_of
+from chat.running.run import Run
+from chat.running.sse import Events
 from scaling.connections import release_connections
 from scaling.database_clock import CLOCK
 from scaling.response_cache import cache, hit_counters

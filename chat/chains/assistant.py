@@ -14,7 +14,7 @@ from langchain_core.runnables import Runnable, RunnableLambda
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from chat.chain_config import ChainConfig
+from chat.chains.config import ChainConfig
 
 
 class AssistantInput(TypedDict):

@@ -10,10 +10,10 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableGenerator, RunnableLambda
 from typing_extensions import TypedDict
 
-from chat.chain_config import ChainConfig
+from chat.chains.config import ChainConfig
 from chat.chains.splitting import split
 from chat.errors import ChainBroken
-from chat.run import report_progress
+from chat.running.run import report_progress
 from config.api.errors import InvalidRequest
 from config.slices import in_slices
 

@@ -9,15 +9,15 @@ from typing import Any
 import orjson
 from langchain_core.messages import AIMessageChunk, BaseMessage
 
-from chat import sse
-from chat.completions.messages import (
+from chat.inputs.openai_messages import (
     answer_text,
     answer_tool_calls,
     delta_tool_calls,
     finish_reason,
 )
-from chat.execution import Call, Chunk, Heartbeat
-from chat.run import Usage
+from chat.running import sse
+from chat.running.execution import Call, Chunk, Heartbeat
+from chat.running.run import Usage
 from config.api.errors import to_api_error
 
 DONE = sse.event(b"[DONE]")

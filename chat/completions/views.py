@@ -11,9 +11,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from chat.api_view import ApiView, ModelCallView
-from chat.caching.identity import completion_identity, new_completion_identity
-from chat.caching.plan import (
+from chat.caching.cache_key import (
     MISSING_KEY,
     Plan,
     completion_asked,
@@ -21,23 +19,25 @@ from chat.caching.plan import (
     plan_request,
     read_directives,
 )
-from chat.caching.status import listed_headers
-from chat.caching.whole import Made, Question, answer
-from chat.catalog import Listed, get_chain, listed_chains
-from chat.chain_input import to_chain_input
+from chat.caching.cache_status import listed_headers
+from chat.caching.response_ids import completion_identity, new_completion_identity
+from chat.caching.unary import Made, Question, answer
+from chat.chains.catalog import Listed, get_chain, listed_chains
+from chat.chains.registry import ChatInput
 from chat.completions.answers import DONE, completion_body, completion_events
-from chat.completions.messages import model_options, to_langchain
 from chat.completions.schemas import (
     ChatCompletion,
     ChatCompletionRequest,
     ModelBody,
     ModelList,
 )
-from chat.execution import Call, Client, invoke
+from chat.inputs.chain_input import to_chain_input
+from chat.inputs.openai_messages import model_options, to_langchain
 from chat.models import Chain
-from chat.registry import ChatInput
-from chat.run import Run
-from chat.sse import SseResponse
+from chat.running.api_view import ApiView, ModelCallView
+from chat.running.execution import Call, Client, invoke
+from chat.running.run import Run
+from chat.running.sse import SseResponse
 from config.api.errors import InvalidRequest, NotFound
 from config.api.schema import EVENT_STREAM, error_responses
 from config.api.validation import parse

@@ -9,7 +9,7 @@ from django.db.models import Count, Func, IntegerField, Q, QuerySet, Sum, Window
 from django.db.models.functions import Now, RowNumber
 
 from access.limits.stored import StoredLimit
-from chat.catalog import find_chain
+from chat.chains.catalog import find_chain
 from chat.errors import ChainNotFound
 from chat.models import Conversation, Message
 from config.api.errors import InvalidRequest, NotFound

@@ -17,7 +17,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from access.limits.stored import refusal
 from chat.conversations.services import first_messages, subject_of
 from chat.models import Conversation, Message
-from chat.run import Usage
+from chat.running.run import Usage
 from config.api.errors import ApiError, NotFound
 from config.api.ids import new_uuid
 from config.request_setup import mark_dispatched

@@ -11,14 +11,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from access import idempotency
-from chat import sse
-from chat.api_view import ApiView, ModelCallView
-from chat.caching.reads import READS
-from chat.catalog import get_chain
-from chat.chain_input import to_chain_input
-from chat.completions.messages import answer_text
+from chat.caching.read_cache import READS
+from chat.chains.catalog import get_chain
 from chat.conversations import services
-from chat.conversations.repeats import FirstTry, begin_try, find_question, replay_events
+from chat.conversations.idempotent_messages import FirstTry, begin_try, find_question, replay_events
 from chat.conversations.schemas import (
     ConversationBody,
     ConversationCreate,
@@ -32,9 +28,13 @@ from chat.conversations.schemas import (
     message_body,
 )
 from chat.conversations.turns import Turn, begin_turn
-from chat.execution import Call, Chunk, Heartbeat, invoke, stream
+from chat.inputs.chain_input import to_chain_input
+from chat.inputs.openai_messages import answer_text
 from chat.models import Conversation, Message
-from chat.run import Run
+from chat.running import sse
+from chat.running.api_view import ApiView, ModelCallView
+from chat.running.execution import Call, Chunk, Heartbeat, invoke, stream
+from chat.running.run import Run
 from config.api.errors import ApiError, to_api_error
 from config.api.pagination import PARAMETERS, list_body, read_cursor
 from config.api.schema import EVENT_STREAM, error_responses

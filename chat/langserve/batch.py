@@ -7,8 +7,8 @@ from typing import TypeVar
 
 import gevent
 
-from chat.execution import spawn
-from chat.run import Run
+from chat.running.execution import spawn
+from chat.running.run import Run
 from config.api.errors import ApiError
 from scaling.connections import release_connections
 

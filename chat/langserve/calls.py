@@ -7,11 +7,11 @@ from typing import Any
 from django.conf import settings
 from langchain_core.runnables import RunnableConfig
 
-from chat.execution import Call
-from chat.langserve.contract import Contract, contract_of
+from chat.chains.registry import BuiltChain
+from chat.inputs.contract import Contract, contract_of
 from chat.langserve.schemas import InvokeConfig
-from chat.registry import BuiltChain
-from chat.run import Run
+from chat.running.execution import Call
+from chat.running.run import Run
 
 MAX_RECURSION = 100
 

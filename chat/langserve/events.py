@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import orjson
 
-from chat import sse
-from chat.execution import Call, Chunk, Heartbeat
+from chat.inputs.encoding import encode
 from chat.langserve.calls import run_id_of
-from chat.langserve.encoding import encode
+from chat.running import sse
+from chat.running.execution import Call, Chunk, Heartbeat
 from config.api.errors import to_api_error
 
 END = b"event: end\n\n"

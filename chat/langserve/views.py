@@ -14,16 +14,21 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from access.principal import Limits
-from chat.api_view import ApiView, ModelCallView
-from chat.caching.identity import invoke_identity, new_invoke_identity
-from chat.caching.plan import MISSING_KEY, Plan, invoke_asked, is_deterministic_chain, plan_request
-from chat.caching.status import batch_headers
-from chat.caching.whole import Made, Question, answer
-from chat.catalog import get_chain
-from chat.execution import Call, Client, invoke
+from chat.caching.cache_key import (
+    MISSING_KEY,
+    Plan,
+    invoke_asked,
+    is_deterministic_chain,
+    plan_request,
+)
+from chat.caching.cache_status import batch_headers
+from chat.caching.response_ids import invoke_identity, new_invoke_identity
+from chat.caching.unary import Made, Question, answer
+from chat.chains.catalog import get_chain
+from chat.chains.registry import BuiltChain
+from chat.inputs.encoding import encode, output_of
 from chat.langserve.batch import BatchRun, run_batch
 from chat.langserve.calls import make_call, run_id_of, run_metadata
-from chat.langserve.encoding import encode, output_of
 from chat.langserve.events import END, stream_events
 from chat.langserve.json_schemas import config_schema, input_schema, output_schema
 from chat.langserve.schemas import (
@@ -33,8 +38,9 @@ from chat.langserve.schemas import (
     InvokeConfig,
     InvokeRequest,
 )
-from chat.registry import BuiltChain
-from chat.run import Run
+from chat.running.api_view import ApiView, ModelCallView
+from chat.running.execution import Call, Client, invoke
+from chat.running.run import Run
 from config.api.errors import InvalidRequest, NotFound
 from config.api.schema import EVENT_STREAM, error_responses
 from config.api.validation import parse

@@ -16,9 +16,9 @@ import orjson
 from pydantic import Field
 from rest_framework.request import Request
 
-from chat.catalog import get_chain
+from chat.chains.catalog import get_chain
+from chat.chains.registry import BuiltChain, ChatInput
 from chat.errors import ChainNotFound
-from chat.registry import BuiltChain, ChatInput
 from config.api.errors import ApiError, InvalidRequest
 from config.api.json import loads
 from config.api.validation import parse

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from chat.completions.messages import answer_text
+from chat.inputs.openai_messages import answer_text
 from config.api.ids import to_public_id
 from jobs.models import Job
 from jobs.responses.requests import REPEATED

@@ -10,9 +10,9 @@ from typing import Any
 
 import orjson
 
-from chat import sse
-from chat.client_socket import ClientSocket
 from chat.errors import ChainTimeout
+from chat.running import sse
+from chat.running.client_socket import ClientSocket
 from config.api.errors import to_api_error
 from jobs.feed import FEED, Told
 from jobs.models import Job

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from chat.registry import BuiltChain, ChatInput
+from chat.chains.registry import BuiltChain, ChatInput
 from config.api.errors import InvalidRequest
 from jobs.inputs import TYPE_BY_ROLE
 from jobs.responses.schemas import ResponseRequest, messages_of

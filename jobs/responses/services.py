@@ -8,7 +8,7 @@ import uuid
 from django.db import DatabaseError
 from psycopg_pool import PoolTimeout
 
-from chat.catalog import get_chain
+from chat.chains.catalog import get_chain
 from config.api.errors import NotFound
 from config.api.ids import from_public_id
 from jobs.models import Job
@@ -74,7 +74,7 @@ class Waiting:
         self.cancels_job = cancels_job
 
     def __call__(self) -> None:
-        """End the wait (chat.api_view.Ending.also)."""
+        """End the wait (chat.running.api_view.Ending.also)."""
         if not self.cancels_job:
             return
         self.cancels_job = False

@@ -11,7 +11,7 @@ from rest_framework.response import Response
 
 from access import idempotency
 from access.idempotency import Answer
-from chat.caching.reads import READS
+from chat.caching.read_cache import READS
 from config.api.errors import InvalidRequest
 from config.api.schema import EVENT_STREAM, error_responses
 from config.api.validation import parse

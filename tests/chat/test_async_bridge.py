@@ -12,9 +12,9 @@ import gevent
 import pytest
 from langchain_core.runnables import RunnableGenerator, RunnableLambda
 
-from chat.async_bridge import STREAM_BUFFER_CHUNKS, invoke_async, stream_async, wait_for
-from chat.async_only import is_async_only
-from chat.run import Run, current_run
+from chat.running.async_bridge import STREAM_BUFFER_CHUNKS, invoke_async, stream_async, wait_for
+from chat.running.async_only import is_async_only
+from chat.running.run import Run, current_run
 from tests import chains
 
 

@@ -17,9 +17,9 @@ from django.urls import reverse
 
 import scaling.redis_client
 from chat.caching import statistics
-from chat.caching.plan import Plan, plan_request
+from chat.caching.cache_key import Plan, plan_request
 from chat.caching.statistics import read_hour, read_statistics
-from chat.chain_config import config_of
+from chat.chains.config import config_of
 from chat.models import Chain
 from config.cache_urls import redis_cache
 from scaling.redis_client import run
@@ -184,7 +184,7 @@ def test_the_hour_is_told_by_the_minute(admin_client: Client, page: str, monkeyp
     assert (minutes[-1].start, minutes[-1].hits, minutes[-1].misses) == (last * 60, 7, 3)
     assert (minutes[0].hits, minutes[0].misses) == (1, 0)
     assert sum(minute.total for minute in minutes) == 11
-    monkeypatch.setattr("chat.cache_page.read_hour", lambda: minutes)
+    monkeypatch.setattr("chat.caching.page.read_hour", lambda: minutes)
     text = admin_client.get(page).content.decode()
     for part in (CHART, ": 7 hits</title>", ": 3 misses</title>", "8 hits", "at most 10 a minute"):
         assert part in text, part
@@ -193,7 +193,7 @@ def test_the_hour_is_told_by_the_minute(admin_client: Client, page: str, monkeyp
 def test_an_hour_without_requests_has_no_chart(
     admin_client: Client, page: str, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("chat.cache_page.read_hour", lambda: read_hour(now=LONG_AGO * 1.5))
+    monkeypatch.setattr("chat.caching.page.read_hour", lambda: read_hour(now=LONG_AGO * 1.5))
     text = admin_client.get(page).content.decode()
     assert "No request that could be answered from the cache." in text
     assert CHART not in text
@@ -372,7 +372,7 @@ def test_hostile_names_and_problems_are_shown_as_text(
     found = statistics.Statistics(
         chains=[], is_cut=False, problems=[HOSTILE], has_counts=False, has_entries=False
     )
-    monkeypatch.setattr("chat.cache_page.read_statistics", lambda: found)
+    monkeypatch.setattr("chat.caching.page.read_statistics", lambda: found)
     content = admin_client.get(page).content
     assert HOSTILE.encode() not in content
     assert b"&lt;script&gt;" in content

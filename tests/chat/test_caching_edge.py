@@ -13,12 +13,12 @@ import pytest
 
 from access.models import ApiKey
 from access.services import create_key, set_secret
+from chat.caching.cache_key import Plan
 from chat.caching.edge import EdgeCache
-from chat.caching.plan import Plan
 from chat.caching.streams import record
 from chat.models import Chain
-from chat.run import Run
-from chat.sse import Events
+from chat.running.run import Run
+from chat.running.sse import Events
 from config.api.json import loads
 from scaling.response_cache.keys import answer_key
 from scaling.response_cache.policy import CachePolicy

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_openai import ChatOpenAI
 
-from chat.langserve.decoding import decode
-from chat.langserve.encoding import encode
-from chat.langserve.messages import MESSAGE_CLASSES
+from chat.inputs.decoding import decode
+from chat.inputs.encoding import encode
+from chat.inputs.langchain_messages import MESSAGE_CLASSES
 from config.api.errors import InvalidRequest
 
 MODEL = ChatOpenAI(model="any", api_key="none", use_responses_api=False)

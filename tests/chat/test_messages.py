@@ -17,7 +17,8 @@ from langchain_core.messages import (
 )
 from pydantic import BaseModel
 
-from chat.completions.messages import (
+from chat.completions.schemas import ChatCompletionRequest
+from chat.inputs.openai_messages import (
     answer_text,
     answer_tool_calls,
     delta_tool_calls,
@@ -25,7 +26,6 @@ from chat.completions.messages import (
     model_options,
     to_langchain,
 )
-from chat.completions.schemas import ChatCompletionRequest
 from config.api.validation import parse
 
 

@@ -13,9 +13,9 @@ from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration
 from prometheus_client import REGISTRY
 
-from chat.caching.model_calls import ModelCallCache
-from chat.chain_config import ChainConfig
-from chat.run import Caller, Run, current_caller, current_run
+from chat.caching.llm_cache import ModelCallCache
+from chat.chains.config import ChainConfig
+from chat.running.run import Caller, Run, current_caller, current_run
 from scaling.response_cache.store import get_store
 from tests.access.redis_server import OwnRedis, own_redis
 from tests.calls import chat_body, error_of, manage

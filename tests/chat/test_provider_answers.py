@@ -15,13 +15,13 @@ import openai
 import pytest
 from langchain_core.language_models.chat_models import BaseChatModel
 
-from chat.chain_config import ChainConfig
-from chat.chat_model import ResilientChatModel
+from chat.chains.config import ChainConfig
 from chat.errors import OversizedAnswer, ProviderError
-from chat.provider_answers import Budget, bound_answers
-from chat.provider_errors import to_provider_error
-from chat.provider_wire import AnswerTooLarge
-from chat.providers import make_model
+from chat.providers.chat_model import ResilientChatModel
+from chat.providers.errors import to_provider_error
+from chat.providers.factory import make_model
+from chat.providers.response_limits import Budget, bound_answers
+from chat.providers.wire import AnswerTooLarge
 
 Write = Callable[[bytes], Any]
 LIMIT = 100_000

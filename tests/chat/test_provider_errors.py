@@ -11,7 +11,7 @@ import openai
 import pytest
 
 from chat.errors import ProviderError
-from chat.provider_errors import to_provider_error
+from chat.providers.errors import to_provider_error
 
 SECRET = "sk-never-shown"
 

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from access.services import create_key
-from chat.catalog import _chains
+from chat.chains.catalog import _chains
 from chat.models import Chain
 
 CHAINS = ("echo", "mirror", "typed", "words", "question_only", "divide")

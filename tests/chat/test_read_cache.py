@@ -12,7 +12,7 @@ import httpx
 import orjson
 import pytest
 
-from chat.caching.reads import READS, RECENT, read
+from chat.caching.read_cache import READS, RECENT, read
 from scaling.response_cache import invalidation
 from scaling.response_cache.invalidation import TRUST, changing, hold
 from tests.access.redis_server import OwnRedis, own_redis

@@ -11,11 +11,11 @@ from langchain_core.runnables import Runnable, RunnableLambda
 from pydantic import BaseModel
 from typing_extensions import TypedDict
 
-from chat.chain_config import ChainConfig
-from chat.chain_input import to_chain_input
+from chat.chains.config import ChainConfig
+from chat.chains.registry import ChatInput, build_chain, import_runnable, read_chat_input
 from chat.errors import BadChain
-from chat.providers import key_for, make_model
-from chat.registry import ChatInput, build_chain, import_runnable, read_chat_input
+from chat.inputs.chain_input import to_chain_input
+from chat.providers.factory import key_for, make_model
 from config.api.errors import InvalidRequest
 from tests import chains
 

@@ -11,10 +11,10 @@ import pytest
 from django.db.models.functions import Now
 
 from access.models import Account, IdempotencyKey
-from chat.conversations.repeats import FirstTry, begin_try, find_question, replay_events
+from chat.conversations.idempotent_messages import FirstTry, begin_try, find_question, replay_events
 from chat.conversations.turns import Turn, begin_turn
 from chat.models import Chain, Conversation, Message
-from chat.run import Usage
+from chat.running.run import Usage
 from config.api.errors import ApiError, NotFound
 
 

@@ -8,7 +8,7 @@ import time
 import gevent
 import pytest
 
-from chat.run import Run, RunCancelled, current_run, report_progress
+from chat.running.run import Run, RunCancelled, current_run, report_progress
 
 
 def test_cancelling_stops_what_is_under_way_and_nothing_else() -> None:

@@ -19,7 +19,7 @@ from access.models import Account
 from chat.conversations import services
 from chat.conversations.turns import Turn, begin_turn
 from chat.models import Chain, Conversation, Message
-from chat.run import Usage
+from chat.running.run import Usage
 from config.api.errors import ApiError, NotFound
 
 

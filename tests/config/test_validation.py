@@ -15,7 +15,7 @@ from rest_framework.request import Request
 from rest_framework.test import APIRequestFactory
 
 from chat.completions.schemas import ChatCompletionRequest
-from chat.langserve.messages import _Shape
+from chat.inputs.langchain_messages import _Shape
 from chat.langserve.schemas import BatchRequest
 from config.api.errors import InvalidRequest, NotFound
 from config.api.ids import from_public_id, new_uuid, to_public_id

@@ -14,7 +14,7 @@ from typing import Any
 from langchain_core.language_models.fake_chat_models import FakeListChatModel
 from langchain_core.messages import HumanMessage
 
-from chat.registry import ChatInput, read_chat_input
+from chat.chains.registry import ChatInput, read_chat_input
 from tests.docs.settings import settings_read
 from tests.docs.texts import document
 from tests.stack_plugin import BASE_DIR

@@ -11,7 +11,7 @@ from gevent.monkey import get_original
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.runnables import Runnable, RunnableLambda
 
-from chat.run import report_progress
+from chat.running.run import report_progress
 
 STEPS = 5
 SECONDS = 1.5

@@ -26,9 +26,9 @@ from django.db import transaction
 from langchain_core.messages import BaseMessage, HumanMessage
 
 from access.models import Account
-from chat.chain_config import ChainConfig
-from chat.chat_model import ResilientChatModel
+from chat.chains.config import ChainConfig
 from chat.models import Chain
+from chat.providers.chat_model import ResilientChatModel
 from jobs.models import Job
 from node.loop_guard import LoopGuard
 from node.metrics import LOOP_STALL_SECONDS

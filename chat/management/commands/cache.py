@@ -10,7 +10,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from access.models import Account
-from chat.caching.inspection import inspect_key, inspect_request, read_request
+from chat.caching.explain import inspect_key, inspect_request, read_request
 from chat.caching.statistics import ChainStatistics, read_statistics, total
 from chat.caching.warming import Warmed, Warmer
 from chat.models import Chain

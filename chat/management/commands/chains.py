@@ -6,10 +6,10 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from chat.chain_config import config_of
+from chat.chains.config import config_of
+from chat.chains.registry import find_problems
 from chat.errors import BadChain
 from chat.models import Chain
-from chat.registry import find_problems
 from chat.services import add_chain, load_built_in_chains
 from scaling.response_cache.policy import CacheMode
 

@@ -20,9 +20,9 @@ FILL = """
 import random, time, uuid
 import orjson
 from access.models import Account
-from chat.caching.identity import completion_identity
-from chat.caching.plan import completion_asked, request_key
-from chat.catalog import get_chain
+from chat.caching.response_ids import completion_identity
+from chat.caching.cache_key import completion_asked, request_key
+from chat.chains.catalog import get_chain
 from scaling.response_cache.entry import Entry, encode
 from scaling.redis_client import run
 account, config = Account.objects.get(name="default").pk, get_chain("cached").config

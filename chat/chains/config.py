@@ -11,8 +11,8 @@ from django.conf import settings
 from scaling.response_cache.policy import CacheMode, CachePolicy, CacheScope
 
 if TYPE_CHECKING:
-    from chat.chat_model import ResilientChatModel
     from chat.models import Chain
+    from chat.providers.chat_model import ResilientChatModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class ChainConfig:
     def model(self) -> ResilientChatModel:
         """The chat model to put into the runnable: retries, fallbacks and usage included."""
         # The model classes take half a second to import; commands that build no chain need none.
-        from chat.chat_model import ResilientChatModel  # noqa: PLC0415
+        from chat.providers.chat_model import ResilientChatModel  # noqa: PLC0415
 
         return ResilientChatModel.from_config(self)
 

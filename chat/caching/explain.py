@@ -7,8 +7,8 @@ from typing import Any
 import orjson
 
 from access.models import Account
-from chat.caching.plan import completion_asked, is_deterministic_completion, plan_request
-from chat.caching.status import NAME
+from chat.caching.cache_key import completion_asked, is_deterministic_completion, plan_request
+from chat.caching.cache_status import NAME
 from scaling.database_clock import CLOCK
 from scaling.response_cache.entry import Entry, decode
 from scaling.response_cache.store import get_store
@@ -22,7 +22,7 @@ def inspect_request(body: dict[str, Any], account: Account) -> dict[str, Any]:
     Raises ApiError for a chain that cannot be called, and StoreUnavailable.
     """
     # LangChain takes half a second to import, and the other verbs of the command do without.
-    from chat.catalog import get_chain  # noqa: PLC0415
+    from chat.chains.catalog import get_chain  # noqa: PLC0415
 
     chain = get_chain(str(body.get("model", "")))
     plan = plan_request(

@@ -14,7 +14,7 @@ from typing import Any
 
 from django.conf import settings
 
-from chat.provider_wire import AnswerTooLarge, expect_body, trace, trace_async
+from chat.providers.wire import AnswerTooLarge, expect_body, trace, trace_async
 
 # What is decompressed at once.
 PIECE_BYTES = 65_536

@@ -28,12 +28,12 @@ from langchain_core.runnables import Runnable, RunnableBinding
 from langchain_core.tools import BaseTool
 
 from chat import metrics
-from chat.caching.model_calls import install
-from chat.chain_config import ChainConfig
+from chat.caching.llm_cache import install
+from chat.chains.config import ChainConfig
 from chat.errors import ProviderError, UnreadableAnswer
-from chat.provider_errors import to_provider_error
-from chat.providers import make_model, pass_format_unread
-from chat.run import Run, current_run
+from chat.providers.errors import to_provider_error
+from chat.providers.factory import make_model, pass_format_unread
+from chat.running.run import Run, current_run
 from scaling.connections import release_connections
 
 logger = logging.getLogger(__name__)

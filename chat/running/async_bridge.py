@@ -20,7 +20,7 @@ from gevent.event import Event
 from gevent.monkey import get_original
 from langchain_core.runnables import Runnable, RunnableConfig
 
-from chat.run import current_run
+from chat.running.run import current_run
 from scaling.connections import release_connections
 
 STREAM_BUFFER_CHUNKS = 64

@@ -7,10 +7,10 @@ from django.conf import settings
 from django.db import DatabaseError
 from psycopg_pool import PoolTimeout
 
-from chat.chain_config import config_of
+from chat.chains.config import config_of
+from chat.chains.registry import BuiltChain, build_chain
 from chat.errors import BadChain, ChainNotFound, ChainUnavailable
 from chat.models import Chain
-from chat.registry import BuiltChain, build_chain
 from scaling.connections import release_connections
 from scaling.database_clock import CLOCK
 from scaling.loading_cache import NearCache

@@ -8,10 +8,10 @@ from django.conf import settings
 from langchain.chat_models import init_chat_model
 from langchain_core.language_models.chat_models import BaseChatModel
 
-from chat import request_types
-from chat.chain_config import ChainConfig
+from chat.chains.config import ChainConfig
 from chat.errors import BadChain
-from chat.provider_answers import bound_answers
+from chat.providers.factory import request_types
+from chat.providers.response_limits import bound_answers
 from config import tls
 
 # Providers whose class speaks to any OpenAI-compatible server.

@@ -17,9 +17,9 @@ from django.utils.module_loading import import_string
 from langchain_core.runnables import Runnable
 from pydantic import BaseModel
 
-from chat.async_only import is_async_only
-from chat.chain_config import ChainConfig
+from chat.chains.config import ChainConfig
 from chat.errors import BadChain
+from chat.running.async_only import is_async_only
 
 Builder = Callable[[ChainConfig], Runnable[Any, Any]]
 

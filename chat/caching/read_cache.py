@@ -14,8 +14,8 @@ import orjson
 from django.conf import settings
 
 from chat import metrics
-from chat.caching.plan import read_directives
-from chat.caching.status import bypass_headers, hit_headers, miss_headers
+from chat.caching.cache_key import read_directives
+from chat.caching.cache_status import bypass_headers, hit_headers, miss_headers
 from scaling.connections import release_connections
 from scaling.database_clock import CLOCK
 from scaling.response_cache.entry import Entry, decode, encode

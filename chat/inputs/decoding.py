@@ -15,13 +15,13 @@ from langchain_core.messages import BaseMessage
 from langchain_core.prompt_values import ChatPromptValueConcrete, StringPromptValue
 from pydantic import BaseModel, ValidationError
 
-from chat.langserve.faults import (
+from chat.inputs.errors import (
     MAX_PARAM_CHARS,
     from_validation,
     invalid_input,
     unsupported,
 )
-from chat.langserve.messages import content_length, decode_message, is_message
+from chat.inputs.langchain_messages import content_length, decode_message, is_message
 
 # Between so many other greenlets run; a message takes up to 0.1 ms.
 SLICE_OBJECTS = 200

@@ -20,7 +20,7 @@ from langchain_core.messages import AIMessage
 from config.api.ids import new_uuid
 
 if TYPE_CHECKING:
-    from chat.chain_config import ChainConfig
+    from chat.chains.config import ChainConfig
 
 MAX_COUNT = 2**31 - 1
 

@@ -17,7 +17,7 @@ from langchain_core.messages import AIMessage, messages_from_dict, messages_to_d
 from langchain_core.outputs import ChatGeneration
 
 from chat import metrics
-from chat.run import current_run
+from chat.running.run import current_run
 from scaling.connections import release_connections
 from scaling.database_clock import CLOCK
 from scaling.response_cache.cache import jittered
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from langchain_core.outputs import Generation
 
-    from chat.run import Run
+    from chat.running.run import Run
 
 logger = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from langchain_core.messages import (
 )
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from chat.langserve.faults import from_validation, invalid_input
+from chat.inputs.errors import from_validation, invalid_input
 
 MESSAGE_CLASSES: dict[str, type[BaseMessage]] = {
     "human": HumanMessage,

@@ -17,16 +17,16 @@ from psycopg_pool import PoolTimeout
 
 from access import idempotency
 from access.idempotency import Answer, Ticket
-from chat import sse
 from chat.conversations.schemas import message_body
 from chat.models import Conversation, Message
+from chat.running import sse
 from config.api.errors import NotFound
 from config.api.ids import from_public_id
 from scaling.connections import release_connections
 
 if TYPE_CHECKING:
     from chat.conversations.turns import Turn
-    from chat.run import Usage
+    from chat.running.run import Usage
 
 logger = logging.getLogger(__name__)
 

@@ -21,11 +21,11 @@ from gevent.queue import Empty, SimpleQueue
 from langchain_core.runnables import RunnableConfig
 
 from chat import metrics
-from chat.async_bridge import invoke_async, stream_async
+from chat.chains.registry import BuiltChain
 from chat.errors import ChainBroken, ChainTimeout, ClientGone, ServerDraining
-from chat.provider_errors import to_provider_error
-from chat.registry import BuiltChain
-from chat.run import Progress, Run, RunCancelled, current_run
+from chat.providers.errors import to_provider_error
+from chat.running.async_bridge import invoke_async, stream_async
+from chat.running.run import Progress, Run, RunCancelled, current_run
 from config.api.errors import ApiError
 from config.request_setup import mark_dispatched
 from node.draining import DRAINING

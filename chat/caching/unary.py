@@ -14,11 +14,11 @@ from django.conf import settings
 
 from access.limits import count_tokens
 from access.principal import Principal
-from chat.caching.plan import Plan
-from chat.caching.status import bypass_headers, collapsed_headers, hit_headers, miss_headers
+from chat.caching.cache_key import Plan
+from chat.caching.cache_status import bypass_headers, collapsed_headers, hit_headers, miss_headers
 from chat.errors import ClientGone, ServerDraining
-from chat.execution import Client
-from chat.run import Run, Usage
+from chat.running.execution import Client
+from chat.running.run import Run, Usage
 from config.api.errors import ApiError
 from scaling.connections import release_connections
 from scaling.database_clock import CLOCK

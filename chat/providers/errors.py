@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from chat.errors import OversizedAnswer, ProviderError, UnreadableAnswer
-from chat.provider_wire import AnswerTooLarge
+from chat.providers.wire import AnswerTooLarge
 
 # Codes that a client can act on, passed on by name; their provider's text is not.
 KNOWN_REQUEST_FAULTS = {

@@ -7,7 +7,7 @@ from typing import Any
 from langchain_core.messages import BaseMessage, HumanMessage
 from pydantic import ValidationError
 
-from chat.registry import BuiltChain, ChatInput
+from chat.chains.registry import BuiltChain, ChatInput
 from config.api.errors import InvalidRequest
 
 

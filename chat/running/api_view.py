@@ -13,15 +13,15 @@ from rest_framework.views import APIView
 from access.limits import STREAMS, Admission, Slot, admit
 from access.permissions import HasScope
 from access.principal import Principal
-from chat import sse
-from chat.caching.plan import Plan, read_directives
-from chat.caching.reads import read
+from chat.caching.cache_key import Plan, read_directives
+from chat.caching.read_cache import read
 from chat.caching.streams import find_stream, record
-from chat.caching.whole import end_badly
-from chat.client_socket import ClientSocket
-from chat.execution import Call, Chunk, Heartbeat, stream
-from chat.run import Caller, Run, current_caller
-from chat.sse import Events, SseResponse
+from chat.caching.unary import end_badly
+from chat.running import sse
+from chat.running.client_socket import ClientSocket
+from chat.running.execution import Call, Chunk, Heartbeat, stream
+from chat.running.run import Caller, Run, current_caller
+from chat.running.sse import Events, SseResponse
 from config.api.errors import InvalidRequest, is_database_down
 from scaling.replicas import routing
 from scaling.replicas.position import Position

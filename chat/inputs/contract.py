@@ -9,9 +9,9 @@ from typing import Any
 from langchain_core.runnables import Runnable, RunnableConfig
 from pydantic import BaseModel, RootModel, TypeAdapter, ValidationError
 
-from chat.langserve.decoding import decode
-from chat.langserve.faults import from_validation, invalid_input, unsupported
-from chat.registry import BuiltChain, declared_model
+from chat.chains.registry import BuiltChain, declared_model
+from chat.inputs.decoding import decode
+from chat.inputs.errors import from_validation, invalid_input, unsupported
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 from django.http import StreamingHttpResponse
 
-from chat.execution import Heartbeat
+from chat.running.execution import Heartbeat
 from scaling.connections import release_connections
 
 T = TypeVar("T")
