@@ -74,7 +74,7 @@ WSGI_APPLICATION = "config.wsgi.application"
 WARM_UP = [
     "chat.chains.catalog.warm_up",
     "config.api.schema_pages.warm_up",
-    "jobs.announcer.warm_up",
+    "jobs.queue.announcer.warm_up",
 ]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 LANGUAGE_CODE = "en"
@@ -415,7 +415,7 @@ AUTOSCALE_SECONDS = env_float("AUTOSCALE_SECONDS", 2.0, minimum=0.05, maximum=36
 AUTOSCALE_LEASE_SECONDS = env_float("AUTOSCALE_LEASE_SECONDS", 15.0, minimum=1.0)
 AUTOSCALE_POLICIES = env_str("AUTOSCALE_POLICIES")
 AUTOSCALE_SOURCE = env_str("AUTOSCALE_SOURCE", "fleet.autoscale.sources.embedded.EmbeddedSource")
-AUTOSCALE_BACKLOG = env_str("AUTOSCALE_BACKLOG", "jobs.backlog.read_backlog")
+AUTOSCALE_BACKLOG = env_str("AUTOSCALE_BACKLOG", "jobs.queue.backlog.read_backlog")
 AUTOSCALE_ACTUATOR = env_str("AUTOSCALE_ACTUATOR", "fleet.autoscale.actuators.embedded.Embedded")
 AUTOSCALE_HAPROXY_URL = env_str("AUTOSCALE_HAPROXY_URL", f"http://127.0.0.1:{STATS_PORT}")
 AUTOSCALE_COMPOSE = env_str("AUTOSCALE_COMPOSE", "docker compose")

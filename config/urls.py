@@ -22,7 +22,7 @@ urlpatterns = [
     path("v1/", include("chat.completions.urls")),
     path("v1/", include("chat.conversations.urls")),
     path("v1/", include("jobs.urls")),
-    path("v1/", include("jobs.notices.urls")),
+    path("v1/", include("jobs.notifications.urls")),
     path("v1/", include("jobs.responses.urls")),
     path("chains/", include("chat.langserve.urls")),
     path("v1/schema", schema_pages.schema, name="schema"),

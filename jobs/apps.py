@@ -11,4 +11,4 @@ class JobsConfig(AppConfig):
     def ready(self) -> None:
         """Register the system checks."""
         import jobs.documents.checks  # noqa: PLC0415
-        import jobs.notices.checks  # noqa: F401, PLC0415
+        import jobs.notifications.checks  # noqa: F401, PLC0415

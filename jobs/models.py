@@ -109,7 +109,7 @@ class Job(models.Model):
     account_priority = models.PositiveSmallIntegerField(
         default=DEFAULT_JOB_PRIORITY, db_default=DEFAULT_JOB_PRIORITY, editable=False
     )
-    # A turn of its account among the waiting jobs of its `account_priority` (jobs/ranks.py).
+    # A turn of its account among the waiting jobs of its `account_priority` (jobs/queue/fair_queue.py).
     rank = models.BigIntegerField(default=0)
     # False while a queued job waits for `run_at`.
     is_due = models.BooleanField(default=True)
@@ -280,7 +280,7 @@ class ModelCall(models.Model):
 class WebhookSecret(models.Model):
     """What an account's webhook signatures are made with.
 
-    Only a salt is kept: the secret is derived from it and SECRET_KEY (jobs/notices/secrets.py). A
+    Only a salt is kept: the secret is derived from it and SECRET_KEY (jobs/notifications/secrets.py). A
     secret that was replaced signs beside the new one until `expires_at`.
     """
 

@@ -14,7 +14,7 @@ from chat.completions.schemas import UsageBody
 from chat.conversations.schemas import Metadata
 from config.api.validation import RequestModel
 from jobs.models import DEFAULT_PRIORITY, MAX_ATTEMPTS_LIMIT, MAX_PRIORITY, Job
-from jobs.notices.addresses import check_webhook_url
+from jobs.notifications.addresses import check_webhook_url
 from node.middleware import current_request_id
 
 

@@ -21,14 +21,15 @@ from chat.models import Chain
 from config.api.errors import NotFound
 from config.api.ids import from_public_id
 from config.api.pagination import Cursor
-from jobs import metrics, transitions
-from jobs.announcer import ANNOUNCER
+from jobs import metrics
 from jobs.documents.original import Original
 from jobs.errors import AccountQueueFull, JobNotFound, JobNotRetryable, QueueFull
 from jobs.models import DEFAULT_PRIORITY, Event, Job
-from jobs.notices.recipients import check_recipient
-from jobs.ranks import account_priority, next_rank
-from jobs.transitions import Ending
+from jobs.notifications.recipients import check_recipient
+from jobs.queue import transitions
+from jobs.queue.announcer import ANNOUNCER
+from jobs.queue.fair_queue import account_priority, next_rank
+from jobs.queue.transitions import Ending
 from scaling.connections import release_connections
 from scaling.database_clock import CLOCK
 from scaling.loading_cache import NearCache

@@ -1,6 +1,6 @@
 """How the jobs stand: what waits, and what runs where.
 
-Each function is one query, or two, bounded by what waits and what runs. What is over, jobs/ended.py
+Each function is one query, or two, bounded by what waits and what runs. What is over, jobs/queue/history.py
 tells.
 """
 
@@ -157,7 +157,7 @@ def read_broker_depth() -> int | None:
     # Redis's client and Dramatiq are loaded only where a broker is used.
     from redis import RedisError  # noqa: PLC0415
 
-    from jobs.tasks import QUEUE  # noqa: PLC0415
+    from jobs.worker.tasks import QUEUE  # noqa: PLC0415
 
     try:
         broker: Any = get_broker()

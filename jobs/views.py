@@ -22,8 +22,9 @@ from config.api.validation import parse
 from jobs import services
 from jobs.documents.form import FORM_SCHEMA, is_form, read_upload
 from jobs.documents.parser import UploadParser
-from jobs.event_stream import job_events, read_event_id
+from jobs.events.stream import job_events, read_event_id
 from jobs.models import Job
+from jobs.queue.transitions import subject_of
 from jobs.schemas import (
     JobBody,
     JobCreate,
@@ -34,7 +35,6 @@ from jobs.schemas import (
 )
 from jobs.services import Submission
 from jobs.submissions import submit_once
-from jobs.transitions import subject_of
 
 IDEMPOTENCY_PARAMETER = OpenApiParameter(
     idempotency.HEADER, str, OpenApiParameter.HEADER, description="Repeat a request safely."

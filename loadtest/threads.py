@@ -53,9 +53,10 @@ def measure(kind: str, chain_slug: str) -> None:
     from access.models import Account  # noqa: PLC0415
     from chat.chains.catalog import get_chain  # noqa: PLC0415
     from chat.models import Chain  # noqa: PLC0415
-    from jobs import presence, transitions  # noqa: PLC0415
-    from jobs.claims import claim  # noqa: PLC0415
     from jobs.models import Job  # noqa: PLC0415
+    from jobs.queue import transitions  # noqa: PLC0415
+    from jobs.queue.claims import claim  # noqa: PLC0415
+    from jobs.worker import registration  # noqa: PLC0415
     from scaling.connections import release_connections  # noqa: PLC0415
 
     account = Account.objects.order_by("created_at")[0]
@@ -65,7 +66,7 @@ def measure(kind: str, chain_slug: str) -> None:
         Job(account=account, chain=row, input="x", timeout_seconds=60, max_attempts=1, rank=rank)
         for rank in range(count)
     )
-    worker = presence.enter()
+    worker = registration.enter()
     chain = get_chain(chain_slug)
 
     def work(_: object) -> None:
@@ -83,7 +84,7 @@ def measure(kind: str, chain_slug: str) -> None:
     most = _run(kind, work, count, lambda: process.memory_full_info().pss)
     seconds = time.monotonic() - began
     cpu = sum(process.cpu_times()[:2]) - cpu
-    presence.leave(worker.pk)
+    registration.leave(worker.pk)
     print(f"| {kind} | {count} {chain_slug} | {seconds:.1f} | {cpu:.1f} | {most / 1e6:.0f} MB |")
     sys.stdout.flush()
     os._exit(0)

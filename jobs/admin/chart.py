@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from config import stacked_bars
 from config.stacked_bars import Chart
-from jobs.ended import Minute
+from jobs.queue.history import Minute
 
 
 def draw(minutes: Sequence[Minute]) -> Chart:

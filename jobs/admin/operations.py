@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from config.api.errors import ApiError
 from jobs import services
 from jobs.models import Delivery, Job
-from jobs.notices import services as notices
+from jobs.notifications import services as notices
 
 
 @dataclass(frozen=True, kw_only=True)

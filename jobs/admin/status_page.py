@@ -9,16 +9,17 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils import timezone
 
-from jobs import ended, task_status
+from jobs import task_status
 from jobs.admin import cells, chart
 from jobs.models import Job
+from jobs.queue import history
 
 
 def status_page(request: HttpRequest, model_admin: ModelAdmin[Job]) -> HttpResponse:
     """Return the page; nine queries, and one look at the broker."""
     now = timezone.now()
     queue = task_status.read_queue()
-    throughput = ended.read_throughput(now=now)
+    throughput = history.read_throughput(now=now)
     context: dict[str, Any] = {
         **model_admin.admin_site.each_context(request),
         "title": "Task status",
@@ -40,8 +41,8 @@ def status_page(request: HttpRequest, model_admin: ModelAdmin[Job]) -> HttpRespo
         "chart": chart.draw(throughput.minutes),
         "ended": sum(minute.total for minute in throughput.minutes),
         "failed": sum(minute.failed for minute in throughput.minutes),
-        "dead_letters": ended.list_dead_letters(now=now),
-        "given_up": ended.list_given_up(),
+        "dead_letters": history.list_dead_letters(now=now),
+        "given_up": history.list_given_up(),
         "broker_depth": task_status.read_broker_depth(),
     }
     return TemplateResponse(request, "admin/jobs/job/task_status.html", context)

@@ -14,7 +14,7 @@ from chat.errors import ChainTimeout
 from chat.running import sse
 from chat.running.client_socket import ClientSocket
 from config.api.errors import to_api_error
-from jobs.feed import FEED, Told
+from jobs.events.feed import FEED, Told
 from jobs.models import Job
 from jobs.responses.bodies import STATUSES, queued_body, response_body
 from jobs.responses.events import TERMINAL, Story

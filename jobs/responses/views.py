@@ -15,8 +15,9 @@ from chat.caching.read_cache import READS
 from config.api.errors import InvalidRequest
 from config.api.schema import EVENT_STREAM, error_responses
 from config.api.validation import parse
-from jobs.event_stream import read_event_id
+from jobs.events.stream import read_event_id
 from jobs.models import Job
+from jobs.queue.transitions import subject_of
 from jobs.responses.bodies import queued_body, response_body
 from jobs.responses.following import response_events, wait_until_over
 from jobs.responses.requests import job_request
@@ -24,7 +25,6 @@ from jobs.responses.schemas import ResponseBody, ResponseRequest
 from jobs.responses.services import Waiting, get_response_job, job_id_of, submission_of
 from jobs.services import request_cancel
 from jobs.submissions import submit_once
-from jobs.transitions import subject_of
 from jobs.views import IDEMPOTENCY_PARAMETER, JobsApiView, SubmissionView
 
 QUERY = ("stream", "starting_after", "include_obfuscation")

@@ -14,7 +14,7 @@ from tests.docs.texts import bare, document, entries, sections, unique
 ENVIRONMENT_USERS = {
     "config/env.py": "the one reader",
     "config/wsgi.py": "sets DJANGO_SETTINGS_MODULE",
-    "jobs/worker.py": "sets DJANGO_SETTINGS_MODULE",
+    "jobs/worker/__main__.py": "sets DJANGO_SETTINGS_MODULE",
     "fleet/cluster/startup.py": "hands the whole environment on to a child",
 }
 

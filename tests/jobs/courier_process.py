@@ -20,7 +20,7 @@ from gevent.event import Event
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 django.setup()
 
-from jobs.notices import courier as couriers
+from jobs.notifications import dispatcher as couriers
 
 if __name__ == "__main__":
     couriers.LOOK_SECONDS = float(os.environ["LOOK_SECONDS"])

@@ -10,8 +10,8 @@ from django.utils import timezone
 
 from fleet.autoscale import backlog
 from fleet.autoscale.backlog import Backlog
-from jobs.backlog import read_backlog
 from jobs.models import Job
+from jobs.queue.backlog import read_backlog
 from tests.jobs.rows import make_job, minutes_ago
 
 pytestmark = pytest.mark.django_db
@@ -38,6 +38,6 @@ def test_the_oldest_has_waited_since_it_was_made_or_was_to_run() -> None:
 
 def test_the_default_setting_leads_here() -> None:
     make_job("queued")
-    assert settings.AUTOSCALE_BACKLOG == "jobs.backlog.read_backlog"
+    assert settings.AUTOSCALE_BACKLOG == "jobs.queue.backlog.read_backlog"
     assert backlog.read().values(workers=0)["waiting_jobs"] == 1
     assert backlog.read().values(workers=4)["waiting_jobs"] == 0.25

@@ -14,14 +14,14 @@ from django.utils import timezone
 
 from access.models import Account
 from chat.models import Chain
-from jobs import transitions
-from jobs.claims import Claimed, claim
 from jobs.models import Attempt, Job, Worker
-from jobs.ranks import account_priority, next_rank
-from jobs.reaper import Reaper, make_due
-from jobs.runner import RunningAttempt
-from jobs.slots import Slots
-from jobs.transitions import Ending
+from jobs.queue import transitions
+from jobs.queue.claims import Claimed, claim
+from jobs.queue.fair_queue import account_priority, next_rank
+from jobs.queue.reaper import Reaper, make_due
+from jobs.queue.transitions import Ending
+from jobs.worker.runner import RunningAttempt
+from jobs.worker.slots import Slots
 from tests.jobs.rows import make_job, make_worker, minutes_ago
 
 pytestmark = pytest.mark.django_db
@@ -317,7 +317,7 @@ def test_a_worker_that_is_full_claims_or_drains_does_not_look(slots: Slots) -> N
 def test_a_thousand_jobs_that_limits_hold_back_cost_a_look_one_claim(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobs.slots.gevent.spawn", lambda work: work())
+    monkeypatch.setattr("jobs.worker.slots.gevent.spawn", lambda work: work())
     slots = Slots()
     slots.worker_id, slots.worker_name = worker.pk, worker.name
     owner = account("bounded", max_running_jobs=1)

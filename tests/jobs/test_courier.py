@@ -21,12 +21,12 @@ from django.db.models.functions import Now
 from django.utils import timezone
 from standardwebhooks import Webhook
 
-from jobs import transitions
 from jobs.models import Delivery, DeliveryAttempt, Job
-from jobs.notices import deliveries, secrets
-from jobs.notices.outcomes import delivered, failed
-from jobs.notices.services import redeliver
-from jobs.transitions import Ending
+from jobs.notifications import deliveries, secrets
+from jobs.notifications.outcomes import delivered, failed
+from jobs.notifications.services import redeliver
+from jobs.queue import transitions
+from jobs.queue.transitions import Ending
 from tests.jobs.notices import make_account, make_delivery, make_job
 from tests.jobs.receivers import MailServer, Receiver, answer, hang, in_turn
 from tests.stack_plugin import BASE_DIR

@@ -15,7 +15,7 @@ from chat.conversations import services
 from chat.models import Chain, Conversation
 from config.api.errors import DeletedMeanwhile, NotFound, to_api_error
 from jobs.models import WebhookSecret
-from jobs.notices import secrets
+from jobs.notifications import secrets
 from node.page_middleware import Errors
 
 pytestmark = pytest.mark.django_db

@@ -11,10 +11,10 @@ from dataclasses import replace
 import pytest
 from django.db import DataError, connection
 
-from jobs import endings, transitions
-from jobs.endings import MAX_BATCH, Endings
 from jobs.models import Event, Job
-from jobs.transitions import Ending
+from jobs.queue import batch_finish, transitions
+from jobs.queue.batch_finish import MAX_BATCH, Endings
+from jobs.queue.transitions import Ending
 from tests.jobs.rows import make_job
 
 pytestmark = pytest.mark.django_db
@@ -93,7 +93,7 @@ def test_ends_that_come_together_share_statements(monkeypatch: pytest.MonkeyPatc
         assert all_wait.wait(20)
         return transitions.end(ends)
 
-    monkeypatch.setattr(endings, "end", slow_end)
+    monkeypatch.setattr(batch_finish, "end", slow_end)
     group = Endings()
     with ThreadPoolExecutor(len(jobs)) as threads:
         results = [threads.submit(group.write, jobs[0][1])]
@@ -111,8 +111,8 @@ def test_ends_that_come_together_share_statements(monkeypatch: pytest.MonkeyPatc
 def test_one_end_that_cannot_be_stored_harms_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = [running() for _ in range(3)]
     bad = replace(jobs[1][1], output="not JSON")
-    waiting = [endings._Waiting(ending) for ending in (jobs[0][1], bad, jobs[2][1])]
-    endings._write(waiting)
+    waiting = [batch_finish._Waiting(ending) for ending in (jobs[0][1], bad, jobs[2][1])]
+    batch_finish._write(waiting)
     assert [w.is_written for w in waiting] == [True, False, True]
     assert isinstance(waiting[1].error, DataError)
     assert status(jobs[1][0]) == "running"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jobs.feed import MAX_ASKED, MAX_BEHIND, MAX_EVENTS, Follower, Told, groups, new_events
+from jobs.events.feed import MAX_ASKED, MAX_BEHIND, MAX_EVENTS, Follower, Told, groups, new_events
 from jobs.models import Event, Job
 from tests.jobs.rows import make_job
 

@@ -19,9 +19,9 @@ from django.db.models.functions import Now
 from access.models import Account, IdempotencyKey
 from chat.models import Chain
 from config.api.ids import new_uuid
-from jobs import reaper
 from jobs.management.commands import jobs as command
 from jobs.models import Attempt, Event, Job, Worker
+from jobs.queue import reaper
 from tests.stack_plugin import EmbeddedStack
 
 pytestmark = pytest.mark.django_db

@@ -12,8 +12,8 @@ from django.core import mail as django_mail
 from django.core.checks import run_checks
 
 from jobs.models import Job
-from jobs.notices.mail import make_message, send
-from jobs.notices.outcomes import Outcome
+from jobs.notifications.mail import make_message, send
+from jobs.notifications.outcomes import Outcome
 from tests.jobs.notices import make_delivery, make_job
 from tests.jobs.receivers import MailServer
 

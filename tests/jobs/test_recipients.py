@@ -14,8 +14,13 @@ from access.models import validate_notify_emails
 from access.principal import Limits, Principal
 from jobs.errors import NotifyEmailNotAllowed
 from jobs.models import Delivery
-from jobs.notices import deliveries, recipients
-from jobs.notices.recipients import check_recipient, is_allowed, may_still_be_sent, wait_seconds
+from jobs.notifications import deliveries, recipients
+from jobs.notifications.recipients import (
+    check_recipient,
+    is_allowed,
+    may_still_be_sent,
+    wait_seconds,
+)
 from tests.jobs.notices import make_delivery, make_job
 
 pytestmark = pytest.mark.django_db

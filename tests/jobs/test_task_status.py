@@ -14,10 +14,11 @@ from django.utils import timezone
 from access.models import Account
 from config.brokers import get_broker
 from config.stacked_bars import BAR_STEP
-from jobs import ended, services, task_status
+from jobs import services, task_status
 from jobs.admin import chart
-from jobs.ended import Minute
 from jobs.models import Delivery, Job
+from jobs.queue import history
+from jobs.queue.history import Minute
 from tests.jobs.rows import make_attempt, make_job, make_worker, minutes_ago
 
 pytestmark = pytest.mark.django_db
@@ -116,8 +117,8 @@ def test_the_hour_is_told_by_the_minute() -> None:
         ("succeeded", 59 * 60 + 30), ("succeeded", 59 * 60 + 31), ("failed", 7200),
     ):  # fmt: skip
         make_job(status, finished_at=NOON - timedelta(seconds=seconds))
-    throughput = ended.read_throughput(now=NOON)
-    assert len(throughput.minutes) == ended.MINUTES
+    throughput = history.read_throughput(now=NOON)
+    assert len(throughput.minutes) == history.MINUTES
     last, before, first = (throughput.minutes[place] for place in (-1, -2, 0))
     assert (last.start, last.succeeded, last.failed) == (NOON.replace(second=0), 2, 1)
     assert (before.cancelled, before.total) == (1, 1)
@@ -127,10 +128,10 @@ def test_the_hour_is_told_by_the_minute() -> None:
 
 
 def test_an_hour_with_too_many_begins_later(monkeypatch: Any) -> None:
-    monkeypatch.setattr(ended, "MAX_ENDED", 2)
+    monkeypatch.setattr(history, "MAX_ENDED", 2)
     for minutes in (1, 2, 3):
         make_job("succeeded", finished_at=NOON - timedelta(minutes=minutes))
-    throughput = ended.read_throughput(now=NOON)
+    throughput = history.read_throughput(now=NOON)
     assert throughput.cut_at == NOON - timedelta(minutes=2)
     assert sum(minute.total for minute in throughput.minutes) == 2
 
@@ -141,7 +142,7 @@ def test_dead_letters_are_jobs_that_used_up_their_attempts_or_workers() -> None:
     make_job("succeeded", attempts=3)
     tired = make_job("failed", attempts=3, finished_at=minutes_ago(2))
     lost = make_job("failed", attempts=2, error_code="worker_lost", finished_at=minutes_ago(1))
-    letters = ended.list_dead_letters()
+    letters = history.list_dead_letters()
     assert letters == [lost, tired]
     assert {"input", "output"} <= letters[0].get_deferred_fields()
 
@@ -157,7 +158,7 @@ def test_notices_that_were_given_up_are_listed_the_newest_jobs_first() -> None:
             (make_job("failed"), "delivered"), (make_job("failed"), "given_up"),
         )
     ]  # fmt: skip
-    assert ended.list_given_up() == [rows[3], rows[0]]
+    assert history.list_given_up() == [rows[3], rows[0]]
 
 
 # --- The broker ---------------------------------------------------------------------------------

@@ -23,9 +23,9 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from access.services import create_key
 from jobs.models import WebhookSecret
-from jobs.notices import connections, secrets
-from jobs.notices.outcomes import Outcome
-from jobs.notices.webhooks import make_message, send
+from jobs.notifications import connections, secrets
+from jobs.notifications.outcomes import Outcome
+from jobs.notifications.webhooks import make_message, send
 from jobs.schemas import job_body
 from scaling.connections import release_connections
 from tests.jobs.notices import make_account, make_delivery, make_job

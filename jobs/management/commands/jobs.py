@@ -10,12 +10,13 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 
 from config.api.errors import ApiError
-from jobs import reaper, services
-from jobs.announcer import send
+from jobs import services
 from jobs.errors import JobNotFound
 from jobs.models import Job
+from jobs.queue import reaper
+from jobs.queue.announcer import send
 from jobs.schemas import shown_status
-from jobs.tasks import actor
+from jobs.worker.tasks import actor
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from psycopg import sql
 
-from jobs.claims import CLAIM
+from jobs.queue.claims import CLAIM
 from scaling.replicas.statements import is_site_write, is_write
 
 

@@ -64,7 +64,7 @@ def rotate(account_id: uuid.UUID, *, overlap_hours: float | None = None) -> Webh
 def secret_of(row: WebhookSecret, *, key: str | None = None) -> str:
     """Return a row's secret as `whsec_` and Base64 of 32 bytes; the key is SECRET_KEY if None."""
     digest = salted_hmac(
-        "jobs.notices.secrets",
+        "jobs.notifications.secrets",
         f"{row.account_id.hex}.{row.salt}",
         secret=settings.SECRET_KEY if key is None else key,
         algorithm="sha256",

@@ -24,15 +24,15 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from gevent.monkey import get_original
 
 from chat.running.run import Run
-from jobs import transitions
-from jobs.claims import SUSPECT_LOSSES
 from jobs.errors import JobTimeout, TransientFailure
-from jobs.failures import read_failure
 from jobs.models import Job
-from jobs.reaper import take_away
-from jobs.runner import RunningAttempt
-from jobs.slots import Slots
-from jobs.transitions import Ending
+from jobs.queue import transitions
+from jobs.queue.claims import SUSPECT_LOSSES
+from jobs.queue.failures import read_failure
+from jobs.queue.reaper import take_away
+from jobs.queue.transitions import Ending
+from jobs.worker.runner import RunningAttempt
+from jobs.worker.slots import Slots
 from scaling.response_cache.invalidation import stop_holding
 
 logger = logging.getLogger(__name__)

@@ -14,8 +14,8 @@ from django.db import DatabaseError
 from psycopg_pool import PoolTimeout
 
 from jobs import metrics
-from jobs.claims import Claimed, claim, has_due
-from jobs.runner import RunningAttempt, run_attempt
+from jobs.queue.claims import Claimed, claim, has_due
+from jobs.worker.runner import RunningAttempt, run_attempt
 from scaling.connections import release_connections
 
 logger = logging.getLogger(__name__)

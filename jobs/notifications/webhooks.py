@@ -18,9 +18,9 @@ from standardwebhooks import Webhook
 
 from config.version import VERSION
 from jobs.models import Delivery
-from jobs.notices.addresses import check_webhook_url
-from jobs.notices.connections import Deadline, connect
-from jobs.notices.outcomes import Outcome, delivered, failed
+from jobs.notifications.addresses import check_webhook_url
+from jobs.notifications.connections import Deadline, connect
+from jobs.notifications.outcomes import Outcome, delivered, failed
 from jobs.schemas import job_body
 from scaling.database_clock import CLOCK
 

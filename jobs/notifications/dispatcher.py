@@ -17,12 +17,12 @@ from psycopg_pool import PoolTimeout
 
 from config.api.errors import is_database_down
 from jobs.models import Delivery
-from jobs.notices import deliveries, mail, recipients, webhooks
-from jobs.notices.connections import finish_lookup
-from jobs.notices.deliveries import ClaimedDelivery
-from jobs.notices.metrics import NOTICES
-from jobs.notices.outcomes import Outcome, Postponed, failed
-from jobs.notices.secrets import current_secrets
+from jobs.notifications import deliveries, mail, recipients, webhooks
+from jobs.notifications.connections import finish_lookup
+from jobs.notifications.deliveries import ClaimedDelivery
+from jobs.notifications.metrics import NOTICES
+from jobs.notifications.outcomes import Outcome, Postponed, failed
+from jobs.notifications.secrets import current_secrets
 from scaling.connections import release_connections
 
 logger = logging.getLogger(__name__)

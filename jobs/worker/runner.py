@@ -22,15 +22,16 @@ from chat.inputs.openai_messages import answer_text, answer_tool_calls, finish_r
 from chat.running.execution import Call, Chunk, stream
 from chat.running.run import Caller, Progress, Run, current_caller
 from config.api.errors import is_database_down
-from jobs import metrics, transitions
-from jobs.claims import Claimed
-from jobs.deferrals import deferral_seconds, may_be_deferred
-from jobs.endings import ENDINGS
+from jobs import metrics
 from jobs.errors import OutputTooLarge
-from jobs.failures import Failure, read_failure, retry_delay_seconds
 from jobs.inputs import read_input
-from jobs.model_calls import JobModelCalls
-from jobs.transitions import Ending, Event, Tokens
+from jobs.queue import transitions
+from jobs.queue.batch_finish import ENDINGS
+from jobs.queue.claims import Claimed
+from jobs.queue.deferrals import deferral_seconds, may_be_deferred
+from jobs.queue.failures import Failure, read_failure, retry_delay_seconds
+from jobs.queue.transitions import Ending, Event, Tokens
+from jobs.worker.checkpoints import JobModelCalls
 from scaling.connections import release_connections
 from scaling.replicas.routing import Reader
 

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from jobs.notices.views import WebhookSecretRotateView, WebhookSecretView
+from jobs.notifications.views import WebhookSecretRotateView, WebhookSecretView
 
 urlpatterns = [
     path("webhook_secret", WebhookSecretView.as_view()),

@@ -11,7 +11,7 @@ import orjson
 from django.conf import settings
 from django.db import connection
 
-from jobs.transitions import subject_of
+from jobs.queue.transitions import subject_of
 from scaling.replicas.position import Position
 from scaling.replicas.routing import record
 from scaling.response_cache.invalidation import hold

@@ -9,7 +9,7 @@ import orjson
 from chat.running import sse
 from chat.running.execution import Client
 from config.api.errors import InvalidRequest, to_api_error
-from jobs.feed import FEED, Told
+from jobs.events.feed import FEED, Told
 from jobs.models import Job
 from jobs.schemas import job_body
 from jobs.services import reload

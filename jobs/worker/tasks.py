@@ -8,7 +8,7 @@ from typing import Any
 import dramatiq
 
 from config.brokers import get_broker
-from jobs.slots import SLOTS
+from jobs.worker.slots import SLOTS
 
 QUEUE = "jobs"
 

@@ -11,7 +11,7 @@ from django.core.mail import EmailMultiAlternatives
 from django.template.loader import render_to_string
 
 from jobs.models import Delivery
-from jobs.notices.outcomes import Outcome, delivered, failed
+from jobs.notifications.outcomes import Outcome, delivered, failed
 
 # A server's timeout is one of each of its steps.
 TOTAL_SECONDS = 60.0

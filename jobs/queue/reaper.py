@@ -16,12 +16,13 @@ from django.db.models import F, QuerySet
 from django.db.models.functions import Now
 
 from access import idempotency
-from jobs import metrics, transitions
+from jobs import metrics
 from jobs.errors import WorkerLost
-from jobs.failures import read_failure
 from jobs.models import Job, Worker
-from jobs.ranks import ACCOUNT_PRIORITY, RANK
-from jobs.transitions import Ending
+from jobs.queue import transitions
+from jobs.queue.failures import read_failure
+from jobs.queue.fair_queue import ACCOUNT_PRIORITY, RANK
+from jobs.queue.transitions import Ending
 from scaling.response_cache.invalidation import changing
 
 logger = logging.getLogger(__name__)
@@ -115,7 +116,7 @@ def take_away(job: Job, *, is_counted: bool = True) -> bool:
     """End a running attempt whose worker is dead, and the job too if that was its last.
 
     One that is not counted is none of its `max_attempts`, but a loss all the same: losses make a
-    job a suspect (jobs/claims.py).
+    job a suspect (jobs/queue/claims.py).
     """
     assert job.lease is not None  # noqa: S101  (a running job has one)
     Job.objects.filter(pk=job.pk, lease=job.lease).update(losses=F("losses") + 1)

@@ -7,7 +7,7 @@ import random
 from django.conf import settings
 from django.db import connection
 
-from jobs.claims import Claimed
+from jobs.queue.claims import Claimed
 
 # The present attempt is not ended yet, and no `retry` of the client's lies in between.
 FIRST = """

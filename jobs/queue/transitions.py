@@ -16,7 +16,7 @@ import orjson
 from django.conf import settings
 from django.db import connection
 
-from jobs.failures import Failure
+from jobs.queue.failures import Failure
 from scaling.replicas.routing import record
 from scaling.response_cache.invalidation import changing
 

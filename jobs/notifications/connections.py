@@ -25,7 +25,7 @@ from gevent.threadpool import ThreadPool
 
 from config import deadline_socket
 from config.deadline_socket import DeadlineSocket, connect_to_one
-from jobs.notices.addresses import check_ip
+from jobs.notifications.addresses import check_ip
 
 # Resolving blocks a native thread for as long as the name server likes. These are not the threads
 # in which the process resolves its own names (node/resolver.py), and there is one for each try: a

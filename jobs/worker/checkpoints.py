@@ -16,9 +16,9 @@ from psycopg_pool import PoolTimeout
 
 from access.limits import Reservation, count_tokens, reserve_tokens
 from jobs import metrics
-from jobs.claims import Claimed
 from jobs.models import ModelCall
-from jobs.transitions import without_nul
+from jobs.queue.claims import Claimed
+from jobs.queue.transitions import without_nul
 from scaling.connections import release_connections
 
 logger = logging.getLogger(__name__)

@@ -36,16 +36,16 @@ from psycopg_pool import PoolTimeout
 
 from chat.chains import catalog
 from config.brokers import get_broker
-from jobs import presence
-from jobs.announcer import send
 from jobs.documents.sweep import Sweep
 from jobs.models import Job
-from jobs.notices.courier import Courier
-from jobs.reaper import Reaper, take_away
-from jobs.slots import SLOTS
-from jobs.tasks import actor
-from jobs.watchdog import Watchdog
-from jobs.worker_pages import pages
+from jobs.notifications.dispatcher import Courier
+from jobs.queue.announcer import send
+from jobs.queue.reaper import Reaper, take_away
+from jobs.worker import registration
+from jobs.worker.pages import pages
+from jobs.worker.slots import SLOTS
+from jobs.worker.tasks import actor
+from jobs.worker.watchdog import Watchdog
 from node import fair_sockets, loop_guard, resolver
 from node.memory import MEMORY, bound_allocator
 from node.open_files import raise_open_files_limit
@@ -129,7 +129,7 @@ class WorkerProcess:
         """Register, however long the database takes; False if told to stop meanwhile."""
         while not self.stop.is_set():
             try:
-                worker = presence.enter()
+                worker = registration.enter()
             except (DatabaseError, PoolTimeout) as error:
                 logger.warning("waiting for the database: %s", error)
                 self.stop.wait(1.0)
@@ -158,7 +158,7 @@ class WorkerProcess:
         assert SLOTS.worker_id is not None  # noqa: S101  (run enters first)
         is_good = False
         try:
-            is_good = presence.beat(SLOTS.worker_id, running=len(SLOTS.running))
+            is_good = registration.beat(SLOTS.worker_id, running=len(SLOTS.running))
         finally:
             self._reaper.note_heartbeat(is_good=is_good, now=time.monotonic())
         if not is_good:
@@ -166,7 +166,7 @@ class WorkerProcess:
             return
         # What is claimed from here on is not among the leases that are read now.
         running = dict(SLOTS.running)
-        held = presence.held_leases(SLOTS.worker_id)
+        held = registration.held_leases(SLOTS.worker_id)
         for lease, attempt in running.items():
             if lease not in held:
                 attempt.stop("lost")
@@ -189,7 +189,7 @@ class WorkerProcess:
         """Go on as another worker, after this one was taken for dead."""
         logger.warning("the lease was lost: this process was frozen or cut off; beginning anew")
         SLOTS.stop_all("lost")
-        worker = presence.enter()
+        worker = registration.enter()
         SLOTS.worker_id = worker.pk
 
     def _reap(self) -> None:
@@ -207,7 +207,7 @@ class WorkerProcess:
         SLOTS.is_draining = True
         assert SLOTS.worker_id is not None  # noqa: S101  (run enters first)
         try:
-            presence.drain(SLOTS.worker_id)
+            registration.drain(SLOTS.worker_id)
         except (DatabaseError, PoolTimeout) as error:
             logger.warning("not told that this worker drains: %s", error)
         finally:
@@ -231,7 +231,7 @@ class WorkerProcess:
         self._courier.stop()
         try:
             if SLOTS.worker_id is not None and not SLOTS.running:
-                presence.leave(SLOTS.worker_id)
+                registration.leave(SLOTS.worker_id)
         except (DatabaseError, PoolTimeout) as error:
             logger.warning("not told that this worker left: %s", error)
         finally:

@@ -75,7 +75,7 @@ def _take_all(pending: queue.Queue[str]) -> list[str]:
 
 def warm_up() -> None:
     """Load the broker's client, for which the first message's event loop would stand still."""
-    from jobs.tasks import actor  # noqa: PLC0415
+    from jobs.worker.tasks import actor  # noqa: PLC0415
 
     try:
         actor()
@@ -87,7 +87,7 @@ def warm_up() -> None:
 def send(job_id: str) -> bool:
     """Send one message now; return whether the broker took it."""
     # Dramatiq and a broker's client are not loaded by commands that never send.
-    from jobs.tasks import actor  # noqa: PLC0415
+    from jobs.worker.tasks import actor  # noqa: PLC0415
 
     try:
         actor().send(job_id)

@@ -2,7 +2,7 @@
 
 A URL is checked when it is given, and again at every redirect. What its host's name stands for is
 known only when it is resolved, so `check_ip` judges every address right before it is connected to
-(jobs/notices/connections.py).
+(jobs/notifications/connections.py).
 """
 
 from __future__ import annotations

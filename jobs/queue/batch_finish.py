@@ -8,7 +8,7 @@ from collections import deque
 
 from django.db import DataError, IntegrityError
 
-from jobs.transitions import Ending, end
+from jobs.queue.transitions import Ending, end
 from scaling.connections import release_connections
 
 MAX_BATCH = 64

@@ -11,7 +11,7 @@ from rest_framework.response import Response
 
 from config.api.schema import error_responses
 from jobs.models import WebhookSecret
-from jobs.notices import secrets
+from jobs.notifications import secrets
 from jobs.views import JobsApiView
 
 

@@ -13,8 +13,8 @@ from django.conf import settings
 from django.db import connection
 
 from jobs.models import Delivery
-from jobs.notices import mail
-from jobs.notices.outcomes import Outcome
+from jobs.notifications import mail
+from jobs.notifications.outcomes import Outcome
 from scaling.replicas.routing import record
 
 # One account's due deliveries may fill the candidates; the next claim leaves that account out.
