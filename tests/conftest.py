@@ -19,9 +19,9 @@ import openai
 import pytest
 
 from tests import chains as runnables
-from tests.calls import client_with, manage
 from tests.provider import BEHAVIOURS, Provider
 from tests.stack_plugin import EmbeddedStack
+from tests.support.calls import client_with, manage
 
 # How long an example takes says something about the machine, and nothing about the code.
 hypothesis.settings.register_profile("without deadlines", deadline=None)

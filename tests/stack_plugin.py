@@ -26,8 +26,8 @@ from typing import Any
 import pytest
 
 from tests.chains import NAMES
-from tests.commands import Commands
-from tests.stalls import STALLS, summarize
+from tests.support.commands import Commands
+from tests.support.stalls import STALLS, summarize
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 MANAGE = [sys.executable, str(BASE_DIR / "manage.py")]

@@ -9,7 +9,7 @@ import scaling.redis_client
 from access import services
 from access.limits.admission import local_limiter
 from access.principal import Limits, Principal
-from tests.access.redis_server import own_redis
+from tests.support.redis_server import own_redis
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

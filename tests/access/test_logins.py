@@ -22,16 +22,16 @@ from access.logins.backend import LimitedBackend
 from access.logins.local import LocalFailures
 from access.logins.verdict import Attempt
 from node.client_address import client_network, network_of
-from tests.access.redis_server import own_redis
-from tests.calls import manage
+from tests.support.calls import manage
+from tests.support.redis_server import own_redis
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from django.test import Client
 
-    from tests.access.redis_server import OwnRedis
     from tests.stack_plugin import EmbeddedStack
+    from tests.support.redis_server import OwnRedis
 
 __all__ = ["own_redis"]
 

@@ -13,8 +13,8 @@ from django.db import connection
 
 from chat.checks import check_chains, check_runnables
 from chat.models import Chain
-from tests.calls import manage, run_manage
 from tests.stack_plugin import EmbeddedStack
+from tests.support.calls import manage, run_manage
 
 
 def run(*arguments: str) -> str:

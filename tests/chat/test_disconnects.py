@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.calls import chat_body, read_events
 from tests.provider import Provider
 from tests.stack_plugin import EmbeddedStack
+from tests.support.calls import chat_body, read_events
 
 # The promise is a second; half of one more is for a busy machine.
 STOPPED_SECONDS = 1.5

@@ -10,9 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.calls import chat_body, error_of, manage
 from tests.provider import Provider
 from tests.stack_plugin import EmbeddedStack
+from tests.support.calls import chat_body, error_of, manage
 
 CHAT = "/v1/chat/completions"
 JSON = {"Content-Type": "application/json"}

@@ -18,8 +18,8 @@ import httpx
 
 from tests.faults.chains import NAMES
 from tests.faults.lone_postgres import LonePostgres
-from tests.forwarder import Forwarder
-from tests.scaling.conftest import OwnStack, eventually
+from tests.support.fixtures import OwnStack, eventually
+from tests.support.forwarder import Forwarder
 
 CONVERSATIONS = "/v1/conversations"
 POOL_TIMEOUT_SECONDS = 12.0

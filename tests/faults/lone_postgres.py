@@ -14,8 +14,8 @@ import psycopg
 
 from fleet.cluster.postgres.programs import empty_data_dir, find_bin, run_tool
 from fleet.cluster.privileges import as_postgres, give_to_postgres
-from tests.access.redis_server import free_port
-from tests.scaling.waiting import eventually
+from tests.support.redis_server import free_port
+from tests.support.waiting import eventually
 
 SECONDS = 30.0
 CONFIG = """

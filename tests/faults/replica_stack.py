@@ -19,7 +19,7 @@ import redis
 
 from scaling.replicas.control import DETACHED_KEY
 from tests.faults.replica_load import Account
-from tests.scaling.conftest import OwnStack, eventually
+from tests.support.fixtures import OwnStack, eventually
 
 BACK_SECONDS = 20.0
 # For so long a primary that will be killed sends nothing.

@@ -25,9 +25,9 @@ from tests.faults.database_bench import (
     Steady,
     small_disk,
 )
-from tests.jobs.receivers import Receiver, answer
-from tests.scaling.pgbouncer import bouncer
-from tests.scaling.waiting import eventually
+from tests.jobs.notifications.receivers import Receiver, answer
+from tests.support.pgbouncer import bouncer
+from tests.support.waiting import eventually
 
 # No read waits for a pool, which would take POOL_TIMEOUT_SECONDS; a burst takes what a busy machine
 # takes.

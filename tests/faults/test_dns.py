@@ -14,7 +14,7 @@ import pytest
 from tests.faults.conftest import ENV
 from tests.faults.harness import Faults
 from tests.faults.name_server import NamedStack, NameServer
-from tests.jobs.receivers import Receiver, answer
+from tests.jobs.notifications.receivers import Receiver, answer
 from tests.provider import Provider
 
 ARGUMENTS = ("--nodes=1", "--workers=1", "--replicas=0", "--no-llm")

@@ -15,9 +15,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.scaling.lone_proxy import BINARIES, LoneProxy, find_binary
-from tests.scaling.waiting import eventually
 from tests.stack_plugin import BASE_DIR
+from tests.support.lone_proxy import BINARIES, LoneProxy, find_binary
+from tests.support.waiting import eventually
 
 # Promised are ten, on a machine with nothing else to do.
 BOUND_SECONDS = 13.0
@@ -46,7 +46,7 @@ def lone(request: pytest.FixtureRequest) -> Iterator[LoneProxy]:
 @pytest.fixture
 def processes(lone: LoneProxy) -> Iterator[list[subprocess.Popen[str]]]:
     """Nodes in processes of their own."""
-    command = [sys.executable, "-m", "tests.scaling.fake_node"]
+    command = [sys.executable, "-m", "tests.support.fake_node"]
     made: list[subprocess.Popen[str]] = []
     for number in range(1, NODES + 1):
         name = f"node{number}"

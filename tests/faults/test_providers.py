@@ -16,7 +16,7 @@ import pytest
 
 from tests.faults.authority import Authority
 from tests.faults.harness import Faults
-from tests.jobs.receivers import Receiver, answer
+from tests.jobs.notifications.receivers import Receiver, answer
 from tests.provider import Provider
 from tests.stack_plugin import BASE_DIR, CLEAN_ENVIRONMENT
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.calls import client_with, manage
 from tests.provider import Provider
 from tests.stack_plugin import EmbeddedStack
+from tests.support.calls import client_with, manage
 
 ENV = {"CHAIN_RUNNABLES": "echo=tests.chains.echo", "SUMMARIZE_CONCURRENCY": "2"}
 ARGUMENTS = ("--nodes=2", "--workers=1", "--replicas=0", "--no-llm")

@@ -20,8 +20,8 @@ from jobs.documents.process import Reading
 from jobs.documents.reading import read_document
 from jobs.documents.received import ReceivedFile
 from tests.hostile import forms, pdfs
-from tests.jobs import documents
 from tests.stack_plugin import EmbeddedStack
+from tests.support import documents
 
 pytestmark = pytest.mark.faults
 

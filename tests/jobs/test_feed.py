@@ -9,7 +9,7 @@ import pytest
 
 from jobs.events.feed import MAX_ASKED, MAX_BEHIND, MAX_EVENTS, Follower, Told, groups, new_events
 from jobs.models import Event, Job
-from tests.jobs.rows import make_job
+from tests.support.rows import make_job
 
 pytestmark = pytest.mark.django_db
 

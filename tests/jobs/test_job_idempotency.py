@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.calls import error_of
+from tests.support.calls import error_of
 
 AT_ONCE = 20
 

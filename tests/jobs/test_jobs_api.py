@@ -12,9 +12,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.calls import client_with, error_of, manage, read_events
 from tests.provider import Provider
 from tests.stack_plugin import EmbeddedStack
+from tests.support.calls import client_with, error_of, manage, read_events
 
 ENDS = ("succeeded", "failed", "cancelled")
 

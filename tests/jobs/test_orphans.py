@@ -8,8 +8,8 @@ import uuid
 import psycopg
 import pytest
 
-from tests.calls import client_with
 from tests.stack_plugin import EmbeddedStack
+from tests.support.calls import client_with
 
 # As when the answer to a claim is lost on its way.
 CLAIM_UNHEARD = """

@@ -17,8 +17,8 @@ from config.brokers.redis import make
 from config.redis_connections import HeadraceRedis, ReadOnlyServer
 from scaling.redis_client import RedisUnavailable, Script, run
 from scaling.script_batch import ScriptBatch
-from tests.access.redis_server import OwnRedis, use_cache_url
-from tests.forwarder import Forwarder
+from tests.support.forwarder import Forwarder
+from tests.support.redis_server import OwnRedis, use_cache_url
 
 WRITE = Script("return redis.call('INCR', KEYS[1])")
 

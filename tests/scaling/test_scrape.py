@@ -20,7 +20,7 @@ from fleet.haproxy import HAProxyUnavailable, RuntimeApi
 from scaling import scrape
 from scaling.replicas import process_metrics
 from scaling.scrape import ScrapeError, parse
-from tests.scaling.ill_servers import BEHAVIOURS, Behaviour, drip, endless_body, ill_server
+from tests.support.ill_servers import BEHAVIOURS, Behaviour, drip, endless_body, ill_server
 
 # One read takes two seconds at most; a busy machine may be late.
 BOUND_SECONDS = 6.0

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from tests.calls import chat_body
+from tests.support.calls import chat_body
 
 CHAT = "/v1/chat/completions"
 

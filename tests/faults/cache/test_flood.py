@@ -10,10 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.calls import chat_body
 from tests.faults.cache.client import CHAT
 from tests.faults.cache.harness import CacheFaults
 from tests.provider import Provider
+from tests.support.calls import chat_body
 
 FLOOD = 300
 # A process of its own, which hundreds of threads of this one do not hold up. It asks until its

@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 import psutil
 import pytest
 
-from tests.calls import chat_body
 from tests.faults.cache.client import CHAT
 from tests.faults.cache.harness import NEAR_BYTES, CacheFaults
+from tests.support.calls import chat_body
 
 DISTINCT = 20_000
 MARGIN_BYTES = 6 * 1024 * 1024

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.access.redis_server import OwnRedis
 from tests.faults.conftest import ENV
 from tests.faults.machine.disks import SmallDisk
 from tests.faults.machine.harness import MachineFaults
-from tests.forwarder import Forwarder
-from tests.scaling.conftest import OwnStack
+from tests.support.fixtures import OwnStack
+from tests.support.forwarder import Forwarder
+from tests.support.redis_server import OwnRedis
 
 # The stack's start takes what it takes on a busy machine.
 START_SECONDS = 300.0

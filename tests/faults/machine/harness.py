@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from tests.access.redis_server import OwnRedis
 from tests.faults.harness import Faults
 from tests.faults.machine.disks import SmallDisk
 from tests.faults.replica_stack import ServersUnderTest
-from tests.forwarder import Forwarder
-from tests.scaling.conftest import OwnStack
+from tests.support.fixtures import OwnStack
+from tests.support.forwarder import Forwarder
+from tests.support.redis_server import OwnRedis
 
 PAUSE_SECONDS = 0.1
 

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.faults.machine.harness import MachineFaults
-from tests.scaling.conftest import eventually
+from tests.support.fixtures import eventually
 
 pytestmark = pytest.mark.timeout(180, func_only=True)
 

@@ -24,8 +24,8 @@ from tests.faults.conftest import ENV
 from tests.faults.soak.provider import ForgetfulProvider
 from tests.faults.soak.report import as_dict, as_text, is_good, progress
 from tests.faults.soak.run import Soak
-from tests.scaling.conftest import OwnStack
 from tests.stack_plugin import StackFailed
+from tests.support.fixtures import OwnStack
 
 ARGUMENTS = ("--nodes=2", "--workers=2", "--replicas=2", "--no-llm")
 START_SECONDS = 300.0

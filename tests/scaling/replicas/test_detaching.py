@@ -10,8 +10,8 @@ import pytest
 
 from scaling.replicas import control, naming
 from scaling.replicas.process_metrics import collect
-from tests.calls import run_manage
 from tests.stack_plugin import EmbeddedStack
+from tests.support.calls import run_manage
 
 OBEYED_SECONDS = 1.0
 # A replica comes back after four good samples.

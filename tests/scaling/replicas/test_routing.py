@@ -24,9 +24,9 @@ from scaling.replicas.last_writes import POSITIONS
 from scaling.replicas.middleware import ReplicaMiddleware
 from scaling.replicas.position import Position
 from scaling.replicas.topology import PRIMARY_FAILURES, TOPOLOGY
-from tests.access.redis_server import own_redis
-from tests.jobs.rows import make_job
 from tests.scaling.replicas.told import FAR, account, begin, now, read, replica, told_of
+from tests.support.redis_server import own_redis
+from tests.support.rows import make_job
 
 __all__ = ["account", "own_redis", "replica"]
 

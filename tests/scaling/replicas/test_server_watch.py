@@ -23,10 +23,10 @@ from scaling.replicas.last_writes import POSITIONS
 from scaling.replicas.position import Position
 from scaling.replicas.server_watch import ServerWatch
 from scaling.replicas.topology import TOPOLOGY, Server
-from tests.forwarder import Forwarder
-from tests.scaling.pgbouncer import bouncer
-from tests.scaling.waiting import eventually
 from tests.stack_plugin import EmbeddedStack
+from tests.support.forwarder import Forwarder
+from tests.support.pgbouncer import bouncer
+from tests.support.waiting import eventually
 
 ALIAS = "moving"
 SECONDS = 15.0

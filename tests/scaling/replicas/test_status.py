@@ -21,8 +21,8 @@ from scaling.replicas.position import Position
 from scaling.replicas.process_metrics import Figures, collect, own
 from scaling.replicas.report import address_of, make, state_of, table
 from scaling.replicas.topology import Server, Topology
-from tests.calls import client_with, run_manage
 from tests.stack_plugin import CLEAN_ENVIRONMENT, MANAGE, EmbeddedStack
+from tests.support.calls import client_with, run_manage
 
 
 def sample(lsn: int = 0x3000148, **more: Any) -> Sample:

@@ -15,7 +15,7 @@ from pymemcache.client.base import Client
 from pymemcache.exceptions import MemcacheError
 
 from fleet.cluster.redis import find_server
-from tests.access.redis_server import OwnRedis, free_port
+from tests.support.redis_server import OwnRedis, free_port
 
 
 class OwnMemcached:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from scaling.response_cache.store import StoreUnavailable, get_store
-from tests.forwarder import Forwarder
 from tests.scaling.response_cache.conftest import use
 from tests.scaling.response_cache.servers import OwnMemcached
+from tests.support.forwarder import Forwarder
 
 
 def test_the_idle_connections_go_with_the_one_that_failed(settings: Any) -> None:

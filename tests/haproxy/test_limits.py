@@ -1,0 +1,168 @@
+"""Nodes that are busy tell HAProxy how many requests to send them at a time (haproxy/limit.lua)."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+
+from fleet.cluster.node import max_requests_in_flight
+from tests.support.fixtures import eventually
+from tests.support.lone_proxy import LoneProxy, assert_envelope
+
+CLIENTS = 12
+USUAL = str(max_requests_in_flight())
+
+
+@pytest.fixture
+def lone(make_proxy: Callable[..., LoneProxy]) -> LoneProxy:
+    """A running HAProxy that gives new nodes all that they take."""
+    return make_proxy(PROXY_SLOW_START="0")
+
+
+def flood(lone: LoneProxy, path: str, *, seconds: float = 1.5) -> Counter[int]:
+    """Ask from many clients as fast as they are answered, and count the answers' statuses."""
+    until = time.monotonic() + seconds
+    statuses: Counter[int] = Counter()
+
+    def ask() -> None:
+        with httpx.Client(base_url=lone.url, timeout=10) as client:
+            while time.monotonic() < until:
+                answer = client.get(path)
+                statuses[answer.status_code] += 1
+                assert "x-headrace-limit" not in answer.headers
+                if answer.status_code == 503:
+                    assert_envelope(answer, 503, "service_unavailable")
+                    assert answer.headers["retry-after"] == "1"
+                    time.sleep(0.02)
+
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        for asked in [pool.submit(ask) for _ in range(CLIENTS)]:
+            asked.result()
+    return statuses
+
+
+def limit(lone: LoneProxy, node: str) -> str:
+    """Return how many requests HAProxy sends a node at a time."""
+    return lone.statistics(node)["slim"]
+
+
+def test_a_node_gets_no_more_than_it_asks_for(lone: LoneProxy) -> None:
+    node = lone.add_node()
+    httpx.get(f"{lone.url}/v1/limit/3/2")
+    statuses = flood(lone, "/v1/limit/3/2")
+
+    assert node.counting.most == 3
+    assert statuses[200] > 30
+    assert statuses[503] > 0
+    assert set(statuses) == {200, 503}
+
+
+def test_where_enough_may_wait_nothing_is_refused(lone: LoneProxy) -> None:
+    node = lone.add_node()
+    httpx.get(f"{lone.url}/v1/limit/3/50")
+    statuses = flood(lone, f"/v1/limit/3/{CLIENTS}")
+
+    assert node.counting.most == 3
+    assert set(statuses) == {200}
+
+
+def test_a_node_without_a_limit_takes_what_others_do_not(lone: LoneProxy) -> None:
+    limited, free = lone.add_node(), lone.add_node()
+    # Whichever node answers first.
+    for _ in range(4):
+        httpx.get(f"{lone.url}/v1/limit/1/1")
+    eventually(lambda: limit(lone, free.name) == USUAL, seconds=2, what="both are free")
+    free.says_limits = False
+    statuses = flood(lone, "/v1/limit/1/1")
+
+    assert set(statuses) == {200}
+    assert limited.counting.most < free.counting.most
+
+
+def test_what_a_node_asked_for_is_soon_forgotten(lone: LoneProxy) -> None:
+    node = lone.add_node()
+    httpx.get(f"{lone.url}/v1/limit/2/1")
+    assert limit(lone, node.name) == "2"
+
+    eventually(lambda: limit(lone, node.name) == USUAL, seconds=2, what="the usual limit")
+    # Without the header nothing is refused either, however many come.
+    assert set(flood(lone, "/v1/echo", seconds=0.3)) == {200}
+
+
+def test_pages_and_cancels_are_not_refused(lone: LoneProxy) -> None:
+    node = lone.add_node()
+    httpx.get(f"{lone.url}/v1/limit/1/1")
+    others: list[httpx.Response] = []
+
+    def ask() -> None:
+        with httpx.Client(base_url=lone.url) as client:
+            for path in ("/admin/", "/v1/jobs/a/cancel", "/echo"):
+                others.append(client.post(path))
+
+    asking = threading.Timer(0.5, ask)
+    asking.start()
+    statuses = flood(lone, "/v1/limit/1/1", seconds=1.0)
+    asking.join()
+
+    assert statuses[503] > 0
+    assert [answer.status_code for answer in others] == [200] * 3
+    assert node.counting.most == 1
+    # Each waits for the request that is at the node, and the few that may wait before it.
+    assert max(answer.elapsed.total_seconds() for answer in others) < 0.5
+
+
+def test_an_address_that_is_written_otherwise_is_no_way_around(lone: LoneProxy) -> None:
+    lone.add_node()
+    httpx.get(f"{lone.url}/v1/limit/1/1")
+    statuses: list[int] = []
+
+    def ask() -> None:
+        with httpx.Client(base_url=lone.url, timeout=10) as client:
+            statuses.extend(client.get("/%761/echo").status_code for _ in range(10))
+
+    asking = threading.Timer(0.3, ask)
+    asking.start()
+    flood(lone, "/v1/limit/1/1", seconds=1.0)
+    asking.join()
+
+    assert 503 in statuses
+
+
+def test_nodes_are_heard_after_haproxy_was_frozen(lone: LoneProxy) -> None:
+    """Its own clock stands still meanwhile, and the time of day goes on."""
+    lone.add_node()
+    assert lone.process is not None
+    for _ in range(3):
+        lone.process.send_signal(signal.SIGSTOP)
+        time.sleep(0.6)
+        lone.process.send_signal(signal.SIGCONT)
+        time.sleep(0.1)
+    httpx.get(f"{lone.url}/v1/limit/1/1")
+
+    assert flood(lone, "/v1/limit/1/1")[503] > 0
+
+
+@pytest.mark.parametrize("nonsense", ["many", "-5/1", "1e9/1", "50", "1/2/3", "1234567/1", ""])
+def test_nonsense_of_a_node_limits_nothing(lone: LoneProxy, nonsense: str) -> None:
+    node = lone.add_node()
+
+    assert httpx.get(f"{lone.url}/v1/limit/{nonsense}").status_code == 200
+    assert limit(lone, node.name) == USUAL
+
+
+@pytest.mark.parametrize(("asked", "given"), [("0/0", "1"), ("999999/1", USUAL)])
+def test_a_limit_is_at_least_one_and_at_most_the_usual(
+    lone: LoneProxy, asked: str, given: str
+) -> None:
+    node = lone.add_node()
+
+    assert httpx.get(f"{lone.url}/v1/limit/{asked}").status_code == 200
+    assert limit(lone, node.name) == given
+    assert httpx.get(f"{lone.url}/v1/echo").status_code == 200

@@ -1,0 +1,34 @@
+"""A process that only delivers notices, as a worker does; SIGTERM stops it.
+
+`python -m tests.jobs.notifications.dispatcher_process`, with the settings in its environment; LOOK_SECONDS and
+STOP_SECONDS there are the courier's own.
+"""
+
+# Before anything else is imported that could hold on to a blocking function.
+# ruff: noqa: E402
+from gevent import monkey
+
+monkey.patch_all()
+
+import os
+import signal
+
+import django
+import gevent
+from gevent.event import Event
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+django.setup()
+
+from jobs.notifications import dispatcher as couriers
+
+if __name__ == "__main__":
+    couriers.LOOK_SECONDS = float(os.environ["LOOK_SECONDS"])
+    couriers.STOP_SECONDS = float(os.environ["STOP_SECONDS"])
+    stop = Event()
+    gevent.signal_handler(signal.SIGTERM, stop.set)
+    courier = couriers.Courier()
+    gevent.spawn(courier.run)
+    print("ready", flush=True)  # noqa: T201
+    stop.wait()
+    courier.stop()

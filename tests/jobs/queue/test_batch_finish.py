@@ -1,0 +1,118 @@
+"""Many ends in one statement."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+from django.db import DataError, connection
+
+from jobs.models import Event, Job
+from jobs.queue import batch_finish, transitions
+from jobs.queue.batch_finish import MAX_BATCH, Endings
+from jobs.queue.transitions import Ending
+from tests.support.rows import make_job
+
+pytestmark = pytest.mark.django_db
+
+
+def running() -> tuple[Job, Ending]:
+    """Return a running job, and its good end."""
+    lease = uuid.uuid4()
+    job = make_job("running", lease=lease, output=None, last_event=1)
+    return job, Ending(job_id=job.pk, lease=lease, status="succeeded", output='"yes"')
+
+
+def status(job: Job) -> str:
+    return Job.objects.values_list("status", flat=True).get(pk=job.pk)
+
+
+def test_each_of_many_ends_in_its_own_way() -> None:
+    good, good_end = running()
+    lost, lost_end = running()
+    Job.objects.filter(pk=lost.pk).update(lease=uuid.uuid4())
+    waiting = make_job("queued")
+    over = make_job("cancelled")
+    ends = [
+        Ending(job_id=over.pk, lease=None, status="cancelled"),
+        good_end,
+        lost_end,
+        Ending(job_id=waiting.pk, lease=None, status="cancelled"),
+    ]
+    assert transitions.end(ends) == {good.pk, waiting.pk}
+    assert [status(job) for job in (good, lost, waiting, over)] == [
+        "succeeded",
+        "running",
+        "cancelled",
+        "cancelled",
+    ]
+    attempt = good.attempt_rows.get(outcome="succeeded")
+    assert attempt.ended_at is not None
+    assert transitions.end(ends) == set()
+
+
+def test_what_was_left_to_tell_is_told_before_the_end() -> None:
+    job, ending = running()
+    progress = {"completed": 3, "total": 3, "message": "Done."}
+    ending = replace(
+        ending,
+        output="null",
+        events=[
+            {"kind": "progress", "data": progress},
+            {"kind": "tokens", "data": {"text": "yes"}},
+        ],
+    )
+    assert transitions.end([ending])
+    told = Event.objects.filter(job=job).order_by("seq").values_list("seq", "kind", "data")
+    assert list(told) == [
+        (2, "progress", progress),
+        (3, "tokens", {"text": "yes"}),
+        (4, "done", {"status": "succeeded"}),
+    ]
+    job.refresh_from_db()
+    assert (job.last_event, job.progress_completed, job.progress_message) == (4, 3, "Done.")
+    # JSON's null is an output, not the lack of one.
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT output = 'null'::jsonb FROM jobs_job WHERE id = %s", [job.pk])
+        assert cursor.fetchone() == (True,)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_ends_that_come_together_share_statements(monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = [running() for _ in range(MAX_BATCH + 6)]
+    first, all_wait = threading.Event(), threading.Event()
+    sizes: list[int] = []
+
+    def slow_end(ends: Sequence[Ending]) -> set[uuid.UUID]:
+        sizes.append(len(ends))
+        first.set()
+        assert all_wait.wait(20)
+        return transitions.end(ends)
+
+    monkeypatch.setattr(batch_finish, "end", slow_end)
+    group = Endings()
+    with ThreadPoolExecutor(len(jobs)) as threads:
+        results = [threads.submit(group.write, jobs[0][1])]
+        assert first.wait(20)
+        results += [threads.submit(group.write, ending) for _, ending in jobs[1:]]
+        while len(group._waiting) < len(jobs) - 1:
+            assert not any(result.done() for result in results)
+        all_wait.set()
+        assert all(result.result(20) for result in results)
+    assert sizes == [1, MAX_BATCH, 5]
+    assert {status(job) for job, _ in jobs} == {"succeeded"}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_one_end_that_cannot_be_stored_harms_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = [running() for _ in range(3)]
+    bad = replace(jobs[1][1], output="not JSON")
+    waiting = [batch_finish._Waiting(ending) for ending in (jobs[0][1], bad, jobs[2][1])]
+    batch_finish._write(waiting)
+    assert [w.is_written for w in waiting] == [True, False, True]
+    assert isinstance(waiting[1].error, DataError)
+    assert status(jobs[1][0]) == "running"

@@ -1,0 +1,458 @@
+"""The Responses API as OpenAI's own SDK sees it."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from openai.types.responses import Response
+
+from tests.provider import WORDS, Provider, ProviderCall
+from tests.stack_plugin import BASE_DIR, EmbeddedStack
+from tests.support.calls import error_of, read_events
+
+END_SECONDS = 20.0
+HANG_UP_SECONDS = 8.0
+WHOLE = "".join(WORDS)
+
+
+def wait_for(sdk: openai.OpenAI, response_id: str, status: str) -> Response:
+    """Return a response once it has a status."""
+    deadline = time.monotonic() + END_SECONDS
+    while (response := sdk.responses.retrieve(response_id)).status != status:
+        assert time.monotonic() < deadline, response.status
+        time.sleep(0.05)
+    return response
+
+
+def check(response: Response) -> None:
+    """Check a response against every type of the SDK, which itself checks none."""
+    Response.model_validate(response.model_dump(), strict=False)
+
+
+def hangs_up(call: ProviderCall) -> bool:
+    """Say whether a call's other side goes away soon."""
+    deadline = time.monotonic() + HANG_UP_SECONDS
+    while call.hung_up_at is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return call.hung_up_at is not None
+
+
+# --- Answers ------------------------------------------------------------------------------------
+def test_a_request_waits_for_its_answer(sdk: openai.OpenAI) -> None:
+    response = sdk.responses.create(
+        model="provider-hello", input="Hi", metadata={"ticket": "7"}, user="ada"
+    )
+    check(response)
+    assert response.output_text == "Hello there."
+    assert response.status == "completed"
+    assert response.background is False
+    assert response.metadata == {"ticket": "7"}
+    assert response.user == "ada"
+    assert response.usage is not None
+    assert response.usage.total_tokens == (
+        response.usage.input_tokens + response.usage.output_tokens
+    )
+    assert response.usage.total_tokens > 0
+    assert sdk.responses.retrieve(response.id) == response
+
+
+def test_a_response_in_the_background_is_queued_at_once(sdk: openai.OpenAI) -> None:
+    started = time.monotonic()
+    response = sdk.responses.create(model="provider-slow-start", input="Hi", background=True)
+    assert time.monotonic() - started < 2
+    check(response)
+    assert (response.status, response.output, response.usage) == ("queued", [], None)
+    assert response.background is True
+    done = wait_for(sdk, response.id, "completed")
+    check(done)
+    assert done.output_text == "At last."
+
+
+def test_the_instructions_come_before_the_messages_and_options_reach_the_model(
+    sdk: openai.OpenAI,
+) -> None:
+    response = sdk.responses.create(
+        model="provider-echo",
+        instructions="Be brief.",
+        input=[
+            {"role": "user", "content": "One"},
+            {
+                "type": "message",
+                "id": "msg_1",
+                "status": "completed",
+                "role": "assistant",
+                "content": [{"type": "output_text", "text": "Two", "annotations": []}],
+            },
+            {"role": "user", "content": [{"type": "input_text", "text": "Three"}]},
+        ],
+        temperature=0.5,
+        top_p=0.25,
+        max_output_tokens=9,
+    )
+    asked = json.loads(response.output_text)
+    assert [(m["role"], m["content"]) for m in asked["messages"]] == [
+        ("system", "Be brief."),
+        ("user", "One"),
+        ("assistant", "Two"),
+        ("user", "Three"),
+    ]
+    assert (asked["temperature"], asked["top_p"]) == (0.5, 0.25)
+    assert 9 in (asked.get("max_tokens"), asked.get("max_completion_tokens"))
+    assert response.instructions == "Be brief."
+    assert (response.temperature, response.top_p, response.max_output_tokens) == (0.5, 0.25, 9)
+
+
+def test_an_answer_can_be_sent_back_as_it_came(sdk: openai.OpenAI) -> None:
+    first = sdk.responses.create(model="provider-hello", input="Hi")
+    history: Any = [{"role": "user", "content": "Hi"}, *first.output]
+    history.append({"role": "user", "content": "And now?"})
+    second = sdk.responses.create(model="provider-echo", input=history)
+    said = [message["content"] for message in json.loads(second.output_text)["messages"]]
+    assert said == ["Hi", "Hello there.", "And now?"]
+
+
+@pytest.mark.parametrize(
+    ("model", "text"),
+    [
+        ("echo", "Hi"),
+        ("bare_model", None),
+        ("question_only", "You asked Hi"),
+        ("words", "Hi"),
+        ("mirror", None),
+    ],
+)
+def test_every_kind_of_chat_chain_answers(sdk: openai.OpenAI, model: str, text: str | None) -> None:
+    response = sdk.responses.create(model=model, input="Hi")
+    check(response)
+    assert response.status == "completed", response.error
+    assert response.output_text == (text or response.output_text) != ""
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [("provider-cut-short", "max_output_tokens"), ("provider-filtered", "content_filter")],
+)
+def test_an_answer_that_was_cut_off_is_incomplete(
+    sdk: openai.OpenAI, model: str, reason: str
+) -> None:
+    response = sdk.responses.create(model=model, input="Hi")
+    check(response)
+    assert response.status == "incomplete"
+    assert response.incomplete_details is not None
+    assert response.incomplete_details.reason == reason
+    assert response.output_text
+
+
+def test_the_tools_that_a_chain_calls_are_items(sdk: openai.OpenAI) -> None:
+    response = sdk.responses.create(model="provider-tool-call", input="Hi")
+    check(response)
+    assert [(item.type, item.arguments) for item in response.output] == [  # type: ignore[union-attr]
+        ("function_call", '{"city":"Oslo"}'),
+        ("function_call", '{"city":"Rome"}'),
+    ]
+
+
+def test_a_failure_is_a_response_that_says_so(sdk: openai.OpenAI) -> None:
+    response = sdk.responses.create(model="provider-too-long", input="Hi")
+    check(response)
+    assert response.status == "failed"
+    assert response.error is not None
+    assert response.error.code == "invalid_prompt"
+    assert response.error.type == "context_length_exceeded"
+    assert response.output == []
+
+
+# --- Streams ------------------------------------------------------------------------------------
+@pytest.mark.parametrize("background", [False, True])
+def test_a_stream_tells_the_answer_as_it_comes(sdk: openai.OpenAI, background: bool) -> None:
+    with sdk.responses.stream(
+        model="provider-slow-stream", input="Hi", background=background
+    ) as stream:
+        times = []
+        numbers = []
+        for event in stream:
+            numbers.append(event.sequence_number)
+            if event.type == "response.output_text.delta":
+                times.append(time.monotonic())
+        final = stream.get_final_response()
+    assert numbers == list(range(len(numbers)))
+    assert final.output_text == WHOLE
+    assert len(times) > 1
+    assert times[-1] - times[0] > 0.3
+    assert sdk.responses.retrieve(final.id).output_text == WHOLE
+
+
+def test_a_stream_goes_on_after_any_event(sdk: openai.OpenAI) -> None:
+    response = sdk.responses.create(model="provider-slow-stream", input="Hi", background=True)
+    begun = []
+    with sdk.responses.retrieve(response.id, stream=True) as stream:
+        for event in stream:
+            begun.append(event)
+            if event.type == "response.output_text.delta":
+                break
+    rest = list(
+        sdk.responses.retrieve(response.id, stream=True, starting_after=begun[-1].sequence_number)
+    )
+    whole = list(sdk.responses.retrieve(response.id, stream=True))
+    assert [*begun, *rest] == whole
+    for after in range(len(whole)):
+        tail = list(sdk.responses.retrieve(response.id, stream=True, starting_after=after))
+        assert tail == whole[after + 1 :]
+
+
+def test_a_silent_stream_has_heartbeats(http: httpx.Client) -> None:
+    body = {"model": "provider-slow-start", "input": "Hi", "stream": True}
+    with http.stream("POST", "/v1/responses", json=body) as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        events = list(read_events(response))
+    assert (":", "heartbeat") in events
+    named = [(name, data) for name, data in events if name != ":"]
+    assert all(name == data["type"] for name, data in named)
+    assert named[-1][0] == "response.completed"
+
+
+def test_a_stream_tells_of_a_failure(sdk: openai.OpenAI) -> None:
+    events = list(sdk.responses.create(model="provider-too-long", input="Hi", stream=True))
+    last = events[-1]
+    assert last.type == "response.failed"
+    assert last.response.error is not None
+    assert last.response.error.code == "invalid_prompt"
+
+
+def test_what_a_later_attempt_repeats_is_told_once(sdk: openai.OpenAI) -> None:
+    events = list(sdk.responses.create(model="provider-reset-mid-stream", input="Hi", stream=True))
+    kinds = [event.type for event in events]
+    assert kinds.count("response.in_progress") > 1
+    assert kinds.count("response.output_item.added") <= 1
+    assert kinds[-1] == "response.failed"
+    said = [event.delta for event in events if event.type == "response.output_text.delta"]
+    assert WHOLE.startswith("".join(said))
+    created = events[0]
+    assert created.type == "response.created"
+    again = sdk.responses.retrieve(created.response.id, stream=True, starting_after=3)
+    assert list(again) == events[4:]
+
+
+def test_a_job_that_is_tried_again_goes_on_with_its_story(
+    sdk: openai.OpenAI, http: httpx.Client
+) -> None:
+    made = sdk.responses.create(model="provider-too-long", input="Hi", background=True)
+    first = list(sdk.responses.retrieve(made.id, stream=True))
+    assert first[-1].type == "response.failed"
+    answer = http.post(f"/v1/jobs/{made.id.replace('resp_', 'job_')}/retry")
+    assert answer.status_code == 202
+    whole = list(sdk.responses.retrieve(made.id, stream=True))
+    # What was the end is no longer; its number is left out.
+    assert whole[: len(first) - 1] == first[:-1]
+    rest = whole[len(first) - 1 :]
+    number = first[-1].sequence_number
+    assert [event.sequence_number for event in rest] == [number + 1, number + 2, number + 3]
+    assert [event.type for event in rest] == [
+        "response.queued",
+        "response.in_progress",
+        "response.failed",
+    ]
+    assert list(sdk.responses.retrieve(made.id, stream=True, starting_after=number)) == rest
+
+
+# --- Cancelling ---------------------------------------------------------------------------------
+def test_a_response_under_way_is_cancelled(
+    sdk: openai.OpenAI, provider: Provider, marker: str
+) -> None:
+    response = sdk.responses.create(model="provider-hang", input=marker, background=True)
+    call = provider.wait_for_call(marker)
+    cancelled = sdk.responses.cancel(response.id)
+    check(cancelled)
+    assert cancelled.status in ("in_progress", "cancelled")
+    done = wait_for(sdk, response.id, "cancelled")
+    assert (done.output, done.error) == ([], None)
+    assert hangs_up(call)
+    events = list(sdk.responses.retrieve(response.id, stream=True))
+    assert events[-1].type == "response.incomplete"
+    assert events[-1].response.status == "cancelled"
+    assert sdk.responses.cancel(response.id) == done
+
+
+def test_a_finished_response_stays_as_it_is_when_cancelled(sdk: openai.OpenAI) -> None:
+    response = sdk.responses.create(model="provider-hello", input="Hi")
+    assert sdk.responses.cancel(response.id) == response
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_hangs_up_cancels_what_it_waited_for(
+    http: httpx.Client, provider: Provider, marker: str, stream: bool
+) -> None:
+    body = {"model": "provider-hang", "input": marker, "stream": stream}
+    with (
+        pytest.raises(httpx.ReadTimeout),
+        http.stream("POST", "/v1/responses", json=body, timeout=0.8) as response,
+    ):
+        for _ in response.iter_raw():
+            pass
+    assert hangs_up(provider.wait_for_call(marker))
+
+
+def test_a_client_that_hangs_up_leaves_the_background_alone(
+    sdk: openai.OpenAI, provider: Provider, marker: str
+) -> None:
+    with sdk.responses.create(
+        model="provider-slow-start", input=marker, background=True, stream=True
+    ) as stream:
+        created = next(iter(stream))
+        assert created.type == "response.created"
+        provider.wait_for_call(marker)
+    assert wait_for(sdk, created.response.id, "completed").output_text == "At last."
+
+
+# --- Repeating ----------------------------------------------------------------------------------
+@pytest.mark.parametrize("background", [False, True])
+def test_the_same_request_again_gets_the_same_response(
+    sdk: openai.OpenAI, provider: Provider, marker: str, background: bool
+) -> None:
+    headers = {"Idempotency-Key": uuid.uuid4().hex}
+
+    def ask(model: str) -> Response:
+        return sdk.responses.create(
+            model=model, input=marker, background=background, extra_headers=headers
+        )
+
+    first, again = ask("provider-hello"), ask("provider-hello")
+    assert again == first
+    wait_for(sdk, first.id, "completed")
+    assert len(provider.calls_of(marker)) == 1
+    with pytest.raises(openai.UnprocessableEntityError) as error:
+        ask("provider-echo")
+    assert error.value.code == "idempotency_key_reused"
+
+
+def test_a_request_that_can_be_repeated_outlives_its_connection(
+    http: httpx.Client, provider: Provider, marker: str
+) -> None:
+    headers = {"Idempotency-Key": marker}
+    body = {"model": "provider-slow-start", "input": marker}
+    with pytest.raises(httpx.ReadTimeout):
+        http.post("/v1/responses", json=body, headers=headers, timeout=0.5)
+    answer = http.post("/v1/responses", json=body, headers=headers)
+    assert answer.headers["Idempotent-Replayed"] == "true"
+    assert answer.json()["status"] == "completed"
+    assert len(provider.calls_of(marker)) == 1
+
+
+# --- Refusals -----------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"tools": []}, "tools"),
+        ({"previous_response_id": "resp_1"}, "previous_response_id"),
+        ({"reasoning": {"effort": "low"}}, "reasoning"),
+        ({"input": [{"role": "user", "content": "Hi", "name": "x"}]}, "input.list.0.name"),
+        (
+            {"input": [{"role": "user", "content": [{"type": "text", "text": "", "x": 1}]}]},
+            "input.list.0.content.list.0.x",
+        ),
+    ],
+)
+def test_what_is_not_supported_is_refused_by_name(
+    http: httpx.Client, body: dict[str, Any], param: str
+) -> None:
+    answer = http.post("/v1/responses", json={"model": "provider-hello", "input": "Hi", **body})
+    assert error_of(answer, 400, "unsupported_parameter")["param"] == param
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"store": False},
+        {"input": ""},
+        {"input": []},
+        {"input": "a\0b"},
+        {"input": None},
+        {"input": [{"role": "tool", "content": "x"}]},
+        {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}]},
+        {"max_output_tokens": 0},
+        {"stream_options": {"include_obfuscation": False}},
+        {"stream": True, "stream_options": {"include_obfuscation": True}},
+    ],
+)
+def test_wrong_values_are_refused(http: httpx.Client, body: dict[str, Any]) -> None:
+    answer = http.post("/v1/responses", json={"model": "provider-hello", "input": "Hi", **body})
+    assert answer.status_code == 400, answer.text
+
+
+def test_a_chain_that_takes_no_messages_is_refused(sdk: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError) as error:
+        sdk.responses.create(model="divide", input="Hi")
+    assert (error.value.code, error.value.param) == ("not_a_chat_chain", "model")
+    with pytest.raises(openai.BadRequestError) as error:
+        sdk.responses.create(model="question_only", input="Hi", instructions="Be brief.")
+    assert error.value.param == "instructions"
+
+
+def test_an_unknown_model_is_not_found(sdk: openai.OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError) as error:
+        sdk.responses.create(model="nobody", input="Hi")
+    assert (error.value.code, error.value.param) == ("model_not_found", "model")
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "starting_after=1",
+        "stream=yes",
+        "stream=true&starting_after=-1",
+        "include=x",
+        "stream=true&include_obfuscation=true",
+    ],
+)
+def test_a_wrong_query_is_refused(http: httpx.Client, query: str) -> None:
+    made = http.post("/v1/responses", json={"model": "provider-hello", "input": "Hi"}).json()
+    assert http.get(f"/v1/responses/{made['id']}?{query}").status_code == 400
+
+
+def test_only_ones_own_responses_are_found(
+    sdk: openai.OpenAI, http: httpx.Client, other_http: httpx.Client
+) -> None:
+    made = sdk.responses.create(model="provider-hello", input="Hi").id
+    job = http.post("/v1/jobs", json={"chain": "echo", "input": "Hi"}).json()["id"]
+    found: list[tuple[httpx.Client, str]] = [
+        (other_http, made),
+        (http, made.replace("resp_", "job_")),
+        (http, job.replace("job_", "resp_")),
+        (http, f"resp_{uuid.uuid4().hex}"),
+    ]
+    ask: list[Callable[[httpx.Client, str], httpx.Response]] = [
+        lambda client, name: client.get(f"/v1/responses/{name}"),
+        lambda client, name: client.get(f"/v1/responses/{name}?stream=true"),
+        lambda client, name: client.post(f"/v1/responses/{name}/cancel"),
+    ]
+    for client, name in found:
+        for call in ask:
+            error_of(call(client, name), 404, "response_not_found")
+
+
+def test_a_response_cannot_be_deleted(http: httpx.Client) -> None:
+    made = http.post("/v1/responses", json={"model": "provider-hello", "input": "Hi"}).json()
+    error_of(http.delete(f"/v1/responses/{made['id']}"), 405, "method_not_allowed")
+
+
+# --- The guide ----------------------------------------------------------------------------------
+def test_the_example_of_the_guide_works(
+    stack: EmbeddedStack,
+    chains: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    guide = (BASE_DIR / "docs/guides/responses.md").read_text(encoding="utf-8")
+    source = guide.split("```python\n")[1].split("```")[0]
+    source = source.replace("http://127.0.0.1:8000", stack.url)
+    source = source.replace('"assistant"', '"provider-hello"')
+    monkeypatch.setenv("HEADRACE_KEY", stack.demo_key)
+    exec(source, {})  # noqa: S102 - our own document
+    assert capsys.readouterr().out == "Hello there.\ncompleted Hello there.\nHello there."

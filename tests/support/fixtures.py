@@ -1,0 +1,114 @@
+"""Stacks, and HAProxies, of their own for the tests that kill parts."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import psutil
+import pytest
+
+from fleet.cluster import status
+from fleet.cluster.paths import Layout
+from tests.stack_plugin import EmbeddedStack
+from tests.support.lone_proxy import BINARIES, LoneProxy, find_binary
+from tests.support.waiting import eventually  # noqa: F401 - where tests look for it
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+QUICK = ("--no-llm", "--nodes=1", "--replicas=0")
+
+
+class OwnStack(EmbeddedStack):
+    """A stack that a test may hurt."""
+
+    def get(self, path: str, **options: Any) -> httpx.Response:
+        """Send a GET with the demo key through HAProxy."""
+        headers = {"Authorization": f"Bearer {self.demo_key}"}
+        return httpx.get(f"{self.url}{path}", headers=headers, timeout=10, **options)
+
+    def answers(self) -> bool:
+        """Say whether a request that needs key, database and node succeeds."""
+        try:
+            return self.get("/v1/models").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def status(self) -> dict[str, Any]:
+        """Return the status without the second that a command takes."""
+        return status.read(Layout(state_dir=self.state_dir)).as_dict()
+
+    def status_code(self) -> int:
+        """Return what the exit code of `cluster status` would be."""
+        return 0 if self.status()["url"] else 1
+
+    def processes(self) -> list[psutil.Process]:
+        """Return every process of the stack but `cluster up` itself."""
+        recorded = [self.record()["supervisord"]["pid"]]
+        found = psutil.Process(recorded[0])
+        return [found, *found.children(recursive=True)]
+
+
+@pytest.fixture(scope="module")
+def make_stack(stack: EmbeddedStack) -> Iterator[Callable[..., OwnStack]]:
+    """Return a maker of stacks in their own state directories; all are stopped at the end."""
+    made: list[OwnStack] = []
+    roots: list[Path] = []
+
+    def make(*arguments: str, env: dict[str, str] | None = None, name: str = "stack") -> OwnStack:
+        root = Path(tempfile.mkdtemp(prefix="headrace-own-"))
+        roots.append(root)
+        # Sharing the static files saves the seconds of collecting them again.
+        static = {"STATIC_ROOT": str(stack.state_dir / "static")}
+        own = OwnStack(root / name, arguments=arguments or QUICK, env={**static, **(env or {})})
+        made.append(own)
+        return own
+
+    yield make
+    for own in made:
+        if own.process is not None and own.process.poll() is None:
+            own.stop()
+    for root in roots:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture(params=BINARIES)
+def make_proxy(request: pytest.FixtureRequest) -> Iterator[Callable[..., LoneProxy]]:
+    """Return a maker of running HAProxies, given what an operator sets; all end with the test."""
+    binary = find_binary(request.param)
+    made: list[LoneProxy] = []
+
+    def make(**env: str) -> LoneProxy:
+        made.append(LoneProxy(binary, env))
+        made[-1].start()
+        return made[-1]
+
+    yield make
+    for proxy in made:
+        proxy.close()
+
+
+@pytest.fixture
+def lone(make_proxy: Callable[..., LoneProxy]) -> LoneProxy:
+    """A running HAProxy for which nothing is set."""
+    return make_proxy()
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for localhost and its key, in one file as HAProxy wants it."""
+    directory = tmp_path_factory.mktemp("tls")
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1"
+    names = "-subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1"
+    files = "-keyout key.pem -out cert.pem"
+    subprocess.run(
+        f"{command} {names} {files}".split(), cwd=directory, check=True, capture_output=True
+    )
+    path = directory / "site.pem"
+    path.write_bytes((directory / "cert.pem").read_bytes() + (directory / "key.pem").read_bytes())
+    return path
