@@ -95,9 +95,11 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "scaling",
+    "node",
     "access",
     "chat",
     "jobs",
+    "fleet",
 ]
 
 MIDDLEWARE = [

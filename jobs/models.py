@@ -109,7 +109,8 @@ class Job(models.Model):
     account_priority = models.PositiveSmallIntegerField(
         default=DEFAULT_JOB_PRIORITY, db_default=DEFAULT_JOB_PRIORITY, editable=False
     )
-    # A turn of its account among the waiting jobs of its `account_priority` (jobs/queue/fair_queue.py).
+    # A turn of its account among the waiting jobs of its `account_priority`
+    # (jobs/queue/fair_queue.py).
     rank = models.BigIntegerField(default=0)
     # False while a queued job waits for `run_at`.
     is_due = models.BooleanField(default=True)
@@ -280,8 +281,8 @@ class ModelCall(models.Model):
 class WebhookSecret(models.Model):
     """What an account's webhook signatures are made with.
 
-    Only a salt is kept: the secret is derived from it and SECRET_KEY (jobs/notifications/secrets.py). A
-    secret that was replaced signs beside the new one until `expires_at`.
+    Only a salt is stored: the secret is derived from it and SECRET_KEY
+    (jobs/notifications/secrets.py). A replaced secret signs as well until `expires_at`.
     """
 
     account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="webhook_secrets")

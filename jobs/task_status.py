@@ -1,7 +1,7 @@
 """How the jobs stand: what waits, and what runs where.
 
-Each function is one query, or two, bounded by what waits and what runs. What is over, jobs/queue/history.py
-tells.
+Each function is one query, or two, bounded by what waits and what runs. Finished jobs are in
+jobs/queue/history.py.
 """
 
 from __future__ import annotations

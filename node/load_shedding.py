@@ -7,8 +7,8 @@ milliseconds. When it is long, and the event loop has had no rest, as many reque
 part as get through it in the target time (Little's law), and others get a 503 with `Retry-After`.
 The load balancer is told in each answer, and keeps the rest to itself.
 
-What is refused, and what never, is node.shedding_layer's. Requests that wait for their model, or for
-another request's answer, do not count: they have got through.
+node.shedding_layer decides which requests may be refused. Requests that wait for their model, or
+for another request's answer, do not count: they have got through.
 """
 
 from __future__ import annotations

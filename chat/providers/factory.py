@@ -10,7 +10,7 @@ from langchain_core.language_models.chat_models import BaseChatModel
 
 from chat.chains.config import ChainConfig
 from chat.errors import BadChain
-from chat.providers.factory import request_types
+from chat.providers import request_types
 from chat.providers.response_limits import bound_answers
 from config import tls
 

@@ -4,8 +4,8 @@ A rank is a turn: the number of the round in which one of an account's jobs is s
 adds a turn one round after the account's last, and an account with none joins the round that is
 being served: start-time fair queueing (Goyal, Vin, Cheng 1996) with every job counted as one. Which
 of its jobs an account's turn is used for is decided when it is claimed, by `priority` and age; then
-the job that it was made for gets the turn of the one that went before it (jobs/queue/claims.py). So a
-client's priority moves no other account's jobs.
+the job that it was made for gets the turn of the one that went before it (jobs/queue/claims.py).
+So a client's priority moves no other account's jobs.
 
 What staff give an account, `Account.job_priority`, stands above: all jobs of a higher one go before
 those of a lower one. A job has it as it was when the job came to wait.

@@ -14,7 +14,7 @@ from openai.types.chat import ChatCompletionMessage, completion_create_params
 from openai.types.responses import response_create_params
 from typing_extensions import is_typeddict
 
-from chat.providers.factory import request_types
+from chat.providers import request_types
 
 BODIES = (
     completion_create_params.CompletionCreateParamsNonStreaming,

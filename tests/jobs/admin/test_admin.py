@@ -221,7 +221,7 @@ def test_only_a_job_that_is_not_over_refreshes_itself_and_no_script_is_inline(
         assert ("data-refresh-seconds" in text) == (status in ("queued", "running")), status
         assert not re.search(r"<script(?![^>]*\bsrc=)", text)
         assert not re.search(r"<[^>]+\s(style|on\w+)=", text)
-    script = Path(__file__).parents[2] / "jobs/static/jobs/refresh.js"
+    script = Path(__file__).parents[3] / "jobs/static/jobs/refresh.js"
     assert "document.hidden" in script.read_text(encoding="utf-8")
 
 

@@ -1,7 +1,7 @@
 """A process that only delivers notices, as a worker does; SIGTERM stops it.
 
-`python -m tests.jobs.notifications.dispatcher_process`, with the settings in its environment; LOOK_SECONDS and
-STOP_SECONDS there are the courier's own.
+`python -m tests.jobs.notifications.dispatcher_process`, with the settings in its environment;
+LOOK_SECONDS and STOP_SECONDS there are the courier's own.
 """
 
 # Before anything else is imported that could hold on to a blocking function.

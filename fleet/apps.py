@@ -1,0 +1,7 @@
+"""The fleet app."""
+
+from django.apps import AppConfig
+
+
+class FleetConfig(AppConfig):
+    name = "fleet"

@@ -1,0 +1,7 @@
+"""The node app."""
+
+from django.apps import AppConfig
+
+
+class NodeConfig(AppConfig):
+    name = "node"
