@@ -22,6 +22,7 @@ from tests import chains as runnables
 from tests.provider import BEHAVIOURS, Provider
 from tests.stack_plugin import EmbeddedStack
 from tests.support.calls import client_with, manage
+from tests.support.fixtures import certificate, lone, make_proxy, make_stack  # noqa: F401
 
 # How long an example takes says something about the machine, and nothing about the code.
 hypothesis.settings.register_profile("without deadlines", deadline=None)

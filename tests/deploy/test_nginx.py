@@ -24,8 +24,8 @@ from fleet.cluster.binaries import from_path
 from tests.haproxy.addresses import BAD, generated, is_private
 from tests.support.calls import chat_body
 from tests.support.fake_node import FakeNode
-from tests.support.fixtures import eventually
 from tests.support.lone_proxy import assert_envelope, assert_raw_envelope, read_all
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -18,8 +18,9 @@ import httpx
 
 from tests.faults.chains import NAMES
 from tests.faults.lone_postgres import LonePostgres
-from tests.support.fixtures import OwnStack, eventually
 from tests.support.forwarder import Forwarder
+from tests.support.own_stack import OwnStack
+from tests.support.waiting import eventually
 
 CONVERSATIONS = "/v1/conversations"
 POOL_TIMEOUT_SECONDS = 12.0

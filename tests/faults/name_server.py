@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.fixtures import OwnStack
+from tests.support.own_stack import OwnStack
 
 ADDRESS = "127.77.0.53"
 # The options keep a thread that waits for an answer from waiting for long after the test.

@@ -14,7 +14,7 @@ from tests.faults.history import History, Missed, Read, Write, longest_gap, miss
 from tests.faults.replica_load import Load
 from tests.faults.replica_nemesis import Nemesis
 from tests.faults.replica_stack import ServersUnderTest
-from tests.support.fixtures import OwnStack
+from tests.support.own_stack import OwnStack
 
 ACTIVE_ACCOUNTS = 3
 

@@ -19,7 +19,8 @@ import redis
 
 from scaling.replicas.control import DETACHED_KEY
 from tests.faults.replica_load import Account
-from tests.support.fixtures import OwnStack, eventually
+from tests.support.own_stack import OwnStack
+from tests.support.waiting import eventually
 
 BACK_SECONDS = 20.0
 # For so long a primary that will be killed sends nothing.

@@ -14,7 +14,7 @@ import pytest
 from tests.faults.chains import NAMES
 from tests.faults.history import Missed, Write, without
 from tests.faults.replica_run import Bench, Outcome
-from tests.support.fixtures import OwnStack
+from tests.support.own_stack import OwnStack
 
 POSITION_SECONDS = 30.0
 # Before this the primary is not touched.

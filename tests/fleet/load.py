@@ -12,7 +12,7 @@ import httpx
 from tests.support.calls import chat_body, client_with, read_events
 
 if TYPE_CHECKING:
-    from tests.support.fixtures import OwnStack
+    from tests.support.own_stack import OwnStack
 
 
 class Load:

@@ -10,7 +10,7 @@ import httpx
 from tests.support.calls import chat_body, read_events
 
 if TYPE_CHECKING:
-    from tests.support.fixtures import OwnStack
+    from tests.support.own_stack import OwnStack
 
 SECONDS = "60"
 QUESTION = {"messages": [{"role": "user", "content": SECONDS}]}

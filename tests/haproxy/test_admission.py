@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from tests.support.fixtures import eventually
 from tests.support.lone_proxy import LoneProxy, assert_envelope, assert_raw_envelope, read_all
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,8 +12,8 @@ import pytest
 
 from fleet.cluster import ports, proxy
 from tests.support.fake_node import FakeNode
-from tests.support.fixtures import eventually
 from tests.support.lone_proxy import BINARIES, LoneProxy, find_binary
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

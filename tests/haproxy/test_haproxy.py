@@ -18,8 +18,8 @@ from fleet.haproxy import (
     RuntimeApi,
     ServerState,
 )
-from tests.support.fixtures import eventually
 from tests.support.lone_proxy import LoneProxy, assert_envelope, assert_raw_envelope
+from tests.support.waiting import eventually
 
 LIMIT_BYTES = 4 * 1024 * 1024
 

@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 from fleet.cluster.node import max_requests_in_flight
-from tests.support.fixtures import eventually
 from tests.support.lone_proxy import LoneProxy, assert_envelope
+from tests.support.waiting import eventually
 
 CLIENTS = 12
 USUAL = str(max_requests_in_flight())

@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 
-from tests.support.fixtures import eventually
 from tests.support.lone_proxy import LoneProxy, assert_envelope, assert_raw_envelope
+from tests.support.waiting import eventually
 
 LOGINS = 3
 FORM = {"username": "admin", "password": "wrong"}

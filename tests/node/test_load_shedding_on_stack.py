@@ -16,7 +16,7 @@ from tests.support.calls import chat_body, client_with
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.support.fixtures import OwnStack
+    from tests.support.own_stack import OwnStack
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 

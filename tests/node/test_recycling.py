@@ -11,12 +11,12 @@ import pytest
 from tests.fleet.chains import NAMES
 from tests.fleet.load import Load, OpenStream
 from tests.support.calls import chat_body
-from tests.support.fixtures import eventually
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.support.fixtures import OwnStack
+    from tests.support.own_stack import OwnStack
 
 # Under `make test-faults`: all of it is load on processes that come and go, for minutes.
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]

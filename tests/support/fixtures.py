@@ -1,4 +1,4 @@
-"""Stacks, and HAProxies, of their own for the tests that kill parts."""
+"""Fixtures of stacks, and HAProxies, of their own for the tests that break parts."""
 
 from __future__ import annotations
 
@@ -6,52 +6,16 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import httpx
-import psutil
 import pytest
 
-from fleet.cluster import status
-from fleet.cluster.paths import Layout
 from tests.stack_plugin import EmbeddedStack
 from tests.support.lone_proxy import BINARIES, LoneProxy, find_binary
-from tests.support.waiting import eventually  # noqa: F401 - where tests look for it
+from tests.support.own_stack import QUICK, OwnStack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-QUICK = ("--no-llm", "--nodes=1", "--replicas=0")
-
-
-class OwnStack(EmbeddedStack):
-    """A stack that a test may hurt."""
-
-    def get(self, path: str, **options: Any) -> httpx.Response:
-        """Send a GET with the demo key through HAProxy."""
-        headers = {"Authorization": f"Bearer {self.demo_key}"}
-        return httpx.get(f"{self.url}{path}", headers=headers, timeout=10, **options)
-
-    def answers(self) -> bool:
-        """Say whether a request that needs key, database and node succeeds."""
-        try:
-            return self.get("/v1/models").status_code == 200
-        except httpx.TransportError:
-            return False
-
-    def status(self) -> dict[str, Any]:
-        """Return the status without the second that a command takes."""
-        return status.read(Layout(state_dir=self.state_dir)).as_dict()
-
-    def status_code(self) -> int:
-        """Return what the exit code of `cluster status` would be."""
-        return 0 if self.status()["url"] else 1
-
-    def processes(self) -> list[psutil.Process]:
-        """Return every process of the stack but `cluster up` itself."""
-        recorded = [self.record()["supervisord"]["pid"]]
-        found = psutil.Process(recorded[0])
-        return [found, *found.children(recursive=True)]
 
 
 @pytest.fixture(scope="module")

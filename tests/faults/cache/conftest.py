@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import SAVE_CHAINS
 from tests.faults.cache.harness import NEAR_BYTES, CacheFaults
 from tests.provider import Provider
-from tests.support.fixtures import OwnStack
+from tests.support.own_stack import OwnStack
 
 ENV = {
     "CACHE_NEAR_SECONDS": "2",

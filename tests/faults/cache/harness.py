@@ -16,7 +16,7 @@ import redis
 
 from tests.faults.cache.client import Client
 from tests.faults.harness import Faults
-from tests.support.fixtures import OwnStack
+from tests.support.own_stack import OwnStack
 
 VALUES = "headrace:cache:value:"
 # How much of answers each node keeps at hand.

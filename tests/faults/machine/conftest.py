@@ -10,8 +10,8 @@ import pytest
 from tests.faults.conftest import ENV
 from tests.faults.machine.disks import SmallDisk
 from tests.faults.machine.harness import MachineFaults
-from tests.support.fixtures import OwnStack
 from tests.support.forwarder import Forwarder
+from tests.support.own_stack import OwnStack
 from tests.support.redis_server import OwnRedis
 
 # The stack's start takes what it takes on a busy machine.

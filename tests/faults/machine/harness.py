@@ -14,8 +14,8 @@ import httpx
 from tests.faults.harness import Faults
 from tests.faults.machine.disks import SmallDisk
 from tests.faults.replica_stack import ServersUnderTest
-from tests.support.fixtures import OwnStack
 from tests.support.forwarder import Forwarder
+from tests.support.own_stack import OwnStack
 from tests.support.redis_server import OwnRedis
 
 PAUSE_SECONDS = 0.1

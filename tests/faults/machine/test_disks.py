@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.faults.machine.harness import MachineFaults
-from tests.support.fixtures import eventually
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.timeout(180, func_only=True)
 

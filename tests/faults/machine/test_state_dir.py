@@ -12,7 +12,8 @@ import pytest
 from tests.faults.conftest import ENV
 from tests.faults.harness import Faults
 from tests.faults.machine.disks import SmallDisk
-from tests.support.fixtures import OwnStack, eventually
+from tests.support.own_stack import OwnStack
+from tests.support.waiting import eventually
 
 # PostgreSQL's own files and its log of writes, with little room beside them.
 DISK = "400m"

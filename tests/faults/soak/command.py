@@ -25,7 +25,7 @@ from tests.faults.soak.provider import ForgetfulProvider
 from tests.faults.soak.report import as_dict, as_text, is_good, progress
 from tests.faults.soak.run import Soak
 from tests.stack_plugin import StackFailed
-from tests.support.fixtures import OwnStack
+from tests.support.own_stack import OwnStack
 
 ARGUMENTS = ("--nodes=2", "--workers=2", "--replicas=2", "--no-llm")
 START_SECONDS = 300.0

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.support.fixtures import OwnStack
+from tests.support.own_stack import OwnStack
 
 SAMPLE_SECONDS = 2.0
 # A process fills its caches and pools first.

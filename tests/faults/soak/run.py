@@ -17,7 +17,7 @@ from tests.faults.replica_stack import ServersUnderTest
 from tests.faults.soak.breakage import NO_FAULT, Breakage
 from tests.faults.soak.load import CUT, MixedLoad
 from tests.faults.soak.memory import Sampler
-from tests.support.fixtures import OwnStack
+from tests.support.own_stack import OwnStack
 
 CALIBRATION_SECONDS = 10.0
 SHARE = 0.6

@@ -10,7 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.fixtures import QUICK, OwnStack, eventually
+from tests.support.own_stack import QUICK, OwnStack
+from tests.support.waiting import eventually
 
 # Whole stacks that start and stop take long.
 pytestmark = pytest.mark.faults

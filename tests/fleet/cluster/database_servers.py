@@ -20,7 +20,8 @@ from fleet.cluster.replicas import promote as promoting
 from fleet.cluster.replicas.running import RunningStack, hold
 from fleet.cluster.supervisord import Supervisord
 from tests.stack_plugin import MANAGE
-from tests.support.fixtures import OwnStack, eventually
+from tests.support.own_stack import OwnStack
+from tests.support.waiting import eventually
 
 
 class Writer:

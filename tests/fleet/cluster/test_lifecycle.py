@@ -14,7 +14,8 @@ import psutil
 import pytest
 
 from tests.stack_plugin import MANAGE, EmbeddedStack, StackFailed
-from tests.support.fixtures import QUICK, OwnStack, eventually
+from tests.support.own_stack import QUICK, OwnStack
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -33,7 +33,8 @@ from tests.fleet.cluster.database_servers import (
     thaw,
 )
 from tests.stack_plugin import MANAGE
-from tests.support.fixtures import OwnStack, eventually
+from tests.support.own_stack import OwnStack
+from tests.support.waiting import eventually
 
 ARGUMENTS = ("--no-llm", "--nodes=1", "--workers=0")
 

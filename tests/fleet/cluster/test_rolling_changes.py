@@ -18,12 +18,12 @@ from tests.fleet.chains import NAMES
 from tests.fleet.load import Load, OpenStream, StreamLoad
 from tests.fleet.streams import DirectClient
 from tests.stack_plugin import MANAGE
-from tests.support.fixtures import eventually
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.support.fixtures import OwnStack
+    from tests.support.own_stack import OwnStack
 
 # Under `make test-faults`: all of it is load on processes that come and go, for minutes.
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
