@@ -417,7 +417,6 @@ AUTOSCALE_SECONDS = env_float("AUTOSCALE_SECONDS", 2.0, minimum=0.05, maximum=36
 AUTOSCALE_LEASE_SECONDS = env_float("AUTOSCALE_LEASE_SECONDS", 15.0, minimum=1.0)
 AUTOSCALE_POLICIES = env_str("AUTOSCALE_POLICIES")
 AUTOSCALE_SOURCE = env_str("AUTOSCALE_SOURCE", "fleet.autoscale.sources.embedded.EmbeddedSource")
-AUTOSCALE_BACKLOG = env_str("AUTOSCALE_BACKLOG", "jobs.queue.backlog.read_backlog")
 AUTOSCALE_ACTUATOR = env_str("AUTOSCALE_ACTUATOR", "fleet.autoscale.actuators.embedded.Embedded")
 AUTOSCALE_HAPROXY_URL = env_str("AUTOSCALE_HAPROXY_URL", f"http://127.0.0.1:{STATS_PORT}")
 AUTOSCALE_COMPOSE = env_str("AUTOSCALE_COMPOSE", "docker compose")

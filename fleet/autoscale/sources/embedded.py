@@ -55,7 +55,7 @@ class EmbeddedSource:
         self._add_usage(values, parts, reading)
         self._add_requests(values[WEB], reading, sizes.get(WEB, 0))
         if found := tried(backlog.read, problems):
-            values[WORKERS] |= found.values(workers=sizes.get(WORKERS, 0))
+            values[WORKERS] |= backlog.measures(found, workers=sizes.get(WORKERS, 0))
         self._before = reading
         return Measured(values=values, problems=tuple(problems))
 

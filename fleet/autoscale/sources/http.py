@@ -62,7 +62,7 @@ class ScrapedSource:
         web |= _node_values(before.scrapes, scrapes, seconds)
         workers: Values = {}
         if found := tried(backlog.read, problems):
-            workers = found.values(workers=sizes.get(WORKERS, 0))
+            workers = backlog.measures(found, workers=sizes.get(WORKERS, 0))
         self._before = reading
         return Measured(values={WEB: web, WORKERS: workers}, problems=tuple(problems))
 

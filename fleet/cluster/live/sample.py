@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import psutil
 from django.conf import settings
-from django.db import DatabaseError, connection
+from django.db import DatabaseError
 from psycopg_pool import PoolTimeout
 
 from fleet.cluster import status
 from fleet.cluster.paths import Layout
 from fleet.cluster.status import PartStatus
 from fleet.haproxy import BACKEND
+from jobs.queue.backlog import count_queued
 from scaling.connections import release_connections
 from scaling.scrape import Metrics, ScrapeError, scrape, total
 
@@ -113,11 +114,8 @@ def _tree(pid: int | None) -> Iterable[psutil.Process]:
 
 
 def _waiting_jobs() -> int | None:
-    # Jobs are in a room above this one; their table is all that is asked of them.
     try:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT count(*) FROM jobs_job WHERE status = 'queued'")
-            return int(cursor.fetchone()[0])
+        return count_queued()
     except (DatabaseError, PoolTimeout):
         return None
     finally:

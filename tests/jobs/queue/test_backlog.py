@@ -5,13 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from django.conf import settings
 from django.utils import timezone
 
 from fleet.autoscale import backlog
-from fleet.autoscale.backlog import Backlog
 from jobs.models import Job
-from jobs.queue.backlog import read_backlog
+from jobs.queue.backlog import Backlog, count_queued, read_backlog
 from tests.support.rows import make_job, minutes_ago
 
 pytestmark = pytest.mark.django_db
@@ -36,8 +34,15 @@ def test_the_oldest_has_waited_since_it_was_made_or_was_to_run() -> None:
     assert 180 <= read_backlog().oldest_seconds < 200
 
 
-def test_the_default_setting_leads_here() -> None:
+def test_the_autoscaler_measures_it_for_each_worker() -> None:
     make_job("queued")
-    assert settings.AUTOSCALE_BACKLOG == "jobs.queue.backlog.read_backlog"
-    assert backlog.read().values(workers=0)["waiting_jobs"] == 1
-    assert backlog.read().values(workers=4)["waiting_jobs"] == 0.25
+    found = backlog.read()
+    assert backlog.measures(found, workers=0)["waiting_jobs"] == 1
+    assert backlog.measures(found, workers=4)["waiting_jobs"] == 0.25
+
+
+def test_jobs_of_any_time_count_as_queued() -> None:
+    make_job("queued")
+    make_job("queued", run_at=timezone.now() + timedelta(hours=1), is_due=False)
+    make_job("running")
+    assert count_queued() == 2
