@@ -16,7 +16,6 @@ from fleet.cluster.errors import ClusterError, PartFailed, StopRequested
 from fleet.cluster.parts import read_all
 from fleet.cluster.paths import Layout, write_private
 from fleet.cluster.plan import Plan, has_orphaned_data, make_plan
-from fleet.cluster.postgres.adopt import adopt
 from fleet.cluster.privileges import check_privileges
 from fleet.cluster.restart_monitor import Watch
 from fleet.cluster.startup import BringUp, PrepareProcess
@@ -63,7 +62,6 @@ class Stack:
                 # The settings were read from that stack's file; begin again without it.
                 os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
             check_privileges()
-            adopt(self.layout, say=self.console.say)
             if has_orphaned_data(self.layout):
                 raise ClusterError(
                     f"{self.layout.secrets_file} is gone, and with it the password of the "

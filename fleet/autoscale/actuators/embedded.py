@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from django.conf import settings
-from django.utils.module_loading import import_string
 
 from fleet.autoscale.errors import ActuatorError
 from fleet.autoscale.policies import WEB, WORKERS
@@ -15,12 +14,9 @@ from fleet.cluster import lock
 from fleet.cluster.errors import ClusterError
 from fleet.cluster.parts import read_all
 from fleet.cluster.paths import Layout
-from fleet.cluster.scale import MAX_WORKERS
+from fleet.cluster.scale import MAX_WORKERS, scale
 
 logger = logging.getLogger(__name__)
-
-# `scale(layout, nodes=, workers=, tell=)`: grows at once, shrinks after draining, then returns.
-SCALE = "fleet.cluster.scale.scale"
 
 
 class Embedded:
@@ -41,11 +37,6 @@ class Embedded:
 
         What is more than the stack may have is an error, after as many as it may have are there.
         """
-        try:
-            # Looked up when it is used: a policy can be watched without it (`--dry-run`).
-            scale: Callable[..., None] = import_string(SCALE)
-        except ImportError as error:
-            raise ActuatorError("this release cannot scale the embedded stack") from error
         bounds = {WEB: (1, settings.MAX_NODES), WORKERS: (0, MAX_WORKERS)}
         allowed = {
             fleet: min(max(target, bounds[fleet][0]), bounds[fleet][1])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fleet.autoscale.actuators.embedded import SCALE, Embedded
+from fleet.autoscale.actuators.embedded import Embedded
 from fleet.autoscale.errors import ActuatorError
 from fleet.autoscale.policies import WEB, WORKERS
 
@@ -22,7 +22,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int | None, int | None]
     def scale(layout: Any, *, nodes: int | None, workers: int | None, tell: Any) -> None:
         calls.append((nodes, workers))
 
-    monkeypatch.setattr(SCALE, scale)
+    monkeypatch.setattr("fleet.autoscale.actuators.embedded.scale", scale)
     return calls
 
 

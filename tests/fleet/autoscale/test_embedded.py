@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -78,10 +77,6 @@ def test_the_stack_runs_its_own_autoscaler(
     assert "stopping autoscaler" in stack.output()
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("fleet.cluster.scale") is None,
-    reason="this release has no `cluster scale`",
-)
 def test_nodes_come_and_go_with_the_load(
     make_stack: Callable[..., OwnStack], environment: dict[str, str]
 ) -> None:

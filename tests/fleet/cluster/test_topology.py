@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fleet.cluster.errors import ClusterError
-from fleet.cluster.paths import Layout
-from fleet.cluster.postgres.adopt import adopt
 from fleet.cluster.postgres.topology import Topology, load
 
 if TYPE_CHECKING:
@@ -57,21 +55,3 @@ def test_a_record_is_read_as_it_was_written_and_a_bad_one_named(tmp_path: Path) 
     path.write_text("[]")
     with pytest.raises(ClusterError, match=r"topology\.json"):
         load(path)
-
-
-def test_data_of_servers_that_were_named_by_their_roles_are_renamed(tmp_path: Path) -> None:
-    layout = Layout(state_dir=tmp_path)
-    said: list[str] = []
-    for name in ("primary", "replica2"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "PG_VERSION").write_text("18\n")
-
-    adopt(layout, say=said.append)
-    adopt(layout, say=said.append)
-
-    assert {path.name for path in tmp_path.iterdir()} == {"postgres1", "postgres3"}
-    assert said == ["renamed primary to postgres1", "renamed replica2 to postgres3"]
-    (tmp_path / "primary").mkdir()
-    (tmp_path / "primary" / "PG_VERSION").write_text("18\n")
-    with pytest.raises(ClusterError, match="remove the one that you do not need"):
-        adopt(layout, say=said.append)
