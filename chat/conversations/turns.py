@@ -21,6 +21,7 @@ from chat.running.run import Usage
 from config.api.errors import ApiError, NotFound
 from config.api.ids import new_uuid
 from config.request_setup import mark_dispatched
+from config.text import storable
 from scaling.connections import release_connections
 from scaling.response_cache.invalidation import changing
 
@@ -119,7 +120,7 @@ class Turn:
                 role=Message.Role.ASSISTANT,
                 status=status,
                 # A model may send what PostgreSQL cannot store.
-                content=content.replace("\0", ""),
+                content=storable(content),
                 error_code=error_code,
                 prompt_tokens=usage.prompt_tokens if usage.is_reported else None,
                 completion_tokens=usage.completion_tokens if usage.is_reported else None,

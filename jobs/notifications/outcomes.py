@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from config.text import storable
+
 MAX_ERROR_CHARS = 500
 
 
@@ -31,8 +33,8 @@ def delivered(*, status_code: int | None = None) -> Outcome:
 
 def failed(error: str, *, is_permanent: bool = False, status_code: int | None = None) -> Outcome:
     """Return the outcome of a try that failed, with as much of the reason as is kept."""
-    # The text may be a receiver's, and PostgreSQL stores neither NUL nor half a character.
-    text = error.replace("\0", "").encode(errors="replace").decode()[:MAX_ERROR_CHARS]
+    # The text may be a receiver's.
+    text = storable(error)[:MAX_ERROR_CHARS]
     return Outcome(
         is_delivered=False, is_permanent=is_permanent, status_code=status_code, error=text
     )

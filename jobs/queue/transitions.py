@@ -16,6 +16,7 @@ import orjson
 from django.conf import settings
 from django.db import connection
 
+from config.text import storable
 from jobs.queue.failures import Failure
 from scaling.replicas.routing import record
 from scaling.response_cache.invalidation import changing
@@ -256,14 +257,9 @@ def without_nul(json_text: str) -> str:
     return orjson.dumps(_clean(orjson.loads(json_text))).decode()
 
 
-def clean_text(text: str) -> str:
-    """Return a text that PostgreSQL can store: no NUL, and `?` for each lone surrogate."""
-    return text.replace("\0", "").encode(errors="replace").decode()
-
-
 def _clean(value: Any) -> Any:
     if isinstance(value, str):
-        return clean_text(value)
+        return storable(value)
     if isinstance(value, list):
         return [_clean(item) for item in value]
     if isinstance(value, dict):
@@ -286,9 +282,9 @@ def _json(value: Any) -> str:
 
 def _error(failure: Failure | None) -> dict[str, str]:
     return {
-        "error_code": clean_text(failure.code)[:MAX_CODE_CHARS] if failure else "",
-        "error_message": clean_text(failure.message) if failure else "",
-        "traceback": clean_text(failure.traceback) if failure else "",
+        "error_code": storable(failure.code)[:MAX_CODE_CHARS] if failure else "",
+        "error_message": storable(failure.message) if failure else "",
+        "traceback": storable(failure.traceback) if failure else "",
     }
 
 

@@ -22,6 +22,7 @@ from chat.inputs.openai_messages import answer_text, answer_tool_calls, finish_r
 from chat.running.execution import Call, Chunk, stream
 from chat.running.run import Caller, Progress, Run, current_caller
 from config.api.errors import is_database_down
+from config.text import storable
 from jobs import metrics
 from jobs.errors import OutputTooLarge
 from jobs.inputs import read_input
@@ -213,7 +214,7 @@ class _Story:
         """Return what was not yet told."""
         events: list[Event] = []
         if progress is not None and progress is not self._told_progress:
-            message = transitions.clean_text(progress.message)[:MAX_PROGRESS_MESSAGE_CHARS]
+            message = storable(progress.message)[:MAX_PROGRESS_MESSAGE_CHARS]
             data = {"completed": progress.completed, "total": progress.total, "message": message}
             events.append({"kind": "progress", "data": data})
         text = "".join(self._text)

@@ -63,6 +63,25 @@ def test_a_turn_is_a_question_and_its_answer(begin: Any, conversation: Conversat
     assert conversation.lease_until is None
 
 
+@pytest.mark.parametrize(
+    ("sent", "stored"), [("half \ud83d", "half ?"), ("a\0b", "ab")], ids=["surrogate", "NUL"]
+)
+def test_an_answer_that_postgresql_cannot_store_is_mended_and_frees_the_conversation(
+    begin: Any, conversation: Conversation, sent: str, stored: str
+) -> None:
+    begin("First").complete(sent, Usage())
+    begin("Second").abandon(sent, "provider_error")
+    begin("Third").complete("Answer", Usage())
+    assert [content for _, _, content in contents(conversation)] == [
+        "First",
+        stored,
+        "Second",
+        stored,
+        "Third",
+        "Answer",
+    ]
+
+
 def test_while_a_turn_runs_another_is_refused(begin: Any, conversation: Conversation) -> None:
     begin("First")
     with pytest.raises(ApiError) as caught:
