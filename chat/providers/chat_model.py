@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 import socket
 import ssl
 import time
@@ -34,6 +33,7 @@ from chat.errors import ProviderError, UnreadableAnswer
 from chat.providers.errors import to_provider_error
 from chat.providers.factory import make_model, pass_format_unread
 from chat.running.run import Run, current_run
+from config.backoff import full_jitter_seconds
 from scaling.connections import release_connections
 
 logger = logging.getLogger(__name__)
@@ -269,11 +269,13 @@ class _Kept:
 def _wait_before_retry(error: ProviderError, attempt: int, run: Run) -> bool:
     """Sleep before another attempt; False when the deadline leaves no time for one.
 
-    Full jitter (AWS Architecture Blog, "Exponential Backoff And Jitter"), but never less than a
-    provider's own Retry-After.
+    Full jitter, but never less than a provider's own Retry-After.
     """
-    exponential = settings.PROVIDER_RETRY_BASE_SECONDS * 2 ** (attempt - 1)
-    delay = random.uniform(0, min(exponential, settings.PROVIDER_RETRY_MAX_SECONDS))  # noqa: S311
+    delay = full_jitter_seconds(
+        attempt,
+        base_seconds=settings.PROVIDER_RETRY_BASE_SECONDS,
+        max_seconds=settings.PROVIDER_RETRY_MAX_SECONDS,
+    )
     delay = max(delay, error.retry_after_seconds or 0.0)
     # A provider that wants a long pause is left to the client's own retry; a fallback is quicker.
     if delay > settings.PROVIDER_RETRY_MAX_SECONDS:

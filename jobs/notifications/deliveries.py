@@ -12,6 +12,7 @@ import orjson
 from django.conf import settings
 from django.db import connection
 
+from config.backoff import equal_jitter_seconds
 from jobs.models import Delivery
 from jobs.notifications import mail
 from jobs.notifications.outcomes import Outcome
@@ -190,12 +191,11 @@ def load(claimed: ClaimedDelivery) -> Delivery | None:
 
 def retry_delay_seconds(attempt: int) -> float:
     """Return the pause after the failed try of this number, with equal jitter."""
-    # A float's exponent ends at 1023.
-    growth = 2.0 ** min(attempt - 1, 60)
-    longest: float = min(
-        settings.WEBHOOK_RETRY_BASE_SECONDS * growth, settings.WEBHOOK_RETRY_MAX_SECONDS
+    return equal_jitter_seconds(
+        attempt,
+        base_seconds=settings.WEBHOOK_RETRY_BASE_SECONDS,
+        max_seconds=settings.WEBHOOK_RETRY_MAX_SECONDS,
     )
-    return longest / 2 + random.uniform(0, longest / 2)  # noqa: S311
 
 
 def _rows(statement: str, params: dict[str, Any]) -> list[tuple[Any, ...]]:

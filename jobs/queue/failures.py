@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import traceback
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ from django.conf import settings
 
 from chat.errors import ChainNotFound, ChainTimeout
 from config.api.errors import ApiError
+from config.backoff import equal_jitter_seconds
 from jobs.errors import JobTimeout
 
 MAX_TRACEBACK_CHARS = 20_000
@@ -62,11 +62,11 @@ def read_failure(error: Exception) -> Failure:
 def retry_delay_seconds(attempt: int, retry_after_seconds: float | None) -> float:
     """Return the pause after the failed attempt of this number.
 
-    Equal jitter (AWS Architecture Blog, "Exponential Backoff And Jitter"), and never less than
-    what the provider asked for.
+    Never less than the provider's own Retry-After.
     """
-    longest: float = min(
-        settings.JOB_RETRY_BASE_SECONDS * 2 ** (attempt - 1), settings.JOB_RETRY_MAX_SECONDS
+    delay = equal_jitter_seconds(
+        attempt,
+        base_seconds=settings.JOB_RETRY_BASE_SECONDS,
+        max_seconds=settings.JOB_RETRY_MAX_SECONDS,
     )
-    delay = longest / 2 + random.uniform(0, longest / 2)  # noqa: S311
     return max(delay, retry_after_seconds or 0.0)
