@@ -21,10 +21,10 @@ from django.utils.cache import add_never_cache_headers
 from django.utils.deprecation import MiddlewareMixin
 
 from config.api.errors import ApiError, InvalidRequest, NotFound, error_response
+from config.api.paths import NO_PAGE_PREFIXES
 
 logger = logging.getLogger(__name__)
 
-API_PATHS = ("/v1/", "/chains/", "/health/", "/metrics")
 PRIVATE_PATHS = "/admin/"
 
 # What Django's pages do not expect of an id or a value in an address, or of another client who
@@ -38,11 +38,11 @@ PAGE_ERRORS: list[tuple[type[Exception], ApiError]] = [
 
 
 class PagesOnly(MiddlewareMixin):
-    """Pass requests below `API_PATHS` straight on."""
+    """Pass requests below `NO_PAGE_PREFIXES` straight on."""
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
         """Do the middleware's work for a page alone."""
-        if request.path_info.startswith(API_PATHS):
+        if request.path_info.startswith(NO_PAGE_PREFIXES):
             return self.get_response(request)
         return super().__call__(request)
 
@@ -94,7 +94,7 @@ class Errors(PagesOnly):
         self, request: HttpRequest, exception: Exception
     ) -> HttpResponseBase | None:
         """Return the answer to an error of ours or of PAGE_ERRORS, or a list without its query."""
-        if request.path_info.startswith(API_PATHS):
+        if request.path_info.startswith(NO_PAGE_PREFIXES):
             return None
         if _is_filtered_list(request) and isinstance(exception, BAD_FILTERS):
             logger.warning("the parameters of a list are of no use", exc_info=exception)

@@ -15,13 +15,13 @@ import gevent
 from gevent.lock import Semaphore
 
 from config.api.errors import ApiError
+from config.api.paths import NO_PAGE_PREFIXES
 from node.metrics import PAGES_REFUSED
 from node.refusals import refusal
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-NO_PAGES = ("/v1/", "/chains/", "/health/", "/metrics")
 ADMIN = "/admin"
 REFUSAL = ApiError(
     503,
@@ -86,7 +86,7 @@ class Pages:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a page when it is its turn, and all else at once."""
         path: str = environ["PATH_INFO"]
-        if path.startswith(NO_PAGES):
+        if path.startswith(NO_PAGE_PREFIXES):
             return self._application(environ, start_response)
         slots = self._admin if path.startswith(ADMIN) else self._others
         _read_form(environ)

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import gevent
 from django.conf import settings
 
+from config.api.paths import JOBS
+
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 # The one address that takes documents, as in haproxy.cfg.
-UPLOAD_PATH = "/v1/jobs"
 
 
 class RequestBodies:
@@ -97,6 +98,6 @@ def _is_upload(environ: WSGIEnvironment) -> bool:
     kind: str = environ.get("CONTENT_TYPE", "").lower()
     return (
         environ["REQUEST_METHOD"] == "POST"
-        and environ["PATH_INFO"] == UPLOAD_PATH
+        and environ["PATH_INFO"] == JOBS
         and kind.startswith("multipart/form-data")
     )

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from config.api.errors import ApiError
+from config.api.paths import API_PREFIXES
 from config.request_setup import current_setup
 from node.fast_path import Ask, Early
 from node.load_shedding import Overload
@@ -20,7 +21,6 @@ from node.refusals import refusal
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-API = ("/v1/", "/chains/")
 # As in haproxy.cfg.
 CANCEL = re.compile(r"/v1/(jobs|responses)/[^/]+/cancel")
 REFUSAL = ApiError(
@@ -77,4 +77,4 @@ class Admission:
 
 def _may_be_refused(path: str) -> bool:
     """Say whether a path is the API's. A cancel, which makes less work, is not meant."""
-    return path.startswith(API) and not CANCEL.fullmatch(path)
+    return path.startswith(API_PREFIXES) and not CANCEL.fullmatch(path)

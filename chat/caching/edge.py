@@ -36,6 +36,7 @@ from chat.chains.catalog import get_chain
 from chat.chains.config import ChainConfig
 from config.api.errors import ApiError
 from config.api.json import loads
+from config.api.paths import CHAINS, COMPLETIONS
 from node.fast_path import Early
 from node.middleware import request_id_of
 from node.refusals import refusal
@@ -47,8 +48,6 @@ from scaling.response_cache.keys import raw_digest
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-COMPLETIONS = "/v1/chat/completions"
-CHAINS = "/chains/"
 INVOKE = re.compile(r"/chains/([-a-zA-Z0-9_]{1,64})/invoke")
 SCOPE = "chat"
 # Chain and marks may change this long without being noticed; looking each time is a tenth of a hit.

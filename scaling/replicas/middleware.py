@@ -10,6 +10,7 @@ from django.http import HttpRequest, HttpResponseBase
 from psycopg_pool import PoolTimeout
 
 from config.api.errors import error_response, to_api_error
+from config.api.paths import API_PREFIXES
 from scaling.connections import release_connections
 from scaling.replicas import routing
 
@@ -18,7 +19,6 @@ GetResponse = Callable[[HttpRequest], HttpResponseBase]
 logger = logging.getLogger(__name__)
 
 # Where keys stand for accounts. All else is pages, which read from the primary.
-API_PATHS = ("/v1/", "/chains/")
 
 
 class ReplicaMiddleware:
@@ -34,7 +34,7 @@ class ReplicaMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         """Pass the request on."""
-        reader = routing.begin(is_page=not request.path_info.startswith(API_PATHS))
+        reader = routing.begin(is_page=not request.path_info.startswith(API_PREFIXES))
         response = self.get_response(request)
         try:
             # Nobody takes an error for a promise.
