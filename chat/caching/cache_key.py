@@ -16,7 +16,7 @@ from scaling.response_cache.keys import answer_key
 from scaling.response_cache.policy import CachePolicy, CacheScope
 
 # Where the edge leaves the key that it did not find, in the WSGI environment.
-MISSING_KEY = "headrace.missing_key"
+EDGE_MISS_KEY = "headrace.edge_miss_key"
 # What a client may send without making the answer another one.
 IRRELEVANT = frozenset({"user", "n", "model"})
 NULLABLE = frozenset(ChatCompletionRequest.model_fields) - {"messages"}
@@ -25,60 +25,67 @@ RUN_NAMES = frozenset({"run_id", "run_name", "tags", "metadata", "max_concurrenc
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What the cache is to do about one request.
-
-    `key` is None when the answer is not cached at all, and `why` says why.
-    """
+class Cacheable:
+    """A request whose answer may come from the cache, or may go into it."""
 
     chain: str
     policy: CachePolicy
-    key: str | None
-    why: str = ""
+    key: str
     may_read: bool = True
-    # Whether the edge has looked a moment ago, and found nothing.
-    is_missing: bool = False
+    # The edge looked a moment ago, and found nothing.
+    edge_missed: bool = False
 
 
-def plan_request(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bypass:
+    """A request that the cache has nothing to do with; `reason` is one word for clients."""
+
+    chain: str
+    reason: str
+
+
+CacheDecision = Cacheable | Bypass
+
+
+def decide(
     *,
     api: str,
     config: ChainConfig,
     account_id: UUID,
-    asked: Mapping[str, Any],
+    key_fields: Mapping[str, Any],
     is_deterministic: bool,
     cache_control: str = "",
-    missing_key: str | None = None,
-) -> Plan:
-    """Return the plan for a request; `asked` is what determines its answer, as plain JSON.
+    edge_miss_key: str | None = None,
+) -> CacheDecision:
+    """Return what the cache does about a request; `key_fields` determine its answer.
 
     The key holds the chain's edition, so an edited chain has no old answers, and the account unless
     the chain shares its answers.
     """
     policy = config.cache
     if not settings.CACHE_ENABLED:
-        return Plan(chain=config.slug, policy=policy, key=None, why="disabled")
+        return Bypass(chain=config.slug, reason="disabled")
     if not policy.applies(is_deterministic=is_deterministic):
-        why = "off" if policy.mode == "off" else "not-deterministic"
-        return Plan(chain=config.slug, policy=policy, key=None, why=why)
+        reason = "off" if policy.mode == "off" else "not-deterministic"
+        return Bypass(chain=config.slug, reason=reason)
     directives = read_directives(cache_control)
     if "no-store" in directives:
-        return Plan(chain=config.slug, policy=policy, key=None, why="no-store")
+        return Bypass(chain=config.slug, reason="no-store")
     if "no-cache" in directives and policy.scope is CacheScope.SHARED:
-        # No account chooses the answers of others by asking until one pleases it.
-        return Plan(chain=config.slug, policy=policy, key=None, why="no-cache")
-    key = request_key(api=api, config=config, account_id=account_id, asked=asked)
-    return Plan(
+        # No account chooses the answers of others by sending a request until one pleases it.
+        return Bypass(chain=config.slug, reason="no-cache")
+    key = request_key(api=api, config=config, account_id=account_id, key_fields=key_fields)
+    return Cacheable(
         chain=config.slug,
         policy=policy,
         key=key,
         may_read="no-cache" not in directives,
-        is_missing=key == missing_key,
+        edge_missed=key == edge_miss_key,
     )
 
 
 def request_key(
-    *, api: str, config: ChainConfig, account_id: UUID, asked: Mapping[str, Any]
+    *, api: str, config: ChainConfig, account_id: UUID, key_fields: Mapping[str, Any]
 ) -> str:
     """Return the key of a request's answer."""
     # What is shared is no account's, neither to be given nor to be cleared.
@@ -86,10 +93,10 @@ def request_key(
     account = "" if is_shared else account_mark(account_id)
     generation = MARKS.generation(chain=chain_mark(config.slug), account=account)
     scope = "" if is_shared else account_id.hex
-    return answer_key(config.slug, api, config.edition, generation, scope, asked)
+    return answer_key(config.slug, api, config.edition, generation, scope, key_fields)
 
 
-def completion_asked(body: Mapping[str, Any]) -> dict[str, Any]:
+def completion_key_fields(body: Mapping[str, Any]) -> dict[str, Any]:
     """Return what of a chat completion's body determines the answer.
 
     Not `user`, nor a null or a `stream` that is false, which say no more than nothing. A member
@@ -111,7 +118,7 @@ def is_deterministic_completion(body: Mapping[str, Any], config: ChainConfig) ->
     return temperature == 0 or body.get("seed") is not None or _has_seed(config)
 
 
-def invoke_asked(value: Any, config: Mapping[str, Any] | None) -> dict[str, Any]:
+def invoke_key_fields(value: Any, config: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return what determines the answer of LangServe's `invoke` to one input."""
     kept = {
         name: part

@@ -23,9 +23,9 @@ from access.limits import count_hit
 from access.principal import Principal
 from access.services import digest_of, find_by_digest
 from chat.caching.cache_key import (
-    MISSING_KEY,
-    completion_asked,
-    invoke_asked,
+    EDGE_MISS_KEY,
+    completion_key_fields,
+    invoke_key_fields,
     is_deterministic_chain,
     is_deterministic_completion,
     request_key,
@@ -106,7 +106,7 @@ class EdgeCache:
             if isinstance(found, Early):
                 start_response(found.status, found.headers)
                 return [found.body]
-            environ[MISSING_KEY] = found
+            environ[EDGE_MISS_KEY] = found
         return self.application(environ, start_response)
 
     def ask(self, path: str, headers: Mapping[str, str], body: bytes) -> Early | None:
@@ -295,7 +295,7 @@ def _understand_completion(secret_digest: str, asked: dict[str, Any]) -> Known |
         config,
         secret_digest,
         api="completions",
-        asked=completion_asked(asked),
+        key_fields=completion_key_fields(asked),
         is_cached=config.cache.applies(is_deterministic=is_deterministic) and not is_paced,
         identity=new_completion_identity,
     )
@@ -321,7 +321,7 @@ def _understand_invoke(slug: str, secret_digest: str, asked: dict[str, Any]) -> 
         config,
         secret_digest,
         api="invoke",
-        asked=invoke_asked(asked["input"], None),
+        key_fields=invoke_key_fields(asked["input"], None),
         is_cached=config.cache.applies(is_deterministic=is_deterministic),
         identity=new_invoke_identity,
     )
@@ -332,7 +332,7 @@ def _known(
     secret_digest: str,
     *,
     api: str,
-    asked: dict[str, Any],
+    key_fields: dict[str, Any],
     is_cached: bool,
     identity: Identity,
 ) -> Known:
@@ -340,7 +340,7 @@ def _known(
     generation = _generation(config.slug, account_id)
     key = None
     if is_cached:
-        key = request_key(api=api, config=config, account_id=account_id, asked=asked)
+        key = request_key(api=api, config=config, account_id=account_id, key_fields=key_fields)
     return Known(secret_digest, config.slug, config.edition, generation, key, identity)
 
 

@@ -7,7 +7,12 @@ from typing import Any
 import orjson
 
 from access.models import Account
-from chat.caching.cache_key import completion_asked, is_deterministic_completion, plan_request
+from chat.caching.cache_key import (
+    Bypass,
+    completion_key_fields,
+    decide,
+    is_deterministic_completion,
+)
 from chat.caching.cache_status import NAME
 from scaling.database_clock import CLOCK
 from scaling.response_cache.entry import Entry, decode
@@ -17,7 +22,7 @@ PREVIEW_CHARS = 200
 
 
 def inspect_request(body: dict[str, Any], account: Account) -> dict[str, Any]:
-    """Say whether a chat completion's body would hit for an account.
+    """Explain whether a chat completion's body would hit for an account.
 
     Raises ApiError for a chain that cannot be called, and StoreUnavailable.
     """
@@ -25,22 +30,22 @@ def inspect_request(body: dict[str, Any], account: Account) -> dict[str, Any]:
     from chat.chains.catalog import get_chain  # noqa: PLC0415
 
     chain = get_chain(str(body.get("model", "")))
-    plan = plan_request(
+    decision = decide(
         api="completions",
         config=chain.config,
         account_id=account.pk,
-        asked=completion_asked(body),
+        key_fields=completion_key_fields(body),
         is_deterministic=is_deterministic_completion(body, chain.config),
     )
-    if plan.key is None:
+    if isinstance(decision, Bypass):
         reasons = {
             "disabled": "CACHE_ENABLED is false",
-            "off": f"chain {plan.chain} has caching off",
-            "not-deterministic": f"chain {plan.chain} caches requests with temperature 0 or a seed"
-            " only",
+            "off": f"chain {decision.chain} has caching off",
+            "not-deterministic": f"chain {decision.chain} caches requests with temperature 0 or a"
+            " seed only",
         }
-        return {"hit": False, "key": None, "why": reasons[plan.why]}
-    return inspect_key(plan.key)
+        return {"hit": False, "key": None, "why": reasons[decision.reason]}
+    return inspect_key(decision.key)
 
 
 def inspect_key(key: str) -> dict[str, Any]:

@@ -4,59 +4,79 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from django.conf import settings
 
-from chat.caching.cache_key import Plan
-from chat.caching.cache_status import bypass_headers, collapsed_headers, hit_headers, miss_headers
-from chat.caching.unary import Made, entry_of, fresh_of
+from chat.caching.cache_key import Bypass, Cacheable, CacheDecision
+from chat.caching.cache_status import collapsed_headers, hit_headers, miss_headers
+from chat.caching.lookup import Fresh, lead_or_wait, look_up
+from chat.caching.unary import FreshAnswer, make_entry
 from chat.running.run import Run
 from chat.running.sse import Events
 from scaling.connections import release_connections
-from scaling.database_clock import CLOCK
 from scaling.response_cache import cache, hit_counters
 from scaling.response_cache.entry import Entry
 from scaling.response_cache.response_template import Prepared
-from scaling.response_cache.single_flight import FLIGHTS, Lead
+from scaling.response_cache.single_flight import Lead
 
 EVENT_STREAM = "text/event-stream; charset=utf-8"
 BREAK = b"\n\n"
 
 
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """The events of a cached answer."""
+
+    events: Events
+    headers: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The right to call the chain, and to store the events of its answer."""
+
+    lead: Lead
+    request: Cacheable
+    headers: dict[str, str]
+
+
 def find_stream(
-    plan: Plan, identity: Callable[[], tuple[bytes, ...]]
-) -> tuple[Events | Lead | None, dict[str, str]]:
-    """Return the events of a kept answer, or the right to make one; and the headers that say so.
+    decision: CacheDecision, new_ids: Callable[[], tuple[bytes, ...]]
+) -> Replay | Record | Bypass:
+    """Return what to stream: a cached answer, one to record, or one the cache does not see.
 
-    None means that the cache has nothing to do with this request. A stream is given while it is
-    fresh only: renewing one in the background would take a client that reads it.
+    A stream is replayed while it is fresh only: revalidating one in the background would take a
+    client that reads it.
     """
-    if plan.key is None:
-        hit_counters.note(plan.chain, "bypass")
-        return None, bypass_headers(plan.why)
-    release_connections()
-    if not plan.may_read:
-        hit_counters.note(plan.chain, "miss")
-        lead = Lead(FLIGHTS, plan.key, is_alone=True)
-        return lead, miss_headers(is_stored=False, reason="request")
-    found = None if plan.is_missing else cache.find(plan.key)
-    if found is not None and found.entry.is_fresh(CLOCK.now()):
-        hit_counters.note_hit(found.entry, found.layer)
-        events = play(found.prepared, identity())
-        return events, hit_headers(found.entry, found.layer)
-    joined = FLIGHTS.join(
-        plan.key, find=lambda: fresh_of(plan), wait_seconds=settings.CACHE_WAIT_SECONDS
-    )
-    if isinstance(joined, Entry):
-        hit_counters.note_hit(joined, "collapsed")
-        return play(Prepared.of(joined), identity()), collapsed_headers(joined)
-    hit_counters.note(plan.chain, "miss")
-    return joined, miss_headers(is_stored=False)
+    match decision:
+        case Bypass(chain=chain):
+            hit_counters.note(chain, "bypass")
+            return decision
+        case request:
+            release_connections()
+            return _find(request, new_ids)
 
 
-def play(prepared: Prepared, identity: tuple[bytes, ...]) -> Events:
-    """Yield a kept stream's events, at CACHE_STREAM_EVENTS_PER_SECOND, and return the last."""
-    events = prepared.render(*identity).split(BREAK)[:-1]
+def _find(request: Cacheable, new_ids: Callable[[], tuple[bytes, ...]]) -> Replay | Record:
+    match look_up(request):
+        case Fresh(found):
+            hit_counters.note_hit(found.entry, found.layer)
+            events = play(found.prepared, new_ids())
+            return Replay(events, hit_headers(found.entry, found.layer))
+        case _:
+            lead = lead_or_wait(request)
+    if isinstance(lead, Entry):
+        hit_counters.note_hit(lead, "collapsed")
+        return Replay(play(Prepared.of(lead), new_ids()), collapsed_headers(lead))
+    hit_counters.note(request.chain, "miss")
+    reason = "miss" if request.may_read else "request"
+    return Record(lead, request, miss_headers(is_stored=False, reason=reason))
+
+
+def play(prepared: Prepared, new_ids: tuple[bytes, ...]) -> Events:
+    """Yield a cached stream's events, at CACHE_STREAM_EVENTS_PER_SECOND, and return the last."""
+    events = prepared.render(*new_ids).split(BREAK)[:-1]
     last = events.pop() + BREAK
     pace = settings.CACHE_STREAM_EVENTS_PER_SECOND
     if pace:
@@ -70,33 +90,32 @@ def play(prepared: Prepared, identity: tuple[bytes, ...]) -> Events:
 
 def record(
     events: Events,
-    lead: Lead,
-    plan: Plan,
+    recording: Record,
     run: Run,
     *,
     closing: bytes,
-    renewed: Callable[[bytes], tuple[str, ...]],
+    volatile_texts: Callable[[bytes], tuple[str, ...]],
 ) -> Events:
-    """Yield the events of an answer that is being made, and keep it if it ends with `closing`.
+    """Yield the events of an answer, and store it if it ends with `closing`.
 
     A stream that fails, is cut off, may be half of one, or grows beyond CACHE_MAX_ENTRY_BYTES is
-    not kept. The lead ends with the events, also when nobody ever reads one.
+    not stored. The lead ends with the events, also when none is ever read.
     """
-    recording = _record(events, lead, plan, run, closing=closing, renewed=renewed)
+    recorded = _record(events, recording, run, closing=closing, volatile_texts=volatile_texts)
     # A generator that has not begun would not notice that it is closed.
-    next(recording)
-    return recording
+    next(recorded)
+    return recorded
 
 
 def _record(
     events: Events,
-    lead: Lead,
-    plan: Plan,
+    recording: Record,
     run: Run,
     *,
     closing: bytes,
-    renewed: Callable[[bytes], tuple[str, ...]],
+    volatile_texts: Callable[[bytes], tuple[str, ...]],
 ) -> Events:
+    lead = recording.lead
     pieces: list[bytes] = []
     size = 0
     try:
@@ -115,8 +134,8 @@ def _record(
         is_whole = last == closing and not run.is_doubtful
         if is_whole and size <= settings.CACHE_MAX_ENTRY_BYTES:
             body = b"".join([*pieces, last])
-            made = Made(body=body, renewed=renewed(body), usage=run.usage)
-            entry = entry_of(made, plan, EVENT_STREAM)
+            answer = FreshAnswer(body=body, volatile_texts=volatile_texts(body), usage=run.usage)
+            entry = make_entry(answer, recording.request, EVENT_STREAM)
             cache.keep(lead.key, entry)
             lead.complete(entry)
         return last

@@ -12,16 +12,16 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from chat.caching.cache_key import (
-    MISSING_KEY,
-    Plan,
-    completion_asked,
+    EDGE_MISS_KEY,
+    CacheDecision,
+    completion_key_fields,
+    decide,
     is_deterministic_completion,
-    plan_request,
     read_directives,
 )
 from chat.caching.cache_status import listed_headers
 from chat.caching.response_ids import completion_identity, new_completion_identity
-from chat.caching.unary import Made, Question, answer
+from chat.caching.unary import CacheRequest, FreshAnswer, get_or_compute
 from chat.chains.catalog import Listed, get_chain, listed_chains
 from chat.chains.registry import ChatInput
 from chat.completions.answers import DONE, completion_body, completion_events
@@ -75,40 +75,45 @@ class ChatCompletionsView(ModelCallView):
             timeout_seconds=chain.config.timeout_seconds, options=model_options(body)
         )
         call = Call(chain=chain, value=value, run=run, api="completions")
-        asked: dict[str, Any] = request.data  # type: ignore[assignment]  # parsed by now
-        plan = plan_request(
+        data: dict[str, Any] = request.data  # type: ignore[assignment]  # parsed by now
+        decision = decide(
             api="completions",
             config=chain.config,
             account_id=self.principal.account_id,
-            asked=completion_asked(asked),
-            is_deterministic=is_deterministic_completion(asked, chain.config),
+            key_fields=completion_key_fields(data),
+            is_deterministic=is_deterministic_completion(data, chain.config),
             cache_control=request.headers.get("Cache-Control", ""),
-            missing_key=self.request.META.get(MISSING_KEY),
+            edge_miss_key=self.request.META.get(EDGE_MISS_KEY),
         )
         if body.stream:
-            return self._stream(call, plan, body)
+            return self._stream(call, decision, body)
 
-        def make(run: Run, client: Client) -> Made:
+        def compute(run: Run, client: Client) -> FreshAnswer:
             own = replace(call, run=run)
             body = completion_body(own, invoke(own, client))
-            renewed = completion_identity(run.id, body["created"])
-            return Made(body=orjson.dumps(body), renewed=renewed, usage=run.usage)
+            texts = completion_identity(run.id, body["created"])
+            return FreshAnswer(body=orjson.dumps(body), volatile_texts=texts, usage=run.usage)
 
-        question = Question(
-            plan=plan, principal=self.principal, make=make, identity=new_completion_identity
+        cache_request = CacheRequest(
+            decision=decision,
+            principal=self.principal,
+            compute=compute,
+            new_ids=new_completion_identity,
         )
-        given = answer(question, run, self.client)
-        return Response(orjson.Fragment(given.body), headers=given.headers)
+        response = get_or_compute(cache_request, run, self.client)
+        return Response(orjson.Fragment(response.body), headers=response.headers)
 
-    def _stream(self, call: Call, plan: Plan, body: ChatCompletionRequest) -> SseResponse:
+    def _stream(
+        self, call: Call, decision: CacheDecision, body: ChatCompletionRequest
+    ) -> SseResponse:
         include_usage = bool(body.stream_options and body.stream_options.include_usage)
         return self.answer_stream(
             call,
-            plan,
+            decision,
             to_events=partial(completion_events, include_usage=include_usage),
             closing=DONE,
-            renewed=partial(_renewed, call.run),
-            identity=new_completion_identity,
+            volatile_texts=partial(_volatile_texts, call.run),
+            new_ids=new_completion_identity,
         )
 
 
@@ -156,7 +161,7 @@ class ModelView(ListedView):
         return Response(_model_body(chain), headers=headers)
 
 
-def _renewed(run: Run, body: bytes) -> tuple[str, str]:
+def _volatile_texts(run: Run, body: bytes) -> tuple[str, str]:
     created = CREATED.search(body)
     return completion_identity(run.id, int(created[1]) if created else 0)
 

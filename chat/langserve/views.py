@@ -15,15 +15,15 @@ from rest_framework.response import Response
 
 from access.principal import Limits
 from chat.caching.cache_key import (
-    MISSING_KEY,
-    Plan,
-    invoke_asked,
+    EDGE_MISS_KEY,
+    CacheDecision,
+    decide,
+    invoke_key_fields,
     is_deterministic_chain,
-    plan_request,
 )
 from chat.caching.cache_status import batch_headers
 from chat.caching.response_ids import invoke_identity, new_invoke_identity
-from chat.caching.unary import Made, Question, answer
+from chat.caching.unary import CacheRequest, FreshAnswer, get_or_compute
 from chat.chains.catalog import get_chain
 from chat.chains.registry import BuiltChain
 from chat.inputs.encoding import encode, output_of
@@ -54,29 +54,34 @@ READ_ERRORS = error_responses(401, 403, 404, 429, 500, 503)
 class CallView(ModelCallView):
     """A view that calls a chain as LangServe does; its answers may be cached."""
 
-    def plan(self, api: str, chain: BuiltChain, value: Any, config: Any) -> Plan:
-        """Return what the cache is to do about one input and its raw config."""
-        return plan_request(
+    def decide(self, api: str, chain: BuiltChain, value: Any, config: Any) -> CacheDecision:
+        """Return what the cache does about one input and its raw config."""
+        return decide(
             api=api,
             config=chain.config,
             account_id=self.principal.account_id,
-            asked=invoke_asked(value, config),
+            key_fields=invoke_key_fields(value, config),
             is_deterministic=is_deterministic_chain(chain.config),
             cache_control=self.request.headers.get("Cache-Control", ""),
-            missing_key=self.request.META.get(MISSING_KEY),
+            edge_miss_key=self.request.META.get(EDGE_MISS_KEY),
         )
 
-    def question(self, call: Call, plan: Plan) -> Question:
+    def cache_request(self, call: Call, decision: CacheDecision) -> CacheRequest:
         """Return one input's call as the cache must know it."""
 
-        def make(run: Run, client: Client) -> Made:
+        def compute(run: Run, client: Client) -> FreshAnswer:
             own = replace(call, run=run)
             output = orjson.Fragment(encode(invoke(own, client)))
             body = orjson.dumps({"output": output, "metadata": run_metadata(own)})
-            return Made(body=body, renewed=invoke_identity(run_id_of(own)), usage=run.usage)
+            texts = invoke_identity(run_id_of(own))
+            return FreshAnswer(body=body, volatile_texts=texts, usage=run.usage)
 
-        identity = partial(new_invoke_identity, run_id_of(call))
-        return Question(plan=plan, principal=self.principal, make=make, identity=identity)
+        return CacheRequest(
+            decision=decision,
+            principal=self.principal,
+            compute=compute,
+            new_ids=partial(new_invoke_identity, run_id_of(call)),
+        )
 
 
 class InvokeView(CallView):
@@ -94,9 +99,9 @@ class InvokeView(CallView):
         chain = get_chain(slug)
         run = self.ending.run = Run(timeout_seconds=chain.config.timeout_seconds)
         call = make_call(chain, body.input, body.config or InvokeConfig(), run)
-        plan = self.plan("invoke", chain, body.input, raw_member(request, "config"))
-        given = answer(self.question(call, plan), run, self.client)
-        return Response(orjson.Fragment(given.body), headers=given.headers)
+        decision = self.decide("invoke", chain, body.input, raw_member(request, "config"))
+        response = get_or_compute(self.cache_request(call, decision), run, self.client)
+        return Response(orjson.Fragment(response.body), headers=response.headers)
 
 
 class BatchView(CallView):
@@ -134,26 +139,28 @@ class BatchView(CallView):
             )
         ]
         raw = raw_member(request, "config")
-        questions = [
-            self.question(call, self.plan("invoke", chain, value, raw[i] if is_each else raw))
+        requests = [
+            self.cache_request(
+                call, self.decide("invoke", chain, value, raw[i] if is_each else raw)
+            )
             for i, (call, value) in enumerate(zip(calls, body.inputs, strict=True))
         ]
-        given = run_batch(
+        responses = run_batch(
             [
-                partial(answer, question, call.run, self.client)
-                for question, call in zip(questions, calls, strict=True)
+                partial(get_or_compute, each, call.run, self.client)
+                for each, call in zip(requests, calls, strict=True)
             ],
             concurrency=_concurrency(configs, self.principal.limits),
         )
         return Response(
             {
-                "output": [orjson.Fragment(output_of(each.body)) for each in given],
+                "output": [orjson.Fragment(output_of(each.body)) for each in responses],
                 "metadata": {
                     "responses": [run_metadata(call) for call in calls],
                     "run_ids": [run_id_of(call) for call in calls],
                 },
             },
-            headers=batch_headers([each.headers for each in given]),
+            headers=batch_headers([each.headers for each in responses]),
         )
 
 
@@ -172,14 +179,14 @@ class StreamView(CallView):
         chain = get_chain(slug)
         run = self.ending.run = Run(timeout_seconds=chain.config.timeout_seconds)
         call = make_call(chain, body.input, body.config or InvokeConfig(), run)
-        plan = self.plan("stream", chain, body.input, raw_member(request, "config"))
+        decision = self.decide("stream", chain, body.input, raw_member(request, "config"))
         return self.answer_stream(
             call,
-            plan,
+            decision,
             to_events=stream_events,
             closing=END,
-            renewed=lambda _: invoke_identity(run_id_of(call)),
-            identity=partial(new_invoke_identity, run_id_of(call)),
+            volatile_texts=lambda _: invoke_identity(run_id_of(call)),
+            new_ids=partial(new_invoke_identity, run_id_of(call)),
         )
 
 

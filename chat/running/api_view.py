@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from rest_framework.permissions import IsAuthenticated
@@ -13,10 +13,11 @@ from rest_framework.views import APIView
 from access.limits import STREAMS, Admission, Slot, admit
 from access.permissions import HasScope
 from access.principal import Principal
-from chat.caching.cache_key import Plan, read_directives
+from chat.caching.cache_key import Bypass, CacheDecision, read_directives
+from chat.caching.cache_status import bypass_headers
 from chat.caching.read_cache import read
-from chat.caching.streams import find_stream, record
-from chat.caching.unary import end_badly
+from chat.caching.streams import Record, Replay, find_stream, record
+from chat.caching.unary import settle_failure
 from chat.running import sse
 from chat.running.client_socket import ClientSocket
 from chat.running.execution import Call, Chunk, Heartbeat, stream
@@ -209,29 +210,46 @@ class ModelCallView(ApiView):
     def answer_stream(
         self,
         call: Call,
-        plan: Plan,
+        decision: CacheDecision,
         *,
         to_events: Callable[[Call, sse.BegunStream[Chunk | Heartbeat]], Events],
         closing: bytes,
-        renewed: Callable[[bytes], tuple[str, ...]],
-        identity: Callable[[], tuple[bytes, ...]],
+        volatile_texts: Callable[[bytes], tuple[str, ...]],
+        new_ids: Callable[[], tuple[bytes, ...]],
     ) -> SseResponse:
-        """Return a streamed answer: played back, or recorded while it is made, as its plan says.
+        """Return a streamed answer: replayed, or recorded while the chain makes it.
 
-        `closing` is the last event of a stream that is whole; `renewed` finds the texts in one that
-        are its own, for which `identity` gives others.
+        `closing` is the last event of a complete stream; `volatile_texts` finds the texts in one
+        that differ in every response, for which `new_ids` returns others.
         """
         self.begin_stream()
-        kept, headers = find_stream(plan, identity)
-        if isinstance(kept, Generator):
-            return self.stream_response(kept, headers=headers)
+        match find_stream(decision, new_ids):
+            case Replay(events=events, headers=headers):
+                return self.stream_response(events, headers=headers)
+            case Bypass(reason=reason):
+                items = sse.BegunStream(stream(call, self.client))
+                return self.stream_response(to_events(call, items), headers=bypass_headers(reason))
+            case Record() as recording:
+                return self._record_stream(call, recording, to_events, closing, volatile_texts)
+
+    def _record_stream(
+        self,
+        call: Call,
+        recording: Record,
+        to_events: Callable[[Call, sse.BegunStream[Chunk | Heartbeat]], Events],
+        closing: bytes,
+        volatile_texts: Callable[[bytes], tuple[str, ...]],
+    ) -> SseResponse:
         try:
             items = sse.BegunStream(stream(call, self.client))
         except BaseException as error:
-            if kept is not None:
-                end_badly(kept, error)
+            settle_failure(recording.lead, error)
             raise
-        events = to_events(call, items)
-        if kept is not None:
-            events = record(events, kept, plan, call.run, closing=closing, renewed=renewed)
-        return self.stream_response(events, headers=headers)
+        events = record(
+            to_events(call, items),
+            recording,
+            call.run,
+            closing=closing,
+            volatile_texts=volatile_texts,
+        )
+        return self.stream_response(events, headers=recording.headers)

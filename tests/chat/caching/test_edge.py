@@ -13,9 +13,9 @@ import pytest
 
 from access.models import ApiKey
 from access.services import create_key, set_secret
-from chat.caching.cache_key import Plan
+from chat.caching.cache_key import Cacheable
 from chat.caching.edge import EdgeCache
-from chat.caching.streams import record
+from chat.caching.streams import Record, record
 from chat.models import Chain
 from chat.running.run import Run
 from chat.running.sse import Events
@@ -103,9 +103,15 @@ def events() -> Events:
 
 
 def recorded(lead: Lead) -> Events:
-    plan = Plan(chain="test", policy=CachePolicy(), key=lead.key)
+    request = Cacheable(chain="test", policy=CachePolicy(), key=lead.key)
     run = Run(timeout_seconds=10, options={})
-    return record(events(), lead, plan, run, closing=b"data: [DONE]\n\n", renewed=lambda body: ())
+    return record(
+        events(),
+        Record(lead, request, {}),
+        run,
+        closing=b"data: [DONE]\n\n",
+        volatile_texts=lambda body: (),
+    )
 
 
 @pytest.mark.parametrize("read", [0, 1, 2])

@@ -17,7 +17,7 @@ from django.urls import reverse
 
 import scaling.redis_client
 from chat.caching import statistics
-from chat.caching.cache_key import Plan, plan_request
+from chat.caching.cache_key import Bypass, Cacheable, CacheDecision, decide
 from chat.caching.statistics import read_hour, read_statistics
 from chat.chains.config import config_of
 from chat.models import Chain
@@ -423,15 +423,15 @@ def test_what_has_no_effect_with_caching_off_is_no_mistake(
 def test_caching_that_is_disabled_for_all_is_off_for_each_chain(
     chain: Chain, settings: Any
 ) -> None:
-    def plan() -> Plan:
-        return plan_request(
+    def decision() -> CacheDecision:
+        return decide(
             api="completions",
             config=config_of(chain),
             account_id=uuid.uuid4(),
-            asked={"messages": []},
+            key_fields={"messages": []},
             is_deterministic=True,
         )
 
-    assert plan().key is not None
+    assert isinstance(decision(), Cacheable)
     settings.CACHE_ENABLED = False
-    assert (plan().key, plan().why) == (None, "disabled")
+    assert decision() == Bypass(chain=chain.slug, reason="disabled")

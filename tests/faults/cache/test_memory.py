@@ -21,7 +21,7 @@ import random, time, uuid
 import orjson
 from access.models import Account
 from chat.caching.response_ids import completion_identity
-from chat.caching.cache_key import completion_asked, request_key
+from chat.caching.cache_key import completion_key_fields, request_key
 from chat.chains.catalog import get_chain
 from scaling.response_cache.entry import Entry, encode
 from scaling.redis_client import run
@@ -30,7 +30,7 @@ run_id = uuid.uuid4()
 found = {{}}
 for number in range({count}):
     text = f"{mark} {{number}}"
-    asked = completion_asked({{"messages": [{{"role": "user", "content": text}}]}})
+    asked = completion_key_fields({{"messages": [{{"role": "user", "content": text}}]}})
     content = f"{{text}} {{random.randbytes(300).hex()}}"
     message = {{"role": "assistant", "content": content}}
     body = orjson.dumps(
@@ -38,7 +38,7 @@ for number in range({count}):
     )
     entry = Entry(body, "application/json", time.time(), 600.0, 0.0, 0.0,
                   completion_identity(run_id, 5), 1, 1, "cached")
-    key = request_key(api="completions", config=config, account_id=account, asked=asked)
+    key = request_key(api="completions", config=config, account_id=account, key_fields=asked)
     found["headrace:cache:value:" + key] = encode(entry)
     if len(found) == 100 or number == {count} - 1:
         run(lambda client: client.mset(found))

@@ -1,0 +1,74 @@
+"""Look a cacheable request up: the one decision that unary and streamed answers share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.conf import settings
+
+from chat.caching.cache_key import Cacheable
+from scaling.database_clock import CLOCK
+from scaling.response_cache import cache
+from scaling.response_cache.cache import Found
+from scaling.response_cache.entry import Entry
+from scaling.response_cache.single_flight import FLIGHTS, Lead
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """A cached answer to send as it is."""
+
+    found: Found
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """A cached answer that may be sent while a request revalidates it."""
+
+    found: Found
+
+
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """No cached answer to send; `expired` may still stand in for a failure."""
+
+    expired: Found | None = None
+
+
+Lookup = Fresh | Stale | Miss
+
+
+def look_up(request: Cacheable) -> Lookup:
+    """Return what the cache has for a request."""
+    if not request.may_read or request.edge_missed:
+        return Miss()
+    found = cache.find(request.key)
+    if found is None:
+        return Miss()
+    now = CLOCK.now()
+    if found.entry.is_fresh(now):
+        return Fresh(found)
+    if found.entry.may_be_served_stale(now):
+        return Stale(found)
+    return Miss(expired=found)
+
+
+def lead_or_wait(request: Cacheable) -> Entry | Lead:
+    """Return the answer of an identical request that is under way, or the right to call the chain.
+
+    Waits for CACHE_WAIT_SECONDS at most. Raises what the leader of this process failed with.
+    """
+    if not request.may_read:
+        # The client wants an answer of its own.
+        return Lead(FLIGHTS, request.key, is_alone=True)
+    return FLIGHTS.join(
+        request.key,
+        find=lambda: fresh_entry(request),
+        wait_seconds=settings.CACHE_WAIT_SECONDS,
+    )
+
+
+def fresh_entry(request: Cacheable) -> Entry | None:
+    """Return the fresh entry of a request, if there is one by now."""
+    found = cache.find(request.key)
+    return found.entry if found is not None and found.entry.is_fresh(CLOCK.now()) else None
