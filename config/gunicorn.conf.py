@@ -4,6 +4,7 @@ import contextlib
 import math
 import socket
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ from gunicorn import http
 from gunicorn.http import wsgi
 
 from config.env import env_bool, env_float, env_int, env_list, env_str
-from node.fast_path import EARLY, EarlyParser
-from node.gunicorn_response import OneWriteResponse
+from node.fast_path import FastPath, FastPathParser
+from node.loop_turns import LOOP_TURNS
 from node.open_files import raise_open_files_limit
 from node.worker import LAST_WORDS_SECONDS, DrainingWorker
 
@@ -92,24 +93,34 @@ def child_exit(server: Any, worker: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    """Have answers sent in one write, and hits before gunicorn's parser, unless each is logged."""
-    # It keeps metrics, which a command that only reads this file has no use for.
-    from node.load_shedding import OVERLOAD  # noqa: PLC0415
+    """Connect the worker with the pipeline that it loaded."""
+    # It has metrics, which a command that only reads this file has no use for.
+    from node.gunicorn_response import OneWriteResponse  # noqa: PLC0415
+    from node.pipeline import Pipeline  # noqa: PLC0415
 
     # gunicorn makes each answer by this name.
     wsgi.Response = OneWriteResponse
-    OVERLOAD.in_flight = lambda: worker.in_flight
-    OVERLOAD.is_alone = lambda: worker.is_alone
-    if accesslog is None and worker.cfg.proxy_protocol == "off" and not worker.cfg.is_ssl:
-        EARLY.worker = worker
-        http.get_parser = get_parser
+    pipeline = worker.wsgi if isinstance(worker.wsgi, Pipeline) else Pipeline(worker.wsgi)
+    if pipeline.shedder is not None:
+        pipeline.shedder.in_flight = lambda: worker.in_flight
+        pipeline.shedder.is_alone = lambda: worker.is_alone
+    is_plain = worker.cfg.proxy_protocol == "off" and not worker.cfg.is_ssl
+    # Each request is logged by gunicorn alone.
+    if pipeline.fast_path is not None and accesslog is None and is_plain:
+        http.get_parser = partial(get_parser, FastPath(pipeline.fast_path, worker))
 
 
-def get_parser(cfg: Any, source: Any, source_addr: Any, http2_connection: bool = False) -> Any:
+def get_parser(
+    fast_path: FastPath,
+    cfg: Any,
+    source: Any,
+    source_addr: Any,
+    http2_connection: bool = False,
+) -> Any:
     """Return the parser of a connection, as gunicorn.http does."""
     if http2_connection:
         return gunicorn_parser(cfg, source, source_addr, http2_connection=True)
-    return EarlyParser(cfg, source, source_addr)
+    return FastPathParser(fast_path, cfg, source, source_addr)
 
 
 def post_request(worker: Any, req: Any, environ: Any, resp: Any) -> None:
@@ -126,7 +137,7 @@ def post_request(worker: Any, req: Any, environ: Any, resp: Any) -> None:
         req.body.failed = True
         with contextlib.suppress(OSError):
             environ["gunicorn.socket"].shutdown(socket.SHUT_RDWR)
-    EARLY.take_turn(time.monotonic())
+    LOOP_TURNS.yield_to_loop(time.monotonic())
 
 
 def _is_read_to_its_end(body: Any) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from config.wsgi import application as headrace
 from loadtest.constant_path import ANSWER, PATH
+from node.pipeline import Pipeline
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 BODY = b'{"answer":"%b"}' % ANSWER.encode()
 
 
-def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+def constant(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
     """Answer the constant, or as ever."""
     if environ["PATH_INFO"] != PATH:
         return headrace(environ, start_response)
@@ -22,3 +23,6 @@ def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iter
     headers = [("Content-Type", "application/json"), ("Content-Length", str(len(BODY)))]
     start_response("200 OK", headers)
     return [BODY]
+
+
+application = Pipeline(constant, fast_path=headrace.fast_path, shedder=headrace.shedder)

@@ -2,8 +2,8 @@
 
 gunicorn's parser, WSGI environment and response are written in Python and cost several times what a
 cached answer costs. This parser looks at the first bytes of each request; if they are one complete
-request of the plainest form, it asks `ask` for an answer and sends it. Everything else, and every
-doubt, is given back to gunicorn's parser byte for byte.
+request of the plainest form, it sends what its handler answers. Everything else, and every doubt,
+goes back to gunicorn's parser byte for byte.
 
 What passes is narrower than what HTTP allows, so that no two parsers could read it differently: one
 read from the socket holds all of it and nothing beyond; every header is one of a list, comes once,
@@ -19,10 +19,10 @@ from collections.abc import Callable, Mapping
 from email.utils import formatdate
 from typing import Any, NamedTuple
 
-import gevent
 from gunicorn.http.parser import RequestParser
 
 from node.draining import DRAINING
+from node.loop_turns import LOOP_TURNS
 
 END = b"\r\n\r\n"
 MAX_HEAD_BYTES = 8000
@@ -47,11 +47,9 @@ HEADERS = frozenset(
 PATH = re.compile(r"/[\w/.-]*", re.ASCII)
 # What OpenAI's SDKs send about themselves. gunicorn refuses a name that is no token (RFC 9110).
 SDK_HEADER = re.compile(r"x-stainless-[a-z0-9-]+", re.ASCII)
-# How long a worker may go on without a look at its other connections.
-TURN_SECONDS = 0.002
 
 
-class Early(NamedTuple):
+class FastResponse(NamedTuple):
     """An answer: status and reason, headers, body."""
 
     status: str
@@ -59,25 +57,23 @@ class Early(NamedTuple):
     body: bytes
 
 
-# Given path, headers by small names, and body; returns None for what it does not answer.
-Ask = Callable[[str, Mapping[str, str], bytes], Early | None]
+# Takes path, headers by small names, and body; returns None for a request it does not answer.
+Handler = Callable[[str, Mapping[str, str], bytes], FastResponse | None]
 
 
-class EarlyAnswers:
-    """What the parsers of a worker share: whom to ask, and whether the worker still serves."""
+class FastPath:
+    """What the parsers of a worker share: the handler, and whether the worker still serves."""
 
-    def __init__(self) -> None:
-        self.ask: Ask | None = None
-        self.worker: Any = None
-        self._turn_ends_at = 0.0
+    def __init__(self, handler: Handler, worker: Any) -> None:
+        self._handler = handler
+        self._worker = worker
         self._date = b""
         self._date_until = 0.0
 
     @property
     def is_on(self) -> bool:
-        """Whether there is somebody to ask, in a worker that was not told to stop."""
-        is_serving = self.worker is not None and self.worker.alive and not DRAINING.is_on
-        return self.ask is not None and is_serving
+        """Whether this worker serves: it was not told to stop."""
+        return bool(self._worker.alive) and not DRAINING.is_on
 
     def answer(self, data: bytes, *, is_last: bool) -> bytes | None:
         """Return the bytes to send for a request, or None for one that gunicorn must read."""
@@ -96,40 +92,35 @@ class EarlyAnswers:
         body = data[end + 4 :]
         if not (length.isdecimal() and str(len(body)) == length and "host" in headers):
             return None
-        assert self.ask is not None  # noqa: S101  (is_on has seen to it)
-        early = self.ask(path, headers, body)
-        return None if early is None else self._as_bytes(early, is_last=is_last)
+        response = self._handler(path, headers, body)
+        return None if response is None else self._as_bytes(response, is_last=is_last)
 
-    def take_turn(self, now: float) -> None:
-        """Let other connections have their turn, if this worker has not waited for long."""
-        if now >= self._turn_ends_at:
-            gevent.sleep(0)
-            self._turn_ends_at = time.monotonic() + TURN_SECONDS
-
-    def _as_bytes(self, early: Early, *, is_last: bool) -> bytes:
+    def _as_bytes(self, response: FastResponse, *, is_last: bool) -> bytes:
         now = time.time()
         if now >= self._date_until:
             self._date_until = int(now) + 1.0
             self._date = formatdate(now, usegmt=True).encode()
-        lines = "".join([f"{name}: {value}\r\n" for name, value in early.headers])
+        lines = "".join([f"{name}: {value}\r\n" for name, value in response.headers])
         return b"HTTP/1.1 %b\r\nServer: gunicorn\r\nDate: %b\r\nConnection: %b\r\n%b\r\n%b" % (
-            early.status.encode(),
+            response.status.encode(),
             self._date,
             b"close" if is_last else b"keep-alive",
             lines.encode("latin-1"),
-            early.body,
+            response.body,
         )
 
 
-EARLY = EarlyAnswers()
+class FastPathParser(RequestParser):  # type: ignore[misc]
+    """gunicorn's parser of one connection, which gets only what the fast path did not answer."""
 
-
-class EarlyParser(RequestParser):  # type: ignore[misc]
-    """gunicorn's parser of one connection, which is handed only what was not answered early."""
+    def __init__(self, fast_path: FastPath, *arguments: Any) -> None:
+        self._fast_path = fast_path
+        super().__init__(*arguments)
 
     def __next__(self) -> Any:
-        """Answer early as long as that goes, then return the next request."""
-        if EARLY.is_on and not (self.mesg and self.mesg.should_close()) and self.finish_body():
+        """Answer by the fast path while it can, then return the next request."""
+        is_last = self.mesg and self.mesg.should_close()
+        if self._fast_path.is_on and not is_last and self.finish_body():
             # gunicorn ends the wait for a request after `keepalive` seconds, answers included.
             until = time.monotonic() + self.cfg.keepalive / 2
             while self._answer_one(until):
@@ -137,18 +128,19 @@ class EarlyParser(RequestParser):  # type: ignore[misc]
         return super().__next__()
 
     def _answer_one(self, until: float) -> bool:
-        """Answer the next request early; False leaves it for gunicorn."""
+        """Answer the next request by the fast path; False leaves it for gunicorn."""
         data = self.unreader.read()
         now = time.monotonic()
         is_last = now >= until
-        reply = EARLY.answer(data, is_last=is_last) if EARLY.is_on and data else None
+        is_on = self._fast_path.is_on and bool(data)
+        reply = self._fast_path.answer(data, is_last=is_last) if is_on else None
         if reply is None:
             self.unreader.unread(data)
             return False
         self.unreader.sock.sendall(reply)
         if is_last:
             raise StopIteration
-        EARLY.take_turn(now)
+        LOOP_TURNS.yield_to_loop(now)
         return True
 
 

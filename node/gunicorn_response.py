@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 from gunicorn.http.wsgi import Response
 
 from node.draining import DRAINING
+from node.metrics import REQUEST_SECONDS
 
 
 class OneWriteResponse(Response):  # type: ignore[misc]
@@ -18,9 +18,6 @@ class OneWriteResponse(Response):  # type: ignore[misc]
     a proxy that wakes up twice. Here the headers wait for the first bytes of the body, which for a
     stream come with them (chat.running.sse.BegunStream).
     """
-
-    # Told how many seconds an answer took to begin. Set by config.wsgi, where metrics are loaded.
-    observe: Callable[[float], None] | None = None
 
     headers_sent: bool
     _head = b""
@@ -56,7 +53,7 @@ class OneWriteResponse(Response):  # type: ignore[misc]
 
     def _send(self, data: bytes) -> None:
         head, self._head = self._head, b""
-        if head and OneWriteResponse.observe is not None:
-            OneWriteResponse.observe(time.monotonic() - self._began)
+        if head:
+            REQUEST_SECONDS.observe(time.monotonic() - self._began)
         if head or data:
             self.sock.sendall(head + data)

@@ -54,19 +54,19 @@ SCHEDSTAT = Path("/proc/self/schedstat")
 
 
 @dataclass(frozen=True, slots=True)
-class Tick:
+class Interval:
     """What the last `seconds` saw.
 
-    `delays` are those of the requests that got through their first part, in seconds, `age` is the
-    mean of those that did not yet, and `begun` their number; `busy_share` is the share of the time
-    in which the event loop ran or could have run. A hit is neither admitted nor refused.
+    `delays` are the setup times of the requests that were dispatched, in seconds, `age` is the mean
+    of those still in setup, and `in_setup` their number; `busy_share` is the share of the time in
+    which the event loop ran or could have run. A hit is neither admitted nor refused.
     """
 
     seconds: float
     busy_share: float
     delays: Sequence[float]
     age: float
-    begun: int
+    in_setup: int
     admitted: int
     refused: int
     hits: int
@@ -75,7 +75,7 @@ class Tick:
     def delay(self) -> float:
         """Return the seconds in which requests get through their first part, now or soon."""
         # Of the last one begun, if as many get through as now.
-        coming = self.begun * self.seconds / max(1, len(self.delays))
+        coming = self.in_setup * self.seconds / max(1, len(self.delays))
         return max(statistics.median(self.delays) if self.delays else 0.0, self.age, coming)
 
     @property
@@ -85,7 +85,7 @@ class Tick:
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class LimitState:
     """How many requests may be in their first part, and whether the balancer is told."""
 
     limit: float = NO_LIMIT
@@ -99,17 +99,17 @@ class Bounds:
         return self.limit != NO_LIMIT
 
 
-def next_bounds(now: Bounds, tick: Tick, target_seconds: float) -> Bounds:
+def next_state(now: LimitState, tick: Interval, target_seconds: float) -> LimitState:
     """Return the bounds after a tick."""
     if not now.is_on:
         is_overdue = tick.is_busy and tick.delay > OVERDUE * target_seconds
         late_ticks = now.late_ticks + 1 if is_overdue else 0
         if late_ticks < LATE_TICKS:
-            return Bounds(late_ticks=late_ticks)
-    is_calm = not tick.is_busy and not tick.refused and tick.begun < now.limit / 2
+            return LimitState(late_ticks=late_ticks)
+    is_calm = not tick.is_busy and not tick.refused and tick.in_setup < now.limit / 2
     calm_ticks = now.calm_ticks + 1 if is_calm else 0
     if calm_ticks >= CALM_TICKS:
-        return Bounds()
+        return LimitState()
     limit = now.limit * GROWTH
     if tick.is_busy and tick.delay > target_seconds:
         # As many as get through in the target time (Little's law).
@@ -117,18 +117,18 @@ def next_bounds(now: Bounds, tick: Tick, target_seconds: float) -> Bounds:
         limit = max(MIN_LIMIT, min(now.limit, fitting))
     # A balancer cannot tell hits, which cost nothing, from others.
     is_told = tick.hits <= (tick.admitted + tick.refused) * MAX_HIT_SHARE
-    return Bounds(limit=limit, is_told=is_told, calm_ticks=calm_ticks)
+    return LimitState(limit=limit, is_told=is_told, calm_ticks=calm_ticks)
 
 
-class Overload:
+class LoadShedder:
     """How many requests this process has begun, and how many it may."""
 
     def __init__(self, *, target_seconds: float) -> None:
         self.target_seconds = target_seconds
-        self.bounds = Bounds()
-        self.begun = 0
+        self.bounds = LimitState()
+        self.in_setup = 0
         # How many requests this process has not answered to the end, whatever they wait for.
-        self.in_flight: Callable[[], int] = lambda: self.begun
+        self.in_flight: Callable[[], int] = lambda: self.in_setup
         # Whether these are all that the load balancer has open here.
         self.is_alone: Callable[[], bool] = lambda: True
         # The sum of their beginnings, for their mean age.
@@ -137,7 +137,7 @@ class Overload:
 
     def is_full(self) -> bool:
         """Say whether to refuse a new request, and count it."""
-        if self.begun < self.bounds.limit * SLACK:
+        if self.in_setup < self.bounds.limit * SLACK:
             return False
         self._refused += 1
         OVERLOAD_REFUSED.inc()
@@ -145,16 +145,16 @@ class Overload:
 
     def begin(self, now: float) -> SetupTimer:
         """Note that a request is being begun; `now` is a monotonic clock in seconds."""
-        self.begun += 1
+        self.in_setup += 1
         self._began += now
         self._admitted += 1
         return SetupTimer(self, now)
 
     def end(self, began: float, now: float) -> None:
         """Note that a request got through its first part."""
-        self.begun -= 1
+        self.in_setup -= 1
         # Rounding errors of sums must not stay.
-        self._began = self._began - began if self.begun else 0.0
+        self._began = self._began - began if self.in_setup else 0.0
         self._delays.append(now - began)
 
     def hit(self) -> None:
@@ -163,18 +163,18 @@ class Overload:
 
     def tick(self, now: float, *, seconds: float, busy_share: float) -> None:
         """Set the limit by what the last `seconds` have shown."""
-        age = now - self._began / self.begun if self.begun else 0.0
-        tick = Tick(
+        age = now - self._began / self.in_setup if self.in_setup else 0.0
+        tick = Interval(
             seconds,
             busy_share,
             self._delays,
             age,
-            self.begun,
+            self.in_setup,
             self._admitted,
             self._refused,
             self._hits,
         )
-        before, self.bounds = self.bounds, next_bounds(self.bounds, tick, self.target_seconds)
+        before, self.bounds = self.bounds, next_state(self.bounds, tick, self.target_seconds)
         self._forget()
         OVERLOAD_LIMIT.set(self.bounds.limit)
         if self.bounds.is_on and not before.is_on:
@@ -187,7 +187,7 @@ class Overload:
         """What answers tell the load balancer: how many requests to send, and to let wait."""
         if not self.bounds.is_on or not self.bounds.is_told or not self.is_alone():
             return []
-        elsewhere = max(0, self.in_flight() - self.begun)
+        elsewhere = max(0, self.in_flight() - self.in_setup)
         # Growth has no bound, and what counts is less than one process may have open.
         limit = min(self.bounds.limit, MAX_DELAYS)
         sent, waiting = round(elsewhere + limit), round(limit * QUEUE_SHARE)
@@ -198,7 +198,7 @@ class Overload:
         self._admitted = self._refused = self._hits = 0
 
     def run(self) -> None:
-        """Tick for ever."""
+        """Interval for ever."""
         at, busy = time.monotonic(), busy_seconds()
         while True:
             gevent.sleep(TICK_SECONDS)
@@ -210,20 +210,17 @@ class Overload:
 class SetupTimer:
     """The first part of one request."""
 
-    __slots__ = ("_began", "_overload")
+    __slots__ = ("_began", "_shedder")
 
-    def __init__(self, overload: Overload, began: float) -> None:
-        self._overload: Overload | None = overload
+    def __init__(self, shedder: LoadShedder, began: float) -> None:
+        self._shedder: LoadShedder | None = shedder
         self._began = began
 
     def end(self) -> None:
         """Note that it is over; a second time is nothing."""
-        if self._overload is not None:
-            self._overload.end(self._began, time.monotonic())
-            self._overload = None
-
-
-OVERLOAD = Overload(target_seconds=0.0)
+        if self._shedder is not None:
+            self._shedder.end(self._began, time.monotonic())
+            self._shedder = None
 
 
 def busy_seconds() -> float:

@@ -8,14 +8,16 @@ from http import HTTPStatus
 import orjson
 
 from config.api.errors import ApiError
-from node.fast_path import Early
+from node.fast_path import FastResponse
 from node.middleware import request_id_of
 
 
-def refusal(error: ApiError, request_id: str, headers: Iterable[tuple[str, str]] = ()) -> Early:
+def refusal(
+    error: ApiError, request_id: str, headers: Iterable[tuple[str, str]] = ()
+) -> FastResponse:
     """Return an error as its answer, with the request's id, or a new one for what is none."""
     body = orjson.dumps(error.body)
-    return Early(
+    return FastResponse(
         f"{error.status} {HTTPStatus(error.status).phrase}",
         [
             ("Content-Type", "application/json"),

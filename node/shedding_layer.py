@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from config.api.errors import ApiError
 from config.api.paths import API_PREFIXES
 from config.request_setup import current_setup
-from node.fast_path import Ask, Early
-from node.load_shedding import Overload
+from node.fast_path import FastResponse, Handler
+from node.load_shedding import LoadShedder
 from node.refusals import refusal
 
 if TYPE_CHECKING:
@@ -31,30 +31,30 @@ REFUSAL = ApiError(
 )
 
 
-class Admission:
-    """A WSGI layer around all others, and what gunicorn's parser is to ask after `hit`."""
+class LoadSheddingLayer:
+    """A WSGI layer around all others, and a fast path around `hits`."""
 
     def __init__(
-        self, application: WSGIApplication, overload: Overload, hit: Ask | None = None
+        self, application: WSGIApplication, shedder: LoadShedder, hits: Handler | None = None
     ) -> None:
         self._application = application
-        self._overload = overload
-        self._hit = hit
+        self._shedder = shedder
+        self._hits = hits
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer, or pass the request on."""
         if not _may_be_refused(environ["PATH_INFO"]):
             return self._application(environ, start_response)
-        if self._overload.is_full():
+        if self._shedder.is_full():
             refused = self._refusal(environ.get("HTTP_X_REQUEST_ID", ""))
             start_response(refused.status, refused.headers)
             return [refused.body]
-        mine = self._overload.begin(time.monotonic())
+        mine = self._shedder.begin(time.monotonic())
         token = current_setup.set(mine)
 
         def start(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
             mine.end()
-            return start_response(status, [*headers, *self._overload.headers], *more)
+            return start_response(status, [*headers, *self._shedder.headers], *more)
 
         try:
             return self._application(environ, start)
@@ -62,17 +62,17 @@ class Admission:
             mine.end()
             current_setup.reset(token)
 
-    def ask(self, path: str, headers: Mapping[str, str], body: bytes) -> Early | None:
-        """Answer a request that gunicorn has not parsed (node.fast_path.Ask)."""
-        if self._hit is not None and (found := self._hit(path, headers, body)) is not None:
-            self._overload.hit()
+    def handle(self, path: str, headers: Mapping[str, str], body: bytes) -> FastResponse | None:
+        """Answer a request that gunicorn has not parsed (node.fast_path.Handler)."""
+        if self._hits is not None and (found := self._hits(path, headers, body)) is not None:
+            self._shedder.hit()
             return found
-        if _may_be_refused(path) and self._overload.is_full():
+        if _may_be_refused(path) and self._shedder.is_full():
             return self._refusal(headers.get("x-request-id", ""))
         return None
 
-    def _refusal(self, request_id: str) -> Early:
-        return refusal(REFUSAL, request_id, self._overload.headers)
+    def _refusal(self, request_id: str) -> FastResponse:
+        return refusal(REFUSAL, request_id, self._shedder.headers)
 
 
 def _may_be_refused(path: str) -> bool:

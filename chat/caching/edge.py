@@ -37,7 +37,7 @@ from chat.chains.config import ChainConfig
 from config.api.errors import ApiError
 from config.api.json import loads
 from config.api.paths import CHAINS, COMPLETIONS
-from node.fast_path import Early
+from node.fast_path import FastResponse
 from node.middleware import request_id_of
 from node.refusals import refusal
 from scaling.response_cache import cache, hit_counters
@@ -103,16 +103,16 @@ class EdgeCache:
                 authorization=environ.get("HTTP_AUTHORIZATION", ""),
                 request_id=environ.get("HTTP_X_REQUEST_ID", ""),
             )
-            if isinstance(found, Early):
+            if isinstance(found, FastResponse):
                 start_response(found.status, found.headers)
                 return [found.body]
             environ[EDGE_MISS_KEY] = found
         return self.application(environ, start_response)
 
-    def ask(self, path: str, headers: Mapping[str, str], body: bytes) -> Early | None:
-        """Answer a request that gunicorn has not parsed, if this process has the answer at hand.
+    def handle(self, path: str, headers: Mapping[str, str], body: bytes) -> FastResponse | None:
+        """Answer a request that gunicorn has not parsed, if its answer is in this process's memory.
 
-        What it takes is a node.fast_path.Ask.
+        This is a node.fast_path.Handler.
         """
         if not (path == COMPLETIONS or path.startswith(CHAINS)) or not body:
             return None
@@ -127,7 +127,7 @@ class EdgeCache:
             request_id=headers.get("x-request-id", ""),
             is_near_only=True,
         )
-        return found if isinstance(found, Early) else None
+        return found if isinstance(found, FastResponse) else None
 
     def _is_redirected(self, proto: str | None) -> bool:
         """Say whether Django sends this request to HTTPS, or at least looks whether it must."""
@@ -141,7 +141,7 @@ class EdgeCache:
         authorization: str,
         request_id: str,
         is_near_only: bool = False,
-    ) -> Early | str | None:
+    ) -> FastResponse | str | None:
         """Return the answer, or the key that nothing is stored under; else None."""
         try:
             known = self._know(path, body, authorization)
@@ -344,7 +344,7 @@ def _known(
     return Known(secret_digest, config.slug, config.edition, generation, key, identity)
 
 
-def _hit(request_id: str, principal: Principal, known: Known, found: Found) -> Early:
+def _hit(request_id: str, principal: Principal, known: Known, found: Found) -> FastResponse:
     """Count the request and return the answer; raises LimitExceeded."""
     limits = count_hit(principal).headers
     entry = found.entry
@@ -359,4 +359,4 @@ def _hit(request_id: str, principal: Principal, known: Known, found: Found) -> E
     ]
     if entry.content_type.startswith("text/event-stream"):
         headers += [("Cache-Control", "no-cache"), ("X-Accel-Buffering", "no")]
-    return Early("200 OK", headers, body)
+    return FastResponse("200 OK", headers, body)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import SimpleNamespace
 
 import pytest
 from gunicorn.config import Config
@@ -11,10 +12,10 @@ from gunicorn.http.parser import RequestParser
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from node.fast_path import HEADERS, Early, EarlyAnswers
+from node.fast_path import HEADERS, FastPath, FastResponse
 
 PLAIN = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n\r\n{}"
-FAST = Early("200 OK", [], b"early")
+FAST = FastResponse("200 OK", [], b"early")
 
 Asked = tuple[str, dict[str, str], bytes]
 
@@ -72,13 +73,12 @@ def read_early(data: bytes) -> Asked | None:
     """Return what the fast path would answer, or None for what it leaves to gunicorn."""
     asked: list[Asked] = []
 
-    def ask(path: str, headers: Mapping[str, str], body: bytes) -> Early:
+    def ask(path: str, headers: Mapping[str, str], body: bytes) -> FastResponse:
         asked.append((path, dict(headers), body))
         return FAST
 
-    early = EarlyAnswers()
-    early.ask = ask
-    reply = early.answer(data, is_last=False)
+    fast_path = FastPath(ask, SimpleNamespace(alive=True))
+    reply = fast_path.answer(data, is_last=False)
     assert (reply is None) == (not asked)
     return asked[0] if asked else None
 

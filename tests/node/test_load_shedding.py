@@ -20,18 +20,18 @@ from node.load_shedding import (
     MIN_LIMIT,
     NO_LIMIT,
     SLACK,
-    Bounds,
-    Overload,
+    Interval,
+    LimitState,
+    LoadShedder,
     SetupTimer,
-    Tick,
     busy_seconds,
-    next_bounds,
+    next_state,
 )
 
 TARGET_SECONDS = 0.2
-LATE = Tick(0.1, 1.0, [1.0] * 60, age=0.0, begun=0, admitted=60, refused=0, hits=0)
+LATE = Interval(0.1, 1.0, [1.0] * 60, age=0.0, in_setup=0, admitted=60, refused=0, hits=0)
 ticks = st.builds(
-    Tick,
+    Interval,
     st.floats(0.05, 10),
     st.floats(0, 1.5),
     st.lists(st.floats(0, 60), max_size=50),
@@ -43,7 +43,7 @@ ticks = st.builds(
 )
 
 
-def make_late(overload: Overload, *, count: int = 60, busy_share: float = 1.0) -> None:
+def make_late(overload: LoadShedder, *, count: int = 60, busy_share: float = 1.0) -> None:
     """Have one tick see so many requests that took a second to be begun."""
     for _ in range(count):
         overload.begin(0.0)
@@ -52,32 +52,32 @@ def make_late(overload: Overload, *, count: int = 60, busy_share: float = 1.0) -
 
 
 @given(st.lists(ticks, max_size=40))
-def test_bounds_are_always_such_that_work_goes_on(seen: list[Tick]) -> None:
-    bounds = Bounds()
+def test_bounds_are_always_such_that_work_goes_on(seen: list[Interval]) -> None:
+    bounds = LimitState()
     for tick in seen:
-        bounds = next_bounds(bounds, tick, TARGET_SECONDS)
+        bounds = next_state(bounds, tick, TARGET_SECONDS)
         assert bounds.limit >= MIN_LIMIT
 
 
 def test_the_limit_is_what_gets_through_in_the_target_time() -> None:
-    bounds = Bounds()
+    bounds = LimitState()
     for _ in range(LATE_TICKS):
-        bounds = next_bounds(bounds, LATE, TARGET_SECONDS)
+        bounds = next_state(bounds, LATE, TARGET_SECONDS)
 
     assert bounds.limit == pytest.approx(600 * TARGET_SECONDS)
 
 
 def test_a_queue_that_will_be_late_counts_as_late() -> None:
     """Those begun last have not waited yet, but will."""
-    bounds = Bounds()
+    bounds = LimitState()
     for _ in range(LATE_TICKS):
-        bounds = next_bounds(bounds, replace(LATE, delays=[0.01] * 60, begun=600), TARGET_SECONDS)
+        bounds = next_state(bounds, replace(LATE, delays=[0.01] * 60, in_setup=600), TARGET_SECONDS)
 
     assert bounds.limit == pytest.approx(600 * TARGET_SECONDS)
 
 
 def test_the_balancer_is_told_how_many_to_send_and_to_let_wait() -> None:
-    overload = Overload(target_seconds=TARGET_SECONDS)
+    overload = LoadShedder(target_seconds=TARGET_SECONDS)
     for _ in range(LATE_TICKS):
         make_late(overload)
     limit = round(overload.bounds.limit)
@@ -92,7 +92,7 @@ def test_the_balancer_is_told_how_many_to_send_and_to_let_wait() -> None:
 
 
 def test_a_burst_is_no_overload() -> None:
-    overload = Overload(target_seconds=TARGET_SECONDS)
+    overload = LoadShedder(target_seconds=TARGET_SECONDS)
     for _ in range(LATE_TICKS - 1):
         make_late(overload)
     overload.tick(1.0, seconds=0.1, busy_share=0.2)
@@ -103,16 +103,16 @@ def test_a_burst_is_no_overload() -> None:
 
 def test_some_dozens_at_once_are_no_overload() -> None:
     """Closed loops of clients that wait for their answers are late, and no more than that."""
-    bounds = Bounds()
+    bounds = LimitState()
     for _ in range(100):
-        bounds = next_bounds(bounds, replace(LATE, delays=[0.5] * 30, begun=48), TARGET_SECONDS)
+        bounds = next_state(bounds, replace(LATE, delays=[0.5] * 30, in_setup=48), TARGET_SECONDS)
 
     assert not bounds.is_on
 
 
 def test_a_process_that_waits_for_others_is_not_overloaded() -> None:
     """A slow database makes requests late too; to refuse some would not make it faster."""
-    overload = Overload(target_seconds=TARGET_SECONDS)
+    overload = LoadShedder(target_seconds=TARGET_SECONDS)
     for _ in range(100):
         make_late(overload, busy_share=0.5)
 
@@ -120,7 +120,7 @@ def test_a_process_that_waits_for_others_is_not_overloaded() -> None:
 
 
 def test_what_is_over_the_limit_is_refused_until_there_is_room() -> None:
-    overload = Overload(target_seconds=TARGET_SECONDS)
+    overload = LoadShedder(target_seconds=TARGET_SECONDS)
     for _ in range(LATE_TICKS):
         make_late(overload)
     begun: list[SetupTimer] = []
@@ -130,12 +130,12 @@ def test_what_is_over_the_limit_is_refused_until_there_is_room() -> None:
     assert len(begun) == math.ceil(overload.bounds.limit * SLACK)
     begun[0].end()
     begun[0].end()
-    assert overload.begun == len(begun) - 1
+    assert overload.in_setup == len(begun) - 1
     assert not overload.is_full()
 
 
 def test_a_calm_process_forgets_its_limit() -> None:
-    overload = Overload(target_seconds=TARGET_SECONDS)
+    overload = LoadShedder(target_seconds=TARGET_SECONDS)
     for _ in range(LATE_TICKS):
         make_late(overload)
     assert overload.headers
@@ -148,10 +148,10 @@ def test_a_calm_process_forgets_its_limit() -> None:
 
 def test_a_process_near_its_limit_is_not_calm() -> None:
     """A balancer that keeps to the limit leaves it rests, and has more to send."""
-    bounds = Bounds(limit=60)
+    bounds = LimitState(limit=60)
     for _ in range(CALM_TICKS):
-        bounds = next_bounds(
-            bounds, replace(LATE, busy_share=0.5, begun=bounds.limit - 1), TARGET_SECONDS
+        bounds = next_state(
+            bounds, replace(LATE, busy_share=0.5, in_setup=bounds.limit - 1), TARGET_SECONDS
         )
 
     assert bounds.is_on
@@ -159,7 +159,7 @@ def test_a_process_near_its_limit_is_not_calm() -> None:
 
 
 def test_where_many_answers_are_hits_the_balancer_is_told_nothing() -> None:
-    overload = Overload(target_seconds=TARGET_SECONDS)
+    overload = LoadShedder(target_seconds=TARGET_SECONDS)
     for _ in range(LATE_TICKS):
         make_late(overload)
     assert overload.headers
@@ -172,7 +172,7 @@ def test_where_many_answers_are_hits_the_balancer_is_told_nothing() -> None:
 
 
 def test_a_request_is_through_when_its_chain_begins() -> None:
-    overload = Overload(target_seconds=TARGET_SECONDS)
+    overload = LoadShedder(target_seconds=TARGET_SECONDS)
     token = current_setup.set(overload.begin(0.0))
     try:
         mark_dispatched()
@@ -180,7 +180,7 @@ def test_a_request_is_through_when_its_chain_begins() -> None:
         current_setup.reset(token)
     mark_dispatched()
 
-    assert overload.begun == 0
+    assert overload.in_setup == 0
 
 
 def test_a_thread_that_works_is_busy_and_one_that_sleeps_is_not() -> None:
@@ -197,7 +197,7 @@ def test_a_thread_that_works_is_busy_and_one_that_sleeps_is_not() -> None:
 def test_more_load_is_no_less_work_done(factor: float) -> None:
     """A node that shares its processor fairly among what it has begun, in virtual time."""
     rng = random.Random(1)
-    overload = Overload(target_seconds=TARGET_SECONDS)
+    overload = LoadShedder(target_seconds=TARGET_SECONDS)
     cost, step = 1 / 500, 0.005
     running: list[tuple[float, float]] = []
     delays: list[float] = []
@@ -231,7 +231,7 @@ def test_more_load_is_no_less_work_done(factor: float) -> None:
 
 
 def test_without_ticks_nothing_is_kept_for_ever() -> None:
-    overload = Overload(target_seconds=TARGET_SECONDS)
+    overload = LoadShedder(target_seconds=TARGET_SECONDS)
     for _ in range(MAX_DELAYS + 10):
         overload.begin(0.0).end()
 

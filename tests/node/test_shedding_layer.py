@@ -8,18 +8,18 @@ from typing import Any
 
 import pytest
 
-from node.fast_path import Early
-from node.load_shedding import Bounds, Overload
-from node.shedding_layer import Admission
+from node.fast_path import FastResponse
+from node.load_shedding import LimitState, LoadShedder
+from node.shedding_layer import LoadSheddingLayer
 
-HIT = Early("200 OK", [], b"kept")
+HIT = FastResponse("200 OK", [], b"kept")
 PLAIN = {"x-request-id": "mine"}
 
 
-def full() -> Overload:
+def full() -> LoadShedder:
     """Return an overload that refuses everything."""
-    overload = Overload(target_seconds=0.1)
-    overload.bounds = Bounds(limit=0)
+    overload = LoadShedder(target_seconds=0.1)
+    overload.bounds = LimitState(limit=0)
     return overload
 
 
@@ -31,7 +31,9 @@ def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> 
     return [b"done"]
 
 
-def ask(admission: Admission, path: str, **headers: str) -> tuple[str, dict[str, str], bytes]:
+def ask(
+    admission: LoadSheddingLayer, path: str, **headers: str
+) -> tuple[str, dict[str, str], bytes]:
     """Send a request through the layer."""
     said: list[Any] = []
     environ = {"PATH_INFO": path, **headers}
@@ -41,7 +43,9 @@ def ask(admission: Admission, path: str, **headers: str) -> tuple[str, dict[str,
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/jobs", "/chains/a/invoke"])
 def test_the_api_is_refused_in_its_own_shape(path: str) -> None:
-    status, headers, body = ask(Admission(application, full()), path, HTTP_X_REQUEST_ID="mine")
+    status, headers, body = ask(
+        LoadSheddingLayer(application, full()), path, HTTP_X_REQUEST_ID="mine"
+    )
 
     assert status == "503 Service Unavailable"
     assert json.loads(body)["error"]["code"] == "overloaded"
@@ -55,34 +59,36 @@ def test_the_api_is_refused_in_its_own_shape(path: str) -> None:
     "path", ["/health/ready", "/metrics", "/admin/", "/static/a.css", "/", "/v1/jobs/a/cancel"]
 )
 def test_operators_balancers_and_cancels_are_heard_all_the_same(path: str) -> None:
-    assert ask(Admission(application, full()), path)[0] == "200 OK"
+    assert ask(LoadSheddingLayer(application, full()), path)[0] == "200 OK"
 
 
 def test_a_hostile_id_is_replaced() -> None:
-    _, headers, _ = ask(Admission(application, full()), "/v1/jobs", HTTP_X_REQUEST_ID="a\r\nb: c")
+    _, headers, _ = ask(
+        LoadSheddingLayer(application, full()), "/v1/jobs", HTTP_X_REQUEST_ID="a\r\nb: c"
+    )
     assert headers["x-request-id"].startswith("req_")
 
 
 def test_nothing_is_told_to_the_balancer_while_all_is_well() -> None:
-    admission = Admission(application, Overload(target_seconds=0.1))
+    admission = LoadSheddingLayer(application, LoadShedder(target_seconds=0.1))
     assert ask(admission, "/v1/jobs") == ("200 OK", {"Content-Length": "4"}, b"done")
 
 
 def test_a_request_that_fails_is_not_counted_for_ever() -> None:
-    overload = Overload(target_seconds=0.1)
+    overload = LoadShedder(target_seconds=0.1)
     with pytest.raises(RuntimeError):
-        ask(Admission(application, overload), "/v1/fail")
-    assert overload.begun == 0
+        ask(LoadSheddingLayer(application, overload), "/v1/fail")
+    assert overload.in_setup == 0
 
 
 def test_a_hit_is_given_even_then() -> None:
-    admission = Admission(application, full(), lambda path, headers, body: HIT)
-    assert admission.ask("/v1/chat/completions", PLAIN, b"{}") is HIT
+    admission = LoadSheddingLayer(application, full(), lambda path, headers, body: HIT)
+    assert admission.handle("/v1/chat/completions", PLAIN, b"{}") is HIT
 
 
 def test_the_parser_is_told_to_refuse_the_rest() -> None:
-    admission = Admission(application, full(), lambda path, headers, body: None)
-    refusal = admission.ask("/v1/chat/completions", PLAIN, b"{}")
+    admission = LoadSheddingLayer(application, full(), lambda path, headers, body: None)
+    refusal = admission.handle("/v1/chat/completions", PLAIN, b"{}")
     assert refusal is not None
     assert refusal.status.startswith("503")
-    assert admission.ask("/health/ready", PLAIN, b"") is None
+    assert admission.handle("/health/ready", PLAIN, b"") is None

@@ -190,10 +190,10 @@ def test_what_must_come_over_https_is_django_s_to_redirect(settings: Any) -> Non
     body = sent["wsgi.input"].getvalue()
     for proto in ("http", "", "ftp"):
         edge({**sent, "HTTP_X_FORWARDED_PROTO": proto}, lambda *_: None)
-        edge.ask(sent["PATH_INFO"], {**headers, "x-forwarded-proto": proto}, body)
-    edge.ask(sent["PATH_INFO"], headers, body)
+        edge.handle(sent["PATH_INFO"], {**headers, "x-forwarded-proto": proto}, body)
+    edge.handle(sent["PATH_INFO"], headers, body)
     assert not edge._known
-    edge.ask(sent["PATH_INFO"], {**headers, "x-forwarded-proto": "https"}, body)
+    edge.handle(sent["PATH_INFO"], {**headers, "x-forwarded-proto": "https"}, body)
     assert len(edge._known) == 1
 
 
