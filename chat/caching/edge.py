@@ -348,7 +348,7 @@ def _hit(request_id: str, principal: Principal, known: Known, found: Found) -> F
     """Count the request and return the answer; raises LimitExceeded."""
     limits = count_hit(principal).headers
     entry = found.entry
-    hit_counters.note_hit(entry, found.layer)
+    hit_counters.count_hit(entry, found.layer)
     body = found.prepared.render(*known.identity())
     headers = [
         ("Content-Type", entry.content_type),

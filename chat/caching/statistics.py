@@ -11,9 +11,9 @@ from typing import Any
 from scaling.database_clock import CLOCK
 from scaling.redis_client import RedisUnavailable
 from scaling.response_cache import hit_counters
+from scaling.response_cache.results import HITS, CacheResult
 from scaling.response_cache.store import NotSupported, StoreUnavailable, get_store
 
-HITS = ("near", "store", "collapsed", "stale", "stale_error")
 # More are not counted one by one, and not for longer.
 MAX_KEYS = 200_000
 COUNTING_SECONDS = 2.0
@@ -37,8 +37,8 @@ class ChainStatistics:
     @property
     def hit_rate(self) -> float | None:
         """Return the share of hits among what could have been one; None without any."""
-        asked = self.hits + self.counts.get("miss", 0)
-        return self.hits / asked if asked else None
+        lookups = self.hits + self.counts.get(CacheResult.MISS, 0)
+        return self.hits / lookups if lookups else None
 
     def as_dict(self) -> dict[str, Any]:
         """Return all of it as plain data."""
@@ -110,7 +110,7 @@ def read_hour(*, now: float | None = None) -> list[Minute]:
         Minute(
             start=number * hit_counters.MINUTE_SECONDS,
             hits=_hits(by_result),
-            misses=by_result.get("miss", 0),
+            misses=by_result.get(CacheResult.MISS, 0),
         )
         for number, by_result in zip(numbers, hit_counters.read_minutes(numbers), strict=True)
     ]

@@ -18,6 +18,7 @@ from scaling.connections import release_connections
 from scaling.response_cache import cache, hit_counters
 from scaling.response_cache.entry import Entry
 from scaling.response_cache.response_template import Prepared
+from scaling.response_cache.results import CacheResult
 from scaling.response_cache.single_flight import Lead
 
 EVENT_STREAM = "text/event-stream; charset=utf-8"
@@ -51,7 +52,7 @@ def find_stream(
     """
     match decision:
         case Bypass(chain=chain):
-            hit_counters.note(chain, "bypass")
+            hit_counters.count(chain, CacheResult.BYPASS)
             return decision
         case request:
             release_connections()
@@ -61,15 +62,15 @@ def find_stream(
 def _find(request: Cacheable, new_ids: Callable[[], tuple[bytes, ...]]) -> Replay | Record:
     match look_up(request):
         case Fresh(found):
-            hit_counters.note_hit(found.entry, found.layer)
+            hit_counters.count_hit(found.entry, found.layer)
             events = play(found.prepared, new_ids())
             return Replay(events, hit_headers(found.entry, found.layer))
         case _:
             lead = lead_or_wait(request)
     if isinstance(lead, Entry):
-        hit_counters.note_hit(lead, "collapsed")
+        hit_counters.count_hit(lead, CacheResult.COLLAPSED)
         return Replay(play(Prepared.of(lead), new_ids()), collapsed_headers(lead))
-    hit_counters.note(request.chain, "miss")
+    hit_counters.count(request.chain, CacheResult.MISS)
     reason = "miss" if request.may_read else "request"
     return Record(lead, request, miss_headers(is_stored=False, reason=reason))
 

@@ -26,6 +26,7 @@ from scaling.response_cache import cache, hit_counters
 from scaling.response_cache.cache import Found
 from scaling.response_cache.entry import Entry
 from scaling.response_cache.response_template import Prepared
+from scaling.response_cache.results import CacheResult
 from scaling.response_cache.single_flight import FLIGHTS, Lead
 
 logger = logging.getLogger(__name__)
@@ -85,7 +86,7 @@ def get_or_compute(request: CacheRequest, run: Run, client: Client) -> CachedRes
     """
     match request.decision:
         case Bypass(chain=chain, reason=reason):
-            hit_counters.note(chain, "bypass")
+            hit_counters.count(chain, CacheResult.BYPASS)
             body = request.compute(run, client).body
             return CachedResponse(body=body, headers=bypass_headers(reason))
         case cacheable:
@@ -99,11 +100,11 @@ def _answer(
     release_connections()
     match look_up(cacheable):
         case Fresh(found):
-            hit_counters.note_hit(found.entry, found.layer)
+            hit_counters.count_hit(found.entry, found.layer)
             return _hit(request, found, found.layer)
         case Stale(found):
             _revalidate(request, cacheable, run)
-            hit_counters.note_hit(found.entry, "stale")
+            hit_counters.count_hit(found.entry, CacheResult.STALE)
             return _hit(request, found, "stale")
         case Miss(expired):
             return _miss(request, cacheable, run, client, expired)
@@ -120,16 +121,16 @@ def _miss(
         # Raises the leader's error when its call failed.
         lead = lead_or_wait(cacheable)
         if isinstance(lead, Entry):
-            hit_counters.note_hit(lead, "collapsed")
+            hit_counters.count_hit(lead, CacheResult.COLLAPSED)
             body = Prepared.of(lead).render(*request.new_ids())
             return CachedResponse(body=body, headers=collapsed_headers(lead))
         entry, is_stored = _compute(request, cacheable, run, client, lead)
     except ApiError as error:
         if expired is None or error.status < 500 or not expired.entry.may_stand_in(CLOCK.now()):
             raise
-        hit_counters.note_hit(expired.entry, "stale_error")
+        hit_counters.count_hit(expired.entry, CacheResult.STALE_ERROR)
         return _hit(request, expired, "stale-if-error")
-    hit_counters.note(cacheable.chain, "miss")
+    hit_counters.count(cacheable.chain, CacheResult.MISS)
     reason = "miss" if cacheable.may_read else "request"
     return CachedResponse(body=entry.body, headers=miss_headers(is_stored=is_stored, reason=reason))
 

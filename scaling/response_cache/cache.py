@@ -14,6 +14,7 @@ from scaling.response_cache import hit_counters
 from scaling.response_cache.entry import MAX_BODY_BYTES, Entry, decode, encode
 from scaling.response_cache.memory_store import NearStore
 from scaling.response_cache.response_template import Prepared
+from scaling.response_cache.results import CacheResult
 from scaling.response_cache.store import StoreUnavailable, get_store
 
 logger = logging.getLogger(__name__)
@@ -68,7 +69,7 @@ def find_stored(key: str) -> Found | None:
     try:
         (raw,) = get_store().get_many([key])
     except StoreUnavailable:
-        hit_counters.note("", "error")
+        hit_counters.count("", CacheResult.ERROR)
         return None
     if raw is None:
         return None
@@ -76,7 +77,7 @@ def find_stored(key: str) -> Found | None:
         entry = decode(raw)
         _check(entry)
     except ValueError as error:
-        hit_counters.note("", "error")
+        hit_counters.count("", CacheResult.ERROR)
         logger.warning("an entry of the cache cannot be read: %s", error)
         return None
     return Found(_remember(key, entry), "store")
@@ -85,15 +86,15 @@ def find_stored(key: str) -> Found | None:
 def keep(key: str, entry: Entry) -> bool:
     """Store an answer for all nodes; False if it is too large or the store is away."""
     if len(entry.body) > min(settings.CACHE_MAX_ENTRY_BYTES, MAX_BODY_BYTES):
-        hit_counters.note(entry.chain, "too_large")
+        hit_counters.count(entry.chain, CacheResult.TOO_LARGE)
         return False
     _remember(key, entry)
     try:
         get_store().set(key, encode(entry), entry.keep_seconds)
     except StoreUnavailable:
-        hit_counters.note(entry.chain, "error")
+        hit_counters.count(entry.chain, CacheResult.ERROR)
         return False
-    hit_counters.note(entry.chain, "stored")
+    hit_counters.count(entry.chain, CacheResult.STORED)
     return True
 
 

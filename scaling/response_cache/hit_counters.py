@@ -33,23 +33,8 @@ NAME = "headrace:cache:counts"
 MINUTE = "headrace:cache:minute:"
 MINUTE_SECONDS = 60
 KEEP_MINUTES_SECONDS = 2 * 3600
-# near, store: hits of a layer. collapsed: waited for another's call. stale: old, while one renews
-# it. stale_error: old, instead of a failure. bypass: not to be cached.
-RESULTS = (
-    "near",
-    "store",
-    "collapsed",
-    "stale",
-    "stale_error",
-    "miss",
-    "bypass",
-    "stored",
-    "too_large",
-    "error",
-)
-
 LOOKUPS = prometheus_client.Counter(
-    "headrace_cache_results", "What came of requests at the response cache.", ["chain", "result"]
+    "headrace_cache_results", "Results of requests at the response cache.", ["chain", "result"]
 )
 SAVED = prometheus_client.Counter(
     "headrace_cache_saved_tokens", "Tokens that kept answers did not cost.", ["chain", "kind"]
@@ -59,20 +44,20 @@ SAVED = prometheus_client.Counter(
 class _Counts:
     def __init__(self) -> None:
         self._new: Counter[tuple[str, str]]
-        self._untold: Counter[tuple[str, str]]
+        self._unflushed: Counter[tuple[str, str]]
         self._saved: Counter[tuple[str, str]]
         self._thread: threading.Thread | None
         self._lock: threading.Lock
         self._begin()
         os.register_at_fork(after_in_child=self._begin)
 
-    def note(self, chain: str, result: str) -> None:
+    def count(self, chain: str, result: str) -> None:
         self._new[chain, result] += 1
         if self._thread is None:
             self._start()
 
-    def note_hit(self, entry: Entry, result: str) -> None:
-        self.note(entry.chain, result)
+    def count_hit(self, entry: Entry, result: str) -> None:
+        self.count(entry.chain, result)
         self._saved[entry.chain, "prompt"] += entry.prompt_tokens
         self._saved[entry.chain, "completion"] += entry.completion_tokens
 
@@ -81,32 +66,32 @@ class _Counts:
         for (chain, kind), tokens in saved.items():
             SAVED.labels(chain, kind).inc(tokens)
         new, self._new = self._new, Counter()
-        for (chain, result), count in new.items():
-            LOOKUPS.labels(chain, result).inc(count)
-        new.update(self._untold)
-        self._untold.clear()
+        for (chain, result), number in new.items():
+            LOOKUPS.labels(chain, result).inc(number)
+        new.update(self._unflushed)
+        self._unflushed.clear()
         if not new:
             return
 
         by_result: Counter[str] = Counter()
-        for (_, result), count in new.items():
-            by_result[result] += count
+        for (_, result), number in new.items():
+            by_result[result] += number
         minute = _minute_name(int(CLOCK.now()) // MINUTE_SECONDS)
 
-        def tell(client: Redis) -> None:
+        def write(client: Redis) -> None:
             pipeline = client.pipeline(transaction=False)
-            for (chain, result), count in new.items():
-                pipeline.hincrby(NAME, f"{chain}|{result}", count)
-            for result, count in by_result.items():
-                pipeline.hincrby(minute, result, count)
+            for (chain, result), number in new.items():
+                pipeline.hincrby(NAME, f"{chain}|{result}", number)
+            for result, number in by_result.items():
+                pipeline.hincrby(minute, result, number)
             pipeline.expire(minute, KEEP_MINUTES_SECONDS)
             pipeline.execute()
 
         try:
-            run(tell)
+            run(write)
         except RedisUnavailable as error:
             if not error.was_asked:
-                self._untold = new
+                self._unflushed = new
 
     def _start(self) -> None:
         with self._lock:
@@ -127,15 +112,15 @@ class _Counts:
 
     def _begin(self) -> None:
         self._new = Counter()
-        self._untold = Counter()
+        self._unflushed = Counter()
         self._saved = Counter()
         self._thread = None
         self._lock = threading.Lock()
 
 
 _COUNTS = _Counts()
-note = _COUNTS.note
-note_hit = _COUNTS.note_hit
+count = _COUNTS.count
+count_hit = _COUNTS.count_hit
 flush = _COUNTS.flush
 
 
@@ -145,9 +130,9 @@ def read() -> dict[str, dict[str, int]]:
     def work(client: Redis) -> dict[str, dict[str, int]]:
         found: dict[str, dict[str, int]] = {}
         raw: Any = client.hgetall(NAME)
-        for field, count in raw.items():
+        for field, number in raw.items():
             chain, _, result = field.decode().rpartition("|")
-            found.setdefault(chain, {})[result] = int(count)
+            found.setdefault(chain, {})[result] = int(number)
         return found
 
     return run(work)
@@ -165,7 +150,7 @@ def read_minutes(numbers: Sequence[int]) -> list[dict[str, int]]:
         for number in numbers:
             pipeline.hgetall(_minute_name(number))
         return [
-            {result.decode(): int(count) for result, count in raw.items()}
+            {result.decode(): int(number) for result, number in raw.items()}
             for raw in pipeline.execute()
         ]
 

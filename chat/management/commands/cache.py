@@ -17,10 +17,10 @@ from chat.models import Chain
 from config.api.errors import ApiError
 from config.env import env_secret
 from scaling.response_cache import generations
+from scaling.response_cache.results import LOOKUPS
 from scaling.response_cache.store import StoreUnavailable
 
-RESULTS = ("near", "store", "collapsed", "stale", "stale_error", "miss", "bypass", "error")
-COUNT_CHARS = max(map(len, RESULTS))
+COUNT_CHARS = max(map(len, LOOKUPS))
 BAR_CHARS = 30
 
 
@@ -74,7 +74,7 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps(data))
             return
         head = f"{'chain':24} {'entries':>9} {'bytes':>12} {'hit rate':>8}"
-        self.stdout.write(head + "".join(f" {result:>{COUNT_CHARS}}" for result in RESULTS))
+        self.stdout.write(head + "".join(f" {result:>{COUNT_CHARS}}" for result in LOOKUPS))
         for chain in [*found.chains, everything]:
             self.stdout.write(_line(chain))
         if found.is_cut:
@@ -165,7 +165,7 @@ class Command(BaseCommand):
 def _line(chain: ChainStatistics) -> str:
     rate = "" if chain.hit_rate is None else f"{100 * chain.hit_rate:.1f}%"
     head = f"{chain.chain or '-':24} {chain.entries:>9} {chain.bytes:>12} {rate:>8}"
-    return head + "".join(f" {chain.counts.get(result, 0):>{COUNT_CHARS}}" for result in RESULTS)
+    return head + "".join(f" {chain.counts.get(result, 0):>{COUNT_CHARS}}" for result in LOOKUPS)
 
 
 def _account(name: str) -> Account:

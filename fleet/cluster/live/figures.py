@@ -4,10 +4,10 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 
 from fleet.cluster.live.sample import PartSample, Sample, of_server
+from scaling.response_cache.results import HITS, CacheResult
 from scaling.scrape import Metrics, total
 
 LATENCY = "headrace_request_seconds_bucket"
-HITS = ("near", "store", "collapsed", "stale", "stale_error")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,7 +184,7 @@ def _server(part: PartSample, after: Sample, cpu: float) -> ServerFigures:
 def _hit_rate(before: Sample, after: Sample) -> float | None:
     def counts(sample: Sample) -> tuple[float, float]:
         hits = sum(_results(part.metrics, result) for part in sample.parts for result in HITS)
-        misses = sum(_results(part.metrics, "miss") for part in sample.parts)
+        misses = sum(_results(part.metrics, CacheResult.MISS) for part in sample.parts)
         return hits, hits + misses
 
     hits, lookups = counts(after)

@@ -152,8 +152,8 @@ def test_a_chain_without_figures_is_listed_and_links_lead_to_the_page(
 
 def test_each_flush_counts_for_its_minute_too(chain: Chain) -> None:
     result = f"test-{uuid.uuid4().hex}"
-    hit_counters.note(chain.slug, result)
-    hit_counters.note("another", result)
+    hit_counters.count(chain.slug, result)
+    hit_counters.count("another", result)
     hit_counters.flush()
     deadline = time.monotonic() + 5
     while True:
