@@ -69,10 +69,25 @@ def test_every_module_says_what_it_is() -> None:
     assert not silent
 
 
+def decisions() -> list[Path]:
+    """Return the decision records in order."""
+    return sorted((BASE_DIR / "docs/adr").glob("[0-9]*.md"))
+
+
 def test_every_decision_has_its_number_and_status() -> None:
-    records = sorted((BASE_DIR / "docs/adr").glob("*.md"))
-    for number, path in enumerate(records, 1):
+    for number, path in enumerate(decisions(), 1):
         title, _, status, *_ = path.read_text(encoding="utf-8").splitlines()
         assert path.name.startswith(f"{number:04}-"), path.name
         assert title.startswith(f"# {number}. "), path.name
         assert re.match(r"Status: \w+, \d{4}-\d\d-\d\d", status), path.name
+
+
+def test_the_index_of_decisions_has_each_one_with_its_title_and_status() -> None:
+    rows = []
+    for path in decisions():
+        title, _, status, *_ = path.read_text(encoding="utf-8").splitlines()
+        number, name = title.removeprefix("# ").split(". ", 1)
+        status = status.removeprefix("Status: ").split(".")[0]
+        rows.append(f"| {number} | [{name}]({path.name}) | {status} |")
+    index = (BASE_DIR / "docs/adr/README.md").read_text(encoding="utf-8")
+    assert rows == [line for line in index.splitlines() if re.match(r"\| \d", line)]
