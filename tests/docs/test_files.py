@@ -12,7 +12,8 @@ from tests.stack_plugin import BASE_DIR
 
 def documents() -> list[Path]:
     """Return every document that people read."""
-    return [*sorted(BASE_DIR.glob("*.md")), *sorted((BASE_DIR / "docs").rglob("*.md"))]
+    folders = (path for name in ("docs", "tests") for path in (BASE_DIR / name).rglob("*.md"))
+    return [*sorted(BASE_DIR.glob("*.md")), *sorted(folders)]
 
 
 def anchors(path: Path) -> set[str]:
