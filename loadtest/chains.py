@@ -10,7 +10,7 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import Runnable, RunnableGenerator, RunnableLambda
 
-from chat.chains.config import ChainConfig
+from chat.chains.build_context import BuildContext
 from chat.providers.chat_model import ResilientChatModel
 from loadtest.settings import ANSWER, PROMPT, TOKENS_PER_SECOND, TOKENS_PER_STREAM
 
@@ -18,13 +18,13 @@ SLOW_SECONDS = 0.2
 BUSY_ROUNDS = 100
 
 
-def fake_chat(chain: ChainConfig) -> Runnable[Any, Any]:
+def fake_chat(chain: BuildContext) -> Runnable[Any, Any]:
     """Return a prompt, a model of zero latency, and a parser, as LangServe's chain has them."""
     model = ResilientChatModel(names=["fake"], candidates=[FakeListChatModel(responses=[ANSWER])])
     return ChatPromptTemplate.from_template(PROMPT) | model | StrOutputParser()
 
 
-def busy_chat(chain: ChainConfig) -> Runnable[Any, Any]:
+def busy_chat(chain: BuildContext) -> Runnable[Any, Any]:
     """Return `fake_chat` with a parser that computes: 5 ms or so, the same work each time."""
 
     def compute(text: str) -> str:
@@ -35,7 +35,7 @@ def busy_chat(chain: ChainConfig) -> Runnable[Any, Any]:
     return fake_chat(chain) | RunnableLambda(compute)
 
 
-def slow_chat(chain: ChainConfig) -> Runnable[Any, Any]:
+def slow_chat(chain: BuildContext) -> Runnable[Any, Any]:
     """Return `fake_chat` with a model that takes 200 ms."""
 
     def wait(value: Any) -> Any:
@@ -45,7 +45,7 @@ def slow_chat(chain: ChainConfig) -> Runnable[Any, Any]:
     return fake_chat(chain) | RunnableLambda(wait)
 
 
-def ticker(chain: ChainConfig) -> Runnable[Any, Any]:
+def ticker(chain: BuildContext) -> Runnable[Any, Any]:
     """Return a stream of time stamps, which let a client tell how late each arrives."""
 
     def tick(inputs: Iterator[Any]) -> Iterator[str]:
@@ -59,12 +59,12 @@ def ticker(chain: ChainConfig) -> Runnable[Any, Any]:
     return RunnableGenerator(tick)
 
 
-def trivial(chain: ChainConfig) -> Runnable[Any, Any]:
+def trivial(chain: BuildContext) -> Runnable[Any, Any]:
     """Return a chain that gives back what it gets."""
     return RunnableLambda(_same)
 
 
-def two_seconds(chain: ChainConfig) -> Runnable[Any, Any]:
+def two_seconds(chain: BuildContext) -> Runnable[Any, Any]:
     """Return a chain that waits as for a provider."""
 
     def wait(value: Any) -> Any:

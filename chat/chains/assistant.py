@@ -14,7 +14,7 @@ from langchain_core.runnables import Runnable, RunnableLambda
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from chat.chains.config import ChainConfig
+from chat.chains.build_context import BuildContext
 
 
 class AssistantInput(TypedDict):
@@ -26,7 +26,7 @@ class AssistantInput(TypedDict):
 Text = Annotated[str, Field(min_length=1, max_length=settings.MAX_CONTENT_CHARS)]
 
 
-def build(chain: ChainConfig) -> Runnable[Any, Any]:
+def build(chain: BuildContext) -> Runnable[Any, Any]:
     """Return a runnable from `{"messages": [...]}` or a string to the model's message."""
 
     def to_messages(value: AssistantInput | str) -> list[BaseMessage]:

@@ -1,9 +1,8 @@
-"""What a chain's builder is given: the configuration that staff saved, ready to use."""
+"""A chain's configuration as staff saved it, with the defaults of the settings."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
@@ -12,7 +11,6 @@ from scaling.response_cache.policy import CacheMode, CachePolicy, CacheScope
 
 if TYPE_CHECKING:
     from chat.models import Chain
-    from chat.providers.chat_model import ResilientChatModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,14 +42,6 @@ class ChainConfig:
     def edition(self) -> tuple[int | None, int]:
         """What no other configuration has: another chain may take a slug, and begins at 1."""
         return self.chain_id, self.version
-
-    @cached_property
-    def model(self) -> ResilientChatModel:
-        """The chat model to put into the runnable: retries, fallbacks and usage included."""
-        # The model classes take half a second to import; commands that build no chain need none.
-        from chat.providers.chat_model import ResilientChatModel  # noqa: PLC0415
-
-        return ResilientChatModel.from_config(self)
 
 
 def config_of(chain: Chain) -> ChainConfig:

@@ -1,6 +1,6 @@
 """From a runnable's name to a runnable that is ready to be called.
 
-A runnable's dotted path names a LangChain `Runnable`, or a function that takes a `ChainConfig`
+A runnable's dotted path names a LangChain `Runnable`, or a function that takes a `BuildContext`
 and returns one.
 """
 
@@ -17,11 +17,12 @@ from django.utils.module_loading import import_string
 from langchain_core.runnables import Runnable
 from pydantic import BaseModel
 
+from chat.chains.build_context import BuildContext
 from chat.chains.config import ChainConfig
 from chat.errors import BadChain
 from chat.running.async_only import is_async_only
 
-Builder = Callable[[ChainConfig], Runnable[Any, Any]]
+Builder = Callable[[BuildContext], Runnable[Any, Any]]
 
 
 class ChatInput(Enum):
@@ -57,7 +58,7 @@ def build_chain(config: ChainConfig) -> BuiltChain:
         runnable: Any = target
     else:
         try:
-            runnable = target(config)
+            runnable = target(BuildContext.of(config))
         except BadChain:
             raise
         # A builder is the team's own code and may raise anything.

@@ -10,7 +10,7 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableGenerator, RunnableLambda
 from typing_extensions import TypedDict
 
-from chat.chains.config import ChainConfig
+from chat.chains.build_context import BuildContext
 from chat.chains.splitting import split
 from chat.errors import ChainBroken
 from chat.running.run import report_progress
@@ -34,7 +34,7 @@ class SummarizeInput(TypedDict):
     text: str
 
 
-def build(chain: ChainConfig) -> Runnable[Any, Any]:
+def build(chain: BuildContext) -> Runnable[Any, Any]:
     """Return a runnable from `{"text": ...}` to a summary, whose last step streams.
 
     The text is cut at paragraphs and sentences into parts of SUMMARIZE_PART_CHARS, of which
@@ -73,7 +73,7 @@ def build(chain: ChainConfig) -> Runnable[Any, Any]:
     return generator.with_types(input_type=SummarizeInput, output_type=str)
 
 
-def _asker(chain: ChainConfig, prompt: str, **bound: Any) -> Runnable[str, str]:
+def _asker(chain: BuildContext, prompt: str, **bound: Any) -> Runnable[str, str]:
     def to_messages(text: str) -> list[BaseMessage]:
         return [
             SystemMessage(chain.system_prompt or DEFAULT_PROMPT),
