@@ -10,8 +10,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, field_validator
 
-from chat.completions.schemas import UsageBody
-from chat.conversations.schemas import Metadata
+from chat.inputs.shared_schemas import Metadata, UsageBody
 from config.api.validation import RequestModel
 from jobs.models import DEFAULT_PRIORITY, MAX_ATTEMPTS_LIMIT, MAX_PRIORITY, Job
 from jobs.notifications.addresses import check_webhook_url

@@ -10,7 +10,7 @@ from uuid import UUID
 from django.conf import settings
 
 from chat.chains.config import ChainConfig
-from chat.completions.schemas import ChatCompletionRequest
+from chat.inputs.completion_request import ChatCompletionRequest
 from scaling.response_cache.generations import MARKS, account_mark, chain_mark
 from scaling.response_cache.keys import answer_key
 from scaling.response_cache.policy import CachePolicy, CacheScope

@@ -25,13 +25,9 @@ from chat.caching.unary import CacheRequest, FreshAnswer, get_or_compute
 from chat.chains.catalog import Listed, get_chain, listed_chains
 from chat.chains.registry import ChatInput
 from chat.completions.answers import DONE, completion_body, completion_events
-from chat.completions.schemas import (
-    ChatCompletion,
-    ChatCompletionRequest,
-    ModelBody,
-    ModelList,
-)
+from chat.completions.schemas import ChatCompletion, ModelBody, ModelList
 from chat.inputs.chain_input import to_chain_input
+from chat.inputs.completion_request import ChatCompletionRequest
 from chat.inputs.openai_messages import model_options, to_langchain
 from chat.models import Chain
 from chat.running.api_view import ApiView, ModelCallView

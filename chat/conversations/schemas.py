@@ -3,27 +3,10 @@
 from typing import Annotated, Any, Literal
 
 from django.conf import settings
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import BaseModel, Field
 
-from chat.completions.schemas import UsageBody
+from chat.inputs.shared_schemas import Metadata, StoredText, UsageBody
 from config.api.validation import RequestModel
-
-
-def _without_nul(text: str) -> str:
-    # PostgreSQL cannot store it.
-    if "\0" in text:
-        raise ValueError("must not contain a NUL character")
-    return text
-
-
-StoredText = Annotated[str, AfterValidator(_without_nul)]
-Metadata = Annotated[
-    dict[
-        Annotated[StoredText, Field(min_length=1, max_length=64)],
-        Annotated[StoredText, Field(max_length=512)],
-    ],
-    Field(max_length=16, fail_fast=True),
-]
 
 
 class ConversationCreate(RequestModel):

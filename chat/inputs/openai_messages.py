@@ -14,8 +14,8 @@ from langchain_core.messages import (
     ToolMessage,
 )
 
-from chat.completions import schemas
-from chat.completions.schemas import ChatCompletionRequest
+from chat.inputs import completion_request
+from chat.inputs.completion_request import ChatCompletionRequest
 
 # How providers name the ends that OpenAI calls by another word.
 FINISH_REASONS = {
@@ -60,14 +60,14 @@ def model_options(request: ChatCompletionRequest) -> dict[str, Any]:
     return options
 
 
-def to_langchain(message: schemas.Message) -> BaseMessage:
+def to_langchain(message: completion_request.Message) -> BaseMessage:
     """Return one message of a request as LangChain's."""
     text = text_of(message.content)
-    if isinstance(message, schemas.SystemMessage):
+    if isinstance(message, completion_request.SystemMessage):
         return SystemMessage(text, name=message.name)
-    if isinstance(message, schemas.UserMessage):
+    if isinstance(message, completion_request.UserMessage):
         return HumanMessage(text, name=message.name)
-    if isinstance(message, schemas.ToolMessage):
+    if isinstance(message, completion_request.ToolMessage):
         return ToolMessage(text, tool_call_id=message.tool_call_id)
     calls = [_to_langchain_call(call) for call in message.tool_calls or []]
     return AIMessage(
@@ -78,7 +78,7 @@ def to_langchain(message: schemas.Message) -> BaseMessage:
     )
 
 
-def text_of(content: str | list[schemas.TextPart] | None) -> str:
+def text_of(content: str | list[completion_request.TextPart] | None) -> str:
     """Return a content's text, its parts joined."""
     if isinstance(content, list):
         return "".join(part.text for part in content)
@@ -134,7 +134,7 @@ def finish_reason(output: Any) -> str | None:
     return None
 
 
-def _to_langchain_call(call: schemas.ToolCall) -> Any:
+def _to_langchain_call(call: completion_request.ToolCall) -> Any:
     try:
         arguments = orjson.loads(call.function.arguments or "{}")
     except orjson.JSONDecodeError:

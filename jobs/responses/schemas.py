@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 from django.conf import settings
 from pydantic import BaseModel, Discriminator, Field, Tag, model_validator
 
-from chat.completions.schemas import check_amount, part_count
-from chat.conversations.schemas import Metadata, StoredText
+from chat.inputs.completion_request import check_amount, part_count
+from chat.inputs.shared_schemas import Metadata, StoredText
 from config.api.validation import RequestModel
 
 Text = Annotated[StoredText, Field(max_length=settings.MAX_CONTENT_CHARS)]

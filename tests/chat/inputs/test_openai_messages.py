@@ -17,7 +17,7 @@ from langchain_core.messages import (
 )
 from pydantic import BaseModel
 
-from chat.completions.schemas import ChatCompletionRequest
+from chat.inputs.completion_request import ChatCompletionRequest
 from chat.inputs.openai_messages import (
     answer_text,
     answer_tool_calls,

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, ValidationError
 from rest_framework.request import Request
 from rest_framework.test import APIRequestFactory
 
-from chat.completions.schemas import ChatCompletionRequest
+from chat.inputs.completion_request import ChatCompletionRequest
 from chat.inputs.langchain_messages import _Shape
 from chat.langserve.schemas import BatchRequest
 from config.api.errors import InvalidRequest, NotFound
