@@ -81,7 +81,7 @@ def test_the_edge_remembers_so_many_requests_and_no_more(settings: Any, mode: st
     sizes = []
     for number in range(300):
         edge(environ(key, chat_body(slug, f"question {number}")), lambda *_: None)
-        sizes.append(len(edge._known))
+        sizes.append(len(edge.parsed_requests))
     # All of it reached Django as it was sent.
     assert passed_on == [f"question {number}" for number in range(300)]
     assert sizes[:50] == list(range(1, 51))
@@ -192,9 +192,9 @@ def test_what_must_come_over_https_is_django_s_to_redirect(settings: Any) -> Non
         edge({**sent, "HTTP_X_FORWARDED_PROTO": proto}, lambda *_: None)
         edge.handle(sent["PATH_INFO"], {**headers, "x-forwarded-proto": proto}, body)
     edge.handle(sent["PATH_INFO"], headers, body)
-    assert not edge._known
+    assert not edge.parsed_requests
     edge.handle(sent["PATH_INFO"], {**headers, "x-forwarded-proto": "https"}, body)
-    assert len(edge._known) == 1
+    assert len(edge.parsed_requests) == 1
 
 
 @pytest.mark.django_db
@@ -203,4 +203,4 @@ def test_nothing_is_remembered_of_those_without_a_key() -> None:
     # Well formed, and nobody's.
     secret = set_secret(ApiKey())
     edge(environ(secret, chat_body("some-chain")), lambda *_: None)
-    assert not edge._known
+    assert not edge.parsed_requests
