@@ -11,7 +11,7 @@ from django.conf import settings
 
 from chat.chains.config import ChainConfig
 from chat.inputs.completion_request import ChatCompletionRequest
-from scaling.response_cache.generations import MARKS, account_mark, chain_mark
+from scaling.response_cache.generations import GENERATIONS, account_counter, chain_counter
 from scaling.response_cache.keys import answer_key
 from scaling.response_cache.policy import CachePolicy, CacheScope
 
@@ -90,8 +90,8 @@ def request_key(
     """Return the key of a request's answer."""
     # What is shared is no account's, neither to be given nor to be cleared.
     is_shared = config.cache.scope is CacheScope.SHARED
-    account = "" if is_shared else account_mark(account_id)
-    generation = MARKS.generation(chain=chain_mark(config.slug), account=account)
+    account = "" if is_shared else account_counter(account_id)
+    generation = GENERATIONS.generation(chain=chain_counter(config.slug), account=account)
     scope = "" if is_shared else account_id.hex
     return answer_key(config.slug, api, config.edition, generation, scope, key_fields)
 

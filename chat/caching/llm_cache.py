@@ -22,7 +22,7 @@ from scaling.connections import release_connections
 from scaling.database_clock import CLOCK
 from scaling.response_cache.cache import jittered
 from scaling.response_cache.entry import Entry, decode, encode
-from scaling.response_cache.generations import MARKS, account_mark, chain_mark
+from scaling.response_cache.generations import GENERATIONS, account_counter, chain_counter
 from scaling.response_cache.keys import answer_key
 from scaling.response_cache.policy import CacheScope
 from scaling.response_cache.store import StoreUnavailable, get_store
@@ -105,11 +105,12 @@ def _key(run: Run, prompt: str, llm_string: str) -> str | None:
         return None
     if ADDRESS.search(llm_string):
         return None
-    # What is everybody's has no account's mark either: one that was cleared would share no more.
+    # A shared answer has no account's generation either: an account that was cleared would share no
+    # more.
     is_shared = _is_shared(run)
     scope = "" if is_shared else caller.account_id.hex
-    mark = "" if is_shared else account_mark(caller.account_id)
-    generation = MARKS.generation(chain=chain_mark(config.slug), account=mark)
+    account = "" if is_shared else account_counter(caller.account_id)
+    generation = GENERATIONS.generation(chain=chain_counter(config.slug), account=account)
     parts = (config.edition, generation, scope, dict(run.options), prompt, llm_string)
     try:
         return answer_key(config.slug, "model call", *parts)

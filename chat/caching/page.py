@@ -19,7 +19,7 @@ from chat.models import Chain
 from config import stacked_bars
 from scaling.redis_client import RedisUnavailable
 from scaling.response_cache import generations
-from scaling.response_cache.store import ALL_MARK, StoreUnavailable
+from scaling.response_cache.store import ALL, StoreUnavailable
 
 VIEW = "scaling.view_response_cache"
 CLEAR = "scaling.clear_response_cache"
@@ -90,12 +90,12 @@ def may_clear(request: HttpRequest) -> bool:
 
 def clear_chain(chain: Chain) -> Cleared:
     """Make the answers of a chain unreachable."""
-    return _clear(generations.chain_mark(chain.slug), f"the answers of chain {chain.slug}")
+    return _clear(generations.chain_counter(chain.slug), f"the answers of chain {chain.slug}")
 
 
 def clear_everything() -> Cleared:
     """Make all answers unreachable."""
-    return _clear(ALL_MARK, "all answers")
+    return _clear(ALL, "all answers")
 
 
 def log_clearing_of_everything(request: HttpRequest, text: str) -> None:
@@ -111,9 +111,9 @@ def log_clearing_of_everything(request: HttpRequest, text: str) -> None:
     )
 
 
-def _clear(mark: str, what: str) -> Cleared:
+def _clear(counter: str, what: str) -> Cleared:
     try:
-        generations.clear(mark)
+        generations.clear(counter)
     except StoreUnavailable as error:
         return Cleared(
             is_done=False,

@@ -24,7 +24,7 @@ from chat.chains.catalog import get_chain
 from chat.chains.config import ChainConfig
 from config.api.json import loads
 from config.api.paths import COMPLETIONS
-from scaling.response_cache.generations import MARKS, account_mark, chain_mark
+from scaling.response_cache.generations import GENERATIONS, account_counter, chain_counter
 from scaling.response_cache.keys import raw_digest
 
 INVOKE = re.compile(r"/chains/([-a-zA-Z0-9_]{1,64})/invoke")
@@ -110,7 +110,7 @@ def _is_current(parsed: ParsedRequest) -> bool:
 
 
 def _generation(slug: str, account_id: UUID) -> str:
-    return MARKS.generation(chain=chain_mark(slug), account=account_mark(account_id))
+    return GENERATIONS.generation(chain=chain_counter(slug), account=account_counter(account_id))
 
 
 def _parse(path: str, secret_digest: str, body: bytes) -> ParsedRequest | None:

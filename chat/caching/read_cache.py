@@ -19,7 +19,7 @@ from chat.caching.cache_status import bypass_headers, hit_headers, miss_headers
 from scaling.connections import release_connections
 from scaling.database_clock import CLOCK
 from scaling.response_cache.entry import Entry, decode, encode
-from scaling.response_cache.generations import MARKS, account_mark
+from scaling.response_cache.generations import GENERATIONS, account_counter
 from scaling.response_cache.invalidation import (
     HELD,
     TOKEN_BYTES,
@@ -85,7 +85,7 @@ def read(
     if directives & {"no-cache", "no-store"}:
         _count("request")
         return make(), miss_headers(is_stored=False, reason="request")
-    generation = MARKS.generation(chain="", account=account_mark(account_id))
+    generation = GENERATIONS.generation(chain="", account=account_counter(account_id))
     key = answer_key("/read", generation, account_id.hex, path)
     if not RECENT.comes_again(key, policy.ttl_seconds) or not TRUST.is_there():
         _count("first")

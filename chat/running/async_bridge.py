@@ -33,7 +33,7 @@ _loop_lock = threading.Lock()
 
 
 class _End:
-    """Marks the end of a stream."""
+    """Generations the end of a stream."""
 
 
 class _Greenlets(ThreadPoolExecutor):

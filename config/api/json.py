@@ -114,7 +114,7 @@ def refuse_many_items(*texts: bytes, param: str | None = None) -> None:
 
 def _count_items(raw: bytes, most: int) -> int:
     """Return how many values a JSON text has, or any number above `most` for more than that."""
-    marks = _marks(raw)
+    marks = _by_name(raw)
     if marks <= most:
         return marks
     # Most of these may stand in texts, which are left out.
@@ -122,10 +122,10 @@ def _count_items(raw: bytes, most: int) -> int:
     # A value may be a text of two quotation marks, and have a name of two.
     if text.count(b'"') > 4 * most:
         return most + 1
-    return _marks(b"".join(text.split(b'"')[::2]))
+    return _by_name(b"".join(text.split(b'"')[::2]))
 
 
-def _marks(raw: bytes) -> int:
+def _by_name(raw: bytes) -> int:
     """Return how many commas, arrays and objects there are, which are no fewer than the values."""
     return raw.count(b",") + raw.count(b"[") + raw.count(b"{")
 

@@ -1,9 +1,9 @@
 """Cached answers in Memcached, on one server or on several.
 
-Each key lives on one server, by rendezvous hashing, and the marks on one of them. A server that is
-away is left alone for REDIS_RETRY_SECONDS; keys do not move to others meanwhile, so that a lock is
-never on two servers. A call costs one round trip a server; locks' `renew_if` and `delete_if` and a
-bump of a mark cost two.
+Each key lives on one server, by rendezvous hashing, and the generations on one of them. A server
+that is unavailable is left alone for REDIS_RETRY_SECONDS; keys do not move to others in that time,
+so that a lock is never on two servers. A call costs one round trip a server; locks' `renew_if` and
+`delete_if` and a bump of a generation cost two.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from config.cache_urls import memcached_servers
 from scaling.database_clock import CLOCK
 from scaling.fair_semaphore import Turns
 from scaling.redis_client import MAX_AT_ONCE, MAX_WAIT_SECONDS, Breaker, RedisUnavailable
-from scaling.response_cache.store import ALL_MARK, MAX_MARKS, NotSupported, StoreUnavailable
+from scaling.response_cache.store import ALL, MAX_GENERATIONS, NotSupported, StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -44,13 +44,13 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 PREFIX = "headrace:cache:"
-MARKS = f"{PREFIX}marks"
+GENERATIONS_KEY = f"{PREFIX}marks"
 # An item may have 1 MiB, with its key and its header, unless the server is told another limit.
 MAX_VALUE_BYTES = 1024 * 1024 - 1024
 # A larger number of seconds is a Unix time to Memcached.
 LONGEST_RELATIVE_SECONDS = 30 * 24 * 3600
-# Other processes that bump marks at the same moment cost one more try each.
-MARK_TRIES = 50
+# Other processes that bump generations at the same moment cost one more try each.
+BUMP_ATTEMPTS = 50
 # The protocol's limit is 250 characters, and some of them would end a command.
 _SAFE_KEY = re.compile(r"[!-~]{1,200}")
 
@@ -217,17 +217,17 @@ class MemcachedStore:
         # The text protocol deletes unconditionally; an item that has expired is gone as well.
         return self._swap(_name(key), value, -1)
 
-    def read_marks(self) -> dict[str, int]:
+    def read_generations(self) -> dict[str, int]:
         """Return all generation counters by name."""
-        server = self._server(MARKS)
-        marks = _parse_marks(_call(server, lambda client: client.get(MARKS)))
-        return marks if marks is not None else self._change_marks(None)
+        server = self._server(GENERATIONS_KEY)
+        generations = _parse_generations(_call(server, lambda client: client.get(GENERATIONS_KEY)))
+        return generations if generations is not None else self._change_generations(None)
 
-    def bump_mark(self, name: str) -> None:
+    def bump_generation(self, name: str) -> None:
         """Begin a new generation."""
         # Only other processes are then left to lose against.
         with self._bumping:
-            self._change_marks(name)
+            self._change_generations(name)
 
     def count(self) -> Iterator[list[tuple[str, int]]]:
         """Raise NotSupported: Memcached does not tell its keys."""
@@ -243,23 +243,23 @@ class MemcachedStore:
 
         return _call(self._server(name), work)
 
-    def _change_marks(self, name: str | None) -> dict[str, int]:
-        """Bump a mark, or only see to it that there are marks; return them all."""
-        server = self._server(MARKS)
+    def _change_generations(self, name: str | None) -> dict[str, int]:
+        """Bump a generation, or create the counters where there are none; return them all."""
+        server = self._server(GENERATIONS_KEY)
 
         def work(client: Client) -> dict[str, int] | None:
-            value, token = client.gets(MARKS)
-            marks = _bumped(_parse_marks(value), name)
-            data = orjson.dumps(marks)
+            value, token = client.gets(GENERATIONS_KEY)
+            generations = _bumped(_parse_generations(value), name)
+            data = orjson.dumps(generations)
             if value is None:
-                return marks if client.add(MARKS, data) else None
-            return marks if client.cas(MARKS, data, token) else None
+                return generations if client.add(GENERATIONS_KEY, data) else None
+            return generations if client.cas(GENERATIONS_KEY, data, token) else None
 
-        for _ in range(MARK_TRIES):
-            marks = _call(server, work)
-            if marks is not None:
-                return marks
-        raise StoreUnavailable("others bump marks all the time", was_asked=False)
+        for _ in range(BUMP_ATTEMPTS):
+            generations = _call(server, work)
+            if generations is not None:
+                return generations
+        raise StoreUnavailable("others bump generations all the time", was_asked=False)
 
 
 def make_store() -> MemcachedStore:
@@ -297,26 +297,26 @@ def _expiry(ttl_seconds: float) -> int:
     return seconds if seconds <= LONGEST_RELATIVE_SECONDS else int(CLOCK.now()) + seconds
 
 
-def _parse_marks(value: bytes | None) -> dict[str, int] | None:
-    """Return marks, or None for anything else: they are then made anew, as a later generation."""
+def _parse_generations(value: bytes | None) -> dict[str, int] | None:
+    """Return the counters, or None for anything else, which later ones then replace."""
     try:
-        marks = orjson.loads(value or b"")
+        generations = orjson.loads(value or b"")
     except orjson.JSONDecodeError:
         return None
-    if not isinstance(marks, dict) or ALL_MARK not in marks:
+    if not isinstance(generations, dict) or ALL not in generations:
         return None
-    return marks if all(type(number) is int for number in marks.values()) else None
+    return generations if all(type(number) is int for number in generations.values()) else None
 
 
-def _bumped(marks: dict[str, int] | None, name: str | None) -> dict[str, int]:
-    if marks is None:
+def _bumped(generations: dict[str, int] | None, name: str | None) -> dict[str, int]:
+    if generations is None:
         # Later than every generation that was lost, so the bump is in it.
-        return {ALL_MARK: int(CLOCK.now() * 1000)}
+        return {ALL: int(CLOCK.now() * 1000)}
     if name is None:
-        return marks
-    bumped = {**marks, name: marks.get(name, 0) + 1}
-    if len(bumped) > MAX_MARKS or len(orjson.dumps(bumped)) > MAX_VALUE_BYTES:
-        return {ALL_MARK: marks[ALL_MARK] + 1}
+        return generations
+    bumped = {**generations, name: generations.get(name, 0) + 1}
+    if len(bumped) > MAX_GENERATIONS or len(orjson.dumps(bumped)) > MAX_VALUE_BYTES:
+        return {ALL: generations[ALL] + 1}
     return bumped
 
 

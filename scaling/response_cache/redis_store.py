@@ -10,7 +10,7 @@ from redis.cluster import RedisCluster
 
 from scaling.database_clock import CLOCK
 from scaling.redis_client import RedisUnavailable, Script, run
-from scaling.response_cache.store import ALL_MARK, MAX_MARKS, StoreUnavailable
+from scaling.response_cache.store import ALL, MAX_GENERATIONS, StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 PREFIX = "headrace:cache:"
 VALUES = f"{PREFIX}value:"
-MARKS = f"{PREFIX}marks"
+GENERATIONS_KEY = f"{PREFIX}marks"
 SCAN_BATCH = 500
 
 _RENEW_IF = Script("""
@@ -34,17 +34,18 @@ return redis.call('DEL', KEYS[1])
 """)
 # Numbers come and go as text: Lua's own would lose the last digits of a time in milliseconds when
 # it writes them. Milliseconds that `all` begins with are later than any generation before.
-_READ_MARKS = Script(f"""
-redis.call('HSETNX', KEYS[1], '{ALL_MARK}', ARGV[1])
+_READ_GENERATIONS = Script(f"""
+redis.call('HSETNX', KEYS[1], '{ALL}', ARGV[1])
 return redis.call('HGETALL', KEYS[1])
 """)
-_BUMP_MARK = Script(f"""
-redis.call('HSETNX', KEYS[1], '{ALL_MARK}', ARGV[2])
-if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 and redis.call('HLEN', KEYS[1]) >= {MAX_MARKS} then
-  redis.call('HINCRBY', KEYS[1], '{ALL_MARK}', 1)
-  local text = redis.call('HGET', KEYS[1], '{ALL_MARK}')
+_BUMP_GENERATION = Script(f"""
+redis.call('HSETNX', KEYS[1], '{ALL}', ARGV[2])
+local is_new = redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0
+if is_new and redis.call('HLEN', KEYS[1]) >= {MAX_GENERATIONS} then
+  redis.call('HINCRBY', KEYS[1], '{ALL}', 1)
+  local text = redis.call('HGET', KEYS[1], '{ALL}')
   redis.call('DEL', KEYS[1])
-  redis.call('HSET', KEYS[1], '{ALL_MARK}', text)
+  redis.call('HSET', KEYS[1], '{ALL}', text)
 else
   redis.call('HINCRBY', KEYS[1], ARGV[1], 1)
 end
@@ -110,22 +111,22 @@ class RedisStore:
         """Release a lock."""
         return bool(self._script(_DELETE_IF, VALUES + key, value))
 
-    def read_marks(self) -> dict[str, int]:
+    def read_generations(self) -> dict[str, int]:
         """Return all generation counters by name."""
 
         def work(client: Redis) -> dict[str, int]:
-            found: dict[Any, Any] = client.hgetall(MARKS)
-            if ALL_MARK.encode() not in found:
-                pairs = _READ_MARKS(client, [MARKS], [_now_milliseconds()])
+            found: dict[Any, Any] = client.hgetall(GENERATIONS_KEY)
+            if ALL.encode() not in found:
+                pairs = _READ_GENERATIONS(client, [GENERATIONS_KEY], [_now_milliseconds()])
                 found = dict(zip(pairs[::2], pairs[1::2], strict=True))
             # Bytes that are neither text nor numbers are a ValueError, which `run` knows.
             return {name.decode(): int(value) for name, value in found.items()}
 
         return self._run(work)
 
-    def bump_mark(self, name: str) -> None:
+    def bump_generation(self, name: str) -> None:
         """Begin a new generation."""
-        self._script(_BUMP_MARK, MARKS, name, _now_milliseconds())
+        self._script(_BUMP_GENERATION, GENERATIONS_KEY, name, _now_milliseconds())
 
     def count(self) -> Iterator[list[tuple[str, int]]]:
         """Yield batches of keys with their sizes; two round trips for each SCAN_BATCH looked at."""

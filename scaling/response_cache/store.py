@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 # Generation counters a store keeps. One more, and `all` is bumped and the others are dropped, which
 # makes all that they stood for useless at once.
-MAX_MARKS = 10_000
-ALL_MARK = "all"
+MAX_GENERATIONS = 10_000
+ALL = "all"
 
 
 class StoreUnavailable(Exception):
@@ -35,7 +35,7 @@ class NotSupported(Exception):
 
 
 class Store(Protocol):
-    """A place outside the process for cached answers, for locks and for marks.
+    """A place outside the process for cached answers, for locks and for generations.
 
     Keys are any text; up to 200 visible ASCII characters are the cheapest. Every method raises
     StoreUnavailable when the server is slow, gone, full or talks rubbish: after
@@ -64,14 +64,14 @@ class Store(Protocol):
     def delete_if(self, key: str, value: bytes) -> bool:
         """Release a lock: only while the key holds this value; return whether it did."""
 
-    def read_marks(self) -> dict[str, int]:
+    def read_generations(self) -> dict[str, int]:
         """Return all generation counters by name; one that is not there is 0.
 
-        `all` is always there, and begins with the time in milliseconds: a store that lost its marks
-        never comes back to an earlier generation.
+        `all` is always there, and begins with the time in milliseconds: a store that lost its
+        counters never comes back to an earlier generation.
         """
 
-    def bump_mark(self, name: str) -> None:
+    def bump_generation(self, name: str) -> None:
         """Begin a new generation of `all`, `chain:SLUG` or `account:UUID`."""
 
     def count(self) -> Iterator[list[tuple[str, int]]]:

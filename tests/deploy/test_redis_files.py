@@ -28,7 +28,7 @@ def services() -> Any:
 def test_the_redis_of_limits_evicts_nothing_and_that_of_answers_does() -> None:
     limits, answers = settings_of("redis.conf"), settings_of("cache.conf")
     assert (limits["maxmemory-policy"], limits["appendonly"]) == ("noeviction", "yes")
-    # Marks of what was cleared have no expiry, and must stay.
+    # Generations of what was cleared have no expiry, and must stay.
     assert (answers["maxmemory-policy"], answers["appendonly"]) == ("volatile-lru", "no")
 
 

@@ -90,11 +90,11 @@ class Command(BaseCommand):
                 raise CommandError(
                     f"There is no chain {slug!r}; `manage.py chains list` shows all."
                 )
-            name, what = generations.chain_mark(slug), f"the answers of chain {slug}"
+            name, what = generations.chain_counter(slug), f"the answers of chain {slug}"
         else:
             account = _account(options["account"])
             name, what = (
-                generations.account_mark(account.pk),
+                generations.account_counter(account.pk),
                 f"the answers of account {account.name}",
             )
         try:

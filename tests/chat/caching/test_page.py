@@ -25,8 +25,8 @@ from config.cache_urls import redis_cache
 from scaling.redis_client import run
 from scaling.response_cache import hit_counters
 from scaling.response_cache import store as store_module
-from scaling.response_cache.generations import chain_mark
-from scaling.response_cache.store import ALL_MARK, get_store
+from scaling.response_cache.generations import chain_counter
+from scaling.response_cache.store import ALL, get_store
 
 pytestmark = pytest.mark.django_db
 
@@ -237,12 +237,12 @@ def test_no_more_than_so_many_entries_are_counted(chain: Chain, monkeypatch: Any
 def test_a_chain_is_cleared_and_it_is_logged_with_the_chain(
     admin_client: Client, page: str, chain: Chain
 ) -> None:
-    before = get_store().read_marks()
+    before = get_store().read_generations()
     response = admin_client.post(clear_url(chain))
     assert (response.status_code, response.headers["location"]) == (302, page)
-    after = get_store().read_marks()
-    assert after[chain_mark(chain.slug)] == before.get(chain_mark(chain.slug), 0) + 1
-    assert after[ALL_MARK] == before[ALL_MARK]
+    after = get_store().read_generations()
+    assert after[chain_counter(chain.slug)] == before.get(chain_counter(chain.slug), 0) + 1
+    assert after[ALL] == before[ALL]
     sentence = f"Cleared the answers of chain {chain.slug}; every node obeys within a second."
     assert told(response) == [("success", sentence)]
     line = LogEntry.objects.get()
@@ -252,9 +252,9 @@ def test_a_chain_is_cleared_and_it_is_logged_with_the_chain(
 def test_everything_is_cleared_and_it_is_logged(
     admin_client: Client, page: str, clear_everything: str
 ) -> None:
-    before = get_store().read_marks()[ALL_MARK]
+    before = get_store().read_generations()[ALL]
     response = admin_client.post(clear_everything, follow=True)
-    assert get_store().read_marks()[ALL_MARK] == before + 1
+    assert get_store().read_generations()[ALL] == before + 1
     assert "Cleared all answers; every node obeys within a second." in response.content.decode()
     line = LogEntry.objects.get()
     assert (line.object_id, str(line.object_repr)) == (None, "Response cache")
@@ -273,11 +273,11 @@ def test_buttons_are_posted_with_a_token(
 ) -> None:
     client = Client(enforce_csrf_checks=True)
     client.force_login(admin_user)
-    before = get_store().read_marks()
+    before = get_store().read_generations()
     for url in (clear_everything, clear_url(chain)):
         assert client.get(url).status_code == 405
         assert client.post(url).status_code == 403
-    assert get_store().read_marks() == before
+    assert get_store().read_generations() == before
 
 
 def test_staff_who_may_only_look_see_no_buttons_and_cannot_press_any(
@@ -287,10 +287,10 @@ def test_staff_who_may_only_look_see_no_buttons_and_cannot_press_any(
     text = client.get(page).content.decode()
     assert chain.slug in text
     assert "Clear" not in text
-    before = get_store().read_marks()
+    before = get_store().read_generations()
     for url in (clear_everything, clear_url(chain)):
         assert client.post(url).status_code == 403
-    assert get_store().read_marks() == before
+    assert get_store().read_generations() == before
     assert not LogEntry.objects.exists()
 
 

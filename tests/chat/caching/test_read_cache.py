@@ -247,7 +247,7 @@ def test_a_read_during_a_write_is_not_found_later(
 
 
 def test_a_read_that_nobody_repeats_does_not_ask_the_store(row: Row, own_redis: OwnRedis) -> None:
-    # The first read of all has a look at the marks.
+    # The first read of all reads the generations.
     row.get()
     before = own_redis.client().info("commandstats")
     assert row.get(uuid4())[1] == "Headrace; fwd=miss"

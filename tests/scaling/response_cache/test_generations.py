@@ -10,20 +10,20 @@ from typing import Any
 import pytest
 
 from scaling.response_cache import generations
-from scaling.response_cache.generations import Marks, account_mark, chain_mark
+from scaling.response_cache.generations import Generations, account_counter, chain_counter
 from scaling.response_cache.store import StoreUnavailable
 
 pytestmark = pytest.mark.parametrize("server", ["redis"], indirect=True)
 
 SEEN_SECONDS = 0.5
-ACCOUNT = account_mark(uuid.UUID(int=7))
-OTHER_ACCOUNT = account_mark(uuid.UUID(int=8))
+ACCOUNT = account_counter(uuid.UUID(int=7))
+OTHER_ACCOUNT = account_counter(uuid.UUID(int=8))
 
 
 @pytest.fixture
-def other(server: Any) -> Iterator[Marks]:
-    """The marks of another process."""
-    made = Marks()
+def other(server: Any) -> Iterator[Generations]:
+    """The generations of another process."""
+    made = Generations()
     yield made
     # Its thread ends once its lock is another.
     made._begin()
@@ -31,13 +31,13 @@ def other(server: Any) -> Iterator[Marks]:
 
 @pytest.fixture(autouse=True)
 def _forget_our_marks() -> Iterator[None]:
-    generations.MARKS._begin()
+    generations.GENERATIONS._begin()
     yield
-    generations.MARKS._begin()
+    generations.GENERATIONS._begin()
 
 
-def of(process: Marks, chain: str = "a", account: str = ACCOUNT) -> str:
-    return process.generation(chain=chain_mark(chain), account=account)
+def of(process: Generations, chain: str = "a", account: str = ACCOUNT) -> str:
+    return process.generation(chain=chain_counter(chain), account=account)
 
 
 def wait_until(check: Callable[[], bool], *, seconds: float = SEEN_SECONDS) -> None:
@@ -51,7 +51,7 @@ def wait_until(check: Callable[[], bool], *, seconds: float = SEEN_SECONDS) -> N
     ("name", "changed"),
     [
         ("all", {("a", ACCOUNT), ("b", ACCOUNT), ("a", OTHER_ACCOUNT), ("b", OTHER_ACCOUNT)}),
-        (chain_mark("a"), {("a", ACCOUNT), ("a", OTHER_ACCOUNT)}),
+        (chain_counter("a"), {("a", ACCOUNT), ("a", OTHER_ACCOUNT)}),
         (ACCOUNT, {("a", ACCOUNT), ("b", ACCOUNT)}),
     ],
 )
@@ -60,15 +60,15 @@ def test_what_is_cleared_is_seen_elsewhere_within_half_a_second(other, name, cha
     before = {pair: of(other, *pair) for pair in which}
     generations.clear(name)
     # Who clears obeys at once.
-    assert all(of(generations.MARKS, *pair) != before[pair] for pair in changed)
+    assert all(of(generations.GENERATIONS, *pair) != before[pair] for pair in changed)
     wait_until(lambda: all(of(other, *pair) != before[pair] for pair in changed))
     assert {pair for pair in which if of(other, *pair) != before[pair]} == changed
 
 
 def test_processes_agree(other):
-    for name in ("all", chain_mark("a"), ACCOUNT):
+    for name in ("all", chain_counter("a"), ACCOUNT):
         generations.clear(name)
-    wait_until(lambda: of(other) == of(generations.MARKS))
+    wait_until(lambda: of(other) == of(generations.GENERATIONS))
 
 
 def test_while_redis_is_away_the_last_marks_stand_and_nothing_can_be_cleared(
@@ -82,10 +82,10 @@ def test_while_redis_is_away_the_last_marks_stand_and_nothing_can_be_cleared(
     time.sleep(3 * generations.POLL_SECONDS)
     assert of(other) == before
     server.start()
-    # It lost its marks with everything else; no answer from before is found again.
+    # It lost its generations with everything else; no answer from before is found again.
     wait_until(lambda: of(other) != before, seconds=1.0)
-    generations.clear(chain_mark("a"))
-    after = of(generations.MARKS)
+    generations.clear(chain_counter("a"))
+    after = of(generations.GENERATIONS)
     wait_until(lambda: of(other) == after)
 
 
@@ -95,9 +95,9 @@ def test_a_process_that_began_without_redis_learns_of_it(other, server, settings
     before = of(other)
     assert of(other) == before
     # Answers kept under it must not be found after a clearing, by a process that begins like this.
-    assert before != of(generations.MARKS)
+    assert before != of(generations.GENERATIONS)
     server.start()
-    wait_until(lambda: of(other) == of(generations.MARKS), seconds=1.0)
+    wait_until(lambda: of(other) == of(generations.GENERATIONS), seconds=1.0)
 
 
 def test_rubbish_in_the_place_of_the_marks_changes_nothing(other, server, settings):
@@ -105,7 +105,7 @@ def test_rubbish_in_the_place_of_the_marks_changes_nothing(other, server, settin
     before = of(other)
     client = server.client()
     for rubbish in ("a word", b"\xff\xfe", "1.5", ""):
-        client.hset("headrace:cache:marks", chain_mark("a"), rubbish)
+        client.hset("headrace:cache:marks", chain_counter("a"), rubbish)
         time.sleep(2 * generations.POLL_SECONDS)
         assert of(other) == before
     client.delete("headrace:cache:marks")

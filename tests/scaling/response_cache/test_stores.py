@@ -19,8 +19,8 @@ from prometheus_client import REGISTRY
 
 from scaling.response_cache import memcached_store
 from scaling.response_cache.store import (
-    ALL_MARK,
-    MAX_MARKS,
+    ALL,
+    MAX_GENERATIONS,
     NotSupported,
     StoreUnavailable,
     get_store,
@@ -39,8 +39,8 @@ CALLS = {
     "add": lambda store: store.add("a", b"1", 60),
     "renew_if": lambda store: store.renew_if("a", b"1", 60),
     "delete_if": lambda store: store.delete_if("a", b"1"),
-    "read_marks": lambda store: store.read_marks(),
-    "bump_mark": lambda store: store.bump_mark("chain:x"),
+    "read_generations": lambda store: store.read_generations(),
+    "bump_generation": lambda store: store.bump_generation("chain:x"),
 }
 
 
@@ -142,55 +142,55 @@ def test_one_of_fifty_threads_releases_a_lock(store):
 
 
 def test_marks_begin_with_all_and_count_up(store):
-    before = store.read_marks()
-    assert before.keys() == {ALL_MARK}
-    assert abs(before[ALL_MARK] / 1000 - time.time()) < 10
-    store.bump_mark("chain:a")
-    store.bump_mark("chain:a")
+    before = store.read_generations()
+    assert before.keys() == {ALL}
+    assert abs(before[ALL] / 1000 - time.time()) < 10
+    store.bump_generation("chain:a")
+    store.bump_generation("chain:a")
     account = f"account:{uuid4()}"
-    store.bump_mark(account)
-    store.bump_mark(ALL_MARK)
-    assert store.read_marks() == {
-        ALL_MARK: before[ALL_MARK] + 1,
+    store.bump_generation(account)
+    store.bump_generation(ALL)
+    assert store.read_generations() == {
+        ALL: before[ALL] + 1,
         "chain:a": 2,
         account: 1,
     }
 
 
 def test_no_bump_of_many_threads_is_lost(store):
-    before = store.read_marks()[ALL_MARK]
+    before = store.read_generations()[ALL]
     with ThreadPoolExecutor(20) as pool:
-        list(pool.map(lambda _: store.bump_mark(ALL_MARK), range(200)))
-    assert store.read_marks() == {ALL_MARK: before + 200}
+        list(pool.map(lambda _: store.bump_generation(ALL), range(200)))
+    assert store.read_generations() == {ALL: before + 200}
 
 
 def test_lost_marks_come_back_as_a_later_generation(store, server):
     for _ in range(3):
-        store.bump_mark(ALL_MARK)
-    before = store.read_marks()
+        store.bump_generation(ALL)
+    before = store.read_generations()
     time.sleep(0.01)
     server.flush()
-    assert store.read_marks()[ALL_MARK] > before[ALL_MARK]
+    assert store.read_generations()[ALL] > before[ALL]
 
 
 def test_a_bump_after_a_loss_is_a_later_generation(store, server):
-    before = store.read_marks()
+    before = store.read_generations()
     time.sleep(0.01)
     server.flush()
-    store.bump_mark("chain:a")
-    assert store.read_marks()[ALL_MARK] > before[ALL_MARK]
+    store.bump_generation("chain:a")
+    assert store.read_generations()[ALL] > before[ALL]
 
 
 @pytest.mark.parametrize("server", ["redis", "memcached"], indirect=True)
 def test_too_many_marks_become_one_bump_of_all(store, server):
-    before = store.read_marks()[ALL_MARK]
-    fill_marks(server, {ALL_MARK: before} | {f"chain:{n}": 1 for n in range(MAX_MARKS - 1)})
-    store.bump_mark("chain:0")
-    marks = store.read_marks()
-    assert len(marks) == MAX_MARKS
-    assert (marks[ALL_MARK], marks["chain:0"]) == (before, 2)
-    store.bump_mark("chain:one-too-many")
-    assert store.read_marks() == {ALL_MARK: before + 1}
+    before = store.read_generations()[ALL]
+    fill_generations(server, {ALL: before} | {f"chain:{n}": 1 for n in range(MAX_GENERATIONS - 1)})
+    store.bump_generation("chain:0")
+    generations = store.read_generations()
+    assert len(generations) == MAX_GENERATIONS
+    assert (generations[ALL], generations["chain:0"]) == (before, 2)
+    store.bump_generation("chain:one-too-many")
+    assert store.read_generations() == {ALL: before + 1}
 
 
 @pytest.mark.parametrize("server", ["redis", "cluster"], indirect=True)
@@ -198,7 +198,7 @@ def test_redis_counts_its_keys_by_batches(store, server):
     sizes = {f"key:{n}": n % 7 + 1 for n in range(1500)}
     for key, size in sizes.items():
         store.set(key, b"x" * size, 60)
-    store.bump_mark("chain:x")
+    store.bump_generation("chain:x")
     server.client().set("somebody-else", "x")
     batches = list(store.count())
     assert max(map(len, batches)) < len(sizes)
@@ -317,18 +317,18 @@ def test_a_full_redis_is_unavailable_and_still_read(store, server):
 def test_rubbish_among_redis_marks_is_unavailable(store, server):
     server.client().hset("headrace:cache:marks", mapping={"all": "1", "chain:a": b"\xff"})
     with pytest.raises(StoreUnavailable):
-        store.read_marks()
+        store.read_generations()
 
 
 @pytest.mark.parametrize("server", ["memcached"], indirect=True)
 @pytest.mark.parametrize("rubbish", [b"\xff", b"[]", b'{"chain:a":1}', b'{"all":true}', b""])
 def test_rubbish_instead_of_memcached_s_marks_becomes_a_later_generation(store, server, rubbish):
-    before = store.read_marks()
+    before = store.read_generations()
     time.sleep(0.01)
-    server.client().set(memcached_store.MARKS, rubbish, noreply=False)
-    after = store.read_marks()
-    assert after.keys() == {ALL_MARK}
-    assert after[ALL_MARK] > before[ALL_MARK]
+    server.client().set(memcached_store.GENERATIONS_KEY, rubbish, noreply=False)
+    after = store.read_generations()
+    assert after.keys() == {ALL}
+    assert after[ALL] > before[ALL]
 
 
 @pytest.mark.parametrize("server", ["memcached"], indirect=True)
@@ -489,9 +489,11 @@ def too_large() -> float:
     return REGISTRY.get_sample_value("headrace_cache_too_large_total") or 0
 
 
-def fill_marks(server, marks) -> None:
-    """Write marks as the store would have, without ten thousand bumps."""
+def fill_generations(server, generations) -> None:
+    """Write generations as the store would have, without ten thousand bumps."""
     if isinstance(server, OwnMemcached):
-        server.client().set(memcached_store.MARKS, orjson.dumps(marks), noreply=False)
+        server.client().set(
+            memcached_store.GENERATIONS_KEY, orjson.dumps(generations), noreply=False
+        )
     else:
-        server.client().hset("headrace:cache:marks", mapping=marks)
+        server.client().hset("headrace:cache:marks", mapping=generations)

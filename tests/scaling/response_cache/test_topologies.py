@@ -9,7 +9,7 @@ import pytest
 
 import scaling.redis_client
 from scaling.redis_client import RedisUnavailable, Script, run
-from scaling.response_cache.store import ALL_MARK, StoreUnavailable, get_store
+from scaling.response_cache.store import ALL, StoreUnavailable, get_store
 from scaling.script_batch import ScriptBatch
 from tests.scaling.response_cache.conftest import use
 from tests.scaling.response_cache.servers import OwnSentinel, PlainRedis, wait_until
@@ -41,8 +41,8 @@ def test_a_store_behind_sentinels_follows_the_master(pair, settings):
     use(settings, f"redis+sentinel://127.0.0.1:{sentinel.port}/My-Main/0")
     store = get_store()
     store.set("a", b"1", 600)
-    store.bump_mark(ALL_MARK)
-    marks = store.read_marks()
+    store.bump_generation(ALL)
+    generations = store.read_generations()
     assert store.get_many(["a", "b"]) == [b"1", None]
     assert store.add("lock", b"me", 60)
     assert master.client().exists("headrace:cache:value:a")
@@ -60,7 +60,7 @@ def test_a_store_behind_sentinels_follows_the_master(pair, settings):
         time.sleep(0.05)
     assert slowest < 0.2
     assert store.get_many(["a", "b"]) == [b"1", b"2"]
-    assert store.read_marks() == marks
+    assert store.read_generations() == generations
     assert store.delete_if("lock", b"me")
 
 
