@@ -11,7 +11,7 @@ from scaling.database_clock import CLOCK
 from scaling.response_cache import cache
 from scaling.response_cache.cache import Found
 from scaling.response_cache.entry import Entry
-from scaling.response_cache.single_flight import FLIGHTS, Lead
+from scaling.response_cache.single_flight import SINGLE_FLIGHT, Leader
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +53,15 @@ def look_up(request: Cacheable) -> Lookup:
     return Miss(expired=found)
 
 
-def lead_or_wait(request: Cacheable) -> Entry | Lead:
+def lead_or_wait(request: Cacheable) -> Entry | Leader:
     """Return the answer of an identical request that is under way, or the right to call the chain.
 
     Waits for CACHE_WAIT_SECONDS at most. Raises what the leader of this process failed with.
     """
     if not request.may_read:
         # The client wants an answer of its own.
-        return Lead(FLIGHTS, request.key, is_alone=True)
-    return FLIGHTS.join(
+        return Leader(SINGLE_FLIGHT, request.key, is_alone=True)
+    return SINGLE_FLIGHT.do(
         request.key,
         find=lambda: fresh_entry(request),
         wait_seconds=settings.CACHE_WAIT_SECONDS,

@@ -19,7 +19,7 @@ from scaling.response_cache import cache, hit_counters
 from scaling.response_cache.entry import Entry
 from scaling.response_cache.response_template import Prepared
 from scaling.response_cache.results import CacheResult
-from scaling.response_cache.single_flight import Lead
+from scaling.response_cache.single_flight import Leader
 
 EVENT_STREAM = "text/event-stream; charset=utf-8"
 BREAK = b"\n\n"
@@ -37,7 +37,7 @@ class Replay:
 class Record:
     """The right to call the chain, and to store the events of its answer."""
 
-    lead: Lead
+    leader: Leader
     request: Cacheable
     headers: dict[str, str]
 
@@ -66,13 +66,13 @@ def _find(request: Cacheable, new_ids: Callable[[], tuple[bytes, ...]]) -> Repla
             events = play(found.prepared, new_ids())
             return Replay(events, hit_headers(found.entry, found.layer))
         case _:
-            lead = lead_or_wait(request)
-    if isinstance(lead, Entry):
-        hit_counters.count_hit(lead, CacheResult.COLLAPSED)
-        return Replay(play(Prepared.of(lead), new_ids()), collapsed_headers(lead))
+            leader = lead_or_wait(request)
+    if isinstance(leader, Entry):
+        hit_counters.count_hit(leader, CacheResult.COLLAPSED)
+        return Replay(play(Prepared.of(leader), new_ids()), collapsed_headers(leader))
     hit_counters.count(request.chain, CacheResult.MISS)
     reason = "miss" if request.may_read else "request"
-    return Record(lead, request, miss_headers(is_stored=False, reason=reason))
+    return Record(leader, request, miss_headers(is_stored=False, reason=reason))
 
 
 def play(prepared: Prepared, new_ids: tuple[bytes, ...]) -> Events:
@@ -100,7 +100,7 @@ def record(
     """Yield the events of an answer, and store it if it ends with `closing`.
 
     A stream that fails, is cut off, may be half of one, or grows beyond CACHE_MAX_ENTRY_BYTES is
-    not stored. The lead ends with the events, also when none is ever read.
+    not stored. The leader ends with the events, also when none is ever read.
     """
     recorded = _record(events, recording, run, closing=closing, volatile_texts=volatile_texts)
     # A generator that has not begun would not notice that it is closed.
@@ -116,7 +116,7 @@ def _record(
     closing: bytes,
     volatile_texts: Callable[[bytes], tuple[str, ...]],
 ) -> Events:
-    lead = recording.lead
+    leader = recording.leader
     pieces: list[bytes] = []
     size = 0
     try:
@@ -137,9 +137,9 @@ def _record(
             body = b"".join([*pieces, last])
             answer = FreshAnswer(body=body, volatile_texts=volatile_texts(body), usage=run.usage)
             entry = make_entry(answer, recording.request, EVENT_STREAM)
-            cache.keep(lead.key, entry)
-            lead.complete(entry)
+            cache.keep(leader.key, entry)
+            leader.complete(entry)
         return last
     finally:
         events.close()
-        lead.abandon()
+        leader.abandon()

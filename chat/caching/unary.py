@@ -27,7 +27,7 @@ from scaling.response_cache.cache import Found
 from scaling.response_cache.entry import Entry
 from scaling.response_cache.response_template import Prepared
 from scaling.response_cache.results import CacheResult
-from scaling.response_cache.single_flight import FLIGHTS, Lead
+from scaling.response_cache.single_flight import SINGLE_FLIGHT, Leader
 
 logger = logging.getLogger(__name__)
 
@@ -119,12 +119,12 @@ def _miss(
 ) -> CachedResponse:
     try:
         # Raises the leader's error when its call failed.
-        lead = lead_or_wait(cacheable)
-        if isinstance(lead, Entry):
-            hit_counters.count_hit(lead, CacheResult.COLLAPSED)
-            body = Prepared.of(lead).render(*request.new_ids())
-            return CachedResponse(body=body, headers=collapsed_headers(lead))
-        entry, is_stored = _compute(request, cacheable, run, client, lead)
+        leader = lead_or_wait(cacheable)
+        if isinstance(leader, Entry):
+            hit_counters.count_hit(leader, CacheResult.COLLAPSED)
+            body = Prepared.of(leader).render(*request.new_ids())
+            return CachedResponse(body=body, headers=collapsed_headers(leader))
+        entry, is_stored = _compute(request, cacheable, run, client, leader)
     except ApiError as error:
         if expired is None or error.status < 500 or not expired.entry.may_stand_in(CLOCK.now()):
             raise
@@ -152,24 +152,24 @@ def make_entry(answer: FreshAnswer, cacheable: Cacheable, content_type: str) -> 
     )
 
 
-def settle_failure(lead: Lead, error: BaseException) -> None:
+def settle_failure(leader: Leader, error: BaseException) -> None:
     """Fail the requests that wait, or let one of them lead if only this caller was affected."""
     if isinstance(error, ApiError) and not isinstance(error, ClientGone | ServerDraining):
-        lead.fail(error)
+        leader.fail(error)
     else:
-        lead.abandon()
+        leader.abandon()
 
 
 def _compute(
-    request: CacheRequest, cacheable: Cacheable, run: Run, client: Client, lead: Lead
+    request: CacheRequest, cacheable: Cacheable, run: Run, client: Client, leader: Leader
 ) -> tuple[Entry, bool]:
     try:
         answer = request.compute(run, client)
         entry = make_entry(answer, cacheable, JSON)
         is_stored = not run.is_doubtful and cache.keep(cacheable.key, entry)
-        lead.complete(entry)
+        leader.complete(entry)
     except BaseException as error:
-        settle_failure(lead, error)
+        settle_failure(leader, error)
         raise
     return entry, is_stored
 
@@ -181,16 +181,16 @@ def _revalidate(request: CacheRequest, cacheable: Cacheable, run: Run) -> None:
     that starts one gives its own slot back soon.
     """
     key_id = request.principal.key_id
-    lead = FLIGHTS.try_lead(cacheable.key)
-    if lead is None:
+    leader = SINGLE_FLIGHT.try_begin(cacheable.key)
+    if leader is None:
         return
     # Another may have revalidated it since this request looked.
     if (entry := fresh_entry(cacheable)) is not None:
-        lead.complete(entry)
+        leader.complete(entry)
         return
     most = request.principal.limits.max_concurrent
     if most and _revalidations[key_id] >= most:
-        lead.abandon()
+        leader.abandon()
         return
     own = Run(timeout_seconds=run.timeout_seconds, options=run.options)
     if own.caller is not None:
@@ -199,7 +199,7 @@ def _revalidate(request: CacheRequest, cacheable: Cacheable, run: Run) -> None:
 
     def work() -> None:
         try:
-            _compute(request, cacheable, own, NullClient(), lead)
+            _compute(request, cacheable, own, NullClient(), leader)
         except ApiError as error:
             logger.info("a stale answer of %s was not revalidated: %s", cacheable.chain, error)
         finally:

@@ -243,7 +243,7 @@ class ModelCallView(ApiView):
         try:
             items = sse.BegunStream(stream(call, self.client))
         except BaseException as error:
-            settle_failure(recording.lead, error)
+            settle_failure(recording.leader, error)
             raise
         events = record(
             to_events(call, items),

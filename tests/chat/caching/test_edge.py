@@ -22,7 +22,7 @@ from chat.running.sse import Events
 from config.api.json import loads
 from scaling.response_cache.keys import answer_key
 from scaling.response_cache.policy import CachePolicy
-from scaling.response_cache.single_flight import Flights, Lead
+from scaling.response_cache.single_flight import Leader, SingleFlight
 from tests.stack_plugin import EmbeddedStack
 from tests.support.calls import chat_body, error_of, run_manage
 
@@ -89,8 +89,8 @@ def test_the_edge_remembers_so_many_requests_and_no_more(settings: Any, mode: st
 
 
 @pytest.fixture
-def lead() -> Lead:
-    made = Flights().try_lead(f"stream:{uuid.uuid4().hex}")
+def leader() -> Leader:
+    made = SingleFlight().try_begin(f"stream:{uuid.uuid4().hex}")
     assert made is not None
     assert made.token
     return made
@@ -102,12 +102,12 @@ def events() -> Events:
     return b"data: [DONE]\n\n"
 
 
-def recorded(lead: Lead) -> Events:
-    request = Cacheable(chain="test", policy=CachePolicy(), key=lead.key)
+def recorded(leader: Leader) -> Events:
+    request = Cacheable(chain="test", policy=CachePolicy(), key=leader.key)
     run = Run(timeout_seconds=10, options={})
     return record(
         events(),
-        Record(lead, request, {}),
+        Record(leader, request, {}),
         run,
         closing=b"data: [DONE]\n\n",
         volatile_texts=lambda body: (),
@@ -116,30 +116,30 @@ def recorded(lead: Lead) -> Events:
 
 @pytest.mark.parametrize("read", [0, 1, 2])
 def test_a_stream_that_is_left_ends_its_lead_also_when_nobody_read_it(
-    lead: Lead, read: int
+    leader: Leader, read: int
 ) -> None:
-    stream = recorded(lead)
+    stream = recorded(leader)
     for _ in range(read):
         next(stream)
-    assert Flights().try_lead(lead.key) is None
+    assert SingleFlight().try_begin(leader.key) is None
     stream.close()
-    assert lead.wait(0)
-    assert lead.entry is None
-    again = Flights().try_lead(lead.key)
+    assert leader.wait(0)
+    assert leader.entry is None
+    again = SingleFlight().try_begin(leader.key)
     assert again is not None
     again.abandon()
 
 
-def test_a_recorded_stream_is_what_was_sent(lead: Lead) -> None:
-    stream, sent = recorded(lead), []
+def test_a_recorded_stream_is_what_was_sent(leader: Leader) -> None:
+    stream, sent = recorded(leader), []
     try:
         while True:
             sent.append(next(stream))
     except StopIteration as end:
         sent.append(end.value)
     assert sent == [b"data: 1\n\n", b"data: 2\n\n", b"data: [DONE]\n\n"]
-    assert lead.entry is not None
-    assert lead.entry.body == b"".join(sent)
+    assert leader.entry is not None
+    assert leader.entry.body == b"".join(sent)
 
 
 def test_without_a_database_django_is_asked(stack: EmbeddedStack) -> None:

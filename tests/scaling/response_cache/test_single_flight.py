@@ -16,7 +16,12 @@ from typing import Any
 import pytest
 
 from scaling.response_cache.entry import Entry, decode, encode
-from scaling.response_cache.single_flight import LAST_LOOK_SECONDS, LEASE_SECONDS, Flights, Lead
+from scaling.response_cache.single_flight import (
+    LAST_LOOK_SECONDS,
+    LEASE_SECONDS,
+    Leader,
+    SingleFlight,
+)
 from scaling.response_cache.store import get_store
 from tests.scaling.response_cache.entries import make_entry
 
@@ -29,20 +34,20 @@ LEADER = """
 import sys, time
 import django
 django.setup()
-from scaling.response_cache.single_flight import FLIGHTS
-lead = FLIGHTS.join(sys.argv[1], find=lambda: None, wait_seconds=0)
-print("leads" if lead.token else "has no lock", flush=True)
+from scaling.response_cache.single_flight import SINGLE_FLIGHT
+leader = SINGLE_FLIGHT.do(sys.argv[1], find=lambda: None, wait_seconds=0)
+print("leads" if leader.token else "has no lock", flush=True)
 time.sleep(60)
 """
 
 
 @pytest.fixture
-def make_flights(server: Any) -> Iterator[Callable[[], Flights]]:
+def make_flights(server: Any) -> Iterator[Callable[[], SingleFlight]]:
     """Return a maker of what each process has one of."""
-    made: list[Flights] = []
+    made: list[SingleFlight] = []
 
-    def make() -> Flights:
-        made.append(Flights())
+    def make() -> SingleFlight:
+        made.append(SingleFlight())
         return made[-1]
 
     yield make
@@ -61,13 +66,13 @@ def stored(key: str) -> Entry | None:
     return None if raw is None else decode(raw)
 
 
-def join(flights: Flights, key: str, *, wait_seconds: float = 10.0) -> Entry | Lead:
-    return flights.join(key, find=lambda: stored(key), wait_seconds=wait_seconds)
+def join(flights: SingleFlight, key: str, *, wait_seconds: float = 10.0) -> Entry | Leader:
+    return flights.do(key, find=lambda: stored(key), wait_seconds=wait_seconds)
 
 
-def lead_of(flights: Flights, key: str, *, wait_seconds: float = 10.0) -> Lead:
+def leader_of(flights: SingleFlight, key: str, *, wait_seconds: float = 10.0) -> Leader:
     joined = join(flights, key, wait_seconds=wait_seconds)
-    assert isinstance(joined, Lead)
+    assert isinstance(joined, Leader)
     return joined
 
 
@@ -96,14 +101,14 @@ def test_one_leads_among_threads_of_two_processes(make_flights, key):
 
 def test_a_leader_that_lives_is_not_replaced_however_long_it_takes(make_flights, key):
     ours, theirs = make_flights(), make_flights()
-    lead = lead_of(ours, key)
+    leader = leader_of(ours, key)
     started = time.monotonic()
     while time.monotonic() < started + LEASE_SECONDS + 1.5:
-        assert theirs.try_lead(key) is None
-        assert ours.try_lead(key) is None
+        assert theirs.try_begin(key) is None
+        assert ours.try_begin(key) is None
         time.sleep(0.2)
-    lead.complete(make_entry())
-    assert isinstance(theirs.try_lead(key), Lead)
+    leader.complete(make_entry())
+    assert isinstance(theirs.try_begin(key), Leader)
 
 
 def test_a_leader_that_is_killed_is_replaced_when_its_lease_is_over(server, make_flights, key):
@@ -119,44 +124,44 @@ def test_a_leader_that_is_killed_is_replaced_when_its_lease_is_over(server, make
         # Longer than a lease: it is renewed.
         time.sleep(LEASE_SECONDS + 0.5)
         flights = make_flights()
-        assert flights.try_lead(key) is None
+        assert flights.try_begin(key) is None
     finally:
         leader.send_signal(signal.SIGKILL)
         leader.wait()
     killed = time.monotonic()
-    lead = lead_of(flights, key)
-    assert lead.token
+    leader = leader_of(flights, key)
+    assert leader.token
     assert time.monotonic() - killed < LEASE_SECONDS + LAST_LOOK_SECONDS + SLACK_SECONDS
 
 
 def test_a_failure_reaches_those_who_wait_in_the_process_and_nobody_else(make_flights, key):
     ours, theirs = make_flights(), make_flights()
-    lead = lead_of(ours, key)
+    leader = leader_of(ours, key)
     with ThreadPoolExecutor(5) as threads:
         waiting = [threads.submit(join, ours, key) for _ in range(4)]
         other = threads.submit(join, theirs, key)
         time.sleep(0.1)
         error = ValueError("the provider failed")
-        lead.fail(error)
+        leader.fail(error)
         assert [one.exception(5) for one in waiting] == [error] * 4
         # Another process makes its own call.
         replacing = other.result(5)
-    assert isinstance(replacing, Lead)
+    assert isinstance(replacing, Leader)
     assert replacing.token
     replacing.abandon()
-    assert lead_of(ours, key).token
+    assert leader_of(ours, key).token
 
 
 def test_when_a_leader_gives_up_exactly_one_of_the_others_leads(make_flights, key):
     flights = make_flights()
-    first = lead_of(flights, key)
-    leads: list[Lead] = []
+    first = leader_of(flights, key)
+    leaders: list[Leader] = []
 
     def ask() -> Entry:
         joined = join(flights, key)
         if isinstance(joined, Entry):
             return joined
-        leads.append(joined)
+        leaders.append(joined)
         time.sleep(0.2)
         entry = make_entry(b"of the second")
         joined.complete(entry)
@@ -167,55 +172,55 @@ def test_when_a_leader_gives_up_exactly_one_of_the_others_leads(make_flights, ke
         time.sleep(0.1)
         first.abandon()
         answers = [one.result(5) for one in waiting]
-    assert len(leads) == 1
-    assert leads[0] is not first
+    assert len(leaders) == 1
+    assert leaders[0] is not first
     assert all(answer is answers[0] for answer in answers)
 
 
 def test_an_end_after_the_end_takes_nothing_from_the_next(make_flights, key):
     ours, theirs = make_flights(), make_flights()
-    first = lead_of(ours, key)
+    first = leader_of(ours, key)
     first.abandon()
-    second = lead_of(ours, key)
+    second = leader_of(ours, key)
     first.abandon()
-    assert ours.try_lead(key) is None
-    assert theirs.try_lead(key) is None
+    assert ours.try_begin(key) is None
+    assert theirs.try_begin(key) is None
     second.complete(make_entry())
-    assert lead_of(theirs, key).token
+    assert leader_of(theirs, key).token
 
 
 def test_who_has_waited_long_enough_leads_alone(make_flights, key):
     ours, theirs = make_flights(), make_flights()
-    lead = lead_of(ours, key)
+    leader = leader_of(ours, key)
     started = time.monotonic()
-    alone = lead_of(ours, key, wait_seconds=0.3)
+    alone = leader_of(ours, key, wait_seconds=0.3)
     assert 0.3 <= time.monotonic() - started < 0.3 + SLACK_SECONDS
     assert alone.is_alone
-    assert not lead.is_alone
-    elsewhere = lead_of(theirs, key, wait_seconds=0.3)
+    assert not leader.is_alone
+    elsewhere = leader_of(theirs, key, wait_seconds=0.3)
     assert not elsewhere.token
     # Neither ends the flight that they did not wait for.
     alone.complete(make_entry())
     elsewhere.complete(make_entry())
-    assert ours.try_lead(key) is None
-    assert theirs.try_lead(key) is None
+    assert ours.try_begin(key) is None
+    assert theirs.try_begin(key) is None
 
 
 @pytest.mark.parametrize("harm", ["kill", "freeze"])
 def test_without_redis_each_process_leads_and_none_waits(server, make_flights, key, harm, settings):
     ours, theirs = make_flights(), make_flights()
-    before = lead_of(ours, key)
+    before = leader_of(ours, key)
     getattr(server, harm)()
     started = time.monotonic()
-    lead = theirs.join(key, find=lambda: None, wait_seconds=10)
-    assert isinstance(lead, Lead)
+    leader = theirs.do(key, find=lambda: None, wait_seconds=10)
+    assert isinstance(leader, Leader)
     assert time.monotonic() - started < 2 * settings.REDIS_TIMEOUT_SECONDS + 0.1
-    assert not lead.token
+    assert not leader.token
     # Within a process one still leads.
-    assert theirs.try_lead(key) is None
+    assert theirs.try_begin(key) is None
     before.complete(make_entry())
-    lead.complete(make_entry())
-    again = ours.try_lead(key)
+    leader.complete(make_entry())
+    again = ours.try_begin(key)
     assert again is not None
     assert not again.token
     server.thaw()
@@ -223,14 +228,14 @@ def test_without_redis_each_process_leads_and_none_waits(server, make_flights, k
 
 def test_a_leader_that_lost_its_lock_leaves_the_next_ones_alone(server, make_flights, key):
     ours, theirs, third = make_flights(), make_flights(), make_flights()
-    lost = lead_of(ours, key)
+    lost = leader_of(ours, key)
     server.flush()
-    lead = lead_of(theirs, key)
-    assert lead.token
+    leader = leader_of(theirs, key)
+    assert leader.token
     lost.complete(make_entry())
-    assert third.try_lead(key) is None
-    lead.complete(make_entry())
-    assert third.try_lead(key) is not None
+    assert third.try_begin(key) is None
+    leader.complete(make_entry())
+    assert third.try_begin(key) is not None
 
 
 def test_rubbish_in_the_place_of_a_lock_ends_no_call_and_no_wait_is_longer_than_its_limit(
@@ -239,7 +244,7 @@ def test_rubbish_in_the_place_of_a_lock_ends_no_call_and_no_wait_is_longer_than_
     server.client().lpush(f"headrace:cache:value:{key}:lock", "rubbish")
     flights = make_flights()
     started = time.monotonic()
-    lead = lead_of(flights, key, wait_seconds=0.5)
+    leader = leader_of(flights, key, wait_seconds=0.5)
     assert time.monotonic() - started < 0.5 + SLACK_SECONDS
-    lead.complete(make_entry())
-    assert flights.try_lead(key) is None
+    leader.complete(make_entry())
+    assert flights.try_begin(key) is None
