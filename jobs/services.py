@@ -34,7 +34,7 @@ from scaling.connections import release_connections
 from scaling.database_clock import CLOCK
 from scaling.loading_cache import NearCache
 from scaling.replicas.routing import primary, record
-from scaling.response_cache.invalidation import changing
+from scaling.response_cache.invalidation import invalidated_while
 
 PREFIX = "job"
 # How stale the count may be by which a full queue is known; see docs/guides/jobs.md.
@@ -178,7 +178,7 @@ def request_cancel(job: Job) -> Job:
     Returns the job as it is then. A running job is cancelled within two seconds by the worker that
     runs it; until then it is shown as cancelling.
     """
-    with changing([transitions.subject_of(job.pk)]):
+    with invalidated_while([transitions.subject_of(job.pk)]):
         Job.objects.filter(
             pk=job.pk, status__in=(Job.Status.QUEUED, Job.Status.RUNNING), cancel_requested_at=None
         ).update(cancel_requested_at=Now())
@@ -195,7 +195,7 @@ def retry(job: Job) -> Job:
 
     Model calls that were answered are not paid again.
     """
-    with changing([transitions.subject_of(job.pk)]), transaction.atomic():
+    with invalidated_while([transitions.subject_of(job.pk)]), transaction.atomic():
         changed = Job.objects.filter(
             pk=job.pk, status__in=(Job.Status.FAILED, Job.Status.CANCELLED)
         ).update(

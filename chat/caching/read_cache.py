@@ -21,7 +21,7 @@ from scaling.database_clock import CLOCK
 from scaling.response_cache.entry import Entry, decode, encode
 from scaling.response_cache.generations import GENERATIONS, account_counter
 from scaling.response_cache.invalidation import (
-    HELD,
+    INVALIDATING,
     TOKEN_BYTES,
     TRUST,
     new_version,
@@ -87,7 +87,7 @@ def read(
         return make(), miss_headers(is_stored=False, reason="request")
     generation = GENERATIONS.generation(chain="", account=account_counter(account_id))
     key = answer_key("/read", generation, account_id.hex, path)
-    if not RECENT.comes_again(key, policy.ttl_seconds) or not TRUST.is_there():
+    if not RECENT.comes_again(key, policy.ttl_seconds) or not TRUST.is_trusted():
         _count("first")
         return make(), miss_headers(is_stored=False)
     started = time.monotonic()
@@ -95,7 +95,7 @@ def read(
     release_connections()
     try:
         kept, version = get_store().get_many([key, version_key(subject)])
-        if version == HELD:
+        if version == INVALIDATING:
             _count("held")
             return make(), miss_headers(is_stored=False)
         if kept and version and (entry := _good(kept, version)):
@@ -103,7 +103,7 @@ def read(
             return orjson.Fragment(entry.body), hit_headers(entry, "store")
         version = version or new_version(subject)
     except StoreUnavailable:
-        TRUST.lose()
+        TRUST.distrust()
         version = None
     _count("miss")
     read_at = CLOCK.now()
@@ -144,7 +144,7 @@ def _keep(key: str, version: bytes, body: bytes, seconds: float, read_at: float)
         # What is left since before the database was asked, by this process's own clock.
         get_store().set(key, version + encode(entry), seconds)
     except StoreUnavailable:
-        TRUST.lose()
+        TRUST.distrust()
         return False
     return True
 

@@ -15,7 +15,7 @@ from chat.models import Conversation, Message
 from config.api.errors import InvalidRequest, NotFound
 from config.api.ids import from_public_id
 from config.api.pagination import Cursor
-from scaling.response_cache.invalidation import changing
+from scaling.response_cache.invalidation import invalidated_while
 
 PREFIX = "conv"
 MESSAGE_PREFIX = "msg"
@@ -72,7 +72,7 @@ def replace_metadata(conversation: Conversation, metadata: dict[str, str]) -> No
     Raises NotFound where the conversation was deleted meanwhile.
     """
     conversation.metadata = metadata
-    with changing([subject_of(conversation.pk)]):
+    with invalidated_while([subject_of(conversation.pk)]):
         changed = Conversation.objects.filter(pk=conversation.pk).update(
             metadata=metadata, updated_at=Now()
         )
@@ -83,7 +83,7 @@ def replace_metadata(conversation: Conversation, metadata: dict[str, str]) -> No
 def delete_conversation(*, account_id: uuid.UUID, public_id: str) -> None:
     """Delete a conversation with its messages; a reply under way is lost with it."""
     conversation_id = _conversation_id(public_id)
-    with changing([subject_of(conversation_id)]):
+    with invalidated_while([subject_of(conversation_id)]):
         deleted, _ = Conversation.objects.filter(account_id=account_id, pk=conversation_id).delete()
     if not deleted:
         raise _not_found()

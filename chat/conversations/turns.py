@@ -23,7 +23,7 @@ from config.api.ids import new_uuid
 from config.request_setup import mark_dispatched
 from config.text import storable
 from scaling.connections import release_connections
-from scaling.response_cache.invalidation import changing
+from scaling.response_cache.invalidation import invalidated_while
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ class Turn:
     ) -> Message | None:
         self._is_open = False
         self._renewer.kill(block=False)
-        with changing([subject_of(self.conversation.pk)]), transaction.atomic():
+        with invalidated_while([subject_of(self.conversation.pk)]), transaction.atomic():
             freed = Conversation.objects.filter(
                 pk=self.conversation.pk, lease_token=self._token
             ).update(lease_token=None, lease_until=None, updated_at=Now())
@@ -167,7 +167,7 @@ def begin_turn(conversation: Conversation, content: str) -> Turn:
 
 def _try_to_begin(conversation: Conversation, content: str) -> Turn | None:
     token = new_uuid()
-    with changing([subject_of(conversation.pk)]), transaction.atomic():
+    with invalidated_while([subject_of(conversation.pk)]), transaction.atomic():
         is_free = Q(lease_until__isnull=True) | Q(lease_until__lt=Now())
         taken = Conversation.objects.filter(is_free, pk=conversation.pk).update(
             lease_token=token, lease_until=_lease_end()

@@ -14,7 +14,7 @@ from django.db import connection
 from jobs.queue.transitions import subject_of
 from scaling.replicas.position import Position
 from scaling.replicas.routing import record
-from scaling.response_cache.invalidation import hold
+from scaling.response_cache.invalidation import invalidate
 
 # Any constant of ours, for pg_advisory_xact_lock.
 CLAIM_LOCK = 0x6865_6164_0001
@@ -212,7 +212,7 @@ def claim(
         )
         cursor.nextset()
         rows = cursor.fetchall()
-    hold([subject_of(row[0]) for row in rows])
+    invalidate([subject_of(row[0]) for row in rows])
     claimed = [_claimed(row) for row in rows]
     record({job.account_id.hex for job in claimed})
     return claimed

@@ -23,7 +23,7 @@ from jobs.queue import transitions
 from jobs.queue.failures import read_failure
 from jobs.queue.fair_queue import ACCOUNT_PRIORITY, RANK
 from jobs.queue.transitions import Ending
-from scaling.response_cache.invalidation import changing
+from scaling.response_cache.invalidation import invalidated_while
 
 logger = logging.getLogger(__name__)
 
@@ -168,7 +168,7 @@ def purge(*, batch: int = PURGE_BATCH, days: int | None = None) -> int:
         for job in old:
             if job.file:
                 job.file.delete(save=False)
-        with changing([transitions.subject_of(job.pk) for job in old]):
+        with invalidated_while([transitions.subject_of(job.pk) for job in old]):
             Job.objects.filter(pk__in=[job.pk for job in old]).delete()
     Worker.objects.filter(ended_at__lt=Now() - timedelta(days=1)).delete()
     idempotency.purge(batch=batch)

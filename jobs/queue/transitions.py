@@ -19,7 +19,7 @@ from django.db import connection
 from config.text import storable
 from jobs.queue.failures import Failure
 from scaling.replicas.routing import record
-from scaling.response_cache.invalidation import changing
+from scaling.response_cache.invalidation import invalidated_while
 
 MAX_CODE_CHARS = 64
 
@@ -171,7 +171,7 @@ def end(endings: Sequence[Ending]) -> set[uuid.UUID]:
     """
     errors = [_error(ending.failure) for ending in endings]
     subjects = [subject_of(ending.job_id) for ending in endings]
-    with changing(subjects), connection.cursor() as cursor:
+    with invalidated_while(subjects), connection.cursor() as cursor:
         cursor.execute(
             END,
             {
@@ -213,7 +213,7 @@ def give_back(
 
     `is_counted` says whether the attempt counts against `max_attempts`.
     """
-    with changing([subject_of(job_id)]):
+    with invalidated_while([subject_of(job_id)]):
         account = _change(
             GIVE_BACK,
             {

@@ -33,7 +33,7 @@ from jobs.queue.reaper import take_away
 from jobs.queue.transitions import Ending
 from jobs.worker.runner import RunningAttempt
 from jobs.worker.slots import Slots
-from scaling.response_cache.invalidation import stop_holding
+from scaling.response_cache.invalidation import stop_invalidating
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ class Watchdog:
         logger.error("the event loop stands still; this worker ends")
         faulthandler.dump_traceback()
         # The store's connections are the loop's, which stands still.
-        stop_holding()
+        stop_invalidating()
         try:
             _connect_alone()
             if guilty is not None:

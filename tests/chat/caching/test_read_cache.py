@@ -14,7 +14,7 @@ import pytest
 
 from chat.caching.read_cache import READS, RECENT, read
 from scaling.response_cache import invalidation
-from scaling.response_cache.invalidation import TRUST, changing, hold
+from scaling.response_cache.invalidation import TRUST, invalidate, invalidated_while
 from tests.support.calls import error_of
 from tests.support.redis_server import OwnRedis, own_redis
 
@@ -102,7 +102,7 @@ def test_new_messages_and_a_deletion_are_seen_at_once(nodes: list[httpx.Client])
     assert len(nodes[1].get(messages).json()["data"]) == 2
     last = nodes[1].get(f"{messages}?limit=1&order=desc").json()["data"]
     assert [message["id"] for message in last] == [sent.json()["id"]]
-    time.sleep(invalidation.HOLD_SECONDS + 0.2)
+    time.sleep(invalidation.INVALIDATION_SECONDS + 0.2)
     assert warm(nodes[1], path)
     assert warm(nodes[1], messages)
     assert nodes[0].delete(path).status_code == 200
@@ -129,14 +129,14 @@ def test_a_running_job_is_seen_to_end_and_to_be_retried(nodes: list[httpx.Client
     while nodes[0].get(path).json()["status"] != "running":
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    time.sleep(invalidation.HOLD_SECONDS + 0.2)
+    time.sleep(invalidation.INVALIDATION_SECONDS + 0.2)
     assert warm(nodes[1], path)
     assert nodes[0].post(f"{path}/cancel").json()["status"] in ("cancelling", "cancelled")
     assert nodes[1].get(path).json()["status"] in ("cancelling", "cancelled")
     while nodes[1].get(path).json()["status"] != "cancelled":
         assert time.monotonic() < deadline + 30
         time.sleep(0.05)
-    time.sleep(invalidation.HOLD_SECONDS + 0.2)
+    time.sleep(invalidation.INVALIDATION_SECONDS + 0.2)
     assert warm(nodes[1], path)
     assert nodes[0].post(f"{path}/retry").status_code == 202
     assert nodes[1].get(path).json()["status"] in ("queued", "running")
@@ -148,7 +148,7 @@ def test_a_response_is_kept_and_ends_at_once(nodes: list[httpx.Client]) -> None:
     posted = nodes[0].post("/v1/responses", json=body)
     assert posted.status_code == 200, posted.text
     path = f"/v1/responses/{posted.json()['id']}"
-    time.sleep(invalidation.HOLD_SECONDS + 1)
+    time.sleep(invalidation.INVALIDATION_SECONDS + 1)
     assert warm(nodes[1], path)
     nodes[0].post(f"{path}/cancel")
     deadline = time.monotonic() + 30
@@ -217,7 +217,7 @@ class Row:
         return int(orjson.loads(orjson.dumps(body))), headers["Cache-Status"]
 
     def write(self) -> None:
-        with changing([self.subject]):
+        with invalidated_while([self.subject]):
             self.value += 1
 
     def warm(self) -> None:
@@ -235,7 +235,7 @@ def row(own_redis: OwnRedis, settings: Any, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_read_during_a_write_is_not_found_later(
     row: Row, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(invalidation, "HOLD_SECONDS", 0.1)
+    monkeypatch.setattr(invalidation, "INVALIDATION_SECONDS", 0.1)
     row.get()
     row.on_look = row.write
     assert row.get()[0] == 0
@@ -315,7 +315,7 @@ def test_reads_that_are_not_kept_cost_writes_nothing(
     row: Row, own_redis: OwnRedis, settings: Any
 ) -> None:
     settings.READ_CACHE_SECONDS = 0
-    hold([row.subject])
+    invalidate([row.subject])
     assert own_redis.client().keys("*version*") == []
 
 
