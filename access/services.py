@@ -23,7 +23,7 @@ from access.models import Account, ApiKey, all_scopes
 from access.principal import Limits, Principal
 from scaling.connections import release_connections
 from scaling.database_clock import CLOCK
-from scaling.loading_cache import NearCache
+from scaling.loading_cache import LoadingCache
 from scaling.replicas.backend import pools
 from scaling.replicas.decision import PRIMARY
 from scaling.replicas.routing import repeated_elsewhere, unrecorded
@@ -186,7 +186,7 @@ def _load_key(digest: str) -> KnownKey | None:
     )
 
 
-known_keys: NearCache[str, KnownKey] = NearCache(
+known_keys: LoadingCache[str, KnownKey] = LoadingCache(
     load=_load_key,
     ttl_seconds=settings.KEY_CACHE_SECONDS,
     max_entries=KNOWN_KEYS_MAX_ENTRIES,

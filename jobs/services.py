@@ -32,7 +32,7 @@ from jobs.queue.fair_queue import account_priority, next_rank
 from jobs.queue.transitions import Ending
 from scaling.connections import release_connections
 from scaling.database_clock import CLOCK
-from scaling.loading_cache import NearCache
+from scaling.loading_cache import LoadingCache
 from scaling.replicas.routing import primary, record
 from scaling.response_cache.invalidation import invalidated_while
 
@@ -308,14 +308,14 @@ STORED_FILES = StoredLimit(
     rows=lambda account_id: Job.objects.filter(account_id=account_id, file_bytes__isnull=False),
     column="file_bytes",
 )
-_queue_length: NearCache[None, int] = NearCache(
+_queue_length: LoadingCache[None, int] = LoadingCache(
     load=_count_queue,
     ttl_seconds=QUEUE_COUNT_SECONDS,
     max_entries=1,
     name="queue_length",
     before_wait=release_connections,
 )
-_account_queue_length: NearCache[uuid.UUID, int] = NearCache(
+_account_queue_length: LoadingCache[uuid.UUID, int] = LoadingCache(
     load=_count_account_queue,
     ttl_seconds=QUEUE_COUNT_SECONDS,
     max_entries=10_000,

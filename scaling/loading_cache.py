@@ -1,4 +1,4 @@
-"""A small cache inside the process, for what every request needs and what seldom changes."""
+"""A small cache inside the process, for values that every request needs and that seldom change."""
 
 from __future__ import annotations
 
@@ -47,17 +47,17 @@ LOOKUPS = _Lookups()
 REGISTRY.register(LOOKUPS)
 
 
-class NearCache(Generic[K, V]):
-    """Keep what `load` returned for `ttl_seconds`, counted from the start of the load.
+class LoadingCache(Generic[K, V]):
+    """Caches the values of `load` for `ttl_seconds`, counted from the start of the load.
 
-    A value is therefore never older than its TTL when it is handed out. Any number of callers who
-    miss the same key at once share one load: its value, or its exception, which is not kept.
-    `load` returns None for what does not exist; such answers are kept too, but on their own shelf,
-    so that a flood of unknown keys pushes out none of the good ones. Each shelf holds
-    `max_entries`, and the least recently used entry goes first.
+    A value is therefore never older than its TTL when it is returned. Any number of callers that
+    miss the same key at once share one load: its value, or its exception, which is not cached.
+    `load` returns None for a key that does not exist. That is cached too (negative caching), but
+    apart, so that a flood of invalid keys evicts no valid one: values and absent keys may have
+    `max_entries` each, and the least recently used entry is evicted first.
 
-    Threads and greenlets may share a cache; `before_wait` is called by those who are about to wait
-    for another's load. `load` must not ask the cache for the same key.
+    Threads and greenlets may share a cache; `before_wait` is called before a caller waits for
+    another's load. `load` must not get the same key from the cache.
     Metric: headrace_near_cache_lookups_total by `name` and result: hit, miss (loaded), shared
     (waited for another's load), failed (the load raised).
     """
@@ -90,17 +90,17 @@ class NearCache(Generic[K, V]):
         return len(self._present) + len(self._absent)
 
     def __contains__(self, key: K) -> bool:
-        """Say whether a value is there, however old."""
+        """Return whether a value is cached, however old."""
         return key in self._present
 
     def get(self, key: K) -> V | None:
-        """Return the value, or None when there is none; raises whatever `load` raises."""
+        """Return the value, or None when there is none; raises the errors of `load`."""
         # Without the lock, which costs more than the look: each step is one operation of a dict.
         entry = self._present.get(key)
         if entry is not None and self._clock() < entry[1]:
             try:
                 self._present.move_to_end(key)
-            # Another thread has just pushed it out; the value is as good as it was.
+            # Another thread has just evicted it; the value is as good as it was.
             except KeyError:
                 return entry[0]
             self._hits[0] += 1
@@ -110,10 +110,10 @@ class NearCache(Generic[K, V]):
     def _get_or_load(self, key: K) -> V | None:
         while True:
             with self._lock:
-                for shelf in (self._present, self._absent):
-                    entry = shelf.get(key)
+                for entries in (self._present, self._absent):
+                    entry = entries.get(key)
                     if entry is not None and self._clock() < entry[1]:
-                        shelf.move_to_end(key)
+                        entries.move_to_end(key)
                         self._hits[0] += 1
                         return entry[0]
                 flight = self._flights.get(key)
@@ -129,17 +129,17 @@ class NearCache(Generic[K, V]):
                 raise flight.error
             if flight.has_landed:
                 return flight.value
-            # The leader's greenlet was killed, which says nothing about the key: try again.
+            # The leader's greenlet was killed, which says nothing about the key: load again.
 
     def drop(self, key: K) -> None:
-        """Forget one key, and the answer of a load that is under way: it may be out of date."""
+        """Remove one key, and ignore the result of a load under way, which may be out of date."""
         with self._lock:
             self._present.pop(key, None)
             self._absent.pop(key, None)
             self._flights.pop(key, None)
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove all keys."""
         with self._lock:
             self._present.clear()
             self._absent.clear()
@@ -157,27 +157,27 @@ class NearCache(Generic[K, V]):
             raise
         finally:
             with self._lock:
-                # Not ours any more after `drop`: later callers have begun a flight of their own.
+                # After `drop` later callers have begun a load of their own.
                 if self._flights.get(key) is flight:
                     del self._flights[key]
                     if flight.has_landed:
-                        self._keep(key, flight.value, started + self._ttl_seconds)
+                        self._put(key, flight.value, started + self._ttl_seconds)
             flight.over.set()
         return flight.value
 
-    def _keep(self, key: K, value: V | None, fresh_until: float) -> None:
-        shelf, other = self._present, self._absent
+    def _put(self, key: K, value: V | None, fresh_until: float) -> None:
+        entries, others = self._present, self._absent
         if value is None:
-            shelf, other = other, shelf
-        other.pop(key, None)
-        shelf[key] = (value, fresh_until)
-        shelf.move_to_end(key)
-        while len(shelf) > self._max_entries:
-            shelf.popitem(last=False)
+            entries, others = others, entries
+        others.pop(key, None)
+        entries[key] = (value, fresh_until)
+        entries.move_to_end(key)
+        while len(entries) > self._max_entries:
+            entries.popitem(last=False)
 
 
 class _Flight(Generic[V]):
-    """One load under way, and those who wait for it."""
+    """One load under way."""
 
     __slots__ = ("error", "has_landed", "over", "value")
 

@@ -10,7 +10,7 @@ from django.db.models import Sum
 
 from access.errors import STORED_CODES, StoredExceeded
 from scaling.connections import release_connections
-from scaling.loading_cache import NearCache
+from scaling.loading_cache import LoadingCache
 
 if TYPE_CHECKING:
     import uuid
@@ -56,7 +56,7 @@ class StoredLimit:
         self._setting = setting
         self._rows = rows
         self._column = column
-        self._counts: NearCache[uuid.UUID, int] = NearCache(
+        self._counts: LoadingCache[uuid.UUID, int] = LoadingCache(
             load=self._count,
             ttl_seconds=COUNT_SECONDS,
             max_entries=MAX_ACCOUNTS,

@@ -9,17 +9,17 @@ from chat.caching.parsed_requests import NewIds
 from node.fast_path import FastResponse
 from node.middleware import request_id_of
 from scaling.response_cache import hit_counters
-from scaling.response_cache.cache import Found
+from scaling.response_cache.cache import CachedEntry
 
 
 def render_hit(
-    found: Found, principal: Principal, *, request_id: str, new_ids: NewIds
+    found: CachedEntry, principal: Principal, *, request_id: str, new_ids: NewIds
 ) -> FastResponse:
     """Count the request, and return its response; raises LimitExceeded."""
     limits = count_hit(principal).headers
     entry = found.entry
     hit_counters.count_hit(entry, found.layer)
-    body = found.prepared.render(*new_ids())
+    body = found.template.render(*new_ids())
     headers = [
         ("Content-Type", entry.content_type),
         ("Content-Length", str(len(body))),

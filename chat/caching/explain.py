@@ -88,8 +88,8 @@ def _state(entry: Entry) -> str:
     now = CLOCK.now()
     if entry.is_fresh(now):
         return "fresh"
-    if entry.may_be_served_stale(now):
+    if entry.may_serve_stale_while_revalidate(now):
         return "stale, and given while one request renews it"
-    if entry.may_stand_in(now):
+    if entry.may_serve_stale_if_error(now):
         return "stale, and given only if the provider fails"
     return "over"

@@ -161,13 +161,13 @@ def _keep(run: Run, key: str, message: AIMessage) -> None:
         fresh_seconds=jittered(run.chain.cache.ttl_seconds),
         stale_seconds=0,
         stale_if_error_seconds=0,
-        renewed=(),
+        volatile_texts=(),
         prompt_tokens=usage["input_tokens"],
         completion_tokens=usage["output_tokens"],
         chain=run.chain.slug,
     )
     try:
-        get_store().set(key, encode(entry), entry.keep_seconds)
+        get_store().set(key, encode(entry), entry.retention_seconds)
     except StoreUnavailable as error:
         logger.debug("a model call was not kept: %s", error)
 

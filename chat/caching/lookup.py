@@ -9,7 +9,7 @@ from django.conf import settings
 from chat.caching.cache_key import Cacheable
 from scaling.database_clock import CLOCK
 from scaling.response_cache import cache
-from scaling.response_cache.cache import Found
+from scaling.response_cache.cache import CachedEntry
 from scaling.response_cache.entry import Entry
 from scaling.response_cache.single_flight import SINGLE_FLIGHT, Leader
 
@@ -18,21 +18,21 @@ from scaling.response_cache.single_flight import SINGLE_FLIGHT, Leader
 class Fresh:
     """A cached answer to send as it is."""
 
-    found: Found
+    found: CachedEntry
 
 
 @dataclass(frozen=True, slots=True)
 class Stale:
     """A cached answer that may be sent while a request revalidates it."""
 
-    found: Found
+    found: CachedEntry
 
 
 @dataclass(frozen=True, slots=True)
 class Miss:
     """No cached answer to send; `expired` may still stand in for a failure."""
 
-    expired: Found | None = None
+    expired: CachedEntry | None = None
 
 
 Lookup = Fresh | Stale | Miss
@@ -48,7 +48,7 @@ def look_up(request: Cacheable) -> Lookup:
     now = CLOCK.now()
     if found.entry.is_fresh(now):
         return Fresh(found)
-    if found.entry.may_be_served_stale(now):
+    if found.entry.may_serve_stale_while_revalidate(now):
         return Stale(found)
     return Miss(expired=found)
 

@@ -135,7 +135,7 @@ def _keep(key: str, version: bytes, body: bytes, seconds: float, read_at: float)
         fresh_seconds=seconds,
         stale_seconds=0,
         stale_if_error_seconds=0,
-        renewed=(),
+        volatile_texts=(),
         prompt_tokens=0,
         completion_tokens=0,
         chain="",

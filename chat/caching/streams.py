@@ -17,7 +17,7 @@ from chat.running.sse import Events
 from scaling.connections import release_connections
 from scaling.response_cache import cache, hit_counters
 from scaling.response_cache.entry import Entry
-from scaling.response_cache.response_template import Prepared
+from scaling.response_cache.response_template import ResponseTemplate
 from scaling.response_cache.results import CacheResult
 from scaling.response_cache.single_flight import Leader
 
@@ -63,21 +63,21 @@ def _find(request: Cacheable, new_ids: Callable[[], tuple[bytes, ...]]) -> Repla
     match look_up(request):
         case Fresh(found):
             hit_counters.count_hit(found.entry, found.layer)
-            events = play(found.prepared, new_ids())
+            events = play(found.template, new_ids())
             return Replay(events, hit_headers(found.entry, found.layer))
         case _:
             leader = lead_or_wait(request)
     if isinstance(leader, Entry):
         hit_counters.count_hit(leader, CacheResult.COLLAPSED)
-        return Replay(play(Prepared.of(leader), new_ids()), collapsed_headers(leader))
+        return Replay(play(ResponseTemplate.of(leader), new_ids()), collapsed_headers(leader))
     hit_counters.count(request.chain, CacheResult.MISS)
     reason = "miss" if request.may_read else "request"
     return Record(leader, request, miss_headers(is_stored=False, reason=reason))
 
 
-def play(prepared: Prepared, new_ids: tuple[bytes, ...]) -> Events:
+def play(template: ResponseTemplate, new_ids: tuple[bytes, ...]) -> Events:
     """Yield a cached stream's events, at CACHE_STREAM_EVENTS_PER_SECOND, and return the last."""
-    events = prepared.render(*new_ids).split(BREAK)[:-1]
+    events = template.render(*new_ids).split(BREAK)[:-1]
     last = events.pop() + BREAK
     pace = settings.CACHE_STREAM_EVENTS_PER_SECOND
     if pace:
@@ -117,7 +117,7 @@ def _record(
     volatile_texts: Callable[[bytes], tuple[str, ...]],
 ) -> Events:
     leader = recording.leader
-    pieces: list[bytes] = []
+    recorded_events: list[bytes] = []
     size = 0
     try:
         yield b""
@@ -129,15 +129,15 @@ def _record(
                 break
             # A heartbeat says that this model is slow, which is of no interest later.
             if not event.startswith(b":") and size <= settings.CACHE_MAX_ENTRY_BYTES:
-                pieces.append(event)
+                recorded_events.append(event)
                 size += len(event)
             yield event
         is_whole = last == closing and not run.is_doubtful
         if is_whole and size <= settings.CACHE_MAX_ENTRY_BYTES:
-            body = b"".join([*pieces, last])
+            body = b"".join([*recorded_events, last])
             answer = FreshAnswer(body=body, volatile_texts=volatile_texts(body), usage=run.usage)
             entry = make_entry(answer, recording.request, EVENT_STREAM)
-            cache.keep(leader.key, entry)
+            cache.put(leader.key, entry)
             leader.complete(entry)
         return last
     finally:

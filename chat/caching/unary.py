@@ -23,9 +23,9 @@ from config.api.errors import ApiError
 from scaling.connections import release_connections
 from scaling.database_clock import CLOCK
 from scaling.response_cache import cache, hit_counters
-from scaling.response_cache.cache import Found
+from scaling.response_cache.cache import CachedEntry
 from scaling.response_cache.entry import Entry
-from scaling.response_cache.response_template import Prepared
+from scaling.response_cache.response_template import ResponseTemplate
 from scaling.response_cache.results import CacheResult
 from scaling.response_cache.single_flight import SINGLE_FLIGHT, Leader
 
@@ -115,18 +115,22 @@ def _miss(
     cacheable: Cacheable,
     run: Run,
     client: Client,
-    expired: Found | None,
+    expired: CachedEntry | None,
 ) -> CachedResponse:
     try:
         # Raises the leader's error when its call failed.
         leader = lead_or_wait(cacheable)
         if isinstance(leader, Entry):
             hit_counters.count_hit(leader, CacheResult.COLLAPSED)
-            body = Prepared.of(leader).render(*request.new_ids())
+            body = ResponseTemplate.of(leader).render(*request.new_ids())
             return CachedResponse(body=body, headers=collapsed_headers(leader))
         entry, is_stored = _compute(request, cacheable, run, client, leader)
     except ApiError as error:
-        if expired is None or error.status < 500 or not expired.entry.may_stand_in(CLOCK.now()):
+        if (
+            expired is None
+            or error.status < 500
+            or not expired.entry.may_serve_stale_if_error(CLOCK.now())
+        ):
             raise
         hit_counters.count_hit(expired.entry, CacheResult.STALE_ERROR)
         return _hit(request, expired, "stale-if-error")
@@ -145,7 +149,7 @@ def make_entry(answer: FreshAnswer, cacheable: Cacheable, content_type: str) -> 
         fresh_seconds=cache.jittered(policy.ttl_seconds),
         stale_seconds=policy.stale_seconds,
         stale_if_error_seconds=policy.stale_if_error_seconds,
-        renewed=answer.volatile_texts,
+        volatile_texts=answer.volatile_texts,
         prompt_tokens=answer.usage.prompt_tokens,
         completion_tokens=answer.usage.completion_tokens,
         chain=cacheable.chain,
@@ -166,7 +170,7 @@ def _compute(
     try:
         answer = request.compute(run, client)
         entry = make_entry(answer, cacheable, JSON)
-        is_stored = not run.is_doubtful and cache.keep(cacheable.key, entry)
+        is_stored = not run.is_doubtful and cache.put(cacheable.key, entry)
         leader.complete(entry)
     except BaseException as error:
         settle_failure(leader, error)
@@ -213,6 +217,6 @@ def _revalidate(request: CacheRequest, cacheable: Cacheable, run: Run) -> None:
     gevent.spawn(work)
 
 
-def _hit(request: CacheRequest, found: Found, detail: str) -> CachedResponse:
-    body = found.prepared.render(*request.new_ids())
+def _hit(request: CacheRequest, found: CachedEntry, detail: str) -> CachedResponse:
+    body = found.template.render(*request.new_ids())
     return CachedResponse(body=body, headers=hit_headers(found.entry, detail))

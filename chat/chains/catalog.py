@@ -13,7 +13,7 @@ from chat.errors import BadChain, ChainNotFound, ChainUnavailable
 from chat.models import Chain
 from scaling.connections import release_connections
 from scaling.database_clock import CLOCK
-from scaling.loading_cache import NearCache
+from scaling.loading_cache import LoadingCache
 from scaling.replicas.routing import repeated_elsewhere
 
 logger = logging.getLogger(__name__)
@@ -118,14 +118,14 @@ def _list(_: None) -> Listed:
     return Listed(chains, read_at)
 
 
-_listed: NearCache[None, Listed] = NearCache(
+_listed: LoadingCache[None, Listed] = LoadingCache(
     load=_list,
     ttl_seconds=settings.CHAIN_CACHE_SECONDS,
     max_entries=1,
     name="models",
     before_wait=release_connections,
 )
-_chains: NearCache[str, BuiltChain | BadChain] = NearCache(
+_chains: LoadingCache[str, BuiltChain | BadChain] = LoadingCache(
     load=_load,
     ttl_seconds=settings.CHAIN_CACHE_SECONDS,
     max_entries=MAX_CACHED_SLUGS,

@@ -1,4 +1,4 @@
-"""One cached answer, and how it is written into a store."""
+"""One cached answer, and its encoding in a store."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Entry:
     """An answer with all that is needed to serve it again.
 
     `stored_at` is a Unix time. An entry is fresh for `fresh_seconds`. After that it may be served
-    for `stale_seconds` more while one caller fetches a new one, and for `stale_if_error_seconds`
-    more while the provider fails. `renewed` are texts within the body, such as the answer's id,
-    that are new in each answer.
+    for `stale_seconds` more while one caller revalidates it, and for `stale_if_error_seconds` more
+    while the provider fails. `volatile_texts` are texts within the body, such as the answer's id,
+    that differ in every response.
     """
 
     body: bytes
@@ -38,7 +38,7 @@ class Entry:
     fresh_seconds: float
     stale_seconds: float
     stale_if_error_seconds: float
-    renewed: tuple[str, ...]
+    volatile_texts: tuple[str, ...]
     prompt_tokens: int
     completion_tokens: int
     chain: str
@@ -52,20 +52,20 @@ class Entry:
         return self.fresh_seconds - self.age_seconds(now)
 
     def is_fresh(self, now: float) -> bool:
-        """Say whether it may be served as it is."""
+        """Return whether it may be served as it is."""
         return self.freshness_left(now) > 0
 
-    def may_be_served_stale(self, now: float) -> bool:
-        """Say whether it may be served while one caller fetches a new answer."""
+    def may_serve_stale_while_revalidate(self, now: float) -> bool:
+        """Return whether it may be served while one caller revalidates it."""
         return self.freshness_left(now) + self.stale_seconds > 0
 
-    def may_stand_in(self, now: float) -> bool:
-        """Say whether it may be served in the place of a provider's error."""
+    def may_serve_stale_if_error(self, now: float) -> bool:
+        """Return whether it may be served instead of a provider's error."""
         return self.freshness_left(now) + self.stale_if_error_seconds > 0
 
     @property
-    def keep_seconds(self) -> float:
-        """For how long, from `stored_at`, a store should keep it."""
+    def retention_seconds(self) -> float:
+        """For how long, from `stored_at`, a store should hold it."""
         return self.fresh_seconds + max(self.stale_seconds, self.stale_if_error_seconds)
 
 
@@ -88,7 +88,7 @@ def encode(entry: Entry) -> bytes:
         entry.fresh_seconds,
         entry.stale_seconds,
         entry.stale_if_error_seconds,
-        entry.renewed,
+        entry.volatile_texts,
         entry.prompt_tokens,
         entry.completion_tokens,
         entry.chain,
@@ -99,7 +99,7 @@ def encode(entry: Entry) -> bytes:
     try:
         header = orjson.dumps(fields)
     except orjson.JSONEncodeError as error:
-        raise ValueError(f"a field has no place in JSON: {error}") from error
+        raise ValueError(f"a field has no JSON form: {error}") from error
     checksum = zlib.crc32(body, zlib.crc32(header))
     return b"".join((_PREFIX.pack(VERSION, kind, len(header), checksum), header, body))
 
@@ -134,15 +134,17 @@ def _fields(header: bytes) -> list[Any]:
             float() | int(),
             float() | int(),
             float() | int(),
-            [*renewed],
+            [*volatile_texts],
             int(),
             int(),
             str(),
-        ] if 0 <= size_bytes <= MAX_BODY_BYTES and all(isinstance(text, str) for text in renewed):
+        ] if 0 <= size_bytes <= MAX_BODY_BYTES and all(
+            isinstance(text, str) for text in volatile_texts
+        ):
             # JSON's true would pass for a number.
             if any(isinstance(value, bool) for value in values):
                 raise ValueError("an entry with a truth value in its header")
             values[2:6] = map(float, values[2:6])
-            values[6] = tuple(renewed)
+            values[6] = tuple(volatile_texts)
             return values
     raise ValueError("an entry with another header")

@@ -32,7 +32,7 @@ NAME = "headrace:cache:counts"
 # A hash for each minute of Unix time; its fields are results.
 MINUTE = "headrace:cache:minute:"
 MINUTE_SECONDS = 60
-KEEP_MINUTES_SECONDS = 2 * 3600
+MINUTE_RETENTION_SECONDS = 2 * 3600
 LOOKUPS = prometheus_client.Counter(
     "headrace_cache_results", "Results of requests at the response cache.", ["chain", "result"]
 )
@@ -41,7 +41,7 @@ SAVED = prometheus_client.Counter(
 )
 
 
-class _Counts:
+class _HitCounters:
     def __init__(self) -> None:
         self._new: Counter[tuple[str, str]]
         self._unflushed: Counter[tuple[str, str]]
@@ -84,7 +84,7 @@ class _Counts:
                 pipeline.hincrby(NAME, f"{chain}|{result}", number)
             for result, number in by_result.items():
                 pipeline.hincrby(minute, result, number)
-            pipeline.expire(minute, KEEP_MINUTES_SECONDS)
+            pipeline.expire(minute, MINUTE_RETENTION_SECONDS)
             pipeline.execute()
 
         try:
@@ -97,11 +97,11 @@ class _Counts:
         with self._lock:
             if self._thread is None:
                 self._thread = threading.Thread(
-                    target=self._keep_flushing, name="cache-counts", daemon=True
+                    target=self._flush_repeatedly, name="cache-counts", daemon=True
                 )
                 self._thread.start()
 
-    def _keep_flushing(self) -> None:
+    def _flush_repeatedly(self) -> None:
         lock = self._lock
         while lock is self._lock:
             time.sleep(EVERY_SECONDS)
@@ -118,10 +118,10 @@ class _Counts:
         self._lock = threading.Lock()
 
 
-_COUNTS = _Counts()
-count = _COUNTS.count
-count_hit = _COUNTS.count_hit
-flush = _COUNTS.flush
+_COUNTERS = _HitCounters()
+count = _COUNTERS.count
+count_hit = _COUNTERS.count_hit
+flush = _COUNTERS.flush
 
 
 def read() -> dict[str, dict[str, int]]:
@@ -141,7 +141,7 @@ def read() -> dict[str, dict[str, int]]:
 def read_minutes(numbers: Sequence[int]) -> list[dict[str, int]]:
     """Return what all nodes counted in each of these minutes of Unix time: result -> count.
 
-    One round trip; a minute that is over for KEEP_MINUTES_SECONDS is empty. Raises
+    One round trip; a minute that is over for MINUTE_RETENTION_SECONDS is empty. Raises
     RedisUnavailable.
     """
 

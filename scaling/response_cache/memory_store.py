@@ -1,4 +1,4 @@
-"""The answers that a process keeps at hand, in front of the store."""
+"""The near cache: answers in the memory of a process, in front of the store."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ OVERHEAD_BYTES = 300
 
 BYTES = Gauge(
     "headrace_cache_near_bytes",
-    "Memory that this process's cached answers take, with what keeping them costs.",
+    "Memory that this process's cached answers take, with their overhead.",
 )
-ENTRIES = Gauge("headrace_cache_near_entries", "Cached answers that this process keeps at hand.")
+ENTRIES = Gauge("headrace_cache_near_entries", "Cached answers in this process's memory.")
 
 
-class NearStore(Generic[V]):
-    """Keep values for `max_seconds` at most, the most recently used ones.
+class MemoryStore(Generic[V]):
+    """Caches the most recently used values, for `max_seconds` at most.
 
     Invariant: entries are at most `max_entries`, and their sizes with OVERHEAD_BYTES each at most
-    `max_bytes`. Values that expired count until they are asked for or pushed out.
+    `max_bytes`. Values that expired count until they are looked up or evicted.
 
     Threads and greenlets may share it. `get` takes no lock: each of its steps is one operation of a
     dictionary in C, which nothing interrupts, and between them a key may come or go.
@@ -51,37 +51,37 @@ class NearStore(Generic[V]):
         self._clock = clock
         self._lock = threading.Lock()
         # Value, until when, size; the least recently used first.
-        self._kept: OrderedDict[str, tuple[V, float, int]] = OrderedDict()
+        self._entries: OrderedDict[str, tuple[V, float, int]] = OrderedDict()
         self._bytes = 0
         _show(self)
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._entries)
 
     @property
     def bytes(self) -> int:
-        """The sizes of all entries, with what keeping them costs."""
+        """The sizes of all entries, with their overhead."""
         return self._bytes
 
     def get(self, key: str) -> V | None:
-        """Return the value, or None when there is none that is young enough."""
-        kept = self._kept.get(key)
-        if kept is None:
+        """Return the value, or None when there is none, or it has expired."""
+        entry = self._entries.get(key)
+        if entry is None:
             return None
-        if kept[1] <= self._clock():
+        if entry[1] <= self._clock():
             self._drop_expired(key)
             return None
         try:  # noqa: SIM105 - suppress() costs as much as all the rest
-            self._kept.move_to_end(key)
+            self._entries.move_to_end(key)
         except KeyError:
-            # Another thread has just pushed it out; the value is as good as it was.
+            # Another thread has just evicted it; the value is as good as it was.
             pass
-        return kept[0]
+        return entry[0]
 
     def put(self, key: str, value: V, size: int, seconds: float) -> None:
-        """Keep a value of `size` bytes for so long; one that is larger than the store is not kept.
+        """Cache a value of `size` bytes for so long; one that is larger than the store is left out.
 
-        Whatever was there under the key is gone in any case.
+        An earlier value of the key is removed in any case.
         """
         size += OVERHEAD_BYTES
         seconds = min(seconds, self._max_seconds)
@@ -89,41 +89,41 @@ class NearStore(Generic[V]):
             self._remove(key)
             if size > self._max_bytes or self._max_entries < 1 or seconds <= 0:
                 return
-            while len(self._kept) >= self._max_entries or self._bytes + size > self._max_bytes:
-                self._bytes -= self._kept.popitem(last=False)[1][2]
-            self._kept[key] = (value, self._clock() + seconds, size)
+            while len(self._entries) >= self._max_entries or self._bytes + size > self._max_bytes:
+                self._bytes -= self._entries.popitem(last=False)[1][2]
+            self._entries[key] = (value, self._clock() + seconds, size)
             self._bytes += size
 
     def drop(self, key: str) -> None:
-        """Forget a key, if it is there."""
+        """Remove a key, if it is there."""
         with self._lock:
             self._remove(key)
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove all keys."""
         with self._lock:
-            self._kept.clear()
+            self._entries.clear()
             self._bytes = 0
 
     def _drop_expired(self, key: str) -> None:
         with self._lock:
-            kept = self._kept.get(key)
-            # Another thread may have put a new value there meanwhile.
-            if kept is not None and kept[1] <= self._clock():
+            entry = self._entries.get(key)
+            # Another thread may have put a new value there by now.
+            if entry is not None and entry[1] <= self._clock():
                 self._remove(key)
 
     def _remove(self, key: str) -> None:
-        kept = self._kept.pop(key, None)
-        if kept is not None:
-            self._bytes -= kept[2]
+        entry = self._entries.pop(key, None)
+        if entry is not None:
+            self._bytes -= entry[2]
 
 
-def _show(store: NearStore[V]) -> None:
-    """Have the gauges look at this store, for as long as it lives."""
-    # The gauges live for ever; a strong reference would keep every value of a forgotten store.
+def _show(store: MemoryStore[V]) -> None:
+    """Point the gauges at this store, for as long as it lives."""
+    # The gauges live for ever; a strong reference would hold every value of a store out of use.
     reference = weakref.ref(store)
 
-    def read(measure: Callable[[NearStore[V]], int]) -> float:
+    def read(measure: Callable[[MemoryStore[V]], int]) -> float:
         alive = reference()
         return 0 if alive is None else measure(alive)
 

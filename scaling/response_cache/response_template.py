@@ -1,4 +1,4 @@
-"""An entry ready to be sent many times."""
+"""A cached response as a template: its body with slots for what differs in every response."""
 
 from __future__ import annotations
 
@@ -9,43 +9,43 @@ from scaling.response_cache.entry import Entry
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
-    """An entry whose body is cut where each answer has something of its own.
+class ResponseTemplate:
+    """An entry whose body is cut at its volatile texts.
 
-    `pieces` alternate with places: what stands there is the number in `places`, an index of the
-    entry's `renewed` texts.
+    `segments` alternate with slots. The number in `slots` is the index of the text that goes there
+    among the entry's `volatile_texts`.
     """
 
     entry: Entry
-    pieces: tuple[bytes, ...]
-    places: tuple[int, ...]
+    segments: tuple[bytes, ...]
+    slots: tuple[int, ...]
 
     @classmethod
-    def of(cls, entry: Entry) -> Prepared:
+    def of(cls, entry: Entry) -> ResponseTemplate:
         """Cut an entry's body."""
         # An empty text would be found between any two bytes.
-        texts = [(text.encode(), place) for place, text in enumerate(entry.renewed) if text]
+        texts = [(text.encode(), slot) for slot, text in enumerate(entry.volatile_texts) if text]
         if not texts:
             return cls(entry, (entry.body,), ())
         pattern = b"|".join(b"(%b)" % re.escape(text) for text, _ in texts)
-        pieces, places, at = [], [], 0
+        segments, slots, at = [], [], 0
         for match in re.finditer(pattern, entry.body):
-            pieces.append(entry.body[at : match.start()])
-            places.append(texts[(match.lastindex or 1) - 1][1])
+            segments.append(entry.body[at : match.start()])
+            slots.append(texts[(match.lastindex or 1) - 1][1])
             at = match.end()
-        pieces.append(entry.body[at:])
-        return cls(entry, tuple(pieces), tuple(places))
+        segments.append(entry.body[at:])
+        return cls(entry, tuple(segments), tuple(slots))
 
-    def render(self, *renewed: bytes) -> bytes:
-        """Return the body with these texts in place of the entry's `renewed` ones."""
-        if not self.places:
+    def render(self, *volatile_texts: bytes) -> bytes:
+        """Return the body with these texts in place of the entry's `volatile_texts`."""
+        if not self.slots:
             return self.entry.body
-        parts = [self.pieces[0]]
-        for place, piece in zip(self.places, self.pieces[1:], strict=True):
-            parts += (renewed[place], piece)
+        parts = [self.segments[0]]
+        for slot, segment in zip(self.slots, self.segments[1:], strict=True):
+            parts += (volatile_texts[slot], segment)
         return b"".join(parts)
 
     @property
     def size(self) -> int:
         """Return about how many bytes of memory it takes."""
-        return 2 * len(self.entry.body) + 64 * len(self.pieces) + 1024
+        return 2 * len(self.entry.body) + 64 * len(self.segments) + 1024

@@ -15,7 +15,7 @@ from access.services import create_key, find_principal, revoke_key
 from config.api.ids import new_uuid
 from scaling.connections import release_connections
 from scaling.database_clock import CLOCK
-from scaling.loading_cache import NearCache
+from scaling.loading_cache import LoadingCache
 
 pytestmark = pytest.mark.django_db
 
@@ -27,7 +27,7 @@ def code_of(secret: str) -> str | None:
 
 
 def use_key_cache(monkeypatch, *, ttl: float) -> None:
-    cache = NearCache(load=services._load_key, ttl_seconds=ttl, max_entries=100)
+    cache = LoadingCache(load=services._load_key, ttl_seconds=ttl, max_entries=100)
     monkeypatch.setattr(services, "known_keys", cache)
 
 
@@ -241,7 +241,7 @@ def test_many_first_requests_of_one_key_cause_one_query_and_hold_no_connection(m
         threading.Event().wait(0.05)
         return load(digest)
 
-    cache = NearCache(load=counting, ttl_seconds=5, max_entries=100)
+    cache = LoadingCache(load=counting, ttl_seconds=5, max_entries=100)
     monkeypatch.setattr(services, "known_keys", cache)
     held = []
 

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from prometheus_client import REGISTRY
 
-from scaling.loading_cache import NearCache
+from scaling.loading_cache import LoadingCache
 
 
 class Clock:
@@ -41,7 +41,7 @@ def clock() -> Clock:
 
 
 def cache_of(loads: Loads, clock: Clock, *, ttl: float = 1.0, entries: int = 10):
-    return NearCache(load=loads, ttl_seconds=ttl, max_entries=entries, name="test", clock=clock)
+    return LoadingCache(load=loads, ttl_seconds=ttl, max_entries=entries, name="test", clock=clock)
 
 
 def in_threads(count: int, work):
@@ -86,7 +86,7 @@ def test_the_ttl_counts_from_the_start_of_a_load(clock):
         clock.now += 0.7
         return loads(key)
 
-    cache = NearCache(load=slow, ttl_seconds=1.0, max_entries=10, clock=clock)
+    cache = LoadingCache(load=slow, ttl_seconds=1.0, max_entries=10, clock=clock)
     cache.get("a")
     clock.now = 1.0
     cache.get("a")
@@ -222,7 +222,7 @@ def test_a_load_under_way_when_its_key_is_forgotten_is_not_kept(clock, forget):
 
 def test_hammering_from_many_threads_keeps_the_bound_and_the_values(clock):
     loads = Loads()
-    cache = NearCache(load=loads, ttl_seconds=0.001, max_entries=20)
+    cache = LoadingCache(load=loads, ttl_seconds=0.001, max_entries=20)
 
     def work():
         for number in range(500):

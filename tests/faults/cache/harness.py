@@ -19,7 +19,7 @@ from tests.faults.harness import Faults
 from tests.support.own_stack import OwnStack
 
 VALUES = "headrace:cache:value:"
-# How much of answers each node keeps at hand.
+# How much of cached answers each node has in memory.
 NEAR_BYTES = 4 * 1024 * 1024
 
 

@@ -48,7 +48,7 @@ def test_what_is_kept_is_found_at_hand_and_by_other_processes(server, key):
     assert cache.find(key) is None
     entry = make_entry(b'{"text":"%b"}' % os.urandom(2000).hex().encode())
     before = counted("stored")
-    assert cache.keep(key, entry)
+    assert cache.put(key, entry)
     assert counted("stored") == before + 1
     assert layer(key) == "near"
     cache.near().clear()
@@ -64,25 +64,25 @@ def test_what_is_kept_is_found_at_hand_and_by_other_processes(server, key):
 
 def test_a_kept_answer_leaves_redis_when_it_is_of_no_more_use(server, key):
     entry = make_entry(fresh_seconds=20.0, stale_seconds=5.0, stale_if_error_seconds=10.0)
-    assert cache.keep(key, entry)
+    assert cache.put(key, entry)
     assert 29_000 < server.client().pttl(VALUES + key) <= 30_000
 
 
 def test_what_is_too_large_is_not_kept(server, key, settings):
     settings.CACHE_MAX_ENTRY_BYTES = 1000
     before = counted("too_large")
-    assert not cache.keep(key, make_entry(bytes(1001)))
+    assert not cache.put(key, make_entry(bytes(1001)))
     assert cache.find(key) is None
     assert server.client().dbsize() == 0 or not server.client().exists(VALUES + key)
     assert counted("too_large") == before + 1
-    assert cache.keep(key, make_entry(bytes(1000)))
+    assert cache.put(key, make_entry(bytes(1000)))
     assert layer(key) == "near"
 
 
 def test_what_no_entry_can_hold_is_too_large_whatever_the_settings_allow(key, settings):
     settings.CACHE_MAX_ENTRY_BYTES = 2 * MAX_BODY_BYTES
     before = counted("too_large")
-    assert not cache.keep(key, make_entry(bytes(MAX_BODY_BYTES + 1)))
+    assert not cache.put(key, make_entry(bytes(MAX_BODY_BYTES + 1)))
     assert cache.find(key) is None
     assert counted("too_large") == before + 1
 
@@ -106,7 +106,7 @@ def test_rubbish_in_the_store_is_a_miss_that_is_counted_and_replaced(server, key
     assert cache.find(key) is None
     assert counted("error", chain="") == before + 1
     entry = make_entry(b"good")
-    assert cache.keep(key, entry)
+    assert cache.put(key, entry)
     cache.near().clear()
     found = cache.find(key)
     assert found is not None
@@ -133,7 +133,7 @@ def test_an_entry_that_no_answer_has_is_a_miss(server, key, change):
 def test_a_value_of_another_type_is_a_miss_that_is_replaced(server, key):
     server.client().rpush(VALUES + key, "rubbish")
     assert cache.find(key) is None
-    assert cache.keep(key, make_entry())
+    assert cache.put(key, make_entry())
     cache.near().clear()
     assert layer(key) == "store"
 
@@ -146,33 +146,33 @@ def test_lives_are_up_to_a_tenth_shorter_so_that_not_all_end_at_once():
 
 
 def test_an_old_answer_is_found_but_is_not_fresh_and_not_at_hand(key):
-    assert cache.keep(key, make_entry(fresh_seconds=0.3, stale_seconds=10.0))
+    assert cache.put(key, make_entry(fresh_seconds=0.3, stale_seconds=10.0))
     assert layer(key) == "near"
     time.sleep(0.35)
     assert cache.find_near(key) is None
     found = cache.find(key)
     assert found is not None
     assert (found.layer, found.is_fresh) == ("store", False)
-    assert found.entry.may_be_served_stale(time.time())
+    assert found.entry.may_serve_stale_while_revalidate(time.time())
     # Looking for it has not put it at hand.
     assert cache.find_near(key) is None
 
 
 def test_an_answer_is_at_hand_for_a_while_only(server, key, settings):
     settings.CACHE_NEAR_SECONDS = 0.2
-    cache.keep(key, make_entry())
+    cache.put(key, make_entry())
     assert layer(key) == "near"
     time.sleep(0.25)
     assert layer(key) == "store"
 
 
 def test_without_redis_what_is_at_hand_is_found_and_nothing_is_stored(server, key, settings):
-    cache.keep(key, make_entry())
+    cache.put(key, make_entry())
     server.kill()
     assert layer(key) == "near"
     other = f"{key} other"
     before = counted("error")
-    assert not cache.keep(other, make_entry())
+    assert not cache.put(other, make_entry())
     assert counted("error") == before + 1
     # This process still has it.
     assert layer(other) == "near"

@@ -26,7 +26,7 @@ ENTRY = Entry(
     fresh_seconds=60.0,
     stale_seconds=30.0,
     stale_if_error_seconds=600.0,
-    renewed=("chatcmpl-1", "é"),
+    volatile_texts=("chatcmpl-1", "é"),
     prompt_tokens=12,
     completion_tokens=345,
     chain="assistant",
@@ -43,7 +43,7 @@ entries = st.builds(
     fresh_seconds=seconds,
     stale_seconds=seconds,
     stale_if_error_seconds=seconds,
-    renewed=st.lists(texts, max_size=4).map(tuple),
+    volatile_texts=st.lists(texts, max_size=4).map(tuple),
     prompt_tokens=counts,
     completion_tokens=counts,
     chain=texts,
@@ -220,13 +220,13 @@ def test_an_entry_grows_old(age, fresh, stale, stand_in):
     assert ENTRY.age_seconds(now) == pytest.approx(max(0, age))
     assert ENTRY.freshness_left(now) == pytest.approx(60 - max(0, age))
     assert ENTRY.is_fresh(now) is fresh
-    assert ENTRY.may_be_served_stale(now) is stale
-    assert ENTRY.may_stand_in(now) is stand_in
+    assert ENTRY.may_serve_stale_while_revalidate(now) is stale
+    assert ENTRY.may_serve_stale_if_error(now) is stand_in
 
 
 def test_a_store_keeps_an_entry_while_it_may_be_of_use():
-    assert ENTRY.keep_seconds == 660
-    assert dataclasses.replace(ENTRY, stale_seconds=1000.0).keep_seconds == 1060
+    assert ENTRY.retention_seconds == 660
+    assert dataclasses.replace(ENTRY, stale_seconds=1000.0).retention_seconds == 1060
 
 
 def sealed(*, header: bytes, body: bytes, kind: int = 0) -> bytes:

@@ -10,7 +10,7 @@ import threading
 import pytest
 from prometheus_client import REGISTRY
 
-from scaling.response_cache.memory_store import OVERHEAD_BYTES, NearStore
+from scaling.response_cache.memory_store import OVERHEAD_BYTES, MemoryStore
 
 
 class Clock:
@@ -22,7 +22,7 @@ class Clock:
 
 def make(**options):
     limits = {"max_bytes": 1_000_000, "max_entries": 100, "max_seconds": 5.0}
-    return NearStore(**{**limits, **options})
+    return MemoryStore(**{**limits, **options})
 
 
 def test_a_value_comes_back_until_it_expires():
@@ -145,7 +145,7 @@ def test_threads_share_it_and_its_sums_stay_right():
     for thread in threads:
         thread.join()
     assert not failures
-    assert near.bytes == sum(size for _, _, size in near._kept.values())
+    assert near.bytes == sum(size for _, _, size in near._entries.values())
     near.clear()
     assert near.bytes == 0
 

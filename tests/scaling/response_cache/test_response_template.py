@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scaling.response_cache.response_template import Prepared
+from scaling.response_cache.response_template import ResponseTemplate
 from tests.scaling.response_cache.entries import make_entry
 
 ID = '"id":"chatcmpl-0123456789abcdef0123456789abcdef"'
@@ -25,8 +25,10 @@ def completion(content: str) -> bytes:
     )
 
 
-def render(body: bytes, renewed: tuple[str, ...] = (ID, CREATED), *new: bytes) -> bytes:
-    return Prepared.of(make_entry(body, renewed=renewed)).render(*(new or NEW))
+def render(body: bytes, volatile_texts: tuple[str, ...] = (ID, CREATED), *new: bytes) -> bytes:
+    return ResponseTemplate.of(make_entry(body, volatile_texts=volatile_texts)).render(
+        *(new or NEW)
+    )
 
 
 def test_what_is_renewed_is_renewed_everywhere():
@@ -40,10 +42,10 @@ def test_what_is_renewed_is_renewed_everywhere():
 
 
 def test_each_answer_has_its_own_and_the_entry_stays_as_it_was():
-    entry = make_entry(completion("Hello"), renewed=(ID, CREATED))
-    prepared = Prepared.of(entry)
-    first = prepared.render(*NEW)
-    second = prepared.render(b'"id":"other"', b'"created":5')
+    entry = make_entry(completion("Hello"), volatile_texts=(ID, CREATED))
+    template = ResponseTemplate.of(entry)
+    first = template.render(*NEW)
+    second = template.render(b'"id":"other"', b'"created":5')
     assert orjson.loads(first)["id"] == "chatcmpl-new"
     assert orjson.loads(second)["id"] == "other"
     assert orjson.loads(second)["created"] == 5
@@ -86,10 +88,10 @@ def test_special_characters_in_what_is_renewed_mean_themselves():
 
 def test_an_entry_with_nothing_to_renew_is_given_as_it_is():
     body = completion("Hello")
-    for renewed in ((), ("",), ("not in it",)):
-        prepared = Prepared.of(make_entry(body, renewed=renewed))
-        assert prepared.render(*(b"new" for _ in renewed)) is body or (
-            prepared.render(*(b"new" for _ in renewed)) == body
+    for volatile_texts in ((), ("",), ("not in it",)):
+        template = ResponseTemplate.of(make_entry(body, volatile_texts=volatile_texts))
+        assert template.render(*(b"new" for _ in volatile_texts)) is body or (
+            template.render(*(b"new" for _ in volatile_texts)) == body
         )
 
 

@@ -118,8 +118,8 @@ def test_only_its_holder_renews_a_lock(store):
     assert not store.renew_if("lock", b"other", 60)
     assert store.renew_if("lock", b"me", 60)
     # One that was taken later, and is not renewed, is gone first.
-    assert store.add("not renewed", b"me", 0.5)
-    while store.get_many(["not renewed"]) == [b"me"]:
+    assert store.add("not volatile_texts", b"me", 0.5)
+    while store.get_many(["not volatile_texts"]) == [b"me"]:
         time.sleep(0.02)
     assert store.get_many(["lock"]) == [b"me"]
     assert not store.renew_if("none", b"me", 60)
