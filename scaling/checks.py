@@ -1,4 +1,4 @@
-"""System checks of the database servers' settings; `replicas check` asks the servers too."""
+"""System checks of the database servers' settings; `replicas check` queries the servers too."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from scaling.replicas.settings_checks import Level, of_settings
 def check_database_settings(
     app_configs: Sequence[AppConfig] | None, **kwargs: Any
 ) -> list[CheckMessage]:
-    """Find what could not work, or not as promised."""
+    """Return the faults of the settings of database servers."""
     kinds = {Level.ERROR: Error, Level.WARNING: Warning}
     return [
         kinds[finding.level](finding.text, hint=finding.advice, id=finding.id)

@@ -1,10 +1,10 @@
-"""Give database connections back early."""
+"""Release database connections early."""
 
 from scaling.replicas.backend.pools import held_here
 
 
 def release_connections() -> None:
-    """Give every connection of this thread or greenlet back to its pool.
+    """Return every connection of this thread or greenlet to its pool.
 
     Call it before waiting for anything slow: a model answers for seconds, and a pool of sixteen
     connections would then serve sixteen chats. A connection inside a transaction stays; the next

@@ -1,8 +1,8 @@
 """The time that all processes share: that of PostgreSQL's primary.
 
-Leases and due times are PostgreSQL's own `now()`. What processes compare with each other (when an
-answer was stored, when a job was made) or sign (webhooks) must not depend on the clock of the
-machine that they happen to run on, which may be minutes off, or be set while they run.
+Leases and due times are PostgreSQL's own `now()`. A time that processes compare with each other
+(when an answer was stored, when a job was made) or sign (webhooks) must not depend on the clock of
+the machine that they run on, which may be minutes off, or be set while they run.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 
-# What the answer's way may take without being noticed, in seconds.
+# How long the reply's way may take without being noticed, in seconds.
 NOISE_SECONDS = 0.01
 
 
@@ -24,7 +24,7 @@ class SharedClock:
         self._offset: float | None = None
 
     def compare(self, unix_time: float, *, asked_at: float, answered_at: float) -> None:
-        """Take over the primary's time, read between these two moments of time.monotonic()."""
+        """Adopt the primary's time, read between these two moments of time.monotonic()."""
         offset = unix_time - (asked_at + answered_at) / 2
         doubt = (answered_at - asked_at) / 2 + NOISE_SECONDS
         if self._offset is None or abs(offset - self._offset) > doubt:

@@ -1,11 +1,11 @@
-"""The way to Redis for everything on a request's path: quick, or not at all.
+"""Call Redis on a request's path: quickly, or not at all.
 
 A request waits for Redis at most about `REDIS_TIMEOUT_SECONDS`: connections come from the pool of
-django-redis, which gives redis-py no retry policy, so that a command is tried once. (Two timeouts
+django-redis, which gives redis-py no retry policy, so that a command is sent once. (Two timeouts
 when a new connection must first be made; a server that dribbles one byte at a time can stretch
-each step of a new connection's handshake to one timeout.) After a failure nobody asks for
-`REDIS_RETRY_SECONDS`, then one caller at a time probes. A process asks at most `MAX_AT_ONCE`
-questions at once; more than that wait for their turn, at most `MAX_WAIT_SECONDS`.
+each step of a new connection's handshake to one timeout.) After a failure no call is sent for
+`REDIS_RETRY_SECONDS`, then one caller at a time probes. A process has at most `MAX_AT_ONCE` calls
+under way; more wait in a queue, at most `MAX_WAIT_SECONDS`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from prometheus_client import Counter
 from redis import exceptions
 
 from config.redis_connections import ReadOnlyServer
-from scaling.fair_semaphore import Turns
+from scaling.fair_semaphore import FairSemaphore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,8 +39,8 @@ logger = logging.getLogger(__name__)
 # Hundreds of greenlets may want Redis in the same millisecond. A connection for each would be a
 # storm of handshakes, and beyond the hundred that redis-py's pool allows, an error.
 MAX_AT_ONCE = 64
-# Longer than a timeout: what passes here is our own work, not Redis's. Once the breaker opens, all
-# who wait are through at once.
+# Longer than a timeout: the time is spent on our own work, not on Redis. Once the breaker opens,
+# all calls in the queue end at once.
 MAX_WAIT_SECONDS = 0.5
 
 FAILURES = Counter(
@@ -53,7 +53,7 @@ FAILURES = Counter(
 
 _FAILURES = (
     exceptions.RedisError,
-    # A cluster's client has a base class of its own for what it finds out by itself.
+    # A cluster's client has a base class of its own for the errors that it raises itself.
     exceptions.RedisClusterException,
     OSError,
     ValueError,
@@ -73,16 +73,16 @@ _CONNECTION_ERRORS = (
 class RedisUnavailable(Exception):
     """Redis gave no usable answer; do without it.
 
-    `was_asked` False means that the command surely never left; True that it may have run.
+    `may_have_run` False means that the command was never sent.
     """
 
-    def __init__(self, message: str, *, was_asked: bool) -> None:
+    def __init__(self, message: str, *, may_have_run: bool) -> None:
         super().__init__(message)
-        self.was_asked = was_asked
+        self.may_have_run = may_have_run
 
 
 class Breaker:
-    """Remember that a server is away, so that only few callers pay for finding out.
+    """A circuit breaker, so that only few callers wait for a server that is unavailable.
 
     Invariant: while open, at most one call is under way, and none starts within the retry time
     after a failure. Only such a probe's success closes it; the late success of a call that began
@@ -101,19 +101,19 @@ class Breaker:
         return self._retry_at is not None
 
     def enter(self) -> bool:
-        """Return whether this call is the probe; raises RedisUnavailable when there may be none."""
+        """Return whether this call is the probe; raises RedisUnavailable while it is open."""
         if self._retry_at is None:
             return False
         with self._lock:
             if self._retry_at is None:
                 return False
             if self._is_probing or self._clock() < self._retry_at:
-                raise RedisUnavailable("Redis failed a moment ago", was_asked=False)
+                raise RedisUnavailable("Redis failed a moment ago", may_have_run=False)
             self._is_probing = True
             return True
 
     def fail(self, retry_seconds: float) -> bool:
-        """Stay open for so long; return whether this is news."""
+        """Open, or stay open, for so long; return whether it was closed."""
         with self._lock:
             was_closed = self._retry_at is None
             self._retry_at = self._clock() + retry_seconds
@@ -125,18 +125,18 @@ class Breaker:
             self._retry_at = None
 
     def end_probe(self) -> None:
-        """Let the next probe start, however this one ended; a killed greenlet's ends here too."""
+        """Allow the next probe, however this one ended; a killed greenlet's ends here too."""
         with self._lock:
             self._is_probing = False
 
 
 class _Server:
-    """One of Django's caches, the breaker before it, and who is asking it."""
+    """One of Django's caches, the breaker before it, and the queue of its callers."""
 
     def __init__(self, alias: str) -> None:
         self.alias = alias
         self.breaker = Breaker()
-        self.turns = Turns(MAX_AT_ONCE)
+        self.semaphore = FairSemaphore(MAX_AT_ONCE)
 
     @functools.cached_property
     def client(self) -> Redis:
@@ -152,35 +152,35 @@ def run(work: Callable[[Redis], T], *, alias: str = "default") -> T:
     """Return `work(client)`; raises RedisUnavailable at once, or after one timeout.
 
     `alias` names one of Django's caches; the failures of one say nothing about another. A
-    ValueError from `work` means that it could not make sense of an answer.
+    ValueError from `work` means that an answer makes no sense.
     """
     server = _servers.get(alias) or _servers.setdefault(alias, _Server(alias))
-    if not server.turns.acquire(timeout_seconds=MAX_WAIT_SECONDS):
+    if not server.semaphore.acquire(timeout_seconds=MAX_WAIT_SECONDS):
         FAILURES.labels("busy").inc()
-        raise RedisUnavailable("this process asks too much of Redis", was_asked=False)
+        raise RedisUnavailable("this process has too many calls of Redis", may_have_run=False)
     try:
-        return _ask(work, server)
+        return _call_server(work, server)
     finally:
-        server.turns.release()
+        server.semaphore.release()
 
 
-def _ask(work: Callable[[Redis], T], server: _Server) -> T:
+def _call_server(work: Callable[[Redis], T], server: _Server) -> T:
     breaker = server.breaker
     is_probe = breaker.enter()
     try:
         result = work(server.client)
     except exceptions.MaxConnectionsError as error:
-        # Our own pool is exhausted, which is no reason to stop those who hold its connections.
+        # Our own pool is exhausted, which is no reason to stop the calls that hold its connections.
         FAILURES.labels("busy").inc()
-        raise RedisUnavailable(str(error), was_asked=False) from error
+        raise RedisUnavailable(str(error), may_have_run=False) from error
     except exceptions.ClusterDownError as error:
-        # It is a response, but says that nobody is there. redis-py slept a quarter of a second.
+        # It is a response, but no server is there. redis-py slept a quarter of a second.
         raise _failed(error, breaker) from error
     except exceptions.ResponseError as error:
         note_refusal(error)
         if is_probe:
             breaker.succeed()
-        raise RedisUnavailable(str(error), was_asked=True) from error
+        raise RedisUnavailable(str(error), may_have_run=True) from error
     except _FAILURES as error:
         raise _failed(error, breaker) from error
     else:
@@ -197,31 +197,31 @@ def _failed(error: Exception, breaker: Breaker) -> RedisUnavailable:
     FAILURES.labels(_kind(error)).inc()
     if breaker.fail(settings.REDIS_RETRY_SECONDS):
         logger.warning("redis is unavailable, doing without: %s", error)
-    return RedisUnavailable(str(error), was_asked=True)
+    return RedisUnavailable(str(error), may_have_run=True)
 
 
 def note_refusal(error: exceptions.ResponseError) -> None:
-    """Count an answer that is a refusal (out of memory, a full disk, a key of another type).
+    """Count a reply that is a refusal (out of memory, a full disk, a key of another type).
 
-    The server is there, and may answer reads, so it is no reason to leave it alone. Which replies
-    are more than a refusal: `config.redis_connections`.
+    The server is available, and may answer reads, so the breaker stays closed. Which replies are
+    more than a refusal: `config.redis_connections`.
     """
     FAILURES.labels("refused").inc()
     logger.debug("redis refused: %s", error)
 
 
 def reset() -> None:
-    """Forget the clients, the breakers' states and who is asking."""
+    """Drop the clients, the breakers' states and the queues."""
     global _servers  # noqa: PLW0603
     _servers = {}
 
 
-# What the parent's threads were asking at the time of a fork, nobody in the child will end.
+# No thread of the child ends the calls that the parent had under way at the fork.
 os.register_at_fork(after_in_child=reset)
 
 
 class Script:
-    """A Lua script: called by its SHA-1, and sent whole only to a server that does not know it."""
+    """A Lua script: called by its SHA-1; its text is sent only to a server that lacks it."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -230,7 +230,7 @@ class Script:
     def __call__(
         self, client: Redis, keys: Sequence[str], args: Sequence[str | bytes | int]
     ) -> Any:
-        """Run it and return its answer; raises redis-py's exceptions."""
+        """Run it and return its reply; raises redis-py's exceptions."""
         try:
             return client.evalsha(self.sha, len(keys), *keys, *args)
         except exceptions.NoScriptError:
@@ -239,7 +239,7 @@ class Script:
     def queue(
         self, pipeline: Pipeline, keys: Sequence[str], args: Sequence[str | bytes | int]
     ) -> None:
-        """Add a call by its SHA-1 to a pipeline, whose answer may be a NoScriptError."""
+        """Add a call by its SHA-1 to a pipeline, whose reply may be a NoScriptError."""
         # A cluster's pipeline refuses `evalsha` because keys may be on several nodes. Ours have one
         # hash tag, or there is one only.
         pipeline.execute_command("EVALSHA", self.sha, len(keys), *keys, *args)  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""Let django-redis speak with a Redis Cluster, which it cannot by itself."""
+"""A connection factory for Redis Cluster, which django-redis lacks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from redis.retry import Retry
 
 
 class ClusterConnectionFactory(ConnectionFactory):  # type: ignore[misc]  # it has no types
-    """Make one `RedisCluster` for each URL and process; it finds the nodes by itself.
+    """Makes one `RedisCluster` for each URL and process; it finds the nodes by itself.
 
     Options: STARTUP_NODES, a list of (host, port), and django-redis's timeouts.
     """
@@ -20,7 +20,7 @@ class ClusterConnectionFactory(ConnectionFactory):  # type: ignore[misc]  # it h
     _clusters: dict[str, RedisCluster] = {}
 
     def connect(self, url: str) -> RedisCluster:
-        """Return the client; the first call asks the nodes for their slots.
+        """Return the client; the first call reads the slots from the nodes.
 
         Raises redis-py's exceptions when no node answers.
         """
@@ -44,9 +44,9 @@ class ClusterConnectionFactory(ConnectionFactory):  # type: ignore[misc]  # it h
         ]
         return RedisCluster(
             startup_nodes=nodes,
-            # One try: the caller would rather do without than wait.
+            # One attempt: the caller would rather do without than wait.
             retry=Retry(NoBackoff(), 0),
-            # What other nodes hold is of use while one is away.
+            # The other nodes' keys are of use while one is unavailable.
             require_full_coverage=False,
             ssl=use_tls,
             socket_timeout=self.options["SOCKET_TIMEOUT"],

@@ -1,7 +1,7 @@
-"""Read what our own processes and HAProxy say of themselves over HTTP, and Prometheus's format.
+"""Scrape the metrics of our own processes and of HAProxy, and parse Prometheus's format.
 
-One reader for the autoscaler, `cluster status` and the report on replicas. A part that is ill may
-send slowly, for ever, or nothing: each read ends within TIMEOUT_SECONDS and MAX_BYTES.
+For the autoscaler, `cluster status` and the report on replicas. A process that is ill may send
+slowly, for ever, or nothing: each read ends within TIMEOUT_SECONDS and MAX_BYTES.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Metrics = Mapping[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 class ScrapeError(Exception):
-    """A part is unavailable to its readers; the text says why."""
+    """The metrics of a process are unavailable; the text says why."""
 
 
 def scrape(address: str, *, prefixes: tuple[str, ...], query: str = "") -> Metrics:
@@ -37,14 +37,14 @@ def scrape(address: str, *, prefixes: tuple[str, ...], query: str = "") -> Metri
 
 
 def fetch(url: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> str:
-    """Return the page at a URL, of which redirects and the environment's proxies are no part.
+    """Return the page at a URL, without redirects and the environment's proxies.
 
     Raises ScrapeError.
     """
     try:
         return _get(url, Deadline(timeout_seconds))
     except TimeoutError as error:
-        raise ScrapeError(f"no whole answer within {timeout_seconds:g} s") from error
+        raise ScrapeError(f"no complete answer within {timeout_seconds:g} s") from error
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise ScrapeError(str(error) or type(error).__name__) from error
 

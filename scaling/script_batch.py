@@ -1,4 +1,4 @@
-"""Run the Lua scripts that many requests want at once in one round trip to Redis."""
+"""Run the Lua scripts of many requests in one round trip to Redis."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from scaling.redis_client import RedisUnavailable, Script, note_refusal, run
 
 Answer = TypeVar("Answer")
 
-# One pipeline's commands; more wait for the next, which leaves as soon as this one is answered.
+# One pipeline's commands; more wait for the next, which is sent as soon as this one is answered.
 MAX_BATCH = 128
 
 
 class _Entry(Generic[Answer]):
-    """One caller's script call, and what became of it."""
+    """One caller's script call, and its reply or error."""
 
     __slots__ = ("answer", "args", "error", "keys", "must_lead", "parse", "script", "wake")
 
@@ -44,12 +44,12 @@ class _Entry(Generic[Answer]):
 
 
 class ScriptBatch:
-    """Callers that come while a round trip is under way share the next one.
+    """Sends the calls that arrive during one round trip together in the next.
 
-    Who comes first sends what is there, its own call and others', and then hands the lead to the
-    first of those who came meanwhile. So an idle process sends each call at once, and a busy one
+    The first caller leads: it sends the calls that wait, its own and others', and then passes the
+    lead to the first that arrived since. So an idle process sends each call at once, and a busy one
     pays for few round trips (docs/adr/0006-what-a-request-pays-for.md has the figures).
-    Invariant: at most one batch is under way, and while calls wait, somebody leads.
+    Invariant: at most one batch is under way, and while calls wait, one caller leads.
     """
 
     def __init__(self) -> None:
@@ -68,8 +68,7 @@ class ScriptBatch:
     ) -> Answer:
         """Return `parse(answer)`; raises RedisUnavailable, as `run` does.
 
-        A ValueError of `parse` means that the answer makes no sense: that server is left alone for
-        a while, for everybody.
+        A ValueError of `parse` means that the answer makes no sense: the breaker opens.
         """
         entry = _Entry(script, keys, args, parse)
         with self._lock:
@@ -86,18 +85,18 @@ class ScriptBatch:
         return entry.answer  # type: ignore[return-value]  # there is no error, so it was parsed
 
     def _forget(self) -> None:
-        # What the parent's threads wait for at a fork, nobody in the child will send.
+        # No thread of the child sends the calls that the parent's threads wait for at the fork.
         self._lock = threading.Lock()
         self._waiting = []
         self._is_led = False
 
     def _lead(self) -> None:
-        # Under gevent, who is ready to run gets as far as its own call first, and comes along.
+        # Under gevent, greenlets that are ready to run get to their own calls first, and join.
         time.sleep(0)
         with self._lock:
             batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
         # A leader that is killed leaves this behind for the others.
-        error: RedisUnavailable | None = RedisUnavailable("given up", was_asked=True)
+        error: RedisUnavailable | None = RedisUnavailable("given up", may_have_run=True)
         try:
             run(lambda client: _execute(client, batch))
             error = None
@@ -133,7 +132,7 @@ def _execute(client: Redis, batch: Sequence[_Entry[Any]]) -> None:
     for entry, answer in zip(batch, answers, strict=True):
         if isinstance(answer, ResponseError):
             note_refusal(answer)
-            entry.error = RedisUnavailable(str(answer), was_asked=True)
+            entry.error = RedisUnavailable(str(answer), may_have_run=True)
         elif isinstance(answer, Exception):
             raise answer
         else:
@@ -147,5 +146,5 @@ def _send(client: Redis, batch: Sequence[_Entry[Any]]) -> list[Any]:
     return pipeline.execute(raise_on_error=False)
 
 
-# One for the process: the more share a round trip, the better.
+# One for the process: the more calls share a round trip, the better.
 BATCH = ScriptBatch()

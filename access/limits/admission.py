@@ -115,7 +115,7 @@ class Admission:
             verdict = local_limiter.admit(key_id=self.key_id, limits=limits, holder=self)
             self._has_local_place = limits.max_concurrent > 0
             # Redis may have taken the lease, only too late for us; then it is to be released.
-            self._lease = lease if error.was_asked else ""
+            self._lease = lease if error.may_have_run else ""
             return verdict
         if lease and verdict.refused_by is None:
             self._lease = lease

@@ -1,1 +1,1 @@
-"""Answers kept for requests that come again: what is kept, where, and how it is found."""
+"""The response cache: entries, keys and policies, its two tiers, and single flight."""

@@ -1,4 +1,4 @@
-"""Make bodies smaller, with Zstandard; docs/adr/0009 says why."""
+"""Compress bodies with Zstandard; docs/adr/0009 says why."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LEVEL = 1
 
 
 class Compression(IntEnum):
-    """How a body is written; the numbers are in stores, so they never change their meaning."""
+    """A body's encoding; the numbers are in stores, so they never change their meaning."""
 
     NONE = 0
     ZSTD = 1
@@ -25,7 +25,7 @@ _decompressors: list[zstandard.ZstdDecompressor] = []
 
 
 def compress(body: bytes) -> bytes:
-    """Return one Zstandard frame that tells its content's size."""
+    """Return one Zstandard frame that states its content's size."""
     try:
         compressor = _compressors.pop()
     except IndexError:
@@ -39,7 +39,7 @@ def compress(body: bytes) -> bytes:
 def decompress(frame: bytes | memoryview, *, size_bytes: int) -> bytes:
     """Return a frame's content, which must have this size; raises ValueError for anything else.
 
-    No more memory than that is taken, whatever the frame holds.
+    No frame makes it take more memory than that.
     """
     try:
         # The library believes the frame before it believes its caller's limit.

@@ -1,4 +1,4 @@
-"""How often answers were found, and where: for Prometheus, and for all nodes together in Redis.
+"""Count the results of lookups: for Prometheus, and for all nodes together in Redis.
 
 A count is a dictionary's entry until the next second; a request pays for no more.
 """
@@ -37,7 +37,7 @@ LOOKUPS = prometheus_client.Counter(
     "headrace_cache_results", "Results of requests at the response cache.", ["chain", "result"]
 )
 SAVED = prometheus_client.Counter(
-    "headrace_cache_saved_tokens", "Tokens that kept answers did not cost.", ["chain", "kind"]
+    "headrace_cache_saved_tokens", "Tokens that cached answers saved.", ["chain", "kind"]
 )
 
 
@@ -90,7 +90,7 @@ class _HitCounters:
         try:
             run(write)
         except RedisUnavailable as error:
-            if not error.was_asked:
+            if not error.may_have_run:
                 self._unflushed = new
 
     def _start(self) -> None:
@@ -141,7 +141,7 @@ def read() -> dict[str, dict[str, int]]:
 def read_minutes(numbers: Sequence[int]) -> list[dict[str, int]]:
     """Return what all nodes counted in each of these minutes of Unix time: result -> count.
 
-    One round trip; a minute that is over for MINUTE_RETENTION_SECONDS is empty. Raises
+    One round trip; a minute is empty once MINUTE_RETENTION_SECONDS have passed. Raises
     RedisUnavailable.
     """
 

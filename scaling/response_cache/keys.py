@@ -1,4 +1,4 @@
-"""Stable names of answers."""
+"""Stable keys of answers."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ DIGEST_BYTES = 20
 def answer_key(name: str, *parts: Any) -> str:
     """Return `name:digest` of everything that determines an answer; `parts` must be JSON.
 
-    The order of an object's members does not matter. BLAKE2b, so that nobody can make two requests
-    of one digest.
+    The order of an object's members does not matter. BLAKE2b, so that no client can make two
+    requests of one digest.
     """
     text = orjson.dumps(parts, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
     return f"{name}:{hashlib.blake2b(text, digest_size=DIGEST_BYTES).hexdigest()}"

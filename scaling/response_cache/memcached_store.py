@@ -30,7 +30,7 @@ from pymemcache.exceptions import (
 
 from config.cache_urls import memcached_servers
 from scaling.database_clock import CLOCK
-from scaling.fair_semaphore import Turns
+from scaling.fair_semaphore import FairSemaphore
 from scaling.redis_client import MAX_AT_ONCE, MAX_WAIT_SECONDS, Breaker, RedisUnavailable
 from scaling.response_cache.store import ALL, MAX_GENERATIONS, NotSupported, StoreUnavailable
 
@@ -45,11 +45,11 @@ logger = logging.getLogger(__name__)
 
 PREFIX = "headrace:cache:"
 GENERATIONS_KEY = f"{PREFIX}marks"
-# An item may have 1 MiB, with its key and its header, unless the server is told another limit.
+# An item may have 1 MiB, with its key and its header, unless the server has another limit.
 MAX_VALUE_BYTES = 1024 * 1024 - 1024
 # A larger number of seconds is a Unix time to Memcached.
 LONGEST_RELATIVE_SECONDS = 30 * 24 * 3600
-# Other processes that bump generations at the same moment cost one more try each.
+# Other processes that bump generations at the same moment cost one more attempt each.
 BUMP_ATTEMPTS = 50
 # The protocol's limit is 250 characters, and some of them would end a command.
 _SAFE_KEY = re.compile(r"[!-~]{1,200}")
@@ -61,7 +61,7 @@ FAILURES = Counter(
 )
 TOO_LARGE = Counter(
     "headrace_cache_too_large",
-    "Answers that were not kept because the store takes none of their size.",
+    "Answers that were not cached because the store takes none of their size.",
 )
 
 # The last two are the library's, for answers that it cannot read.
@@ -69,35 +69,37 @@ _FAILURES = (MemcacheError, OSError, ValueError, LookupError)
 
 
 class _Refused(Exception):
-    """The server is well, and does not do what it was asked."""
+    """The server is available, and refuses the command."""
 
 
 class _Server:
-    """One server: its connections, the breaker before it, and who is asking it."""
+    """One server: its connections, the breaker before it, and the queue of its callers."""
 
     def __init__(self, address: Address) -> None:
         self.name = f"{address[0]}:{address[1]}"
         self._address = address
         self._breaker = Breaker()
-        self._turns = Turns(MAX_AT_ONCE)
+        self._semaphore = FairSemaphore(MAX_AT_ONCE)
         # The library's own pool never takes back what a killed greenlet held.
         self._idle: list[Client] = []
 
     def run(self, work: Callable[[Client], T]) -> T:
         """Return `work(client)`; raises StoreUnavailable, or _Refused."""
-        if not self._turns.acquire(timeout_seconds=MAX_WAIT_SECONDS):
+        if not self._semaphore.acquire(timeout_seconds=MAX_WAIT_SECONDS):
             FAILURES.labels("busy").inc()
-            raise StoreUnavailable("this process asks too much of Memcached", was_asked=False)
+            raise StoreUnavailable(
+                "this process has too many calls of Memcached", may_have_run=False
+            )
         try:
-            return self._ask(work)
+            return self._call_server(work)
         finally:
-            self._turns.release()
+            self._semaphore.release()
 
-    def _ask(self, work: Callable[[Client], T]) -> T:
+    def _call_server(self, work: Callable[[Client], T]) -> T:
         try:
             is_probe = self._breaker.enter()
         except RedisUnavailable as error:
-            raise StoreUnavailable("Memcached failed a moment ago", was_asked=False) from error
+            raise StoreUnavailable("Memcached failed a moment ago", may_have_run=False) from error
         try:
             result = self._with_client(work)
         except _Refused:
@@ -110,7 +112,7 @@ class _Server:
             self._close_idle()
             if self._breaker.fail(settings.REDIS_RETRY_SECONDS):
                 logger.warning("memcached %s is unavailable, doing without: %s", self.name, error)
-            raise StoreUnavailable(str(error), was_asked=True) from error
+            raise StoreUnavailable(str(error), may_have_run=True) from error
         else:
             if is_probe:
                 self._breaker.succeed()
@@ -125,24 +127,24 @@ class _Server:
             client = self._idle.pop()
         except IndexError:
             client = self._connect()
-        is_whole = False
+        is_reply_read = False
         try:
             result = work(client)
-            is_whole = True
+            is_reply_read = True
         except MemcacheUnexpectedCloseError:
             raise
         except (MemcacheServerError, MemcacheClientError) as error:
             raise _Refused(_text(error)) from error
         finally:
-            # After anything else, a killed greenlet too, an answer may still be on its way.
-            if is_whole:
+            # After anything else, a killed greenlet too, a reply may still be on its way.
+            if is_reply_read:
                 self._idle.append(client)
             else:
                 client.close()
         return result
 
     def _close_idle(self) -> None:
-        # Another server may have the name by now; each would cost a timeout to find out.
+        # Another server may have the name by now; each connection would cost a timeout.
         while self._idle:
             self._idle.pop().close()
 
@@ -165,7 +167,7 @@ class MemcachedStore:
         self._bumping = threading.Lock()
 
     def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
-        """Return the values in the order of the keys; raises when one of their servers is away."""
+        """Return the values in the order of the keys; raises if a server of theirs is down."""
         names = [_name(key) for key in keys]
         by_server: dict[_Server, list[str]] = {}
         for name in names:
@@ -176,7 +178,7 @@ class MemcachedStore:
         return [found.get(name) for name in names]
 
     def set(self, key: str, value: bytes, ttl_seconds: float) -> None:
-        """Keep a value; one above the server's limit is counted, and the key forgotten."""
+        """Store a value; one above the server's limit is counted, and its key deleted."""
         name = _name(key)
         if len(value) > MAX_VALUE_BYTES:
             TOO_LARGE.inc()
@@ -186,23 +188,23 @@ class MemcachedStore:
         try:
             server.run(lambda client: client.set(name, value, expire=expires))
         except _Refused as refused:
-            # A server may have a smaller limit; it has forgotten the key then.
+            # A server may have a smaller limit; it has deleted the key then.
             if "too large" not in str(refused):
-                raise StoreUnavailable(str(refused), was_asked=True) from refused
+                raise StoreUnavailable(str(refused), may_have_run=True) from refused
             TOO_LARGE.inc()
 
     def set_many(self, keys: Sequence[str], value: bytes, ttl_seconds: float) -> None:
-        """Keep one value under several keys, one after the other."""
+        """Store one value under several keys, one after the other."""
         for key in keys:
             self.set(key, value, ttl_seconds)
 
     def delete(self, key: str) -> None:
-        """Forget a key."""
+        """Delete a key."""
         name = _name(key)
         _call(self._server(name), functools.partial(_delete, name=name))
 
     def add(self, key: str, value: bytes, ttl_seconds: float) -> bool:
-        """Take a lock; it may last up to two seconds longer, for Memcached counts whole ones."""
+        """Take a lock; it may last up to two seconds longer, as Memcached counts in seconds."""
         name, expires = _name(key), _expiry(ttl_seconds)
         return bool(
             _call(self._server(name), lambda client: client.add(name, value, expire=expires))
@@ -225,13 +227,13 @@ class MemcachedStore:
 
     def bump_generation(self, name: str) -> None:
         """Begin a new generation."""
-        # Only other processes are then left to lose against.
+        # Then only other processes can win the race.
         with self._bumping:
             self._change_generations(name)
 
     def count(self) -> Iterator[list[tuple[str, int]]]:
-        """Raise NotSupported: Memcached does not tell its keys."""
-        raise NotSupported("Memcached does not tell its keys")
+        """Raise NotSupported: Memcached does not list its keys."""
+        raise NotSupported("Memcached does not list its keys")
 
     def _server(self, name: str) -> _Server:
         return self._servers[self._ring.get_node(name)]
@@ -259,7 +261,7 @@ class MemcachedStore:
             generations = _call(server, work)
             if generations is not None:
                 return generations
-        raise StoreUnavailable("others bump generations all the time", was_asked=False)
+        raise StoreUnavailable("others bump generations all the time", may_have_run=False)
 
 
 def make_store() -> MemcachedStore:
@@ -271,7 +273,7 @@ def _call(server: _Server, work: Callable[[Client], T]) -> T:
     try:
         return server.run(work)
     except _Refused as refused:
-        raise StoreUnavailable(str(refused), was_asked=True) from refused
+        raise StoreUnavailable(str(refused), may_have_run=True) from refused
 
 
 def _get_many(client: Client, names: list[str]) -> dict[str, bytes]:
@@ -279,7 +281,7 @@ def _get_many(client: Client, names: list[str]) -> dict[str, bytes]:
 
 
 def _delete(client: Client, name: str) -> None:
-    # The library's own `delete` takes every answer it does not know for "not found".
+    # The library's own `delete` takes every reply it does not understand for "not found".
     if client.raw_command(f"delete {name}") not in (b"DELETED", b"NOT_FOUND"):
         raise ValueError("not an answer to a delete")
 
@@ -292,7 +294,7 @@ def _name(key: str) -> str:
 
 def _expiry(ttl_seconds: float) -> int:
     # The server's clock ticks once a second, so that the first second may be nearly over: one more,
-    # and nothing ends before its time. Entries know by themselves when they are too old.
+    # and nothing ends before its time. Each entry has its own time of expiry.
     seconds = math.ceil(ttl_seconds) + 1
     return seconds if seconds <= LONGEST_RELATIVE_SECONDS else int(CLOCK.now()) + seconds
 

@@ -1,4 +1,4 @@
-"""When an answer may be kept and given again."""
+"""Policies: which answers are cached, for whom, and for how long."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ class CacheMode(StrEnum):
     """Which requests of a chain or a view are cached."""
 
     OFF = "off"
-    # Temperature 0, or a seed: the client asks for the same answer each time.
+    # Temperature 0, or a seed: the client wants the same answer each time.
     DETERMINISTIC = "deterministic"
     ALWAYS = "always"
 
 
 class CacheScope(StrEnum):
-    """Who may be given an answer: the account that asked first, or everybody."""
+    """Who gets a cached answer: the account of the first request, or all accounts."""
 
     ACCOUNT = "account"
     SHARED = "shared"
@@ -24,10 +24,10 @@ class CacheScope(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CachePolicy:
-    """What a chain or a view declares about its answers; times in seconds.
+    """The cache policy that a chain or a view declares; times in seconds.
 
-    After `ttl_seconds` an answer may be given for `stale_seconds` while one request renews it, and
-    for `stale_if_error_seconds` instead of a provider's failure.
+    After `ttl_seconds` an answer may be served for `stale_seconds` while one request revalidates
+    it, and for `stale_if_error_seconds` instead of a provider's failure.
     """
 
     mode: CacheMode = CacheMode.OFF
@@ -37,7 +37,7 @@ class CachePolicy:
     stale_if_error_seconds: int = 0
 
     def applies(self, *, is_deterministic: bool) -> bool:
-        """Say whether a request's answer is cached."""
+        """Return whether a request's answer is cached."""
         if self.mode is CacheMode.DETERMINISTIC:
             return is_deterministic
         return self.mode is CacheMode.ALWAYS

@@ -76,11 +76,11 @@ class RedisStore:
         return self._run(work)
 
     def set(self, key: str, value: bytes, ttl_seconds: float) -> None:
-        """Keep a value."""
+        """Store a value."""
         self._run(lambda client: client.set(VALUES + key, value, px=_milliseconds(ttl_seconds)))
 
     def set_many(self, keys: Sequence[str], value: bytes, ttl_seconds: float) -> None:
-        """Keep one value under several keys, in one round trip."""
+        """Store one value under several keys, in one round trip."""
         ttl = _milliseconds(ttl_seconds)
 
         def work(client: Redis) -> None:
@@ -95,7 +95,7 @@ class RedisStore:
             self._run(work)
 
     def delete(self, key: str) -> None:
-        """Forget a key."""
+        """Delete a key."""
         self._run(lambda client: client.delete(VALUES + key))
 
     def add(self, key: str, value: bytes, ttl_seconds: float) -> bool:
@@ -119,7 +119,7 @@ class RedisStore:
             if ALL.encode() not in found:
                 pairs = _READ_GENERATIONS(client, [GENERATIONS_KEY], [_now_milliseconds()])
                 found = dict(zip(pairs[::2], pairs[1::2], strict=True))
-            # Bytes that are neither text nor numbers are a ValueError, which `run` knows.
+            # Bytes that are neither text nor numbers are a ValueError, which `run` handles.
             return {name.decode(): int(value) for name, value in found.items()}
 
         return self._run(work)
@@ -145,14 +145,14 @@ class RedisStore:
             answer: Any = client.scan(cursor, match=f"{VALUES}*", count=SCAN_BATCH, **options)
             following, names = answer
             if isinstance(following, dict):
-                # A cluster tells the cursor of each node that was asked.
+                # A cluster returns a cursor for each node.
                 following = next(iter(following.values()))
             pipeline = client.pipeline(transaction=False)
             for name in names:
                 pipeline.strlen(name)
             sizes = pipeline.execute() if names else []
             keys = [name.decode(errors="replace").removeprefix(VALUES) for name in names]
-            # What has just gone has no size.
+            # A key that has just expired has no size.
             return following, [pair for pair in zip(keys, sizes, strict=True) if pair[1]]
 
         return self._run(work)
@@ -164,7 +164,7 @@ class RedisStore:
         try:
             return run(work, alias=self._alias)
         except RedisUnavailable as error:
-            raise StoreUnavailable(str(error), was_asked=error.was_asked) from error
+            raise StoreUnavailable(str(error), may_have_run=error.may_have_run) from error
 
 
 def make_store() -> RedisStore:

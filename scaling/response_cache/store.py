@@ -1,4 +1,4 @@
-"""What a store of cached answers can do, and which one the settings choose."""
+"""The interface of a store of cached answers, and the choice of one by the settings."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from config.cache_urls import is_memcached
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-# Generation counters a store keeps. One more, and `all` is bumped and the others are dropped, which
-# makes all that they stood for useless at once.
+# Generation counters that a store holds. One more, and `all` is bumped and the others are dropped,
+# which invalidates all entries at once.
 MAX_GENERATIONS = 10_000
 ALL = "all"
 
@@ -22,12 +22,12 @@ ALL = "all"
 class StoreUnavailable(Exception):
     """The store gave no usable answer; do without it.
 
-    `was_asked` False means that nothing changed there; True that it may have.
+    `may_have_run` False means that nothing changed there.
     """
 
-    def __init__(self, message: str, *, was_asked: bool) -> None:
+    def __init__(self, message: str, *, may_have_run: bool) -> None:
         super().__init__(message)
-        self.was_asked = was_asked
+        self.may_have_run = may_have_run
 
 
 class NotSupported(Exception):
@@ -35,28 +35,28 @@ class NotSupported(Exception):
 
 
 class Store(Protocol):
-    """A place outside the process for cached answers, for locks and for generations.
+    """A server outside the process for cached answers, locks and generations.
 
     Keys are any text; up to 200 visible ASCII characters are the cheapest. Every method raises
-    StoreUnavailable when the server is slow, gone, full or talks rubbish: after
+    StoreUnavailable when the server is slow, gone or full, or its reply makes no sense: after
     REDIS_TIMEOUT_SECONDS, or twice that when it must connect first, and at once for
     REDIS_RETRY_SECONDS after a failure.
     """
 
     def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
-        """Return the values in the order of the keys; None for what is not there."""
+        """Return the values in the order of the keys; None for a key that is not there."""
 
     def set(self, key: str, value: bytes, ttl_seconds: float) -> None:
-        """Keep a value for so long at most; one that is too large for the store is not kept."""
+        """Store a value for so long at most; one that is too large for the store is left out."""
 
     def set_many(self, keys: Sequence[str], value: bytes, ttl_seconds: float) -> None:
-        """Keep one small value under several keys; when it raises, some may have it."""
+        """Store one small value under several keys; when it raises, some may have it."""
 
     def delete(self, key: str) -> None:
-        """Forget a key, if it is there."""
+        """Delete a key, if it is there."""
 
     def add(self, key: str, value: bytes, ttl_seconds: float) -> bool:
-        """Take a lock: keep the value only if the key is not there, and return whether it was."""
+        """Take a lock: store the value only if the key is not there; return whether it did."""
 
     def renew_if(self, key: str, value: bytes, ttl_seconds: float) -> bool:
         """Prolong a lock: only while the key holds this value; return whether it does."""
@@ -78,8 +78,8 @@ class Store(Protocol):
         """Yield the keys, locks too, with their values' sizes in bytes, by small batches.
 
         A batch may be empty: the server has looked at keys that are not ours, and the caller may
-        have had enough. What changes meanwhile may be missing, or come twice. Raises NotSupported
-        where the server cannot tell.
+        stop here. A key that changes in between may be missing, or come twice. Raises NotSupported
+        where the server cannot list its keys.
         """
 
 
@@ -87,15 +87,15 @@ _chosen: list[Store] = []
 
 
 def get_store() -> Store:
-    """Return the process's store, the one that CACHE_URL names; it is made at the first call."""
-    # Two threads may both make one; the first in the list is used by everybody.
+    """Return the process's store, that of CACHE_URL; it is made at the first call."""
+    # Two threads may both make one; all use the first in the list.
     if not _chosen:
         _chosen.append(_make())
     return _chosen[0]
 
 
 def reset() -> None:
-    """Forget the process's store."""
+    """Drop the process's store."""
     _chosen.clear()
 
 

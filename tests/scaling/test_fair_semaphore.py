@@ -6,86 +6,86 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from scaling.fair_semaphore import Turns
+from scaling.fair_semaphore import FairSemaphore
 
 
 def test_as_many_as_allowed_are_in_at_once():
-    turns = Turns(2)
-    assert turns.acquire(timeout_seconds=0)
-    assert turns.acquire(timeout_seconds=0)
-    assert not turns.acquire(timeout_seconds=0.01)
-    turns.release()
-    assert turns.acquire(timeout_seconds=0)
+    semaphore = FairSemaphore(2)
+    assert semaphore.acquire(timeout_seconds=0)
+    assert semaphore.acquire(timeout_seconds=0)
+    assert not semaphore.acquire(timeout_seconds=0.01)
+    semaphore.release()
+    assert semaphore.acquire(timeout_seconds=0)
 
 
 def test_who_gave_up_waiting_takes_no_turn_with_him():
-    turns = Turns(1)
-    turns.acquire(timeout_seconds=0)
-    assert not turns.acquire(timeout_seconds=0.01)
-    turns.release()
-    assert turns.acquire(timeout_seconds=0)
+    semaphore = FairSemaphore(1)
+    semaphore.acquire(timeout_seconds=0)
+    assert not semaphore.acquire(timeout_seconds=0.01)
+    semaphore.release()
+    assert semaphore.acquire(timeout_seconds=0)
 
 
 def test_the_first_to_come_is_the_first_to_go():
-    turns = Turns(1)
-    turns.acquire(timeout_seconds=0)
+    semaphore = FairSemaphore(1)
+    semaphore.acquire(timeout_seconds=0)
     order = []
 
     def wait(number):
-        assert turns.acquire(timeout_seconds=10)
+        assert semaphore.acquire(timeout_seconds=10)
         order.append(number)
-        turns.release()
+        semaphore.release()
 
     threads = [threading.Thread(target=wait, args=(number,)) for number in range(10)]
     for thread in threads:
         thread.start()
         time.sleep(0.01)
-    turns.release()
+    semaphore.release()
     for thread in threads:
         thread.join(10)
     assert order == list(range(10))
 
 
 def test_no_turn_is_lost_or_made_when_waiting_times_out_just_then():
-    turns = Turns(3)
+    semaphore = FairSemaphore(3)
     inside, most = [], []
 
     def work(_):
         for _ in range(200):
-            if turns.acquire(timeout_seconds=0.0005):
+            if semaphore.acquire(timeout_seconds=0.0005):
                 inside.append(1)
                 most.append(len(inside))
                 time.sleep(0.0002)
                 inside.pop()
-                turns.release()
+                semaphore.release()
 
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(work, range(16)))
     assert max(most) <= 3
-    assert [turns.acquire(timeout_seconds=0) for _ in range(4)] == [True, True, True, False]
+    assert [semaphore.acquire(timeout_seconds=0) for _ in range(4)] == [True, True, True, False]
 
 
 def test_greenlets_that_never_pause_starve_nobody_and_killed_ones_leave_the_queue():
     code = """
 from gevent import monkey; monkey.patch_all()
 import time, gevent
-from scaling.fair_semaphore import Turns
-turns, waits = Turns(2), []
+from scaling.fair_semaphore import FairSemaphore
+semaphore, waits = FairSemaphore(2), []
 def work():
     for _ in range(50):
         started = time.monotonic()
-        assert turns.acquire(timeout_seconds=5)
+        assert semaphore.acquire(timeout_seconds=5)
         waits.append(time.monotonic() - started)
         gevent.sleep(0.0001)
-        turns.release()
+        semaphore.release()
 gevent.joinall([gevent.spawn(work) for _ in range(20)], raise_error=True)
 assert max(waits) < 0.5, max(waits)
-turns.acquire(timeout_seconds=0), turns.acquire(timeout_seconds=0)
-waiting = [gevent.spawn(turns.acquire, timeout_seconds=60) for _ in range(5)]
+semaphore.acquire(timeout_seconds=0), semaphore.acquire(timeout_seconds=0)
+waiting = [gevent.spawn(semaphore.acquire, timeout_seconds=60) for _ in range(5)]
 gevent.sleep(0.01)
 gevent.killall(waiting)
-turns.release(), turns.release()
-got = [turns.acquire(timeout_seconds=0) for _ in range(3)]
+semaphore.release(), semaphore.release()
+got = [semaphore.acquire(timeout_seconds=0) for _ in range(3)]
 assert got == [True, True, False], got
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

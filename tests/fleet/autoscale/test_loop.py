@@ -263,7 +263,7 @@ def test_without_redis_nothing_is_changed(
     world.ticks(loop, 2)
 
     def away(*_: object, **__: object) -> None:
-        raise redis_client.RedisUnavailable("it is away", was_asked=False)
+        raise redis_client.RedisUnavailable("it is away", may_have_run=False)
 
     with monkeypatch.context() as patch:
         patch.setattr(redis_client, "run", away)

@@ -77,7 +77,7 @@ def test_without_redis_the_page_says_so(
     admin_client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(*_: object) -> None:
-        raise redis_client.RedisUnavailable("it is away", was_asked=False)
+        raise redis_client.RedisUnavailable("it is away", may_have_run=False)
 
     with monkeypatch.context() as patch:
         patch.setattr(redis_client, "run", away)

@@ -219,7 +219,7 @@ def test_what_redis_did_not_take_is_said(
     superuser: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(name: str) -> None:
-        raise RedisUnavailable("it is away", was_asked=False)
+        raise RedisUnavailable("it is away", may_have_run=False)
 
     monkeypatch.setattr(control, "detach", fail)
     monkeypatch.setattr("scaling.replicas.naming.TRY_SECONDS", 0.0)
