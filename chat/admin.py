@@ -16,7 +16,7 @@ from django.utils.decorators import method_decorator
 from django.views.decorators.http import require_POST
 
 from chat.caching import page
-from chat.caching.page import Cleared
+from chat.caching.page import ClearResult
 from chat.chains.config import config_of
 from chat.conversations.admin import ConversationAdmin
 from chat.models import Chain
@@ -215,7 +215,7 @@ class ChainAdmin(BoundedDelete):
         if not page.may_clear(request):
             raise PermissionDenied
 
-    def _say(self, request: HttpRequest, cleared: Cleared) -> HttpResponse:
+    def _say(self, request: HttpRequest, cleared: ClearResult) -> HttpResponse:
         level = messages.SUCCESS if cleared.is_done else messages.ERROR
         messages.add_message(request, level, cleared.text)
         return HttpResponseRedirect(reverse("admin:chat_chain_response_cache"))

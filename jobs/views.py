@@ -12,7 +12,7 @@ from rest_framework.response import Response
 from access import idempotency
 from access.idempotency import Answer
 from access.limits import admit
-from chat.caching.read_cache import READS
+from chat.caching.read_cache import READ_CACHE_POLICY
 from chat.running.api_view import ApiView
 from config.api.errors import InvalidRequest
 from config.api.json import JsonParser
@@ -134,7 +134,7 @@ class JobsView(SubmissionView):
 class JobView(JobsApiView):
     """`/v1/jobs/{id}`."""
 
-    cache_policy = READS
+    cache_policy = READ_CACHE_POLICY
 
     @extend_schema(
         operation_id="get_job",

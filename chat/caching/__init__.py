@@ -1,1 +1,1 @@
-"""The response cache, as chains and their APIs use it."""
+"""The response cache of chains and their APIs."""

@@ -1,4 +1,4 @@
-"""Whether a request's answer may come from the cache, and under which key."""
+"""Decide whether a request's answer may come from the cache, and under which key."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from scaling.response_cache.generations import GENERATIONS, account_counter, cha
 from scaling.response_cache.keys import answer_key
 from scaling.response_cache.policy import CachePolicy, CacheScope
 
-# Where the edge leaves the key that it did not find, in the WSGI environment.
+# In the WSGI environment: the key that the edge did not find.
 EDGE_MISS_KEY = "headrace.edge_miss_key"
-# What a client may send without making the answer another one.
-IRRELEVANT = frozenset({"user", "n", "model"})
-NULLABLE = frozenset(ChatCompletionRequest.model_fields) - {"messages"}
+# Fields that do not change the answer.
+IGNORED_FIELDS = frozenset({"user", "n", "model"})
+NULLABLE_FIELDS = frozenset(ChatCompletionRequest.model_fields) - {"messages"}
 # RunnableConfig's members that only name or bound a run.
 RUN_NAMES = frozenset({"run_id", "run_name", "tags", "metadata", "max_concurrency"})
 
@@ -38,7 +38,7 @@ class Cacheable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bypass:
-    """A request that the cache has nothing to do with; `reason` is one word for clients."""
+    """A request that bypasses the cache; `reason` is one word for clients."""
 
     chain: str
     reason: str
@@ -57,10 +57,10 @@ def decide(
     cache_control: str = "",
     edge_miss_key: str | None = None,
 ) -> CacheDecision:
-    """Return what the cache does about a request; `key_fields` determine its answer.
+    """Return the cache's decision about a request; `key_fields` determine its answer.
 
-    The key holds the chain's edition, so an edited chain has no old answers, and the account unless
-    the chain shares its answers.
+    The key holds the chain's revision, so an edited chain has no old answers, and the account,
+    unless the chain shares its answers.
     """
     policy = config.cache
     if not settings.CACHE_ENABLED:
@@ -88,30 +88,30 @@ def request_key(
     *, api: str, config: ChainConfig, account_id: UUID, key_fields: Mapping[str, Any]
 ) -> str:
     """Return the key of a request's answer."""
-    # What is shared is no account's, neither to be given nor to be cleared.
+    # A shared answer belongs to no account, neither to be served nor to be cleared.
     is_shared = config.cache.scope is CacheScope.SHARED
     account = "" if is_shared else account_counter(account_id)
     generation = GENERATIONS.generation(chain=chain_counter(config.slug), account=account)
     scope = "" if is_shared else account_id.hex
-    return answer_key(config.slug, api, config.edition, generation, scope, key_fields)
+    return answer_key(config.slug, api, config.revision, generation, scope, key_fields)
 
 
 def completion_key_fields(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of a chat completion's body determines the answer.
+    """Return the fields of a chat completion's body that determine the answer.
 
-    Not `user`, nor a null or a `stream` that is false, which say no more than nothing. A member
-    that the API does not know stays, so that no faulty request has the key of a good one.
+    Without `user`, nulls and a `stream` that is false, which mean the same as no field. An unknown
+    field stays, so that no faulty request has the key of a valid one.
     """
     return {
         name: value
         for name, value in body.items()
-        if not (name in IRRELEVANT or (value is None and name in NULLABLE))
+        if not (name in IGNORED_FIELDS or (value is None and name in NULLABLE_FIELDS))
         and not (name == "stream" and value is False)
     }
 
 
 def is_deterministic_completion(body: Mapping[str, Any], config: ChainConfig) -> bool:
-    """Say whether a chat completion asks for temperature 0 or a seed, itself or by its chain."""
+    """Return whether a chat completion has temperature 0 or a seed, of its own or its chain's."""
     temperature = body.get("temperature")
     if temperature is None:
         temperature = config.temperature
@@ -119,17 +119,17 @@ def is_deterministic_completion(body: Mapping[str, Any], config: ChainConfig) ->
 
 
 def invoke_key_fields(value: Any, config: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return what determines the answer of LangServe's `invoke` to one input."""
-    kept = {
+    """Return the fields that determine the answer of LangServe's `invoke` to one input."""
+    fields_set = {
         name: part
         for name, part in (config or {}).items()
         if part is not None and name not in RUN_NAMES
     }
-    return {"input": value, "config": kept}
+    return {"input": value, "config": fields_set}
 
 
 def is_deterministic_chain(config: ChainConfig) -> bool:
-    """Say whether a chain's own model has temperature 0 or a seed."""
+    """Return whether a chain's own model has temperature 0 or a seed."""
     return config.temperature == 0 or _has_seed(config)
 
 

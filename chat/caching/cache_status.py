@@ -1,4 +1,4 @@
-"""The `Cache-Status` header (RFC 9211) and `Age`: what the cache did about a request."""
+"""The `Cache-Status` header (RFC 9211) and `Age`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NAME = "Headrace"
 
 
 def hit_headers(entry: Entry, detail: str) -> dict[str, str]:
-    """Return the headers of an answer from the cache; `detail` says which layer, or why stale."""
+    """Return the headers of a hit; `detail` names the tier, or why it is stale."""
     now = CLOCK.now()
     return {
         "Cache-Status": f"{NAME}; hit; ttl={int(entry.freshness_left(now))}; detail={detail}",
@@ -19,9 +19,9 @@ def hit_headers(entry: Entry, detail: str) -> dict[str, str]:
     }
 
 
-def listed_headers(read_at: float, *, ttl_seconds: float, asked_at: float) -> dict[str, str]:
-    """Return the headers of what this process read at a Unix time and keeps for a while."""
-    if read_at >= asked_at:
+def listing_headers(read_at: float, *, ttl_seconds: float, requested_at: float) -> dict[str, str]:
+    """Return the headers of a listing that this process read at a Unix time and caches."""
+    if read_at >= requested_at:
         return miss_headers(is_stored=True)
     age = max(0.0, CLOCK.now() - read_at)
     return {
@@ -31,25 +31,25 @@ def listed_headers(read_at: float, *, ttl_seconds: float, asked_at: float) -> di
 
 
 def collapsed_headers(entry: Entry) -> dict[str, str]:
-    """Return the headers of an answer that another request made meanwhile."""
+    """Return the headers of the answer of another request's call."""
     return {"Cache-Status": f"{NAME}; fwd=miss; collapsed", "Age": _age(entry)}
 
 
 def miss_headers(*, is_stored: bool, reason: str = "miss") -> dict[str, str]:
-    """Return the headers of an answer that was made for this request."""
+    """Return the headers of an answer that was computed for this request."""
     stored = "; stored" if is_stored else ""
     return {"Cache-Status": f"{NAME}; fwd={reason}{stored}", "Age": "0"}
 
 
 def batch_headers(each: Sequence[dict[str, str]]) -> dict[str, str]:
-    """Return the headers of an answer to several inputs: a hit only if each was one."""
+    """Return the headers of an answer to several inputs: a hit only if each was a hit."""
     hits = sum("; hit" in headers["Cache-Status"] for headers in each)
     kind = "hit" if hits == len(each) else "fwd=miss"
     return {"Cache-Status": f'{NAME}; {kind}; detail="{hits} of {len(each)} were there"'}
 
 
 def bypass_headers(why: str) -> dict[str, str]:
-    """Return the headers of an answer that the cache had nothing to do with."""
+    """Return the headers of an answer that bypassed the cache."""
     return {"Cache-Status": f"{NAME}; fwd=bypass; detail={why}", "Age": "0"}
 
 

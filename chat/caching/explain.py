@@ -1,4 +1,4 @@
-"""Would this request hit, and why not."""
+"""Explain whether a request would hit the cache, and why not."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from scaling.response_cache.store import get_store
 PREVIEW_CHARS = 200
 
 
-def inspect_request(body: dict[str, Any], account: Account) -> dict[str, Any]:
+def explain_request(body: dict[str, Any], account: Account) -> dict[str, Any]:
     """Explain whether a chat completion's body would hit for an account.
 
     Raises ApiError for a chain that cannot be called, and StoreUnavailable.
@@ -45,11 +45,11 @@ def inspect_request(body: dict[str, Any], account: Account) -> dict[str, Any]:
             " seed only",
         }
         return {"hit": False, "key": None, "why": reasons[decision.reason]}
-    return inspect_key(decision.key)
+    return explain_key(decision.key)
 
 
-def inspect_key(key: str) -> dict[str, Any]:
-    """Say what is stored under a key; raises StoreUnavailable."""
+def explain_key(key: str) -> dict[str, Any]:
+    """Return the state of the entry under a key; raises StoreUnavailable."""
     (raw,) = get_store().get_many([key])
     if raw is None:
         return {"hit": False, "key": key, "why": "nothing is stored under this key"}
@@ -89,7 +89,7 @@ def _state(entry: Entry) -> str:
     if entry.is_fresh(now):
         return "fresh"
     if entry.may_serve_stale_while_revalidate(now):
-        return "stale, and given while one request renews it"
+        return "stale, and served while one request revalidates it"
     if entry.may_serve_stale_if_error(now):
-        return "stale, and given only if the provider fails"
-    return "over"
+        return "stale, and served only if the provider fails"
+    return "expired"

@@ -1,6 +1,6 @@
 """LangChain's own cache of model calls, in the store that all nodes share.
 
-Only calls through `invoke` are looked for: LangChain has no cache for those that are streamed.
+Only calls through `invoke` are looked up: LangChain has no cache for streamed calls.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# How providers say that an answer is whole, in their words; any other may mean half of one.
-WHOLE = frozenset(
+# The finish reasons of complete answers, in the providers' words; any other may mean half of one.
+FINISH_REASONS = frozenset(
     {"stop", "tool_calls", "function_call", "end_turn", "stop_sequence", "tool_use", "STOP"}
 )
-# Of an object without a text of its own, LangChain writes the address, which may be another
-# object's in another process.
+# LangChain writes the address of an object without a text of its own; in another process it may be
+# another object's.
 ADDRESS = re.compile(r" at 0x[0-9a-f]+>")
 NO_USAGE = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
 
@@ -49,40 +49,40 @@ NO_USAGE = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
 class ModelCallCache(BaseCache):
     """Answers of single model calls, for runs of chains with `caches_model_calls`.
 
-    Invariant: an answer is found by the chain's edition, the run's options and the account (unless
-    the chain's scope is shared) that it was stored under. Outside a run, and in one that nobody's
-    account is known of, nothing is found and nothing is stored. A call is never failed: a store
-    that is away, and whatever cannot be read, is a miss.
+    Invariant: an answer is found by the chain's revision, the run's options and the account (unless
+    the chain's scope is shared) that it was stored under. Outside a run, and in a run without an
+    account, nothing is found and nothing is stored. It fails no call: a store that is unavailable,
+    or an entry that cannot be read, is a miss.
 
     Values are JSON of messages, so that no bytes in the store name a class to be made.
     """
 
     def lookup(self, prompt: str, llm_string: str) -> list[Generation] | None:
-        """Return the answer of an equal call; its message says that it used no tokens."""
+        """Return the answer of an equal call; its message has a usage of no tokens."""
         run = current_run.get()
-        if run is None or run.caller is None or not run.caller.reads_kept:
+        if run is None or run.caller is None or not run.caller.reads_cached:
             return None
         if (key := _key(run, prompt, llm_string)) is None:
             return None
-        # The store is waited for, and after a miss a model; others need the connection.
+        # The wait for the store, and after a miss for a model, needs no connection; others do.
         release_connections()
         message = _find(key)
         metrics.MODEL_CALLS_CACHED.labels(result="miss" if message is None else "hit").inc()
         return None if message is None else [ChatGeneration(message=message)]
 
     def update(self, prompt: str, llm_string: str, return_val: Sequence[Generation]) -> None:
-        """Keep an answer that is whole for the chain's time to live."""
+        """Store a complete answer for the chain's time to live."""
         run = current_run.get()
-        if run is None or run.caller is None or not run.caller.keeps or len(return_val) != 1:
+        if run is None or run.caller is None or not run.caller.stores or len(return_val) != 1:
             return
         message = getattr(return_val[0], "message", None)
-        if not isinstance(message, AIMessage) or not _is_whole(message):
+        if not isinstance(message, AIMessage) or not _is_complete(message):
             return
-        if not run.caller.keeps_shared and _is_shared(run):
+        if not run.caller.stores_shared and _is_shared(run):
             return
         if (key := _key(run, prompt, llm_string)) is not None:
             release_connections()
-            _keep(run, key, message)
+            _store(run, key, message)
 
     def clear(self, **kwargs: Any) -> None:
         """Do nothing: `manage.py cache clear` reaches these answers too."""
@@ -92,7 +92,7 @@ _CACHE = ModelCallCache()
 
 
 def install() -> ModelCallCache:
-    """Make this LangChain's cache, so that models that a chain makes for itself have it too."""
+    """Set LangChain's cache, so that models that a chain makes for itself have it too."""
     if get_llm_cache() is not _CACHE:
         set_llm_cache(_CACHE)
     return _CACHE
@@ -111,7 +111,7 @@ def _key(run: Run, prompt: str, llm_string: str) -> str | None:
     scope = "" if is_shared else caller.account_id.hex
     account = "" if is_shared else account_counter(caller.account_id)
     generation = GENERATIONS.generation(chain=chain_counter(config.slug), account=account)
-    parts = (config.edition, generation, scope, dict(run.options), prompt, llm_string)
+    parts = (config.revision, generation, scope, dict(run.options), prompt, llm_string)
     try:
         return answer_key(config.slug, "model call", *parts)
     # A lone surrogate in a text, for one.
@@ -133,23 +133,23 @@ def _find(key: str) -> AIMessage | None:
     try:
         entry = decode(raw)
         (message,) = messages_from_dict(orjson.loads(entry.body))
-    # LangChain trusts that what it reads has its shape.
+    # LangChain does not check the shape of what it reads.
     except (ValueError, TypeError, LookupError, AttributeError) as error:
-        logger.warning("a kept model call cannot be read: %s", type(error).__name__)
+        logger.warning("a cached model call cannot be read: %s", type(error).__name__)
         return None
     if not isinstance(message, AIMessage) or not entry.is_fresh(CLOCK.now()):
         return None
     return message.model_copy(update={"usage_metadata": NO_USAGE.copy()})
 
 
-def _keep(run: Run, key: str, message: AIMessage) -> None:
+def _store(run: Run, key: str, message: AIMessage) -> None:
     assert run.chain is not None  # noqa: S101  (it is part of the key)
     usage = message.usage_metadata or NO_USAGE
-    # An id would be that of one message in two places.
+    # Two messages would have one id.
     nameless = message.model_copy(update={"id": None})
     try:
         body = orjson.dumps(messages_to_dict([nameless]))
-    # What has no place in JSON would come back as something else.
+    # A value without a JSON form would come back as something else.
     except TypeError:
         return
     if len(body) > settings.CACHE_MAX_ENTRY_BYTES:
@@ -169,10 +169,10 @@ def _keep(run: Run, key: str, message: AIMessage) -> None:
     try:
         get_store().set(key, encode(entry), entry.retention_seconds)
     except StoreUnavailable as error:
-        logger.debug("a model call was not kept: %s", error)
+        logger.debug("a model call was not cached: %s", error)
 
 
-def _is_whole(message: AIMessage) -> bool:
+def _is_complete(message: AIMessage) -> bool:
     metadata = message.response_metadata
     reason = metadata.get("finish_reason") or metadata.get("stop_reason")
-    return isinstance(reason, str) and reason in WHOLE and not message.invalid_tool_calls
+    return isinstance(reason, str) and reason in FINISH_REASONS and not message.invalid_tool_calls

@@ -1,4 +1,4 @@
-"""Look a cacheable request up: the one decision that unary and streamed answers share."""
+"""Look up a cacheable request: the decision that unary and streamed answers share."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Stale:
 
 @dataclass(frozen=True, slots=True)
 class Miss:
-    """No cached answer to send; `expired` may still stand in for a failure."""
+    """No cached answer to send; `expired` may still be served if the provider fails."""
 
     expired: CachedEntry | None = None
 
@@ -39,7 +39,7 @@ Lookup = Fresh | Stale | Miss
 
 
 def look_up(request: Cacheable) -> Lookup:
-    """Return what the cache has for a request."""
+    """Return the result of a request's lookup."""
     if not request.may_read or request.edge_missed:
         return Miss()
     found = cache.find(request.key)
@@ -56,7 +56,7 @@ def look_up(request: Cacheable) -> Lookup:
 def lead_or_wait(request: Cacheable) -> Entry | Leader:
     """Return the answer of an identical request that is under way, or the right to call the chain.
 
-    Waits for CACHE_WAIT_SECONDS at most. Raises what the leader of this process failed with.
+    Waits for CACHE_WAIT_SECONDS at most. Raises the error of this process's leader.
     """
     if not request.may_read:
         # The client wants an answer of its own.

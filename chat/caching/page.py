@@ -27,7 +27,7 @@ CLEAR = "scaling.clear_response_cache"
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A chain's line; `chain` is None for figures whose chain is gone, or that are of none."""
+    """A chain's line; `chain` is None for figures of a deleted chain, or of no chain."""
 
     name: str
     chain: Chain | None
@@ -40,8 +40,8 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cleared:
-    """What came of a button: a sentence, and whether anything was cleared."""
+class ClearResult:
+    """The result of a button: a sentence, and whether anything was cleared."""
 
     is_done: bool
     text: str
@@ -84,17 +84,17 @@ def cache_page(request: HttpRequest, model_admin: ModelAdmin[Chain]) -> HttpResp
 
 
 def may_clear(request: HttpRequest) -> bool:
-    """Say whether the user may make answers unreachable."""
+    """Return whether the user may clear answers."""
     return request.user.has_perm(CLEAR)
 
 
-def clear_chain(chain: Chain) -> Cleared:
-    """Make the answers of a chain unreachable."""
+def clear_chain(chain: Chain) -> ClearResult:
+    """Clear the answers of a chain."""
     return _clear(generations.chain_counter(chain.slug), f"the answers of chain {chain.slug}")
 
 
-def clear_everything() -> Cleared:
-    """Make all answers unreachable."""
+def clear_everything() -> ClearResult:
+    """Clear all answers."""
     return _clear(ALL, "all answers")
 
 
@@ -111,20 +111,20 @@ def log_clearing_of_everything(request: HttpRequest, text: str) -> None:
     )
 
 
-def _clear(counter: str, what: str) -> Cleared:
+def _clear(counter: str, what: str) -> ClearResult:
     try:
         generations.clear(counter)
     except StoreUnavailable as error:
-        return Cleared(
+        return ClearResult(
             is_done=False,
-            text=f"The store gives no answer, so {what} may still be given: {error}. Try it again"
+            text=f"The store gives no answer, so {what} may still be served: {error}. Try it again"
             " later; to clear twice does no harm.",
         )
-    return Cleared(is_done=True, text=f"Cleared {what}; every node obeys within a second.")
+    return ClearResult(is_done=True, text=f"Cleared {what}; every node obeys within a second.")
 
 
 def _rows(figures: Sequence[ChainStatistics]) -> list[Row]:
-    """Return what has figures, and then the other chains."""
+    """Return the rows of chains with figures, and then of the other chains."""
     chains = {chain.slug: chain for chain in Chain.objects.only("slug", "cache_mode")}
     rows = [
         Row(name=each.chain or "(no chain)", chain=chains.pop(each.chain, None), figures=each)

@@ -19,7 +19,7 @@ from chat.caching.cache_key import (
     is_deterministic_completion,
     request_key,
 )
-from chat.caching.response_ids import new_completion_identity, new_invoke_identity
+from chat.caching.response_ids import new_completion_ids, new_invoke_ids
 from chat.chains.catalog import get_chain
 from chat.chains.config import ChainConfig
 from config.api.json import loads
@@ -104,7 +104,7 @@ def read_secret_digest(authorization: str) -> str | None:
 def _is_current(parsed: ParsedRequest) -> bool:
     account_id = find_by_digest(parsed.secret_digest).account_id
     return (
-        get_chain(parsed.slug).config.edition == parsed.chain_revision
+        get_chain(parsed.slug).config.revision == parsed.chain_revision
         and _generation(parsed.slug, account_id) == parsed.generation
     )
 
@@ -139,7 +139,7 @@ def _parse_completion(secret_digest: str, fields: dict[str, Any]) -> ParsedReque
         api="completions",
         key_fields=completion_key_fields(fields),
         is_cached=config.cache.applies(is_deterministic=is_deterministic) and not is_paced,
-        new_ids=new_completion_identity,
+        new_ids=new_completion_ids,
     )
 
 
@@ -165,7 +165,7 @@ def _parse_invoke(slug: str, secret_digest: str, fields: dict[str, Any]) -> Pars
         api="invoke",
         key_fields=invoke_key_fields(fields["input"], None),
         is_cached=config.cache.applies(is_deterministic=is_deterministic),
-        new_ids=new_invoke_identity,
+        new_ids=new_invoke_ids,
     )
 
 
@@ -183,4 +183,4 @@ def _parsed(
     key = None
     if is_cached:
         key = request_key(api=api, config=config, account_id=account_id, key_fields=key_fields)
-    return ParsedRequest(secret_digest, config.slug, config.edition, generation, key, new_ids)
+    return ParsedRequest(secret_digest, config.slug, config.revision, generation, key, new_ids)

@@ -1,6 +1,6 @@
-"""Answers to reads that come again and again: kept for READ_CACHE_SECONDS, never near.
+"""A cache of repeated reads: for READ_CACHE_SECONDS, in the shared store alone.
 
-scaling/response_cache/invalidation.py says how old they may be.
+scaling/response_cache/invalidation.py states how old they may be.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from scaling.response_cache.keys import answer_key
 from scaling.response_cache.policy import CacheMode, CachePolicy
 from scaling.response_cache.store import StoreUnavailable, get_store
 
-# What a view declares whose reads are kept.
-READS = CachePolicy(
+# The policy of a view whose reads are cached.
+READ_CACHE_POLICY = CachePolicy(
     mode=CacheMode.ALWAYS
     if settings.CACHE_ENABLED and settings.READ_CACHE_SECONDS
     else CacheMode.OFF,
@@ -43,18 +43,18 @@ MAX_RECENT = 10_000
 Answer = tuple[Any, dict[str, str]]
 
 
-class Recent:
+class RecentReads:
     """The reads of a process in the last seconds.
 
-    A read that nobody repeats would pay for the store and gain nothing, so only one that comes
-    again within its time to live is looked for and kept.
+    A read that is not repeated would pay for the store and gain nothing, so only one that comes
+    again within its time to live is looked up and cached.
     """
 
     def __init__(self) -> None:
         self._read_at: dict[str, float] = {}
 
-    def comes_again(self, key: str, seconds: float) -> bool:
-        """Note a read; say whether the one before it was less than so long ago."""
+    def seen_within(self, key: str, seconds: float) -> bool:
+        """Record a read; return whether the last one before it was less than so long ago."""
         now = time.monotonic()
         if len(self._read_at) >= MAX_RECENT:
             self._read_at.clear()
@@ -63,7 +63,7 @@ class Recent:
         return before is not None and now - before < seconds
 
 
-RECENT = Recent()
+RECENT_READS = RecentReads()
 
 
 def read(
@@ -75,9 +75,9 @@ def read(
     path: str,
     cache_control: str,
 ) -> Answer:
-    """Return the body of a read of `subject`, and the headers that say where it is from.
+    """Return the body of a read of `subject`, and the headers that state its source.
 
-    `make` looks into the database; what it raises is raised and not kept. `path` has the query.
+    `make` reads from the database; its errors are raised and not cached. `path` has the query.
     """
     if not policy.applies(is_deterministic=False):
         return make(), bypass_headers("off")
@@ -87,18 +87,18 @@ def read(
         return make(), miss_headers(is_stored=False, reason="request")
     generation = GENERATIONS.generation(chain="", account=account_counter(account_id))
     key = answer_key("/read", generation, account_id.hex, path)
-    if not RECENT.comes_again(key, policy.ttl_seconds) or not TRUST.is_trusted():
+    if not RECENT_READS.seen_within(key, policy.ttl_seconds) or not TRUST.is_trusted():
         _count("first")
         return make(), miss_headers(is_stored=False)
     started = time.monotonic()
-    # The store is waited for.
+    # Waiting for the store needs no connection.
     release_connections()
     try:
-        kept, version = get_store().get_many([key, version_key(subject)])
+        cached, version = get_store().get_many([key, version_key(subject)])
         if version == INVALIDATING:
             _count("held")
             return make(), miss_headers(is_stored=False)
-        if kept and version and (entry := _good(kept, version)):
+        if cached and version and (entry := _decode_fresh(cached, version)):
             _count("hit")
             return orjson.Fragment(entry.body), hit_headers(entry, "store")
         version = version or new_version(subject)
@@ -108,23 +108,23 @@ def read(
     _count("miss")
     read_at = CLOCK.now()
     body = orjson.dumps(make())
-    is_kept = version is not None and _keep(
+    is_stored = version is not None and _store(
         key, version, body, policy.ttl_seconds - (time.monotonic() - started), read_at
     )
-    return orjson.Fragment(body), miss_headers(is_stored=is_kept)
+    return orjson.Fragment(body), miss_headers(is_stored=is_stored)
 
 
-def _good(kept: bytes, version: bytes) -> Entry | None:
-    if kept[:TOKEN_BYTES] != version:
+def _decode_fresh(cached: bytes, version: bytes) -> Entry | None:
+    if cached[:TOKEN_BYTES] != version:
         return None
     try:
-        entry = decode(kept[TOKEN_BYTES:])
+        entry = decode(cached[TOKEN_BYTES:])
     except ValueError:
         return None
     return entry if entry.is_fresh(CLOCK.now()) else None
 
 
-def _keep(key: str, version: bytes, body: bytes, seconds: float, read_at: float) -> bool:
+def _store(key: str, version: bytes, body: bytes, seconds: float, read_at: float) -> bool:
     if seconds <= 0 or len(body) > settings.CACHE_MAX_ENTRY_BYTES:
         return False
     release_connections()
@@ -141,7 +141,7 @@ def _keep(key: str, version: bytes, body: bytes, seconds: float, read_at: float)
         chain="",
     )
     try:
-        # What is left since before the database was asked, by this process's own clock.
+        # The time left since before the query, by this process's own clock.
         get_store().set(key, version + encode(entry), seconds)
     except StoreUnavailable:
         TRUST.distrust()

@@ -1,4 +1,4 @@
-"""What the cache holds and how often it helped, on all nodes together."""
+"""The cache's entries and hit rates, of all nodes together."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scaling.response_cache import hit_counters
 from scaling.response_cache.results import HITS, CacheResult
 from scaling.response_cache.store import NotSupported, StoreUnavailable, get_store
 
-# More are not counted one by one, and not for longer.
+# Entries beyond this number, or this time, are not counted.
 MAX_KEYS = 200_000
 COUNTING_SECONDS = 2.0
 MINUTES = 60
@@ -36,7 +36,7 @@ class ChainStatistics:
 
     @property
     def hit_rate(self) -> float | None:
-        """Return the share of hits among what could have been one; None without any."""
+        """Return the share of hits among the lookups; None without any."""
         lookups = self.hits + self.counts.get(CacheResult.MISS, 0)
         return self.hits / lookups if lookups else None
 
@@ -47,7 +47,7 @@ class ChainStatistics:
 
 @dataclass(frozen=True, kw_only=True)
 class Statistics:
-    """All chains' figures; `problems` says in sentences what could not be read.
+    """All chains' figures; `problems` has a sentence for each part that could not be read.
 
     `is_cut`: there were more entries than could be counted in COUNTING_SECONDS, or than MAX_KEYS.
     """
@@ -61,7 +61,7 @@ class Statistics:
 
 @dataclass(frozen=True, kw_only=True)
 class Minute:
-    """What came of requests in the minute that begins at this Unix time."""
+    """Hits and misses in the minute that begins at this Unix time."""
 
     start: int
     hits: int
@@ -74,7 +74,7 @@ class Minute:
 
 
 def read_statistics() -> Statistics:
-    """Count the entries and read the counts; raises nothing, and is done soon."""
+    """Count the entries and read the counts, within COUNTING_SECONDS or so. Never raises."""
     found: dict[str, ChainStatistics] = {}
     problems = []
     has_counts = has_entries = True
@@ -130,7 +130,7 @@ def total(chains: Sequence[ChainStatistics]) -> ChainStatistics:
 
 
 def _count_entries(found: dict[str, ChainStatistics]) -> bool:
-    """Add the store's entries to what was found; return whether some were left out.
+    """Add the store's entries to `found`; return whether some were left out.
 
     Raises NotSupported or StoreUnavailable.
     """
@@ -138,7 +138,7 @@ def _count_entries(found: dict[str, ChainStatistics]) -> bool:
     seen = 0
     for batch in get_store().count():
         for key, size in batch:
-            # A lock of a call under way is no entry, and a kept read is no chain's.
+            # A lock of single flight is no entry, and a cached read is no chain's.
             if key.endswith(":lock") or key.startswith("/"):
                 continue
             chain = key.partition(":")[0]

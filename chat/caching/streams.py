@@ -1,4 +1,4 @@
-"""Answers that are streamed: played back from the cache, or recorded while they are made."""
+"""Streamed answers: replayed from the cache, or recorded while the chain runs."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Record:
 def find_stream(
     decision: CacheDecision, new_ids: Callable[[], tuple[bytes, ...]]
 ) -> Replay | Record | Bypass:
-    """Return what to stream: a cached answer, one to record, or one the cache does not see.
+    """Return what to stream: a cached answer, one to record, or one that bypasses the cache.
 
     A stream is replayed while it is fresh only: revalidating one in the background would take a
     client that reads it.
@@ -76,7 +76,7 @@ def _find(request: Cacheable, new_ids: Callable[[], tuple[bytes, ...]]) -> Repla
 
 
 def play(template: ResponseTemplate, new_ids: tuple[bytes, ...]) -> Events:
-    """Yield a cached stream's events, at CACHE_STREAM_EVENTS_PER_SECOND, and return the last."""
+    """Yield a cached stream's events, at CACHE_STREAM_EVENTS_PER_SECOND; return the last."""
     events = template.render(*new_ids).split(BREAK)[:-1]
     last = events.pop() + BREAK
     pace = settings.CACHE_STREAM_EVENTS_PER_SECOND
@@ -127,13 +127,13 @@ def _record(
             except StopIteration as end:
                 last: bytes = end.value
                 break
-            # A heartbeat says that this model is slow, which is of no interest later.
+            # A heartbeat shows that this model is slow, which is of no interest later.
             if not event.startswith(b":") and size <= settings.CACHE_MAX_ENTRY_BYTES:
                 recorded_events.append(event)
                 size += len(event)
             yield event
-        is_whole = last == closing and not run.is_doubtful
-        if is_whole and size <= settings.CACHE_MAX_ENTRY_BYTES:
+        is_complete = last == closing and not run.is_doubtful
+        if is_complete and size <= settings.CACHE_MAX_ENTRY_BYTES:
             body = b"".join([*recorded_events, last])
             answer = FreshAnswer(body=body, volatile_texts=volatile_texts(body), usage=run.usage)
             entry = make_entry(answer, recording.request, EVENT_STREAM)

@@ -56,9 +56,9 @@ class CachedResponse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheRequest:
-    """A request, as far as the cache must know it.
+    """What the cache needs of a request.
 
-    `compute` calls the chain for a client in a run; `new_ids` returns the texts that stand for
+    `compute` calls the chain for a client in a run; `new_ids` returns the texts that replace
     `FreshAnswer.volatile_texts` in an answer from the cache.
     """
 
@@ -96,7 +96,7 @@ def get_or_compute(request: CacheRequest, run: Run, client: Client) -> CachedRes
 def _answer(
     request: CacheRequest, cacheable: Cacheable, run: Run, client: Client
 ) -> CachedResponse:
-    # A hit waits for Redis, and a call for a model; others need the connection.
+    # The wait for Redis, or for a model, needs no connection; others do.
     release_connections()
     match look_up(cacheable):
         case Fresh(found):
@@ -182,7 +182,7 @@ def _revalidate(request: CacheRequest, cacheable: Cacheable, run: Run) -> None:
     """Compute the answer again in the background, unless another request does so already.
 
     A key has no more revalidations at a time in a process than it may have requests: the request
-    that starts one gives its own slot back soon.
+    that starts one releases its own slot soon.
     """
     key_id = request.principal.key_id
     leader = SINGLE_FLIGHT.try_begin(cacheable.key)
@@ -199,7 +199,7 @@ def _revalidate(request: CacheRequest, cacheable: Cacheable, run: Run) -> None:
     own = Run(timeout_seconds=run.timeout_seconds, options=run.options)
     if own.caller is not None:
         # Cached model calls would compute the old answer again.
-        own.caller = replace(own.caller, reads_kept=False)
+        own.caller = replace(own.caller, reads_cached=False)
 
     def work() -> None:
         try:

@@ -1,4 +1,4 @@
-"""Ask many questions ahead, so that their answers are there when clients ask them."""
+"""Post many chat completions ahead of clients, so that their answers are cached."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ TIMEOUT_SECONDS = 600.0
 
 
 @dataclass(kw_only=True)
-class Warmed:
-    """How far it has come; `failed` names lines and why."""
+class WarmupProgress:
+    """The progress of a warm-up: counts of lines, and the first failure."""
 
     total: int
     done: int = 0
@@ -29,8 +29,8 @@ class Warmed:
 class Warmer:
     """Posts the lines of a file as chat completions, a few at a time.
 
-    The numbers of the lines that were answered are written beside the file, as FILE.done, so that a
-    second run asks only what is left.
+    The numbers of the lines that were answered are written to FILE.done, so that a second run posts
+    only the others.
     """
 
     def __init__(self, file: Path, *, url: str, key: str, concurrency: int) -> None:
@@ -41,17 +41,20 @@ class Warmer:
         self._concurrency = concurrency
         self._lock = threading.Lock()
 
-    def run(self, tell: Callable[[Warmed], None]) -> Warmed:
-        """Ask all that is left; `tell` hears of each line. Ctrl-C loses nothing that is done."""
+    def run(self, on_progress: Callable[[WarmupProgress], None]) -> WarmupProgress:
+        """Post all lines that are left; Ctrl-C loses no line that is done.
+
+        `on_progress` is called after each line.
+        """
         done = self._read_record()
-        state = Warmed(total=len(self.lines), skipped=len(done))
+        state = WarmupProgress(total=len(self.lines), skipped=len(done))
         left = iter([n for n, line in enumerate(self.lines, 1) if n not in done and line.strip()])
         with (
             httpx.Client(headers=self._headers, timeout=TIMEOUT_SECONDS) as client,
             self._record.open("a", encoding="ascii") as record,
             ThreadPoolExecutor(self._concurrency) as threads,
         ):
-            for number, outcome in self._ask_all(client, threads, left):
+            for number, outcome in self._post_all(client, threads, left):
                 if outcome.error:
                     state.failed += 1
                     state.first_failure = state.first_failure or f"line {number}: {outcome.error}"
@@ -60,22 +63,22 @@ class Warmer:
                     state.hits += outcome.is_hit
                     record.write(f"{number}\n")
                     record.flush()
-                tell(state)
+                on_progress(state)
         return state
 
-    def _ask_all(
+    def _post_all(
         self, client: httpx.Client, threads: ThreadPoolExecutor, left: Iterator[int]
     ) -> Iterator[tuple[int, _Outcome]]:
         running: dict[Future[_Outcome], int] = {}
         while True:
             while len(running) < self._concurrency and (number := next(left, None)) is not None:
-                running[threads.submit(self._ask, client, self.lines[number - 1])] = number
+                running[threads.submit(self._post, client, self.lines[number - 1])] = number
             if not running:
                 return
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 yield running.pop(future), future.result()
 
-    def _ask(self, client: httpx.Client, line: bytes) -> _Outcome:
+    def _post(self, client: httpx.Client, line: bytes) -> _Outcome:
         try:
             answer = client.post(self._url, content=line)
         except httpx.HTTPError as error:

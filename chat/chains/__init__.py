@@ -1,1 +1,1 @@
-"""The built-in chains, one file each."""
+"""Chains: configurations, how they are built, and the built-in ones, one file each."""

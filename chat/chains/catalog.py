@@ -1,4 +1,4 @@
-"""The chains that staff enabled, ready to be called."""
+"""The enabled chains, built and cached."""
 
 import logging
 from dataclasses import dataclass
@@ -20,14 +20,14 @@ logger = logging.getLogger(__name__)
 
 MAX_CACHED_SLUGS = 1024
 
-Edition = tuple[int | None, int]
+Revision = tuple[int | None, int]
 
 
 def get_chain(slug: str) -> BuiltChain:
     """Return the enabled chain of this slug; raises ChainNotFound, ChainUnavailable.
 
-    A change in the admin is seen within CHAIN_CACHE_SECONDS on every node. A caller that waits
-    for another's load gives its database connection back first: that load needs one of the pool.
+    A change in the admin takes effect within CHAIN_CACHE_SECONDS on every node. A caller that
+    waits for another's load releases its database connection first: the load needs one of the pool.
     """
     built = _chains.get(slug)
     if built is None:
@@ -38,7 +38,7 @@ def get_chain(slug: str) -> BuiltChain:
 
 
 def find_chain(slug: str) -> Chain | None:
-    """Return the enabled chain's row; any text may be asked for."""
+    """Return the enabled chain's row; `slug` may be any text."""
     # PostgreSQL raises an error for a NUL, instead of finding nothing.
     if "\0" in slug:
         return None
@@ -46,23 +46,23 @@ def find_chain(slug: str) -> Chain | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ChainListing:
     """The enabled chains as they were at a Unix time, by slug."""
 
     chains: dict[str, Chain]
     read_at: float
 
 
-def listed_chains(*, is_new: bool = False) -> Listed:
-    """Return the enabled chains as any of this process's requests read them lately.
+def enabled_chains(*, bypass_cache: bool = False) -> ChainListing:
+    """Return the enabled chains, as this process has them cached.
 
-    They are no older than CHAIN_CACHE_SECONDS, unless `is_new` asks for the database.
+    They are no older than CHAIN_CACHE_SECONDS; with `bypass_cache` they are read now.
     """
-    if is_new:
-        _listed.drop(None)
-    listed = _listed.get(None)
-    assert listed is not None  # noqa: S101  (an empty list is one too)
-    return listed
+    if bypass_cache:
+        _listing.drop(None)
+    listing = _listing.get(None)
+    assert listing is not None  # noqa: S101  (an empty list is one too)
+    return listing
 
 
 def list_chains() -> list[Chain]:
@@ -71,10 +71,10 @@ def list_chains() -> list[Chain]:
 
 
 def warm_up() -> None:
-    """Build the enabled chains before the first request asks for one; never raises.
+    """Build the enabled chains before the first request needs one; never raises.
 
-    Providers' packages take more than a second to import. A database that is not there yet is no
-    reason for a node not to start.
+    Providers' packages take more than a second to import. A database that is not available yet
+    is no reason for a node not to start.
     """
     try:
         for row in list_chains():
@@ -85,8 +85,8 @@ def warm_up() -> None:
         release_connections()
 
 
-# Building a chain makes HTTP clients, so an unchanged one is kept when its row is read again.
-_built: dict[str, tuple[Edition, BuiltChain | BadChain]] = {}
+# Building a chain makes HTTP clients, so an unchanged one is reused when its row is read again.
+_built: dict[str, tuple[Revision, BuiltChain | BadChain]] = {}
 
 
 def _load(slug: str) -> BuiltChain | BadChain | None:
@@ -98,27 +98,27 @@ def _load(slug: str) -> BuiltChain | BadChain | None:
         _built.pop(slug, None)
         return None
     config = config_of(row)
-    edition, built = _built.get(slug, (None, None))
-    if built is not None and edition == config.edition:
+    revision, built = _built.get(slug, (None, None))
+    if built is not None and revision == config.revision:
         return built
     try:
         built = build_chain(config)
     except BadChain as error:
-        # Kept until the row changes, or each second would bring this line again.
+        # Cached until the row changes, or each second would bring this line again.
         logger.error("chain %s, version %d: %s", slug, row.version, error)
         built = error
-    _built[slug] = (config.edition, built)
+    _built[slug] = (config.revision, built)
     return built
 
 
-def _list(_: None) -> Listed:
+def _list(_: None) -> ChainListing:
     read_at = CLOCK.now()
     chains = {chain.slug: chain for chain in list_chains()}
     release_connections()
-    return Listed(chains, read_at)
+    return ChainListing(chains, read_at)
 
 
-_listed: LoadingCache[None, Listed] = LoadingCache(
+_listing: LoadingCache[None, ChainListing] = LoadingCache(
     load=_list,
     ttl_seconds=settings.CHAIN_CACHE_SECONDS,
     max_entries=1,

@@ -35,12 +35,12 @@ class ChainConfig:
     fallback_models: tuple[str, ...] = ()
     cache: CachePolicy = field(default_factory=CachePolicy)
     caches_model_calls: bool = False
-    # The row's primary key; None for a configuration that is of no row.
+    # The row's primary key; None for a configuration without a row.
     chain_id: int | None = None
 
     @property
-    def edition(self) -> tuple[int | None, int]:
-        """What no other configuration has: another chain may take a slug, and begins at 1."""
+    def revision(self) -> tuple[int | None, int]:
+        """A value that no other configuration has: another chain may take a slug, and begins at 1."""
         return self.chain_id, self.version
 
 

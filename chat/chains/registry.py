@@ -1,4 +1,4 @@
-"""From a runnable's name to a runnable that is ready to be called.
+"""Build chains: from a runnable's name to a runnable that is ready to be called.
 
 A runnable's dotted path names a LangChain `Runnable`, or a function that takes a `BuildContext`
 and returns one.
@@ -36,11 +36,11 @@ class ChatInput(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class BuiltChain:
-    """A runnable with what the APIs must know to call it.
+    """A runnable, with what the APIs need to call it.
 
-    `chat_input` says how messages reach it: as `{"messages": [...]}`, as a bare list, as the last
+    `chat_input` is how messages reach it: as `{"messages": [...]}`, as a bare list, as the last
     user message's text under `text_key`, or not at all. `input_model` is the pydantic model that
-    it wants instead of a dict.
+    it takes instead of a dict.
     """
 
     config: ChainConfig
@@ -80,7 +80,7 @@ def build_chain(config: ChainConfig) -> BuiltChain:
 
 
 def import_runnable(name: str) -> Runnable[Any, Any] | Builder:
-    """Return what a name in CHAIN_RUNNABLES stands for; raises BadChain."""
+    """Return the object that a name in CHAIN_RUNNABLES stands for; raises BadChain."""
     path = settings.CHAIN_RUNNABLES.get(name)
     if path is None:
         known = ", ".join(sorted(settings.CHAIN_RUNNABLES))
@@ -108,7 +108,7 @@ def find_problems(config: ChainConfig) -> list[str]:
 
 
 def read_chat_input(runnable: Runnable[Any, Any]) -> tuple[ChatInput, str]:
-    """Say how chat messages fit a runnable, from its input schema.
+    """Return how chat messages fit a runnable, from its input schema.
 
     Returns the way and, for TEXT, the property that takes the text ("" is the bare string).
     """
@@ -135,15 +135,15 @@ def read_chat_input(runnable: Runnable[Any, Any]) -> tuple[ChatInput, str]:
             return ChatInput.TEXT, required[0]
     if schema.keys() & {"type", "anyOf", "enum", "const"}:
         return ChatInput.NONE, ""
-    # No declared type, as for a plain function: it is given what `assistant` is given.
+    # No declared type, as for a plain function: it gets what `assistant` gets.
     return ChatInput.MESSAGES, ""
 
 
 def declared_model(runnable: Runnable[Any, Any]) -> type[BaseModel] | None:
-    """Return the pydantic model that a runnable wants an instance of."""
+    """Return the pydantic model of a runnable's input, if it is one."""
     try:
         declared = runnable.InputType
-    # LangChain cannot tell the type of every runnable.
+    # LangChain cannot determine the type of every runnable.
     except TypeError:
         return None
     return declared if isclass(declared) and issubclass(declared, BaseModel) else None

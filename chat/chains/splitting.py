@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-# The best place to cut first.
+# In the order of preference.
 SEPARATORS = ("\n\n", "\n", ". ", "。", " ")
 
 
@@ -10,7 +10,7 @@ def split(text: str, size: int) -> Iterator[str]:
     """Yield the parts of a text, each of at most `size` characters, without white space around.
 
     A part is at least half as long, so that no text has more parts than twice its length by the
-    size. Each character is looked at a few times, whatever the text is.
+    size. Each character of any text is read a few times at most.
     """
     begin = 0
     while begin < len(text):

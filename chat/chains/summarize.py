@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_PROMPT = "You summarize documents truthfully, in plain and short sentences."
 PART_PROMPT = "Summarize this part of a longer document in at most five sentences:\n\n{text}"
-WHOLE_PROMPT = "Write one summary of this document:\n\n{text}"
+TEXT_PROMPT = "Write one summary of this document:\n\n{text}"
 # A part's summary may be a quarter of the part, at some four characters a token; so every round
 # of summaries of summaries is shorter than the one before.
 CHARS_PER_SUMMARY_TOKEN = 16
@@ -42,15 +42,15 @@ def build(chain: BuildContext) -> Runnable[Any, Any]:
     """
     size = settings.SUMMARIZE_PART_CHARS
     part_tokens = max(32, size // CHARS_PER_SUMMARY_TOKEN)
-    ask_for_part = _asker(chain, PART_PROMPT, max_tokens=part_tokens)
-    ask_for_whole = _asker(chain, WHOLE_PROMPT)
+    summarize_part = _summarizer(chain, PART_PROMPT, max_tokens=part_tokens)
+    summarize_text = _summarizer(chain, TEXT_PROMPT)
 
     def summarize_parts(parts: list[str], config: RunnableConfig) -> list[str]:
         summaries = [""] * len(parts)
         limited: RunnableConfig = {**config, "max_concurrency": settings.SUMMARIZE_CONCURRENCY}
         report_progress(0, len(parts), "summarizing the parts")
         for done, (index, summary) in enumerate(
-            ask_for_part.batch_as_completed(parts, limited), start=1
+            summarize_part.batch_as_completed(parts, limited), start=1
         ):
             summaries[index] = summary
             report_progress(done, len(parts), "summarizing the parts")
@@ -66,14 +66,14 @@ def build(chain: BuildContext) -> Runnable[Any, Any]:
                 logger.warning("%s: summaries of %d parts are not shorter", chain.slug, len(parts))
                 raise ChainBroken
             text = shorter
-        yield from ask_for_whole.stream(text, config)
+        yield from summarize_text.stream(text, config)
 
     # RunnableGenerator's types leave out the `config` that LangChain passes to such a function.
     generator: Runnable[Any, Any] = RunnableGenerator(summarize, name="summarize")  # type: ignore[arg-type]
     return generator.with_types(input_type=SummarizeInput, output_type=str)
 
 
-def _asker(chain: BuildContext, prompt: str, **bound: Any) -> Runnable[str, str]:
+def _summarizer(chain: BuildContext, prompt: str, **bound: Any) -> Runnable[str, str]:
     def to_messages(text: str) -> list[BaseMessage]:
         return [
             SystemMessage(chain.system_prompt or DEFAULT_PROMPT),
@@ -85,5 +85,5 @@ def _asker(chain: BuildContext, prompt: str, **bound: Any) -> Runnable[str, str]
 
 
 def _only(inputs: Iterator[SummarizeInput]) -> SummarizeInput:
-    """Join the chunks in which a streaming parent may hand the input over."""
+    """Join the chunks in which a streaming parent may pass the input."""
     return {"text": "".join(value["text"] for value in inputs)}

@@ -19,10 +19,10 @@ from chat.caching.cache_key import (
     is_deterministic_completion,
     read_directives,
 )
-from chat.caching.cache_status import listed_headers
-from chat.caching.response_ids import completion_identity, new_completion_identity
+from chat.caching.cache_status import listing_headers
+from chat.caching.response_ids import completion_ids, new_completion_ids
 from chat.caching.unary import CacheRequest, FreshAnswer, get_or_compute
-from chat.chains.catalog import Listed, get_chain, listed_chains
+from chat.chains.catalog import ChainListing, enabled_chains, get_chain
 from chat.chains.registry import ChatInput
 from chat.completions.answers import DONE, completion_body, completion_events
 from chat.completions.schemas import ChatCompletion, ModelBody, ModelList
@@ -87,14 +87,14 @@ class ChatCompletionsView(ModelCallView):
         def compute(run: Run, client: Client) -> FreshAnswer:
             own = replace(call, run=run)
             body = completion_body(own, invoke(own, client))
-            texts = completion_identity(run.id, body["created"])
+            texts = completion_ids(run.id, body["created"])
             return FreshAnswer(body=orjson.dumps(body), volatile_texts=texts, usage=run.usage)
 
         cache_request = CacheRequest(
             decision=decision,
             principal=self.principal,
             compute=compute,
-            new_ids=new_completion_identity,
+            new_ids=new_completion_ids,
         )
         response = get_or_compute(cache_request, run, self.client)
         return Response(orjson.Fragment(response.body), headers=response.headers)
@@ -109,23 +109,25 @@ class ChatCompletionsView(ModelCallView):
             to_events=partial(completion_events, include_usage=include_usage),
             closing=DONE,
             volatile_texts=partial(_volatile_texts, call.run),
-            new_ids=new_completion_identity,
+            new_ids=new_completion_ids,
         )
 
 
-class ListedView(ApiView):
+class ChainListingView(ApiView):
     """A view of the enabled chains, which are read every CHAIN_CACHE_SECONDS."""
 
-    def read_chains(self) -> tuple[Listed, dict[str, str]]:
+    def read_chains(self) -> tuple[ChainListing, dict[str, str]]:
         """Return the chains, and the headers that say how old they are."""
-        asked_at = CLOCK.now()
+        requested_at = CLOCK.now()
         directives = read_directives(self.request.headers.get("Cache-Control", ""))
-        listed = listed_chains(is_new=bool(directives & {"no-cache", "no-store"}))
+        listing = enabled_chains(bypass_cache=bool(directives & {"no-cache", "no-store"}))
         ttl_seconds = settings.CHAIN_CACHE_SECONDS
-        return listed, listed_headers(listed.read_at, ttl_seconds=ttl_seconds, asked_at=asked_at)
+        return listing, listing_headers(
+            listing.read_at, ttl_seconds=ttl_seconds, requested_at=requested_at
+        )
 
 
-class ModelsView(ListedView):
+class ModelsView(ChainListingView):
     """`GET /v1/models`."""
 
     @extend_schema(
@@ -135,12 +137,12 @@ class ModelsView(ListedView):
     )
     def get(self, request: Request) -> Response:
         """List the chains that may be called."""
-        listed, headers = self.read_chains()
-        data = [_model_body(chain) for chain in listed.chains.values()]
+        listing, headers = self.read_chains()
+        data = [_model_body(chain) for chain in listing.chains.values()]
         return Response({"object": "list", "data": data}, headers=headers)
 
 
-class ModelView(ListedView):
+class ModelView(ChainListingView):
     """`GET /v1/models/{model}`."""
 
     @extend_schema(
@@ -150,8 +152,8 @@ class ModelView(ListedView):
     )
     def get(self, request: Request, slug: str) -> Response:
         """Return one chain."""
-        listed, headers = self.read_chains()
-        chain = listed.chains.get(slug)
+        listing, headers = self.read_chains()
+        chain = listing.chains.get(slug)
         if chain is None:
             raise NotFound("There is no such model.", code="model_not_found", param="model")
         return Response(_model_body(chain), headers=headers)
@@ -159,7 +161,7 @@ class ModelView(ListedView):
 
 def _volatile_texts(run: Run, body: bytes) -> tuple[str, str]:
     created = CREATED.search(body)
-    return completion_identity(run.id, int(created[1]) if created else 0)
+    return completion_ids(run.id, int(created[1]) if created else 0)
 
 
 def _model_body(chain: Chain) -> dict[str, Any]:

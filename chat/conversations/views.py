@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from access import idempotency
-from chat.caching.read_cache import READS
+from chat.caching.read_cache import READ_CACHE_POLICY
 from chat.chains.catalog import get_chain
 from chat.conversations import services
 from chat.conversations.idempotent_messages import FirstTry, begin_try, find_question, replay_events
@@ -85,7 +85,7 @@ class ConversationsView(ApiView):
 class ConversationView(ApiView):
     """`/v1/conversations/{id}`."""
 
-    cache_policy = READS
+    cache_policy = READ_CACHE_POLICY
 
     @extend_schema(
         operation_id="get_conversation",
@@ -131,7 +131,7 @@ class ConversationView(ApiView):
 class MessagesView(ModelCallView):
     """`/v1/conversations/{id}/messages`."""
 
-    cache_policy = READS
+    cache_policy = READ_CACHE_POLICY
 
     @extend_schema(
         operation_id="list_messages",

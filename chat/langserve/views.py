@@ -22,7 +22,7 @@ from chat.caching.cache_key import (
     is_deterministic_chain,
 )
 from chat.caching.cache_status import batch_headers
-from chat.caching.response_ids import invoke_identity, new_invoke_identity
+from chat.caching.response_ids import invoke_ids, new_invoke_ids
 from chat.caching.unary import CacheRequest, FreshAnswer, get_or_compute
 from chat.chains.catalog import get_chain
 from chat.chains.registry import BuiltChain
@@ -73,14 +73,14 @@ class CallView(ModelCallView):
             own = replace(call, run=run)
             output = orjson.Fragment(encode(invoke(own, client)))
             body = orjson.dumps({"output": output, "metadata": run_metadata(own)})
-            texts = invoke_identity(run_id_of(own))
+            texts = invoke_ids(run_id_of(own))
             return FreshAnswer(body=body, volatile_texts=texts, usage=run.usage)
 
         return CacheRequest(
             decision=decision,
             principal=self.principal,
             compute=compute,
-            new_ids=partial(new_invoke_identity, run_id_of(call)),
+            new_ids=partial(new_invoke_ids, run_id_of(call)),
         )
 
 
@@ -185,8 +185,8 @@ class StreamView(CallView):
             decision,
             to_events=stream_events,
             closing=END,
-            volatile_texts=lambda _: invoke_identity(run_id_of(call)),
-            new_ids=partial(new_invoke_identity, run_id_of(call)),
+            volatile_texts=lambda _: invoke_ids(run_id_of(call)),
+            new_ids=partial(new_invoke_ids, run_id_of(call)),
         )
 
 

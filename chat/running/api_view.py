@@ -32,7 +32,7 @@ from scaling.response_cache.policy import CachePolicy
 class Ending:
     """What must happen when a request is over, whoever ends it; only the first call does it.
 
-    A stream outlives its view: it keeps this, and not the view with all of the request.
+    A stream outlives its view: it stores this, and not the view with all of the request.
     """
 
     __slots__ = ("admission", "also", "run", "slot")
@@ -78,7 +78,7 @@ class ApiView(APIView):
 
     A request is admitted once its key is known, and its admission ends with its answer: for a
     stream when the last byte is written. `is_model_call` takes a place among the key's concurrent
-    requests. `cache_policy` says whether `answer_read` keeps what it returns.
+    requests. `cache_policy` says whether `answer_read` stores what it returns.
     """
 
     cache_policy = CachePolicy()
@@ -113,10 +113,10 @@ class ApiView(APIView):
         current_caller.set(
             Caller(
                 account_id=self.principal.account_id,
-                reads_kept=not directives & {"no-cache", "no-store"},
-                keeps="no-store" not in directives,
+                reads_cached=not directives & {"no-cache", "no-store"},
+                stores="no-store" not in directives,
                 # No account chooses the answers of others by asking until one pleases it.
-                keeps_shared=not directives & {"no-cache", "no-store"},
+                stores_shared=not directives & {"no-cache", "no-store"},
             )
         )
 

@@ -79,13 +79,13 @@ class ModelAnswers(Protocol):
 class Caller:
     """For whom chains run, and whether model calls may be answered from kept ones, and be kept.
 
-    `keeps_shared` is about those that other accounts are given too.
+    `stores_shared` is about those that other accounts are given too.
     """
 
     account_id: uuid.UUID
-    reads_kept: bool = True
-    keeps: bool = True
-    keeps_shared: bool = True
+    reads_cached: bool = True
+    stores: bool = True
+    stores_shared: bool = True
 
 
 # Set where a request or an attempt at a job is admitted; read where its runs are made.

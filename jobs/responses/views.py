@@ -11,7 +11,7 @@ from rest_framework.response import Response
 
 from access import idempotency
 from access.idempotency import Answer
-from chat.caching.read_cache import READS
+from chat.caching.read_cache import READ_CACHE_POLICY
 from config.api.errors import InvalidRequest
 from config.api.schema import EVENT_STREAM, error_responses
 from config.api.validation import parse
@@ -82,7 +82,7 @@ class ResponsesView(SubmissionView):
 class ResponseView(JobsApiView):
     """`/v1/responses/{id}`."""
 
-    cache_policy = READS
+    cache_policy = READ_CACHE_POLICY
 
     @extend_schema(
         operation_id="get_response",

@@ -10,9 +10,9 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from access.models import Account
-from chat.caching.explain import inspect_key, inspect_request, read_request
+from chat.caching.explain import explain_key, explain_request, read_request
 from chat.caching.statistics import ChainStatistics, read_statistics, total
-from chat.caching.warming import Warmed, Warmer
+from chat.caching.warming import Warmer, WarmupProgress
 from chat.models import Chain
 from config.api.errors import ApiError
 from config.env import env_secret
@@ -119,7 +119,7 @@ class Command(BaseCommand):
             )
         except OSError as error:
             raise CommandError(f"{options['file']}: {error.strerror}") from error
-        done = warmer.run(self._tell if self.stderr.isatty() else lambda _: None)
+        done = warmer.run(self._show_progress if self.stderr.isatty() else lambda _: None)
         if self.stderr.isatty():
             self.stderr.write("")
         if options["json"]:
@@ -133,7 +133,7 @@ class Command(BaseCommand):
             first = done.first_failure.rstrip(".")
             raise CommandError(f"{first}. Run it again for what failed.")
 
-    def _tell(self, state: Warmed) -> None:
+    def _show_progress(self, state: WarmupProgress) -> None:
         seen = state.done + state.skipped + state.failed
         filled = BAR_CHARS * seen // max(1, state.total)
         bar = "#" * filled + "." * (BAR_CHARS - filled)
@@ -144,9 +144,9 @@ class Command(BaseCommand):
         try:
             if file.is_file():
                 body = read_request(file.read_bytes())
-                found = inspect_request(body, _account(options["account"]))
+                found = explain_request(body, _account(options["account"]))
             else:
-                found = inspect_key(options["what"])
+                found = explain_key(options["what"])
         except ValueError as error:
             raise CommandError(f"{file}: {error}") from error
         except ApiError as error:

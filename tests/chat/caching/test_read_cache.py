@@ -12,7 +12,7 @@ import httpx
 import orjson
 import pytest
 
-from chat.caching.read_cache import READS, RECENT, read
+from chat.caching.read_cache import READ_CACHE_POLICY, RECENT_READS, read
 from scaling.response_cache import invalidation
 from scaling.response_cache.invalidation import TRUST, invalidate, invalidated_while
 from tests.support.calls import error_of
@@ -208,7 +208,7 @@ class Row:
         """Return what a read gives, and its cache status."""
         body, headers = read(
             self.look,
-            policy=READS,
+            policy=READ_CACHE_POLICY,
             subject=self.subject,
             account_id=account_id or self.account_id,
             path="/row",
@@ -321,5 +321,5 @@ def test_reads_that_are_not_kept_cost_writes_nothing(
 
 def test_the_memory_of_reads_is_bounded() -> None:
     for number in range(25_000):
-        RECENT.comes_again(f"unit {number}", 1)
-    assert len(RECENT._read_at) <= 10_000
+        RECENT_READS.seen_within(f"unit {number}", 1)
+    assert len(RECENT_READS._read_at) <= 10_000

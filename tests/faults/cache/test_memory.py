@@ -20,7 +20,7 @@ FILL = """
 import random, time, uuid
 import orjson
 from access.models import Account
-from chat.caching.response_ids import completion_identity
+from chat.caching.response_ids import completion_ids
 from chat.caching.cache_key import completion_key_fields, request_key
 from chat.chains.catalog import get_chain
 from scaling.response_cache.entry import Entry, encode
@@ -37,7 +37,7 @@ for number in range({count}):
         {{"id": f"chatcmpl-{{run_id.hex}}", "created": 5, "choices": [{{"message": message}}]}}
     )
     entry = Entry(body, "application/json", time.time(), 600.0, 0.0, 0.0,
-                  completion_identity(run_id, 5), 1, 1, "cached")
+                  completion_ids(run_id, 5), 1, 1, "cached")
     key = request_key(api="completions", config=config, account_id=account, key_fields=asked)
     found["headrace:cache:value:" + key] = encode(entry)
     if len(found) == 100 or number == {count} - 1:
