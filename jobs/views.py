@@ -51,7 +51,7 @@ class JobsApiView(ApiView):
 
     def admit_submission(self) -> None:
         """Ask the key's tokens of the day as well: the job will use some."""
-        self.ending.admission = admit(self.principal, is_model_call=True, needs_place=False)
+        self.lifecycle.admission = admit(self.principal, is_model_call=True, needs_place=False)
 
 
 class SubmissionView(JobsApiView):

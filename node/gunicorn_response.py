@@ -16,7 +16,7 @@ class OneWriteResponse(Response):  # type: ignore[misc]
 
     gunicorn sends the headers by themselves and then the body: two system calls, two packets, and
     a proxy that wakes up twice. Here the headers wait for the first bytes of the body, which for a
-    stream come with them (chat.running.sse.BegunStream).
+    stream come with them (chat.running.sse.PrimedStream).
     """
 
     headers_sent: bool

@@ -132,7 +132,7 @@ def _record(
                 recorded_events.append(event)
                 size += len(event)
             yield event
-        is_complete = last == closing and not run.is_doubtful
+        is_complete = last == closing and not run.maybe_truncated
         if is_complete and size <= settings.CACHE_MAX_ENTRY_BYTES:
             body = b"".join([*recorded_events, last])
             answer = FreshAnswer(body=body, volatile_texts=volatile_texts(body), usage=run.usage)

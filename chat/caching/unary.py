@@ -170,7 +170,7 @@ def _compute(
     try:
         answer = request.compute(run, client)
         entry = make_entry(answer, cacheable, JSON)
-        is_stored = not run.is_doubtful and cache.put(cacheable.key, entry)
+        is_stored = not run.maybe_truncated and cache.put(cacheable.key, entry)
         leader.complete(entry)
     except BaseException as error:
         settle_failure(leader, error)

@@ -40,7 +40,7 @@ class ChainConfig:
 
     @property
     def revision(self) -> tuple[int | None, int]:
-        """A value that no other configuration has: another chain may take a slug, and begins at 1."""
+        """The identity of this configuration: another chain may take a slug, and begins at 1."""
         return self.chain_id, self.version
 
 

@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from chat.chains.build_context import BuildContext
 from chat.chains.config import ChainConfig
 from chat.errors import BadChain
-from chat.running.async_only import is_async_only
+from chat.running.async_bridge import is_async_only
 
 Builder = Callable[[BuildContext], Runnable[Any, Any]]
 

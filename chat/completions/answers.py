@@ -48,7 +48,7 @@ def completion_body(call: Call, output: Any) -> dict[str, Any]:
 
 
 def completion_events(
-    call: Call, items: sse.BegunStream[Chunk | Heartbeat], *, include_usage: bool
+    call: Call, items: sse.PrimedStream[Chunk | Heartbeat], *, include_usage: bool
 ) -> sse.Events:
     """Yield the server-sent events of a streamed answer, and return the last: `[DONE]`.
 

@@ -67,7 +67,7 @@ class ChatCompletionsView(ModelCallView):
             raise InvalidRequest(f"{body.model} does not take tools.", param="tools")
         messages = [to_langchain(message) for message in in_slices(body.messages, SLICE_MESSAGES)]
         value = to_chain_input(chain, messages)
-        run = self.ending.run = Run(
+        run = self.lifecycle.run = Run(
             timeout_seconds=chain.config.timeout_seconds, options=model_options(body)
         )
         call = Call(chain=chain, value=value, run=run, api="completions")

@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 RENEWALS_PER_LEASE = 3
 
 
-class FirstTry:
+class FirstAttempt:
     """The right to answer a message for the first time; without a key, every try is one.
 
     The key is held for CONVERSATION_LEASE_SECONDS by the database's clock, and is held on in the
@@ -78,15 +78,15 @@ class FirstTry:
                 release_connections()
 
 
-def begin_try(
+def begin_attempt(
     *, account_id: uuid.UUID, key: str | None, conversation: Conversation, content: str
-) -> FirstTry | Message:
+) -> FirstAttempt | Message:
     """Return the right to answer a message, or the answer that it got before.
 
     Raises what `idempotency.begin` raises. Whether the answer is streamed makes no other message.
     """
     if key is None:
-        return FirstTry()
+        return FirstAttempt()
     begun = idempotency.begin(
         account_id=account_id,
         key=key,
@@ -96,7 +96,7 @@ def begin_try(
         lease_seconds=settings.CONVERSATION_LEASE_SECONDS,
     )
     if isinstance(begun, Ticket):
-        return FirstTry(begun)
+        return FirstAttempt(begun)
     message_id = from_public_id("msg", begun.body["id"])
     message = Message.objects.filter(conversation=conversation, pk=message_id).first()
     if message is None:

@@ -150,7 +150,7 @@ def begin_turn(conversation: Conversation, content: str) -> Turn:
     if settings.CONVERSATION_BUSY == "wait":
         give_up_at += settings.CONVERSATION_WAIT_SECONDS
     step = WAIT_STEP_SECONDS
-    while (turn := _try_to_begin(conversation, content)) is None:
+    while (turn := _try_begin(conversation, content)) is None:
         if time.monotonic() >= give_up_at:
             raise ApiError(
                 409,
@@ -165,7 +165,7 @@ def begin_turn(conversation: Conversation, content: str) -> Turn:
     return turn
 
 
-def _try_to_begin(conversation: Conversation, content: str) -> Turn | None:
+def _try_begin(conversation: Conversation, content: str) -> Turn | None:
     token = new_uuid()
     with invalidated_while([subject_of(conversation.pk)]), transaction.atomic():
         is_free = Q(lease_until__isnull=True) | Q(lease_until__lt=Now())

@@ -14,7 +14,12 @@ from access import idempotency
 from chat.caching.read_cache import READ_CACHE_POLICY
 from chat.chains.catalog import get_chain
 from chat.conversations import services
-from chat.conversations.idempotent_messages import FirstTry, begin_try, find_question, replay_events
+from chat.conversations.idempotent_messages import (
+    FirstAttempt,
+    begin_attempt,
+    find_question,
+    replay_events,
+)
 from chat.conversations.schemas import (
     ConversationBody,
     ConversationCreate,
@@ -169,24 +174,24 @@ class MessagesView(ModelCallView):
         if body.stream:
             self.begin_stream()
         conversation = self._find(public_id)
-        first_try = begin_try(
+        first_attempt = begin_attempt(
             account_id=self.principal.account_id,
             key=key,
             conversation=conversation,
             content=body.content,
         )
-        if isinstance(first_try, Message):
-            return self._replay(first_try, is_stream=body.stream)
-        self.ending.also = first_try.give_up
+        if isinstance(first_attempt, Message):
+            return self._replay(first_attempt, is_stream=body.stream)
+        self.lifecycle.on_end = first_attempt.give_up
         chain = get_chain(conversation.chain.slug)
         turn = begin_turn(conversation, body.content)
         # A turn that nobody ended, as when a stream is never read, ends with the request.
-        self.ending.also = partial(_give_up, turn, first_try)
+        self.lifecycle.on_end = partial(_give_up, turn, first_attempt)
         value = to_chain_input(chain, turn.history())
-        run = self.ending.run = Run(timeout_seconds=chain.config.timeout_seconds)
+        run = self.lifecycle.run = Run(timeout_seconds=chain.config.timeout_seconds)
         call = Call(chain=chain, value=value, run=run, api="conversations")
         if body.stream:
-            events = _events(first_try, turn, call, self._begin_stream(turn, call))
+            events = _events(first_attempt, turn, call, self._begin_stream(turn, call))
             response = self.stream_response(events)
             response.status_code = 201
             return response
@@ -195,7 +200,7 @@ class MessagesView(ModelCallView):
         except ApiError as error:
             turn.abandon("", error.code or "error")
             raise
-        message = first_try.complete(turn, answer_text(output), run.usage)
+        message = first_attempt.complete(turn, answer_text(output), run.usage)
         return Response(message_body(message), 201)
 
     def _replay(self, message: Message, *, is_stream: bool) -> Any:
@@ -207,9 +212,9 @@ class MessagesView(ModelCallView):
             response[name] = value
         return response
 
-    def _begin_stream(self, turn: Turn, call: Call) -> sse.BegunStream[Chunk | Heartbeat]:
+    def _begin_stream(self, turn: Turn, call: Call) -> sse.PrimedStream[Chunk | Heartbeat]:
         try:
-            return sse.BegunStream(stream(call, self.client))
+            return sse.PrimedStream(stream(call, self.client))
         except ApiError as error:
             turn.abandon("", error.code or "error")
             raise
@@ -218,14 +223,14 @@ class MessagesView(ModelCallView):
         return services.get_conversation(account_id=self.principal.account_id, public_id=public_id)
 
 
-def _give_up(turn: Turn, first_try: FirstTry) -> None:
+def _give_up(turn: Turn, first_attempt: FirstAttempt) -> None:
     # In this order: whoever tries again with the key must not find the conversation still busy.
     turn.abandon("", "client_closed_request")
-    first_try.give_up()
+    first_attempt.give_up()
 
 
 def _events(
-    first_try: FirstTry, turn: Turn, call: Call, items: sse.BegunStream[Chunk | Heartbeat]
+    first_attempt: FirstAttempt, turn: Turn, call: Call, items: sse.PrimedStream[Chunk | Heartbeat]
 ) -> sse.Events:
     """Yield `question` and `delta`s, return `message` or `error`; what was sent is kept anyway."""
     sent: list[str] = []
@@ -238,7 +243,7 @@ def _events(
             elif text := answer_text(item.value):
                 sent.append(text)
                 yield sse.event(orjson.dumps({"content": text}), name="delta")
-        message = first_try.complete(turn, "".join(sent), call.run.usage)
+        message = first_attempt.complete(turn, "".join(sent), call.run.usage)
         return sse.event(orjson.dumps(message_body(message)), name="message")
     # The status has gone out, so that every error must go inside the stream.
     except Exception as error:

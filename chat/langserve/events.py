@@ -13,7 +13,7 @@ from config.api.errors import to_api_error
 END = b"event: end\n\n"
 
 
-def stream_events(call: Call, items: sse.BegunStream[Chunk | Heartbeat]) -> sse.Events:
+def stream_events(call: Call, items: sse.PrimedStream[Chunk | Heartbeat]) -> sse.Events:
     """Yield `metadata` and a `data` for each chunk; return `end`, or `error`, which clients raise.
 
     No event has an id: the client takes every blank line after an id for another event, also

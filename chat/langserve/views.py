@@ -97,7 +97,7 @@ class InvokeView(CallView):
         """Return a chain's output for one input."""
         body = parse(InvokeRequest, request.data)
         chain = get_chain(slug)
-        run = self.ending.run = Run(timeout_seconds=chain.config.timeout_seconds)
+        run = self.lifecycle.run = Run(timeout_seconds=chain.config.timeout_seconds)
         call = make_call(chain, body.input, body.config or InvokeConfig(), run)
         decision = self.decide("invoke", chain, body.input, raw_member(request, "config"))
         response = get_or_compute(self.cache_request(call, decision), run, self.client)
@@ -121,7 +121,7 @@ class BatchView(CallView):
         body = parse(BatchRequest, request.data)
         chain = get_chain(slug)
         configs = _configs(body)
-        batch = self.ending.run = BatchRun(
+        batch = self.lifecycle.run = BatchRun(
             timeout_seconds=chain.config.timeout_seconds, size=len(body.inputs)
         )
         is_each = isinstance(body.config, list)
@@ -177,7 +177,7 @@ class StreamView(CallView):
         """Return a chain's output as it comes, as the events metadata, data, error and end."""
         body = parse(InvokeRequest, request.data)
         chain = get_chain(slug)
-        run = self.ending.run = Run(timeout_seconds=chain.config.timeout_seconds)
+        run = self.lifecycle.run = Run(timeout_seconds=chain.config.timeout_seconds)
         call = make_call(chain, body.input, body.config or InvokeConfig(), run)
         decision = self.decide("stream", chain, body.input, raw_member(request, "config"))
         return self.answer_stream(

@@ -31,7 +31,7 @@ from chat.caching.llm_cache import install
 from chat.chains.config import ChainConfig
 from chat.errors import ProviderError, UnreadableAnswer
 from chat.providers.errors import to_provider_error
-from chat.providers.factory import make_model, pass_format_unread
+from chat.providers.factory import make_model, pass_response_format_through
 from chat.running.run import Run, current_run
 from config.backoff import full_jitter_seconds
 from scaling.connections import release_connections
@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 # Where the last chunks of LangChain's OpenAI models say how an answer ended: chat completions, and
 # responses. Their streams always do, unless something between us and the model ended them.
-ENDS = frozenset({"finish_reason", "status", "incomplete_details"})
+FINISH_KEYS = frozenset({"finish_reason", "status", "incomplete_details"})
 
 
 class ResilientChatModel(BaseChatModel):
@@ -102,12 +102,12 @@ class ResilientChatModel(BaseChatModel):
                 raise UnreadableAnswer
             return result
 
-        kept = _Kept(run, self.names, messages, stop, kwargs)
+        kept = _Checkpoint(run, self.names, messages, stop, kwargs)
         if (answer := kept.find()) is not None:
             _count_usage(run, answer)
             return ChatResult(generations=[ChatGeneration(message=answer)])
         with run.cancellable():
-            result: ChatResult = self._first_answer(call, run, kwargs, stop)
+            result: ChatResult = self._call_with_fallback(call, run, kwargs, stop)
         for generation in result.generations:
             _count_usage(run, generation.message)
         kept.keep(result.generations[0].message)
@@ -133,30 +133,32 @@ class ResilientChatModel(BaseChatModel):
                 raise UnreadableAnswer
             return first, chunks
 
-        kept = _Kept(run, self.names, messages, stop, kwargs)
+        kept = _Checkpoint(run, self.names, messages, stop, kwargs)
         if (answer := kept.find()) is not None:
             _count_usage(run, answer)
             yield ChatGenerationChunk(message=_to_chunk(answer))
             return
         with run.cancellable():
-            first, rest = self._first_answer(call, run, kwargs, stop)
+            first, rest = self._call_with_fallback(call, run, kwargs, stop)
         try:
-            is_expected = is_told = False
+            expects_finish_reason = has_finish_reason = False
             while first is not None:
                 run.streamed_chunks += 1
                 # LangChain joins the two only afterwards.
                 metadata = {**first.message.response_metadata, **(first.generation_info or {})}
-                is_expected = is_expected or metadata.get("model_provider") == "openai"
-                is_told = is_told or bool(ENDS & metadata.keys())
+                expects_finish_reason = (
+                    expects_finish_reason or metadata.get("model_provider") == "openai"
+                )
+                has_finish_reason = has_finish_reason or bool(FINISH_KEYS & metadata.keys())
                 _count_usage(run, first.message)
                 kept.add(first.message)
                 yield first
                 release_connections()
                 with run.cancellable():
                     first = next(rest, None)
-            if is_expected and not is_told:
-                run.is_doubtful = True
-            kept.keep_all()
+            if expects_finish_reason and not has_finish_reason:
+                run.maybe_truncated = True
+            kept.store_chunks()
         except Exception as error:
             metrics.PROVIDER_CALLS.labels(outcome="broken_stream").inc()
             raise to_provider_error(error) or UnreadableAnswer() from error
@@ -165,7 +167,7 @@ class ResilientChatModel(BaseChatModel):
             if (close := getattr(rest, "close", None)) is not None:
                 close()
 
-    def _first_answer(
+    def _call_with_fallback(
         self,
         call: Callable[[BaseChatModel, dict[str, Any]], Any],
         run: Run,
@@ -218,11 +220,11 @@ class ResilientChatModel(BaseChatModel):
         elif tools is not None:
             options["tools"] = tools
         if "response_format" in options and "response_format" not in kwargs:
-            options = pass_format_unread(candidate, options)
+            options = pass_response_format_through(candidate, options)
         return {**options, "stop": stops or None}
 
 
-class _Kept:
+class _Checkpoint:
     """One model call's place among the answers that its run keeps, if it keeps any."""
 
     def __init__(
@@ -254,7 +256,7 @@ class _Kept:
         if self._answers is not None:
             self._chunks.append(chunk)
 
-    def keep_all(self) -> None:
+    def store_chunks(self) -> None:
         """Keep the chunks as one answer."""
         if self._chunks:
             first, *others = self._chunks

@@ -90,7 +90,7 @@ def _unknown_to_openai(model: Any) -> str | None:
     return next((str(key) for key in model.model_kwargs if key not in known), None)
 
 
-def pass_format_unread(model: BaseChatModel, options: dict[str, Any]) -> dict[str, Any]:
+def pass_response_format_through(model: BaseChatModel, options: dict[str, Any]) -> dict[str, Any]:
     """Return a call's options with its `response_format` where no SDK reads it.
 
     OpenAI's SDK would parse the answer by it, and raise for one that was cut short, and for tools

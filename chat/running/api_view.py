@@ -1,4 +1,4 @@
-"""What every API view of chains and conversations shares: a key, its limits, and their end."""
+"""The base of all API views: authentication, limits, and the end of a request."""
 
 from __future__ import annotations
 
@@ -29,45 +29,45 @@ from scaling.replicas.position import Position
 from scaling.response_cache.policy import CachePolicy
 
 
-class Ending:
-    """What must happen when a request is over, whoever ends it; only the first call does it.
+class RequestLifecycle:
+    """What a request holds until it ends: its admission, its run, its slot of open streams.
 
-    A stream outlives its view: it stores this, and not the view with all of the request.
+    A stream outlives its view: it refers to this, and not to the view with all of the request.
     """
 
-    __slots__ = ("admission", "also", "run", "slot")
+    __slots__ = ("admission", "on_end", "run", "slot")
 
     def __init__(self) -> None:
         self.admission: Admission | None = None
         self.run: Run | None = None
-        self.also: Callable[[], None] | None = None
-        # Of the streams that this process has open.
+        self.on_end: Callable[[], None] | None = None
+        # One of the streams that this process may have open.
         self.slot: Slot | None = None
 
-    def __call__(self) -> None:
-        """Stop what still runs, count the tokens, and release what the request holds."""
+    def end(self) -> None:
+        """Cancel the run, count the tokens, and release all slots; only the first call does so."""
         if self.run is not None:
             self.run.cancel()
         if self.admission is not None:
             if self.run is not None:
                 self.admission.add_tokens(self.run.billed_tokens())
             self.admission.finish()
-        if self.also is not None:
-            self.also()
+        if self.on_end is not None:
+            self.on_end()
         if self.slot is not None:
             self.slot.release()
-        self.run = self.admission = self.also = self.slot = None
-        # A stream's own writes; a view's are recorded by the middleware.
+        self.run = self.admission = self.on_end = self.slot = None
+        # A stream's own writes; the middleware records a view's.
         routing.record()
 
-    def before_last(self, events: Events) -> Iterator[bytes]:
+    def end_before_last_event(self, events: Events) -> Iterator[bytes]:
         """Yield a stream's events, and end the request before the last one.
 
         A client that has read the last event may send its next request at once, and must not find
-        its own place among the concurrent requests still taken.
+        its own concurrency slot still taken.
         """
         last = yield from events
-        self()
+        self.end()
         # If this raises, the stream breaks off, and what was committed is not acknowledged.
         routing.record(wait_seconds=routing.WAIT_SECONDS)
         yield last
@@ -76,9 +76,9 @@ class Ending:
 class ApiView(APIView):
     """A view for keys with the scope `chat`.
 
-    A request is admitted once its key is known, and its admission ends with its answer: for a
-    stream when the last byte is written. `is_model_call` takes a place among the key's concurrent
-    requests. `cache_policy` says whether `answer_read` stores what it returns.
+    A request is admitted once it is authenticated, and its admission ends with its answer: for a
+    stream when the last byte is written. `is_model_call` takes one of the key's concurrency slots.
+    `cache_policy` is the policy of `answer_read`.
     """
 
     cache_policy = CachePolicy()
@@ -88,11 +88,11 @@ class ApiView(APIView):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.ending = Ending()
+        self.lifecycle = RequestLifecycle()
 
     @property
     def principal(self) -> Principal:
-        """Whose key this request came with."""
+        """The owner of the request's key."""
         principal = self.request.user
         assert isinstance(principal, Principal)  # noqa: S101  (IsAuthenticated has seen to it)
         return principal
@@ -103,11 +103,11 @@ class ApiView(APIView):
         return ClientSocket(self.request)
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """Authenticate, check the scope, and take a place within the key's limits."""
+        """Authenticate, check the scope, and admit the request within the key's limits."""
         super().initial(request, *args, **kwargs)
         # Reading never calls a model, also where posting to the same address does.
         is_model_call = self.is_model_call and request.method == "POST"
-        self.ending.admission = admit(self.principal, is_model_call=is_model_call)
+        self.lifecycle.admission = admit(self.principal, is_model_call=is_model_call)
         self.begin_reading(request)
         directives = read_directives(request.headers.get("Cache-Control", ""))
         current_caller.set(
@@ -115,13 +115,13 @@ class ApiView(APIView):
                 account_id=self.principal.account_id,
                 reads_cached=not directives & {"no-cache", "no-store"},
                 stores="no-store" not in directives,
-                # No account chooses the answers of others by asking until one pleases it.
+                # No account chooses the answers of others by repeating a request.
                 stores_shared=not directives & {"no-cache", "no-store"},
             )
         )
 
     def begin_reading(self, request: Request) -> None:
-        """Have what this request writes recorded as its account's, and its reads follow that."""
+        """Bind the request's reads and writes to its account (read-your-writes)."""
         reader = routing.current_reader()
         if reader is None:
             return
@@ -137,14 +137,14 @@ class ApiView(APIView):
         )
 
     def handle_exception(self, exc: Exception) -> Response:
-        """Read again from another server what could not be read from a replica."""
+        """Repeat a read that failed on a replica, on another server."""
         reader = routing.current_reader()
         is_read = self.request.method in ("GET", "HEAD")
         method = str(self.request.method).lower()
         while is_read and is_database_down(exc) and reader is not None and reader.can_repeat():
             try:
                 response: Response = getattr(self, method)(self.request, *self.args, **self.kwargs)
-            # Whatever it is now, it is this view's answer.
+            # Any error now is this view's answer.
             except Exception as error:
                 exc = error
             else:
@@ -154,18 +154,18 @@ class ApiView(APIView):
     def finalize_response(
         self, request: Request, response: Response, *args: Any, **kwargs: Any
     ) -> Response:
-        """Tell the limits, and end the admission unless a stream is still to come."""
+        """Add the limits' headers, and end the request unless a stream is still to come."""
         final = super().finalize_response(request, response, *args, **kwargs)
-        if (admission := self.ending.admission) is not None:
+        if (admission := self.lifecycle.admission) is not None:
             for name, value in admission.headers.items():
                 final.headers.setdefault(name, value)
         is_stream: bool = isinstance(response, SseResponse)
         if not is_stream:
-            self.ending()
+            self.lifecycle.end()
         return final
 
     def answer_read(self, subject: str, make: Callable[[], Any]) -> Response:
-        """Return what `make` reads from the database about a subject, or what it read lately."""
+        """Return the body that `make` reads about a subject, or a cached one."""
         body, headers = read(
             make,
             policy=self.cache_policy,
@@ -177,26 +177,28 @@ class ApiView(APIView):
         return Response(body, headers=headers)
 
     def begin_stream(self) -> None:
-        """Hold one of the streams that the caller may have open, and of its concurrent requests.
+        """Take one of the streams that the caller may have open, and a concurrency slot.
 
-        Call it before there is anything to undo. The second time does nothing. Raises
+        Call it before there is anything to undo. A second call does nothing. Raises
         BudgetExceeded and LimitExceeded (429), and NodeBudgetExceeded (503).
         """
-        if self.ending.slot is None:
-            self.ending.slot = STREAMS.take(self.principal)
+        if self.lifecycle.slot is None:
+            self.lifecycle.slot = STREAMS.take(self.principal)
         self.take_slot()
 
     def take_slot(self) -> None:
-        """Hold one of the key's concurrent requests until the answer has ended."""
-        if self.ending.admission is not None:
-            self.ending.admission.take_slot(self.principal.limits)
+        """Take one of the key's concurrency slots until the answer has ended."""
+        if self.lifecycle.admission is not None:
+            self.lifecycle.admission.take_slot(self.principal.limits)
 
     def stream_response(
         self, events: Events, *, headers: Mapping[str, str] | None = None
     ) -> SseResponse:
         """Return a streamed answer; the request ends with it."""
         self.begin_stream()
-        response = SseResponse(self.ending.before_last(events), on_close=self.ending)
+        response = SseResponse(
+            self.lifecycle.end_before_last_event(events), on_close=self.lifecycle.end
+        )
         for name, value in (headers or {}).items():
             response[name] = value
         return response
@@ -212,12 +214,12 @@ class ModelCallView(ApiView):
         call: Call,
         decision: CacheDecision,
         *,
-        to_events: Callable[[Call, sse.BegunStream[Chunk | Heartbeat]], Events],
+        to_events: Callable[[Call, sse.PrimedStream[Chunk | Heartbeat]], Events],
         closing: bytes,
         volatile_texts: Callable[[bytes], tuple[str, ...]],
         new_ids: Callable[[], tuple[bytes, ...]],
     ) -> SseResponse:
-        """Return a streamed answer: replayed, or recorded while the chain makes it.
+        """Return a streamed answer: replayed, or recorded while the chain runs.
 
         `closing` is the last event of a complete stream; `volatile_texts` finds the texts in one
         that differ in every response, for which `new_ids` returns others.
@@ -227,7 +229,7 @@ class ModelCallView(ApiView):
             case Replay(events=events, headers=headers):
                 return self.stream_response(events, headers=headers)
             case Bypass(reason=reason):
-                items = sse.BegunStream(stream(call, self.client))
+                items = sse.PrimedStream(stream(call, self.client))
                 return self.stream_response(to_events(call, items), headers=bypass_headers(reason))
             case Record() as recording:
                 return self._record_stream(call, recording, to_events, closing, volatile_texts)
@@ -236,12 +238,12 @@ class ModelCallView(ApiView):
         self,
         call: Call,
         recording: Record,
-        to_events: Callable[[Call, sse.BegunStream[Chunk | Heartbeat]], Events],
+        to_events: Callable[[Call, sse.PrimedStream[Chunk | Heartbeat]], Events],
         closing: bytes,
         volatile_texts: Callable[[bytes], tuple[str, ...]],
     ) -> SseResponse:
         try:
-            items = sse.BegunStream(stream(call, self.client))
+            items = sse.PrimedStream(stream(call, self.client))
         except BaseException as error:
             settle_failure(recording.leader, error)
             raise

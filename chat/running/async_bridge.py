@@ -18,12 +18,22 @@ from typing import Any
 import gevent
 from gevent.event import Event
 from gevent.monkey import get_original
-from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables import (
+    Runnable,
+    RunnableBinding,
+    RunnableConfig,
+    RunnableGenerator,
+    RunnableLambda,
+    RunnableParallel,
+    RunnableSequence,
+)
 
 from chat.running.run import current_run
 from scaling.connections import release_connections
 
 STREAM_BUFFER_CHUNKS = 64
+# `runnable.with_config(metadata={"async_only": True})` is for one that the walk cannot see through.
+ASYNC_ONLY_KEY = "async_only"
 
 _start_native_thread: Callable[..., int] = get_original("_thread", "start_new_thread")
 # gevent's selector would wait for events in a hub, and the loop's thread has none that runs.
@@ -56,7 +66,7 @@ class _Greenlets(ThreadPoolExecutor):
                 return
             try:
                 future.set_result(function(*args, **kwargs))
-            # RunCancelled among them: the coroutine that waits must hear of every end.
+            # RunCancelled among them: the coroutine that waits must get every end.
             except BaseException as error:
                 future.set_exception(error)
             finally:
@@ -64,6 +74,22 @@ class _Greenlets(ThreadPoolExecutor):
 
         self._hub.loop.run_callback_threadsafe(gevent.spawn, work)
         return future
+
+
+def is_async_only(runnable: Runnable[Any, Any]) -> bool:
+    """Return whether any step of a runnable has a coroutine function and no plain one."""
+    if isinstance(runnable, RunnableLambda):
+        return not hasattr(runnable, "func")
+    if isinstance(runnable, RunnableGenerator):
+        return not hasattr(runnable, "_transform")
+    if isinstance(runnable, RunnableBinding):
+        marked = (runnable.config.get("metadata") or {}).get(ASYNC_ONLY_KEY, False)
+        return bool(marked) or is_async_only(runnable.bound)
+    if isinstance(runnable, RunnableSequence):
+        return any(is_async_only(step) for step in runnable.steps)
+    if isinstance(runnable, RunnableParallel):
+        return any(is_async_only(step) for step in runnable.steps__.values())
+    return False
 
 
 def invoke_async(runnable: Runnable[Any, Any], value: Any, config: RunnableConfig | None) -> Any:
@@ -86,7 +112,7 @@ def stream_async(
 
 
 def wait_for(awaitable: Awaitable[Any]) -> Any:
-    """Return what an awaitable gives, letting other greenlets run meanwhile."""
+    """Return the result of an awaitable, while other greenlets run."""
     return _result(_submit(awaitable))
 
 

@@ -1,4 +1,4 @@
-"""Notice that a client has gone away while its answer is still being made."""
+"""Notice that a client disconnects while its answer is computed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class ClientSocket:
     """The connection a request came by.
 
     gunicorn hands it to the application in the WSGI environment. Under another server there is
-    none, and a client's absence shows only when the answer is written.
+    none, and a disconnect shows only when the answer is written.
     """
 
     def __init__(self, request: HttpRequest) -> None:
@@ -47,7 +47,7 @@ class ClientSocket:
             watcher.close()
 
     def _is_closed(self) -> bool:
-        assert self._socket is not None  # noqa: S101  (only a watched socket is asked)
+        assert self._socket is not None  # noqa: S101  (called by `watch` alone)
         try:
             return not self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except BlockingIOError:

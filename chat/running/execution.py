@@ -1,4 +1,4 @@
-"""Run a chain for a client: with a deadline, heartbeats, and an end when the client goes away.
+"""Run a chain for a client: with a deadline, heartbeats, and an end when the client disconnects.
 
 The chain runs in a greenlet of its own while the request's greenlet waits for it, for the clock
 and for the client's socket. So a chain may block anywhere and can still be stopped, and a stream
@@ -39,12 +39,12 @@ STREAM_BUFFER_CHUNKS = 64
 
 
 class Client(Protocol):
-    """Whom a chain runs for, and who may lose interest before it is done."""
+    """The client of a run, which may disconnect before the run ends."""
 
     is_gone: bool
 
     def watch(self, on_gone: Callable[[], None]) -> AbstractContextManager[None]:
-        """Call `on_gone` once, in this thread and without blocking, when nobody waits any more."""
+        """Call `on_gone` once, in this thread and without blocking, when the client disconnects."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """Nothing came for STREAM_HEARTBEAT_SECONDS; the chain is alive."""
+    """The chain has sent nothing for STREAM_HEARTBEAT_SECONDS, and still runs."""
 
     progress: Progress | None
 
@@ -69,27 +69,27 @@ class _Done:
 @dataclass(frozen=True, slots=True)
 class _Failed:
     error: ApiError
-    # What was raised in the chain, where `error` only stands for it.
+    # The chain's own exception, where `error` only stands for it.
     cause: Exception | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What to run: a chain, its input, and how the API that asks is named in metrics."""
+    """One call: a chain, its input and its run; `api` is the API's name in metrics."""
 
     chain: BuiltChain
     value: Any
     run: Run
     api: str
     config: RunnableConfig | None = None
-    # On whose behalf the chain reads the database; None for as the request does.
+    # The read context of the chain's queries; None for the request's own.
     reader: Reader | None = None
 
 
 def invoke(call: Call, client: Client) -> Any:
     """Return a chain's output; raises ApiError.
 
-    Gives this greenlet's database connections back first: a chain may take minutes.
+    Releases this greenlet's database connections first: a chain may take minutes.
     """
     release_connections()
     started = time.monotonic()
@@ -97,7 +97,7 @@ def invoke(call: Call, client: Client) -> Any:
     try:
         with client.watch(call.run.cancel), DRAINING.watch(call.run.cancel):
             worker.join(timeout=call.run.seconds_left())
-        outcome = _outcome(worker, call, client)
+        outcome = _collect(worker, call, client)
     finally:
         call.run.cancel()
     _record(call, outcome, started)
@@ -107,13 +107,13 @@ def invoke(call: Call, client: Client) -> Any:
 
 
 def stream(
-    call: Call, client: Client, *, beat_seconds: float | None = None, is_whole: bool = False
+    call: Call, client: Client, *, beat_seconds: float | None = None, is_unary: bool = False
 ) -> Generator[Chunk | Heartbeat]:
     """Yield a chain's output as it comes, and heartbeats; raises ApiError.
 
-    Closing the iterator aborts the chain. The database connections are given back first. A
+    Closing the iterator aborts the chain. The database connections are released first. A
     heartbeat comes after each `beat_seconds` of silence (None: STREAM_HEARTBEAT_SECONDS).
-    `is_whole` asks for the output in one piece.
+    `is_unary` yields the output in one piece.
     """
     if beat_seconds is None:
         beat_seconds = settings.STREAM_HEARTBEAT_SECONDS
@@ -122,7 +122,7 @@ def stream(
     queue: SimpleQueue[Any] = SimpleQueue(maxsize=STREAM_BUFFER_CHUNKS)
 
     def put_chunks(call: Call) -> None:
-        for value in [_invoke_chain(call)] if is_whole else _stream_chain(call):
+        for value in [_invoke_chain(call)] if is_unary else _stream_chain(call):
             queue.put(Chunk(value))
 
     def produce() -> None:
@@ -140,12 +140,12 @@ def stream(
             while True:
                 item = _next_item(queue, call, beat_seconds)
                 if isinstance(item, _Done | _Failed):
-                    outcome = _told_apart(item, client)
+                    outcome = _cancellation_cause(item, client)
                     break
                 yield item
     finally:
         call.run.cancel()
-        # The last `put` of a producer whose reader is gone would wait for ever.
+        # The last `put` of a producer without a reader would wait for ever.
         worker.kill(block=False)
         _record(call, outcome, started)
     if isinstance(outcome, _Failed):
@@ -162,7 +162,7 @@ def spawn(work: Callable[..., Any], *arguments: Any) -> gevent.Greenlet[..., Any
 
 def _next_item(queue: SimpleQueue[Any], call: Call, beat_seconds: float) -> Any:
     left = call.run.seconds_left()
-    # Whoever takes the items may have asked the database something in between.
+    # The consumer of the items may have queried the database in between.
     release_connections()
     try:
         return queue.get(timeout=min(left, beat_seconds))
@@ -173,7 +173,7 @@ def _next_item(queue: SimpleQueue[Any], call: Call, beat_seconds: float) -> Any:
 
 
 def _work(call: Call, do: Callable[[Call], Any]) -> _Done | _Failed:
-    """Run in the chain's greenlet; every end, good or bad, is a value."""
+    """Run in the chain's greenlet; return its end, success or failure, as a value."""
     mark_dispatched()
     call.run.chain = call.chain.config
     current_run.set(call.run)
@@ -194,7 +194,7 @@ def _work(call: Call, do: Callable[[Call], Any]) -> _Done | _Failed:
         return _Failed(ChainBroken(), error)
     except gevent.GreenletExit:
         raise
-    # sys.exit() in a chain must not end the process with everybody's requests.
+    # sys.exit() in a chain must not end the process with all other requests.
     except BaseException:
         logger.exception("chain %s failed", call.chain.config.slug)
         return _Failed(ChainBroken())
@@ -214,17 +214,17 @@ def _stream_chain(call: Call) -> Iterator[Any]:
     return call.chain.runnable.stream(call.value, call.config)
 
 
-def _told_apart(outcome: _Done | _Failed, client: Client) -> _Done | _Failed:
-    """Return why a run was cancelled: its client left, or this process must stop."""
+def _cancellation_cause(outcome: _Done | _Failed, client: Client) -> _Done | _Failed:
+    """Return the cause of a cancellation: the client disconnected, or this process must stop."""
     is_cancelled = isinstance(outcome, _Failed) and isinstance(outcome.error, ClientGone)
     if is_cancelled and DRAINING.is_over and not client.is_gone:
         return _Failed(ServerDraining())
     return outcome
 
 
-def _outcome(worker: Any, call: Call, client: Client) -> _Done | _Failed:
+def _collect(worker: Any, call: Call, client: Client) -> _Done | _Failed:
     if worker.ready() and not client.is_gone:
-        return _told_apart(worker.value, client)
+        return _cancellation_cause(worker.value, client)
     return _Failed(ClientGone() if client.is_gone else ChainTimeout(call.run.timeout_seconds))
 
 

@@ -1,4 +1,4 @@
-"""One call of a chain, seen from inside and outside.
+"""The state of one call of a chain, for the API and for the chain's model calls.
 
 The API makes a `Run`; the chain's model calls find it in a context variable, read their options
 from it, and add their token counts. Cancelling a run aborts every model call it has under way.
@@ -35,7 +35,7 @@ class RunCancelled(BaseException):
 
 @dataclass(slots=True)
 class Usage:
-    """Tokens of all the model calls of a run; `is_reported` False when no provider told any."""
+    """Tokens of all the model calls of a run; `is_reported` if any provider reported them."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -63,23 +63,23 @@ class Progress:
 
 
 class ModelAnswers(Protocol):
-    """Answers of model calls that an earlier attempt at the same work has paid for."""
+    """Answers of model calls that an earlier attempt at the same job has paid for."""
 
     def key(self, call: Mapping[str, Any]) -> str:
-        """Return what names a model call; the same call made twice has two names."""
+        """Return the name of a model call; the same call made twice has two names."""
 
     def find(self, key: str) -> AIMessage | None:
-        """Return the kept answer."""
+        """Return the stored answer."""
 
     def keep(self, key: str, answer: AIMessage) -> None:
-        """Keep a whole answer; never raises."""
+        """Store a complete answer; never raises."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """For whom chains run, and whether model calls may be answered from kept ones, and be kept.
+    """The account of a run, and whether its model calls may use the cache and be stored in it.
 
-    `stores_shared` is about those that other accounts are given too.
+    `stores_shared` is about answers that other accounts get too.
     """
 
     account_id: uuid.UUID
@@ -95,8 +95,8 @@ current_caller: ContextVar[Caller | None] = ContextVar("current_caller", default
 class Run:
     """The state of one call; used by the request's greenlet and by those of its chain.
 
-    `caller` is the current one where the run is made, and `chain` what it is a run of, once it
-    runs: both are here because greenlets and the asyncio thread take this along and little else.
+    `caller` is the current one where the run is made; `chain` is set when it starts. Both are here
+    because greenlets and the asyncio thread take this along and little else.
     """
 
     def __init__(
@@ -115,8 +115,8 @@ class Run:
         self.deadline = time.monotonic() + timeout_seconds
         self.usage = Usage()
         self.streamed_chunks = 0
-        # Whether a model's stream ended without a reason, so that the answer may be half of one.
-        self.is_doubtful = False
+        # Whether a model's stream ended without a finish reason.
+        self.maybe_truncated = False
         self.progress: Progress | None = None
         self.is_cancelled = False
         self._greenlets: set[gevent.Greenlet[..., Any]] = set()
@@ -128,8 +128,8 @@ class Run:
     def billed_tokens(self) -> int:
         """Return the tokens to count against a quota.
 
-        A stream that was cut off never told its usage; its chunks are counted, a token each, so
-        that hanging up early is not free.
+        A stream that was cut off has reported no usage; its chunks are counted, a token each, so
+        that disconnecting early is not free.
         """
         return self.usage.total_tokens if self.usage.is_reported else self.streamed_chunks
 
@@ -150,7 +150,7 @@ class Run:
         if self.is_cancelled:
             raise RunCancelled
         current = gevent.getcurrent()
-        # A greenlet may be in here twice: for the chain as a whole, and for a model call inside it.
+        # A greenlet may be in here twice: for the chain, and for a model call inside it.
         if not isinstance(current, gevent.Greenlet) or current in self._greenlets:
             yield
             return
@@ -165,7 +165,7 @@ current_run: ContextVar[Run | None] = ContextVar("current_run", default=None)
 
 
 def report_progress(completed: int, total: int, message: str = "") -> None:
-    """Tell whoever waits for the current run how far it has come; outside a run, do nothing."""
+    """Report the progress of the current run to its client; outside a run, do nothing."""
     if run := current_run.get():
         run.progress = Progress(_count(completed), _count(total), str(message))
 

@@ -26,7 +26,8 @@ class SseResponse(StreamingHttpResponse):
     """A stream of events that no proxy may buffer or store.
 
     Invariant: no event is sent while this greenlet holds a database connection, as the client may
-    take its time to read it. `on_close` runs once when the stream ends, also when nobody read it.
+    take its time to read it. `on_close` runs once when the stream ends, also when it was never
+    read.
     """
 
     def __init__(self, events: Iterator[bytes], *, on_close: Callable[[], None]) -> None:
@@ -38,7 +39,7 @@ class SseResponse(StreamingHttpResponse):
         self._on_close: Callable[[], None] | None = on_close
 
     def close(self) -> None:
-        """Close the events first, so that what they counted is there for `on_close`."""
+        """Close the events first, so that `on_close` has their counts."""
         try:
             super().close()
         finally:
@@ -76,14 +77,14 @@ def event(data: bytes, *, name: str = "") -> bytes:
 
 
 def heartbeat(beat: Heartbeat) -> bytes:
-    """Return a comment that keeps the connection open and tells a reader how far the chain is."""
+    """Return a comment that holds the connection open and shows the progress of the chain."""
     if beat.progress is None:
         return b": heartbeat\n\n"
     return b": progress %d/%d\n\n" % (beat.progress.completed, beat.progress.total)
 
 
-class BegunStream(Generic[T]):
-    """A stream whose first item is there, so that an early error could still get its own status.
+class PrimedStream(Generic[T]):
+    """A stream whose first item has arrived, so that an early error can still set the status.
 
     Making one waits for that item. The wait ends with the first heartbeat at the latest: then the
     answer begins, and a later error must go inside it. Close it, also when it was not read.

@@ -74,7 +74,7 @@ class Waiting:
         self.cancels_job = cancels_job
 
     def __call__(self) -> None:
-        """End the wait (chat.running.api_view.Ending.also)."""
+        """End the wait (chat.running.api_view.RequestLifecycle.on_end)."""
         if not self.cancels_job:
             return
         self.cancels_job = False

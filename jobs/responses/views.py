@@ -65,7 +65,7 @@ class ResponsesView(SubmissionView):
         job = self.get_job(answer.body["id"])
         is_repeatable = idempotency.read_key(request.headers) is not None
         waiting = Waiting(job, cancels_job=not (body.background or is_repeatable))
-        self.ending.also = waiting
+        self.lifecycle.on_end = waiting
         if body.stream:
             response = self.stream_response(response_events(waiting, words, self.client))
             for name, value in answer.headers.items():

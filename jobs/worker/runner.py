@@ -146,7 +146,7 @@ def _run_chain(attempt: RunningAttempt, story: _Story) -> bytes:
         call,
         attempt,
         beat_seconds=settings.JOB_EVENT_FLUSH_SECONDS,
-        is_whole=not _streams_text(chain.runnable),
+        is_unary=not _streams_text(chain.runnable),
     )
     output: Any = None
     try:

@@ -11,7 +11,12 @@ import pytest
 from django.db.models.functions import Now
 
 from access.models import Account, IdempotencyKey
-from chat.conversations.idempotent_messages import FirstTry, begin_try, find_question, replay_events
+from chat.conversations.idempotent_messages import (
+    FirstAttempt,
+    begin_attempt,
+    find_question,
+    replay_events,
+)
 from chat.conversations.turns import Turn, begin_turn
 from chat.models import Chain, Conversation, Message
 from chat.running.run import Usage
@@ -28,12 +33,12 @@ def conversation(db: None) -> Conversation:
 
 @pytest.fixture
 def begin(conversation: Conversation) -> Iterator[Any]:
-    """`begin_try` of a message with a key; what a test leaves open is closed."""
-    begun: list[FirstTry | Message] = []
+    """`begin_attempt` of a message with a key; what a test leaves open is closed."""
+    begun: list[FirstAttempt | Message] = []
 
-    def begin(content: str = "Hello") -> FirstTry | Message:
+    def begin(content: str = "Hello") -> FirstAttempt | Message:
         begun.append(
-            begin_try(
+            begin_attempt(
                 account_id=conversation.account_id,
                 key="k",
                 conversation=conversation,
@@ -44,7 +49,7 @@ def begin(conversation: Conversation) -> Iterator[Any]:
 
     yield begin
     for one in begun:
-        if isinstance(one, FirstTry):
+        if isinstance(one, FirstAttempt):
             one.give_up()
 
 
@@ -58,12 +63,12 @@ def turn(conversation: Conversation) -> Iterator[Turn]:
 
 def test_a_living_node_s_key_does_not_run_out(begin: Any, turn: Turn, settings: Any) -> None:
     settings.CONVERSATION_LEASE_SECONDS = 0.6
-    first_try = begin()
+    first_attempt = begin()
     gevent.sleep(1.0)
     with pytest.raises(ApiError) as caught:
         begin()
     assert caught.value.code == "idempotency_key_in_use"
-    message = first_try.complete(turn, "Hi", Usage())
+    message = first_attempt.complete(turn, "Hi", Usage())
     assert begin() == message
     lease_until = IdempotencyKey.objects.get().lease_until
     gevent.sleep(0.5)
@@ -73,15 +78,15 @@ def test_a_living_node_s_key_does_not_run_out(begin: Any, turn: Turn, settings: 
 def test_an_answer_that_comes_too_late_frees_the_key(
     begin: Any, turn: Turn, conversation: Conversation
 ) -> None:
-    first_try = begin()
+    first_attempt = begin()
     Conversation.objects.update(lease_until=Now() - timedelta(seconds=1))
     heir = begin_turn(conversation, "Other")
     with pytest.raises(ApiError) as caught:
-        first_try.complete(turn, "Hi", Usage())
+        first_attempt.complete(turn, "Hi", Usage())
     assert caught.value.code == "conversation_lost"
-    first_try.give_up()
+    first_attempt.give_up()
     heir.complete("Ho", Usage())
-    assert isinstance(begin(), FirstTry)
+    assert isinstance(begin(), FirstAttempt)
 
 
 def test_no_copy_of_the_answer_is_kept(begin: Any, turn: Turn) -> None:
@@ -101,10 +106,10 @@ def test_an_empty_answer_comes_again_without_a_delta(begin: Any, turn: Turn) -> 
 
 def test_without_a_key_every_try_is_the_first(conversation: Conversation, turn: Turn) -> None:
     account_id = conversation.account_id
-    first_try = begin_try(
+    first_attempt = begin_attempt(
         account_id=account_id, key=None, conversation=conversation, content="Hello"
     )
-    assert isinstance(first_try, FirstTry)
-    assert first_try.complete(turn, "Hi", Usage()).content == "Hi"
-    first_try.give_up()
+    assert isinstance(first_attempt, FirstAttempt)
+    assert first_attempt.complete(turn, "Hi", Usage()).content == "Hi"
+    first_attempt.give_up()
     assert not IdempotencyKey.objects.exists()

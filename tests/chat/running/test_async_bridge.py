@@ -12,8 +12,13 @@ import gevent
 import pytest
 from langchain_core.runnables import RunnableGenerator, RunnableLambda
 
-from chat.running.async_bridge import STREAM_BUFFER_CHUNKS, invoke_async, stream_async, wait_for
-from chat.running.async_only import is_async_only
+from chat.running.async_bridge import (
+    STREAM_BUFFER_CHUNKS,
+    invoke_async,
+    is_async_only,
+    stream_async,
+    wait_for,
+)
 from chat.running.run import Run, current_run
 from tests import chains
 
