@@ -31,7 +31,7 @@ class StrictJsonField(forms.JSONField):
     """JSON as the API takes it: not too deep, and nothing that PostgreSQL could not store."""
 
     def to_python(self, value: Any) -> Any:
-        """Refuse what the API would refuse, with its reason."""
+        """Refuse a value that the API would refuse, with its reason."""
         if isinstance(value, str) and value.strip():
             try:
                 loads(value.encode())
@@ -49,7 +49,7 @@ class StrictJsonField(forms.JSONField):
 
 
 class ChainForm(forms.ModelForm[Chain]):
-    """A chain's form, which refuses what could not be built and says why."""
+    """A chain's form, which refuses a chain that cannot be built, with the reason."""
 
     class Meta:
         model = Chain
@@ -76,7 +76,7 @@ class ChainForm(forms.ModelForm[Chain]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # Who may only view a chain gets a form without fields.
+        # Staff who may only view a chain get a form without fields.
         if not self.fields:
             return
         names = sorted(settings.CHAIN_RUNNABLES)
@@ -88,7 +88,7 @@ class ChainForm(forms.ModelForm[Chain]):
         self.fields["base_url"].widget.attrs["placeholder"] = settings.LLM_BASE_URL
 
     def clean_parameters(self) -> dict[str, Any]:
-        """Take an empty field as no parameters; refuse what is no object."""
+        """Take an empty field as no parameters; refuse a value that is no object."""
         value = self.cleaned_data["parameters"]
         if value in (None, ""):
             return {}
@@ -97,7 +97,7 @@ class ChainForm(forms.ModelForm[Chain]):
         return value
 
     def clean_fallback_models(self) -> list[str]:
-        """Take an empty field as no fallbacks; refuse what is no list of names."""
+        """Take an empty field as no fallbacks; refuse a value that is no list of names."""
         value = self.cleaned_data["fallback_models"]
         if value in (None, ""):
             return []
@@ -157,8 +157,9 @@ class ChainAdmin(BoundedDelete):
                     "cache_stale_if_error_seconds",
                     "cache_model_calls",
                 ],
-                "description": "A kept answer costs no model call; keep none of a chain that looks"
-                " things up, acts on something, or must know the time. Times are in seconds.",
+                "description": "A cached answer costs no model call. Turn caching off for chains"
+                " that fetch changing data, have side effects, or need the time. Times are in"
+                " seconds.",
             },
         ),
         ("History", {"fields": ["version", "created_at", "updated_at"]}),
@@ -194,28 +195,28 @@ class ChainAdmin(BoundedDelete):
 
     @method_decorator(require_POST)
     def clear_everything_view(self, request: HttpRequest) -> HttpResponse:
-        """Clear the cache, log it, and say what came of it."""
+        """Clear the cache, log it, and show the result."""
         self._require_clear(request)
         cleared = page.clear_everything()
         if cleared.is_done:
             page.log_clearing_of_everything(request, cleared.text)
-        return self._say(request, cleared)
+        return self._show_result(request, cleared)
 
     @method_decorator(require_POST)
     def clear_chain_view(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """Clear one chain's answers, log it with the chain, and say what came of it."""
+        """Clear one chain's answers, log it with the chain, and show the result."""
         self._require_clear(request)
         chain = get_object_or_404(Chain, pk=pk)
         cleared = page.clear_chain(chain)
         if cleared.is_done:
             self.log_change(request, chain, cleared.text)
-        return self._say(request, cleared)
+        return self._show_result(request, cleared)
 
     def _require_clear(self, request: HttpRequest) -> None:
         if not page.may_clear(request):
             raise PermissionDenied
 
-    def _say(self, request: HttpRequest, cleared: ClearResult) -> HttpResponse:
+    def _show_result(self, request: HttpRequest, cleared: ClearResult) -> HttpResponse:
         level = messages.SUCCESS if cleared.is_done else messages.ERROR
         messages.add_message(request, level, cleared.text)
         return HttpResponseRedirect(reverse("admin:chat_chain_response_cache"))

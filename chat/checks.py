@@ -1,4 +1,4 @@
-"""System checks of chains and settings: `manage.py check` says what would fail later."""
+"""System checks of chains and settings: `manage.py check` reports what would fail later."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""What can go wrong between a client's request and a model's answer."""
+"""The errors between a client's request and a model's answer."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ class ChainNotFound(ApiError):
 class ChainUnavailable(ApiError):
     """The chain cannot be called as staff configured it; the log has the reason.
 
-    Its model has no key, for one, or its code is not installed. A job tries again, for another
+    Its model has no key, for one, or its code is not installed. A job is retried, because another
     worker may have what this one lacks.
     """
 
@@ -61,7 +61,7 @@ class ChainTimeout(ApiError):
 
 
 class ClientGone(ApiError):
-    """The client closed its connection; nobody reads this answer (nginx's status 499)."""
+    """The client closed its connection before the answer (nginx's status 499)."""
 
     def __init__(self) -> None:
         super().__init__(499, "The client closed the connection.", code="client_closed_request")
@@ -81,15 +81,15 @@ class ServerDraining(ApiError):
 
     @property
     def body(self) -> dict[str, Any]:
-        """The envelope; in a stream there is no header any more to say that trying again helps."""
+        """The envelope; in a stream no header can say any more that a retry helps."""
         return {"error": {**super().body["error"], "should_retry": True}}
 
 
 class ProviderError(ApiError):
     """A model provider failed.
 
-    `is_transient`: the same call may work in a moment, so it is tried again. `is_request_at_fault`:
-    another model would refuse it as well, so no fallback is tried. The message never holds the
+    `is_transient`: the same call may work in a moment, so it is retried. `is_request_at_fault`:
+    another model would refuse it as well, so no fallback is called. The message never holds the
     provider's own text, which may contain keys, prompts or addresses.
     """
 

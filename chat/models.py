@@ -1,4 +1,4 @@
-"""Chains as staff configure them, and conversations as clients hold them."""
+"""The models of chains, which staff configure, and of conversations."""
 
 from typing import Any
 
@@ -133,8 +133,8 @@ class Chain(models.Model):
 class Conversation(models.Model):
     """A thread of messages with one chain, owned by an account.
 
-    Invariant: whoever holds the lease (`lease_token`, until `lease_until`) is the only one that
-    adds messages, so a question and its answer are never torn apart by another question.
+    Invariant: only the holder of the lease (`lease_token`, until `lease_until`) adds messages, so a
+    question and its answer are never torn apart by another question.
     """
 
     read_scope = ACCOUNT

@@ -1,4 +1,4 @@
-"""What staff and operators do with chains."""
+"""Services of chains for staff and operators."""
 
 from typing import Any
 
@@ -32,7 +32,7 @@ def load_built_in_chains() -> list[str]:
 
 
 def add_chain(*, slug: str, runnable: str, **configuration: Any) -> Chain:
-    """Add a chain; raises BadChain with the reason when it is not one that can be called."""
+    """Add a chain; raises BadChain with the reason when it cannot be called."""
     chain = Chain(slug=slug, runnable=runnable, **configuration)
     try:
         chain.full_clean()

@@ -1,4 +1,4 @@
-"""A chain's output as OpenAI's completion, whole or in chunks."""
+"""A chain's output as OpenAI's completion, unary or in chunks."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ class _ChunkWriter:
 
 
 def usage_body(usage: Usage) -> dict[str, int] | None:
-    """Return the token counts, or None when no provider told any."""
+    """Return the token counts, or None when no provider reported them."""
     if not usage.is_reported:
         return None
     return {
@@ -140,7 +140,7 @@ def _head(call: Call, kind: str) -> dict[str, Any]:
 
 
 def _reason(reason: str | None, *, has_tools: bool) -> str:
-    # Some servers say "stop" after a tool call; the SDKs' tool loops look for this word.
+    # Some servers send "stop" after a tool call; the SDKs' tool loops look for this word.
     if has_tools and reason in (None, "stop"):
         return "tool_calls"
     return reason or "stop"

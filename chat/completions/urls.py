@@ -1,4 +1,4 @@
-"""Addresses below /v1/ that OpenAI's SDKs know."""
+"""URLs below /v1/ that OpenAI's SDKs call."""
 
 from django.urls import path
 

@@ -40,9 +40,9 @@ from config.api.validation import parse
 from config.slices import in_slices
 from scaling.database_clock import CLOCK
 
-# No text of a model's can hold it: there the quotes are escaped.
 # One may have 128 calls of tools.
 SLICE_MESSAGES = 10
+# No text of a model's can hold it: there the quotes are escaped.
 CREATED = re.compile(rb'"created":(\d+)')
 
 
@@ -60,7 +60,7 @@ class ChatCompletionsView(ModelCallView):
         },
     )
     def post(self, request: Request) -> Any:
-        """Answer a list of messages, whole or as a stream of chunks."""
+        """Answer a list of messages, at once or as a stream of chunks."""
         body = parse(ChatCompletionRequest, request.data)
         chain = get_chain(body.model)
         if body.tools and chain.chat_input not in (ChatInput.MESSAGES, ChatInput.LIST):
@@ -117,7 +117,7 @@ class ChainListingView(ApiView):
     """A view of the enabled chains, which are read every CHAIN_CACHE_SECONDS."""
 
     def read_chains(self) -> tuple[ChainListing, dict[str, str]]:
-        """Return the chains, and the headers that say how old they are."""
+        """Return the chains, and the headers with their age."""
         requested_at = CLOCK.now()
         directives = read_directives(self.request.headers.get("Cache-Control", ""))
         listing = enabled_chains(bypass_cache=bool(directives & {"no-cache", "no-store"}))

@@ -13,7 +13,7 @@ from chat.models import Conversation, Message
 from config.bounded_delete import BoundedDelete
 
 SHOWN_MESSAGES = 50
-# Of each text. A page of megabytes would help nobody.
+# Of each text. A page of megabytes would be of no use.
 SHOWN_CHARS = 2000
 
 
@@ -32,7 +32,7 @@ class ConversationAdmin(BoundedDelete):
     ]  # fmt: skip
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Conversation]:
-        """Count the messages of the page's rows in the same query, each with one look."""
+        """Count the messages of the page's rows in the same query, each by one index lookup."""
         newest = Message.objects.filter(conversation=OuterRef("pk")).order_by("-position")
         # Positions count without a gap.
         count = Coalesce(Subquery(newest.values("position")[:1]), 0)

@@ -1,6 +1,6 @@
-"""A message that is sent again with its `Idempotency-Key` gets the answer that it got before.
+"""A message that is sent again with its `Idempotency-Key` gets the first one's answer.
 
-Kept is which message the answer was, and no copy of its words: they go with their conversation.
+Stored is the answer's id, and no copy of its text, which is deleted with its conversation.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ RENEWALS_PER_LEASE = 3
 
 
 class FirstAttempt:
-    """The right to answer a message for the first time; without a key, every try is one.
+    """The right to answer a message for the first time; without a key, every request has it.
 
-    The key is held for CONVERSATION_LEASE_SECONDS by the database's clock, and is held on in the
-    background, so that a dead node frees it.
+    The key is leased for CONVERSATION_LEASE_SECONDS by the database's clock. The lease is renewed
+    in the background, so that a dead node frees the key.
     """
 
     def __init__(self, ticket: Ticket | None = None) -> None:
@@ -45,7 +45,7 @@ class FirstAttempt:
         self._renewer = gevent.spawn(self._renew, ticket) if ticket else None
 
     def complete(self, turn: Turn, content: str, usage: Usage) -> Message:
-        """Store the answer and keep it for those who ask again, both or neither.
+        """Store the answer, and its id under the key, both or neither.
 
         Raises ApiError 409 as Turn.complete does.
         """
@@ -81,9 +81,9 @@ class FirstAttempt:
 def begin_attempt(
     *, account_id: uuid.UUID, key: str | None, conversation: Conversation, content: str
 ) -> FirstAttempt | Message:
-    """Return the right to answer a message, or the answer that it got before.
+    """Return the right to answer a message, or the answer of an earlier request.
 
-    Raises what `idempotency.begin` raises. Whether the answer is streamed makes no other message.
+    Raises as `idempotency.begin` does. A streamed message and a unary one are the same.
     """
     if key is None:
         return FirstAttempt()
@@ -110,7 +110,7 @@ def find_question(message: Message) -> Message:
 
 
 def replay_events(question: Message, message: Message) -> sse.Events:
-    """Yield what a stream of a message's answer would have held, its words in one piece."""
+    """Yield the events of a stream with a stored answer, its text in one piece."""
     yield sse.event(orjson.dumps(message_body(question)), name="question")
     if message.content:
         yield sse.event(orjson.dumps({"content": message.content}), name="delta")

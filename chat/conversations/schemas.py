@@ -17,7 +17,7 @@ class ConversationCreate(RequestModel):
 
 
 class ConversationUpdate(RequestModel):
-    """The body of `PATCH /v1/conversations/{id}`; the metadata is replaced whole."""
+    """The body of `PATCH /v1/conversations/{id}`; all metadata is replaced."""
 
     metadata: Metadata
 
@@ -48,7 +48,7 @@ class ConversationDeleted(BaseModel):
 
 
 class MessageBody(BaseModel):
-    """A message; an `incomplete` one holds what had come before `error_code`."""
+    """A message; an `incomplete` one holds the text before `error_code`."""
 
     id: str
     object: Literal["conversation.message"]

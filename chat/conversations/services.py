@@ -1,4 +1,4 @@
-"""Keep, list and change conversations; every one belongs to an account."""
+"""Create, list and change conversations; each belongs to an account."""
 
 import uuid
 from dataclasses import dataclass
@@ -22,14 +22,14 @@ MESSAGE_PREFIX = "msg"
 
 
 class ByteLength(Func):
-    """The bytes of a text, which PostgreSQL gives without reading the text."""
+    """The bytes of a text, which PostgreSQL returns without reading the text."""
 
     function = "octet_length"
     output_field = IntegerField()
 
 
 def subject_of(conversation_id: uuid.UUID) -> str:
-    """Return the name by which kept reads of a conversation and its messages end."""
+    """Return the subject of cached reads of a conversation and its messages."""
     return f"conversation:{conversation_id.hex}"
 
 
@@ -69,7 +69,7 @@ def list_conversations(*, account_id: uuid.UUID, cursor: Cursor) -> list[Convers
 def replace_metadata(conversation: Conversation, metadata: dict[str, str]) -> None:
     """Save new metadata, and nothing else: a reply may be under way.
 
-    Raises NotFound where the conversation was deleted meanwhile.
+    Raises NotFound if the conversation was deleted since.
     """
     conversation.metadata = metadata
     with invalidated_while([subject_of(conversation.pk)]):
@@ -118,7 +118,7 @@ def list_messages(*, conversation: Conversation, cursor: Cursor) -> MessagePage:
         number=Window(RowNumber(), order_by=order), found=Window(Count("*"))
     )
     fits = Q(number=1) | Q(bytes_so_far__lte=settings.MAX_LIST_BYTES)
-    # The one that only shows that there are more is not sent.
+    # The row that only shows that there are more is not sent.
     found: list[Any] = list(sized.filter(fits, number__lte=cursor.limit).order_by(order))
     return MessagePage(rows=found, has_more=bool(found) and found[0].found > len(found))
 

@@ -36,7 +36,7 @@ RENEWALS_PER_LEASE = 3
 class Turn:
     """The right to add an answer to a conversation.
 
-    Invariant: an answer is stored only by whoever still holds the lease. The lease lasts
+    Invariant: an answer is stored only by the holder of the lease. The lease lasts
     CONVERSATION_LEASE_SECONDS by the database's clock and is renewed in the background, so a dead
     node frees the conversation and a thawed one cannot write into it.
     """
@@ -52,8 +52,8 @@ class Turn:
         """Return the question after the newest messages before it that fit.
 
         They are CONVERSATION_HISTORY_MESSAGES with the question, and CONVERSATION_HISTORY_BYTES;
-        a question that is longer goes alone. An incomplete answer is left out: the model would
-        take it for its own finished words.
+        a longer question goes alone. An incomplete answer is left out: the model would take it for
+        a finished one.
         """
         before = Message.objects.filter(
             conversation=self.conversation,
@@ -88,16 +88,16 @@ class Turn:
         return answer
 
     def abandon(self, partial: str, error_code: str) -> None:
-        """Free the conversation after a failure; what had come of the answer is kept.
+        """Free the conversation after a failure; a partial answer is stored.
 
-        Does nothing when the turn has ended. Never raises: the lease runs out by itself.
+        Does nothing when the turn has ended. Never raises: the lease expires by itself.
         """
         if not self._is_open:
             return
         try:
             self._close(partial, Message.Status.INCOMPLETE, error_code, Usage())
         except DatabaseError:
-            logger.exception("%s stays leased until its lease runs out", self.conversation)
+            logger.exception("%s stays leased until its lease expires", self.conversation)
         finally:
             release_connections()
 
@@ -176,10 +176,10 @@ def _try_begin(conversation: Conversation, content: str) -> Turn | None:
             if not Conversation.objects.filter(pk=conversation.pk).exists():
                 raise NotFound("There is no such conversation.", code="conversation_not_found")
             return None
-        # The update has locked the row, so nobody else counts at the same time.
+        # The update has locked the row, so no other transaction counts at the same time.
         last = Message.objects.filter(conversation=conversation).aggregate(Max("position"))
         position = (last["position__max"] or 0) + 1
-        # The answer comes too.
+        # The answer is a message too.
         if 0 < settings.CONVERSATION_MAX_MESSAGES <= position:
             raise refusal("messages", setting="CONVERSATION_MAX_MESSAGES")
         question = Message.objects.create(

@@ -1,4 +1,4 @@
-"""Addresses below /v1/conversations."""
+"""URLs below /v1/conversations."""
 
 from django.urls import path
 

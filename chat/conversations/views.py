@@ -1,4 +1,4 @@
-"""Conversations that Headrace keeps, so that clients send only what is new."""
+"""Conversations that Headrace stores, so that clients send only the new message."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ class MessagesView(ModelCallView):
         },
     )
     def post(self, request: Request, public_id: str) -> Any:
-        """Add a user's message and return the assistant's, streamed if asked."""
+        """Add a user's message and return the assistant's, streamed on request."""
         key = idempotency.read_key(request.headers)
         body = parse(MessageCreate, request.data)
         if body.stream:
@@ -185,7 +185,7 @@ class MessagesView(ModelCallView):
         self.lifecycle.on_end = first_attempt.give_up
         chain = get_chain(conversation.chain.slug)
         turn = begin_turn(conversation, body.content)
-        # A turn that nobody ended, as when a stream is never read, ends with the request.
+        # An open turn, as when a stream is never read, ends with the request.
         self.lifecycle.on_end = partial(_give_up, turn, first_attempt)
         value = to_chain_input(chain, turn.history())
         run = self.lifecycle.run = Run(timeout_seconds=chain.config.timeout_seconds)
@@ -224,7 +224,7 @@ class MessagesView(ModelCallView):
 
 
 def _give_up(turn: Turn, first_attempt: FirstAttempt) -> None:
-    # In this order: whoever tries again with the key must not find the conversation still busy.
+    # In this order: a retry with the key must not find the conversation still busy.
     turn.abandon("", "client_closed_request")
     first_attempt.give_up()
 
@@ -232,7 +232,7 @@ def _give_up(turn: Turn, first_attempt: FirstAttempt) -> None:
 def _events(
     first_attempt: FirstAttempt, turn: Turn, call: Call, items: sse.PrimedStream[Chunk | Heartbeat]
 ) -> sse.Events:
-    """Yield `question` and `delta`s, return `message` or `error`; what was sent is kept anyway."""
+    """Yield `question` and `delta`s, return `message` or `error`; a partial answer is stored."""
     sent: list[str] = []
     failure = "client_closed_request"
     try:

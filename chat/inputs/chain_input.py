@@ -1,4 +1,4 @@
-"""Give chat messages to a chain in the form it takes."""
+"""Convert chat messages to the input of a chain."""
 
 from __future__ import annotations
 

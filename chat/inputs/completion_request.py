@@ -37,7 +37,7 @@ class SystemMessage(RequestModel):
 
 
 class UserMessage(RequestModel):
-    """What the user says."""
+    """The user's message."""
 
     role: Literal["user"]
     content: Content
@@ -60,13 +60,13 @@ class ToolCall(RequestModel):
 
 
 class AssistantMessage(RequestModel):
-    """What the model said before; an answer of this API can be sent back as it came."""
+    """An earlier message of the model; an answer of this API can be sent back as it came."""
 
     role: Literal["assistant"]
     content: Content | None = None
     tool_calls: Annotated[list[ToolCall], Field(max_length=128, fail_fast=True)] | None = None
     name: Name | None = None
-    # An SDK's message object carries these, all empty when Headrace made it.
+    # An SDK's message object carries these, all empty when it came from Headrace.
     refusal: Text | None = None
     annotations: Annotated[list[Any], Field(max_length=1000)] | None = None
     audio: None = None
@@ -109,7 +109,7 @@ class NamedFunction(RequestModel):
 
 
 class NamedToolChoice(RequestModel):
-    """Make the model call this tool."""
+    """The tool that the model must call."""
 
     type: Literal["function"]
     function: NamedFunction
@@ -147,7 +147,7 @@ class ChatCompletionRequest(RequestModel):
 
     @model_validator(mode="after")
     def check_together(self) -> "ChatCompletionRequest":
-        """Refuse what no single field shows."""
+        """Refuse combinations of fields that exclude each other."""
         if self.max_tokens and self.max_completion_tokens:
             raise ValueError("give max_tokens or max_completion_tokens, not both")
         if self.stream_options and not self.stream:
@@ -166,7 +166,7 @@ class ChatCompletionRequest(RequestModel):
 
 
 def check_amount(*, parts: int, chars: int) -> None:
-    """Raise ValueError for more than all messages of a request may have."""
+    """Raise ValueError for messages with too many parts or characters together."""
     if parts > settings.MAX_CONTENT_PARTS:
         raise ValueError(
             f"the messages together may have {settings.MAX_CONTENT_PARTS} parts (MAX_CONTENT_PARTS)"

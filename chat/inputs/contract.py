@@ -1,4 +1,4 @@
-"""What a chain declares about its input and its options, held against what a client sends."""
+"""Validate a client's input and options against the chain's declarations."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LANGGRAPH_KEYS = {"thread_id", "checkpoint_id", "checkpoint_ns", "checkpoint_map
 
 
 class InputType:
-    """The type of a runnable's input; without a declared one every input is good."""
+    """The type of a runnable's input; without a declared one every input is valid."""
 
     def __init__(self, runnable: Runnable[Any, Any], config: RunnableConfig | None = None) -> None:
         declared = declared_model(runnable)
@@ -36,7 +36,7 @@ class InputType:
             return self._validate(value, param)
         except ValidationError as error:
             try:
-                # A type of the chain's own may look like a message, and is none.
+                # A type of the chain's own may look like a message without being one.
                 return self._validate(raw, param)
             except ValidationError:
                 raise from_validation(error, value, param=param) from error
@@ -103,7 +103,7 @@ _contracts: dict[str, Contract] = {}
 
 
 def contract_of(chain: BuiltChain) -> Contract:
-    """Return a chain's contract, made anew when the chain was built anew."""
+    """Return a chain's contract, made again when the chain was rebuilt."""
     slug = chain.config.slug
     contract = _contracts.get(slug)
     if contract is None or contract.runnable is not chain.runnable:
@@ -142,7 +142,7 @@ def _specs(runnable: Runnable[Any, Any]) -> list[Any]:
 
 
 def _set_fields(model: BaseModel) -> dict[str, Any]:
-    """Return what a client gave; the chain knows its own defaults."""
+    """Return the fields that a client set; the chain has its own defaults."""
     fields = type(model).model_fields
     return {fields[name].alias or name: getattr(model, name) for name in model.model_fields_set}
 

@@ -1,4 +1,4 @@
-"""Make LangChain's objects of the JSON that stands for them.
+"""Decode the JSON that stands for LangChain's objects.
 
 Only messages, documents and prompt values, by their `type`. `dumpd`'s constructors name any class
 to be imported and called with any arguments, so they are refused.
@@ -34,10 +34,10 @@ OTHER_CLASSES: dict[str, tuple[type[BaseModel], str]] = {
 
 
 def decode(value: Any, *, param: str) -> Any:
-    """Return a JSON value with its well-known objects made; `param` is where it stands.
+    """Return a JSON value with its well-known objects decoded; `param` is its path.
 
     An object that has the tag of a message, but no `content`, is left as it is, and so on.
-    Raises InvalidRequest: 422 for a malformed object or too much of it, 400 for a constructor.
+    Raises InvalidRequest: 422 for a malformed or too large input, 400 for a constructor.
     """
     return _Decoder().decode(value, (param,))
 
@@ -90,7 +90,7 @@ class _Decoder:
             return cls.model_validate(parts)
         except ValidationError as error:
             raise from_validation(error, parts, param=_join(path)) from error
-        # What LangChain's own code before pydantic's raises.
+        # LangChain's own code, which runs before pydantic's, raises these.
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise invalid_input(f"this is no {kind}.", param=_join(path)) from error
 

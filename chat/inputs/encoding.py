@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 def encode(output: Any) -> bytes:
-    """Return the JSON; raises ChainBroken for what has none.
+    """Return the JSON; raises ChainBroken for a value without a JSON form.
 
     Messages, documents and prompt values become objects with their `type`, other pydantic models
     and dataclasses become objects without one.
@@ -31,7 +31,7 @@ def encode(output: Any) -> bytes:
 
 
 def output_of(body: bytes) -> bytes:
-    """Return the output's JSON out of an answer to `invoke`, whose last member is its metadata."""
+    """Return the output's JSON from an answer of `invoke`, whose last member is its metadata."""
     return body[len(b'{"output":') : body.rindex(b',"metadata":')]
 
 

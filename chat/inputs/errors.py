@@ -1,4 +1,4 @@
-"""Say which part of an input is wrong."""
+"""Errors that name the faulty part of an input."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def invalid_input(message: str, *, param: str) -> InvalidRequest:
 
 
 def unsupported(message: str, *, param: str) -> InvalidRequest:
-    """Return the error (400) of something that is refused by its name, never dropped."""
+    """Return the error (400) of a part that is refused by its name, never dropped."""
     param = param[:MAX_PARAM_CHARS]
     return InvalidRequest(f"{param}: {message}", param=param, code="unsupported_parameter")
 
@@ -31,7 +31,7 @@ def unsupported(message: str, *, param: str) -> InvalidRequest:
 def from_validation(error: ValidationError, value: Any, *, param: str) -> InvalidRequest:
     """Return the error that names the faulty part of `value`, which stands at `param`.
 
-    A union has faults for each of its members; the deepest is the nearest to what was meant.
+    A union has faults for each of its members; the deepest is the nearest to the intended one.
     """
     faults = error.errors(include_url=False, include_context=False, include_input=False)
     located = [

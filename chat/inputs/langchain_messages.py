@@ -40,12 +40,12 @@ MESSAGE_CLASSES: dict[str, type[BaseMessage]] = {
 
 
 _Item = TypeVar("_Item")
-# The first wrong item of many is all that an error tells of.
+# An error names the first wrong item of many alone.
 _List = Annotated[list[_Item], Field(fail_fast=True)]
 
 
 class _Shape(BaseModel):
-    # Clients with a newer LangChain may send fields that ours keeps but does not know.
+    # Clients with a newer LangChain may send fields that ours passes on unread.
     model_config = ConfigDict(strict=True, extra="allow")
 
 
@@ -64,7 +64,7 @@ class _Image(_Shape):
 
 
 class _ModelOutput(_Shape):
-    """What models put between their words; it comes back in the history of a chat."""
+    """Blocks that models put between their words; they come back in the history of a chat."""
 
     type: Literal[
         "tool_use",
@@ -128,7 +128,7 @@ class _Additional(_Shape):
 
 
 class _Message(_Shape):
-    """What LangChain's own classes take on trust, and its model classes then stumble over."""
+    """Fields that LangChain's message classes accept unchecked, and its model classes fail on."""
 
     type: str
     content: str | _List[str | _Part]
@@ -141,7 +141,7 @@ class _Message(_Shape):
 
 
 def is_message(value: dict[str, Any]) -> bool:
-    """Say whether an object is meant as a message."""
+    """Return whether an object is meant as a message."""
     kind = value.get("type")
     return isinstance(kind, str) and kind in MESSAGE_CLASSES and "content" in value
 
@@ -154,7 +154,7 @@ def decode_message(value: dict[str, Any], *, param: str) -> BaseMessage:
         return MESSAGE_CLASSES[value["type"]].model_validate(dict(value))
     except ValidationError as error:
         raise from_validation(error, value, param=param) from error
-    # What their own code before pydantic's raises.
+    # Their own code, which runs before pydantic's, raises these.
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise invalid_input("this is not a LangChain message.", param=param) from error
 

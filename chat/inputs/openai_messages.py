@@ -1,4 +1,4 @@
-"""Between OpenAI's messages and LangChain's."""
+"""Convert between OpenAI's messages and LangChain's."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from langchain_core.messages import (
 from chat.inputs import completion_request
 from chat.inputs.completion_request import ChatCompletionRequest
 
-# How providers name the ends that OpenAI calls by another word.
+# Finish reasons of providers, and OpenAI's word for each.
 FINISH_REASONS = {
     "stop": "stop",
     "length": "length",
@@ -44,7 +44,7 @@ PASSED_ON = (
 
 
 def model_options(request: ChatCompletionRequest) -> dict[str, Any]:
-    """Return what the request asks of the model, as arguments of a LangChain chat model."""
+    """Return the request's model options, as arguments of a LangChain chat model."""
     options: dict[str, Any] = {
         name: value for name in PASSED_ON if (value := getattr(request, name)) is not None
     }
@@ -86,7 +86,7 @@ def text_of(content: str | list[completion_request.TextPart] | None) -> str:
 
 
 def answer_text(output: Any) -> str:
-    """Return the text of a chain's output; what is neither text nor message becomes JSON."""
+    """Return the text of a chain's output; other types than text and message become JSON."""
     if isinstance(output, str):
         return output
     if isinstance(output, BaseMessage):
@@ -95,7 +95,7 @@ def answer_text(output: Any) -> str:
 
 
 def answer_tool_calls(output: Any) -> list[dict[str, Any]]:
-    """Return the tool calls of a whole answer in OpenAI's shape."""
+    """Return the tool calls of a complete answer in OpenAI's shape."""
     if not isinstance(output, AIMessage):
         return []
     return [
@@ -124,7 +124,7 @@ def delta_tool_calls(chunk: AIMessageChunk) -> list[dict[str, Any]]:
 
 
 def finish_reason(output: Any) -> str | None:
-    """Return why a model stopped, in OpenAI's words; None when the output does not say."""
+    """Return why a model stopped, in OpenAI's words; None if the output has no reason."""
     if not isinstance(output, AIMessage):
         return None
     metadata = output.response_metadata

@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class BatchRun(Run):
-    """The runs of a batch, which a request's limits see as one.
+    """The runs of a batch, which count as one for a request's limits.
 
     All have the same deadline. Usage is counted in `items` alone.
     """

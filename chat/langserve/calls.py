@@ -1,4 +1,4 @@
-"""From a request to a call of a chain."""
+"""Make a call of a chain from a request."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def make_call(
 ) -> Call:
     """Return the call of a chain with a client's input; raises InvalidRequest.
 
-    `input_at` and `config_at` are where these stand in the body, for errors.
+    `input_at` and `config_at` are their paths in the body, for errors.
     """
     contract = contract_of(chain)
     runnable_config = _runnable_config(config, contract, run, config_at)
@@ -36,7 +36,7 @@ def make_call(
 
 
 def run_metadata(call: Call) -> dict[str, Any]:
-    """Return what an answer tells about a run."""
+    """Return an answer's metadata about a run."""
     return {"run_id": run_id_of(call), "feedback_tokens": []}
 
 

@@ -1,7 +1,7 @@
-"""The bodies of LangServe's endpoints, as far as Headrace speaks them.
+"""The bodies of LangServe's endpoints, as far as Headrace supports them.
 
-Source: what langserve's `RemoteRunnable` sends and reads (`langserve/client.py`). What is not here
-is refused by name.
+Source: the requests and responses of langserve's `RemoteRunnable` (`langserve/client.py`). A field
+that is not here is refused by name.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from config.api.validation import RequestModel
 class InvokeConfig(RequestModel):
     """The part of LangChain's RunnableConfig that a client may set; `callbacks` never.
 
-    `configurable` takes what the chain declares, see its `config_schema`. A higher
+    `configurable` takes the options that the chain declares, see its `config_schema`. A higher
     `max_concurrency` or `recursion_limit` than the server allows is lowered to that.
     """
 
@@ -40,7 +40,7 @@ class NoArguments(RequestModel):
 
 
 class InvokeRequest(RequestModel):
-    """The body of `invoke` and `stream`; the chain's `input_schema` says what `input` is."""
+    """The body of `invoke` and `stream`; the chain's `input_schema` describes `input`."""
 
     input: Any
     config: InvokeConfig | None = None
@@ -78,7 +78,7 @@ class RunMetadata(BaseModel):
 
 
 class InvokeBody(BaseModel):
-    """The answer of `invoke`; the chain's `output_schema` says what `output` is."""
+    """The answer of `invoke`; the chain's `output_schema` describes `output`."""
 
     output: Any
     metadata: RunMetadata

@@ -1,4 +1,4 @@
-"""Addresses below /chains/ that LangServe's RemoteRunnable knows."""
+"""URLs below /chains/ that LangServe's RemoteRunnable calls."""
 
 from django.urls import path
 

@@ -55,7 +55,7 @@ class CallView(ModelCallView):
     """A view that calls a chain as LangServe does; its answers may be cached."""
 
     def decide(self, api: str, chain: BuiltChain, value: Any, config: Any) -> CacheDecision:
-        """Return what the cache does about one input and its raw config."""
+        """Return the cache's decision about one input and its raw config."""
         return decide(
             api=api,
             config=chain.config,
@@ -67,7 +67,7 @@ class CallView(ModelCallView):
         )
 
     def cache_request(self, call: Call, decision: CacheDecision) -> CacheRequest:
-        """Return one input's call as the cache must know it."""
+        """Return one input's call for the cache."""
 
         def compute(run: Run, client: Client) -> FreshAnswer:
             own = replace(call, run=run)
@@ -116,7 +116,7 @@ class BatchView(CallView):
     def post(self, request: Request, slug: str) -> Response:
         """Return a chain's outputs for several inputs; if one fails, the batch fails.
 
-        Each input is looked for in the cache by itself, among the answers of `invoke`.
+        Each input is looked up in the cache by itself, among the answers of `invoke`.
         """
         body = parse(BatchRequest, request.data)
         chain = get_chain(slug)
@@ -234,7 +234,7 @@ class NotServedView(ApiView):
     """LangServe's other endpoints, such as `stream_log`: not here."""
 
     def get(self, request: Request, slug: str, endpoint: str) -> Response:
-        """Say what there is instead."""
+        """Raise NotFound, with the endpoints that there are."""
         raise NotFound(
             f"Headrace does not serve {endpoint[:40]!r}; a chain has invoke, batch, stream, "
             "input_schema, output_schema and config_schema.",

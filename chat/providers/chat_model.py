@@ -1,4 +1,4 @@
-"""The chat model that chains are built with: a list of models, tried until one answers."""
+"""The chat model that chains are built with: a list of models, called until one answers."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ from scaling.connections import release_connections
 
 logger = logging.getLogger(__name__)
 
-# Where the last chunks of LangChain's OpenAI models say how an answer ended: chat completions, and
-# responses. Their streams always do, unless something between us and the model ended them.
+# The metadata in which the last chunks of LangChain's OpenAI models have the finish reason: of chat
+# completions, and of responses. A stream without it was cut off on its way.
 FINISH_KEYS = frozenset({"finish_reason", "status", "incomplete_details"})
 
 
 class ResilientChatModel(BaseChatModel):
     """Answers from the first of `candidates` that can.
 
-    Each is tried again on transient faults, up to PROVIDER_MAX_RETRIES times with exponential
-    backoff and full jitter, within the run's deadline; then the next. A stream moves on only
+    Each is retried on transient faults, up to PROVIDER_MAX_RETRIES times with exponential backoff
+    and full jitter, within the run's deadline; then the next. A stream moves on only
     until its first chunk: what a client has seen cannot be taken back. The options of the current
     run (temperature, stop, tools, ...) are added to every call, and its tokens are counted.
     Raises ProviderError when no candidate answered.
@@ -60,7 +60,7 @@ class ResilientChatModel(BaseChatModel):
     def from_config(cls, config: ChainConfig) -> ResilientChatModel:
         """Build the models of a chain; raises BadChain when one cannot be built."""
         names = (config.model_name, *config.fallback_models)
-        # LangChain writes all messages down before it asks a cache; others must not pay for that.
+        # LangChain serializes all messages before a lookup; other chains must not pay for it.
         is_cached = config.caches_model_calls and settings.CACHE_ENABLED
         return cls(
             names=names,
@@ -102,15 +102,15 @@ class ResilientChatModel(BaseChatModel):
                 raise UnreadableAnswer
             return result
 
-        kept = _Checkpoint(run, self.names, messages, stop, kwargs)
-        if (answer := kept.find()) is not None:
+        checkpoint = _Checkpoint(run, self.names, messages, stop, kwargs)
+        if (answer := checkpoint.find()) is not None:
             _count_usage(run, answer)
             return ChatResult(generations=[ChatGeneration(message=answer)])
         with run.cancellable():
             result: ChatResult = self._call_with_fallback(call, run, kwargs, stop)
         for generation in result.generations:
             _count_usage(run, generation.message)
-        kept.keep(result.generations[0].message)
+        checkpoint.store(result.generations[0].message)
         return result
 
     def _stream(
@@ -133,8 +133,8 @@ class ResilientChatModel(BaseChatModel):
                 raise UnreadableAnswer
             return first, chunks
 
-        kept = _Checkpoint(run, self.names, messages, stop, kwargs)
-        if (answer := kept.find()) is not None:
+        checkpoint = _Checkpoint(run, self.names, messages, stop, kwargs)
+        if (answer := checkpoint.find()) is not None:
             _count_usage(run, answer)
             yield ChatGenerationChunk(message=_to_chunk(answer))
             return
@@ -151,14 +151,14 @@ class ResilientChatModel(BaseChatModel):
                 )
                 has_finish_reason = has_finish_reason or bool(FINISH_KEYS & metadata.keys())
                 _count_usage(run, first.message)
-                kept.add(first.message)
+                checkpoint.add(first.message)
                 yield first
                 release_connections()
                 with run.cancellable():
                     first = next(rest, None)
             if expects_finish_reason and not has_finish_reason:
                 run.maybe_truncated = True
-            kept.store_chunks()
+            checkpoint.store_chunks()
         except Exception as error:
             metrics.PROVIDER_CALLS.labels(outcome="broken_stream").inc()
             raise to_provider_error(error) or UnreadableAnswer() from error
@@ -181,12 +181,12 @@ class ResilientChatModel(BaseChatModel):
             for attempt in range(settings.PROVIDER_MAX_RETRIES + 1):
                 if last is not None and attempt and not _wait_before_retry(last, attempt, run):
                     break
-                # The chain may have asked the database something; its model takes seconds.
+                # The chain may have queried the database; its model takes seconds.
                 release_connections()
                 try:
                     answer = call(candidate, options)
-                # Any class: each provider's SDK has its own, and what they make of an answer that
-                # is none, as a proxy's HTML, is a ValueError or KeyError that may quote it.
+                # Any class: each provider's SDK has its own, and for an unreadable answer, as a
+                # proxy's HTML, it raises a ValueError or KeyError that may quote it.
                 except Exception as error:
                     last = to_provider_error(error) or UnreadableAnswer()
                     logger.warning("%s: attempt %d: %s", name, attempt + 1, _describe(error))
@@ -208,7 +208,7 @@ class ResilientChatModel(BaseChatModel):
         kwargs: dict[str, Any],
         stop: list[str] | None,
     ) -> dict[str, Any]:
-        """Join what the chain bound with what the client asked for; the chain's own tools win."""
+        """Merge the chain's bound options with the client's; the chain's own tools win."""
         options = {**run.options, **kwargs}
         stops = [*(stop or []), *options.pop("stop", [])]
         tools = options.pop("tools", None)
@@ -225,7 +225,7 @@ class ResilientChatModel(BaseChatModel):
 
 
 class _Checkpoint:
-    """One model call's place among the answers that its run keeps, if it keeps any."""
+    """One model call's entry among the checkpoints of its run, if the run has any."""
 
     def __init__(
         self,
@@ -252,18 +252,18 @@ class _Checkpoint:
         return None if self._answers is None else self._answers.find(self._key)
 
     def add(self, chunk: BaseMessage) -> None:
-        """Note a chunk of an answer that is being streamed."""
+        """Collect a chunk of an answer that is being streamed."""
         if self._answers is not None:
             self._chunks.append(chunk)
 
     def store_chunks(self) -> None:
-        """Keep the chunks as one answer."""
+        """Store the chunks as one answer."""
         if self._chunks:
             first, *others = self._chunks
-            self.keep(message_chunk_to_message(add_ai_message_chunks(first, *others)))  # type: ignore[arg-type]
+            self.store(message_chunk_to_message(add_ai_message_chunks(first, *others)))  # type: ignore[arg-type]
 
-    def keep(self, answer: BaseMessage) -> None:
-        """Keep a whole answer."""
+    def store(self, answer: BaseMessage) -> None:
+        """Store a complete answer."""
         if self._answers is not None and isinstance(answer, AIMessage):
             self._answers.keep(self._key, answer)
 
@@ -294,26 +294,26 @@ def _count_usage(run: Run, message: BaseMessage) -> None:
 
 
 def _as_stream(result: ChatResult) -> Iterator[ChatGenerationChunk]:
-    """Return a whole answer as a stream of one chunk, for models that cannot stream."""
+    """Return a complete answer as a stream of one chunk, for models that cannot stream."""
     yield ChatGenerationChunk(message=_to_chunk(result.generations[0].message))
 
 
 def _to_chunk(message: BaseMessage) -> AIMessageChunk:
-    """Return a whole message as a chunk."""
+    """Return a message as a chunk."""
     return AIMessageChunk(**message.model_dump(exclude={"type"}))
 
 
 def _describe(error: Exception) -> str:
-    """Name an error and its place for the log, without its text, which may hold a key."""
+    """Return an error's class and line for the log, without its text, which may hold a key."""
     if status := getattr(error, "status_code", None):
         return f"{type(error).__name__} {status}"
     cause: BaseException | None = error
     while cause is not None:
-        # What these say is the system's own text, and what an operator must know.
+        # The texts of these are the system's own, and an operator needs them.
         if isinstance(cause, ssl.SSLCertVerificationError):
             return f"{type(error).__name__}: {cause.verify_message}"
         if isinstance(cause, socket.gaierror):
             return f"{type(error).__name__}: {cause.strerror}"
         cause = cause.__cause__ or cause.__context__
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__} in {place.name} ({place.filename}:{place.lineno})"
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} in {frame.name} ({frame.filename}:{frame.lineno})"

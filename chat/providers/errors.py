@@ -1,7 +1,7 @@
-"""Read any provider's exception by what the SDKs have in common.
+"""Classify any provider's exception by what the SDKs have in common.
 
 The OpenAI, Anthropic, Google and Mistral SDKs and plain httpx all put the status in `status_code`
-or `response.status_code`; connection faults and timeouts have telling class names in all of them.
+or `response.status_code`; connection faults and timeouts have such class names in all of them.
 """
 
 import socket
@@ -12,7 +12,7 @@ from typing import Any
 from chat.errors import OversizedAnswer, ProviderError, UnreadableAnswer
 from chat.providers.wire import AnswerTooLarge
 
-# Codes that a client can act on, passed on by name; their provider's text is not.
+# Codes that a client can act on, passed on by name, without the provider's text.
 KNOWN_REQUEST_FAULTS = {
     "context_length_exceeded": "The messages are longer than the model's context.",
     "string_above_max_length": "A message is longer than the model allows.",
@@ -25,13 +25,13 @@ def to_provider_error(error: Exception) -> ProviderError | None:
     """Return the client's view of a provider's exception, or None when it is not one."""
     if isinstance(error, ProviderError):
         return error
-    # SDKs make an error of their own of whatever reading an answer raises.
+    # SDKs wrap any exception that reading an answer raises in an error of their own.
     for source in (error, error.__cause__, error.__context__):
         if isinstance(source, AnswerTooLarge):
             return OversizedAnswer(source.setting)
     status = _status_of(error)
     if status is not None and status < 400:
-        # The SDK could make nothing of what came with a good status.
+        # The SDK could not read the answer, which came with a good status.
         return UnreadableAnswer()
     if status is not None:
         return _from_status(status, error)

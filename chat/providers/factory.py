@@ -26,7 +26,7 @@ GUARDED_WORDS = (
 def make_model(name: str, config: ChainConfig) -> BaseChatModel:
     """Return the model that `init_chat_model` makes of a name; raises BadChain with the reason.
 
-    Retries are left to ResilientChatModel, which knows the run's deadline and fallbacks.
+    Retries are left to ResilientChatModel, which has the run's deadline and the fallbacks.
     """
     if ":" not in name:
         raise BadChain(f"model {name!r} names no provider; write openai:{name}, for one")
@@ -46,8 +46,8 @@ def make_model(name: str, config: ChainConfig) -> BaseChatModel:
         model = init_chat_model(name, **{**arguments, **config.parameters})
     # A provider's package may be missing, or refuse an argument with any exception of its own.
     except Exception as error:
-        # So its class says, at length and of variables that are not ours; its other errors are of
-        # calls. By name, because the package may be what is missing.
+        # Its own text is long, and of variables that are not ours; its other errors are of calls.
+        # Compared by name, because it may be the package that is missing.
         if name.startswith(OPENAI_COMPATIBLE) and type(error).__name__ == "OpenAIError":
             raise BadChain(
                 f"model {name!r} has no key: set LLM_API_KEY, or LLM_BASE_URL for another server"
@@ -70,7 +70,7 @@ def _openai_arguments(config: ChainConfig) -> dict[str, Any]:
     arguments: dict[str, Any] = {
         # Compatible servers speak chat completions; few speak the newer Responses API.
         "use_responses_api": False,
-        # Without this a stream from another server than OpenAI's would not tell its usage.
+        # Without this a stream from another server than OpenAI's would not report its usage.
         "stream_usage": True,
     }
     if base_url := config.base_url or settings.LLM_BASE_URL:
@@ -91,7 +91,7 @@ def _unknown_to_openai(model: Any) -> str | None:
 
 
 def pass_response_format_through(model: BaseChatModel, options: dict[str, Any]) -> dict[str, Any]:
-    """Return a call's options with its `response_format` where no SDK reads it.
+    """Return a call's options with `response_format` in the extra body, where no SDK reads it.
 
     OpenAI's SDK would parse the answer by it, and raise for one that was cut short, and for tools
     that are not strict. The answer is the client's to parse.

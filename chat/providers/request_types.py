@@ -1,11 +1,11 @@
-"""Spare the libraries between a chain and its provider a walk along types for each message.
+"""Skip the walk along types that libraries make for each message between chain and provider.
 
 - OpenAI's SDK renames keys and formats values as the annotations of their types say, trying each
   member of each union in turn: 0.7 s of the event loop for a thousand messages of four parts. No
   type of chat completions and of responses has such an annotation (held by a test), so that the
-  walk returns plain JSON as it was. What is not plain JSON takes it as before.
-- LangChain works out which types of content blocks there are, which never changes, again for each
-  part of each message: as long again.
+  walk returns plain JSON as it was. Other values are walked as before.
+- LangChain computes the types of content blocks, which never change, for each part of each message:
+  as long again.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def split(data: Any) -> tuple[dict[str, Any], Any]:
 
 
 def is_plain(value: list[Any]) -> bool:
-    """Return whether a list holds nothing but what JSON has; no recursion, for it may be deep."""
+    """Return whether a list holds only JSON's types; without recursion, for it may be deep."""
     rest: list[Any] = [value]
     while rest:
         item = rest.pop()

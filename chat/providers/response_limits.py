@@ -1,8 +1,8 @@
-"""Bound what a model provider's answer may cost, wherever a provider's SDK reads by httpx.
+"""Bound the cost of a model provider's answer, where the provider's SDK reads by httpx.
 
 An SDK reads an answer to its end, and a line or an event of a stream until it is complete: one of
-gigabytes, one that a small compressed body makes, or one without an end takes the memory of
-everybody. So each response's bytes are counted, decompressed, before the SDK sees them.
+gigabytes, one that a small compressed body makes, or one without an end takes the memory of all
+requests. So each response's bytes are counted, decompressed, before the SDK sees them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from django.conf import settings
 
 from chat.providers.wire import AnswerTooLarge, expect_body, trace, trace_async
 
-# What is decompressed at once.
+# Decompressed at once.
 PIECE_BYTES = 65_536
 # Reads gzip's header and zlib's.
 _ANY_HEADER = zlib.MAX_WBITS | 32
@@ -25,7 +25,7 @@ EVENT_ENDS = (b"\n\n", b"\r\r", b"\r\n\r\n")
 LONGEST_END = 3
 # A provider's events have one or two. Each line counts as a copy of the whole event.
 MAX_EVENT_LINES = 100
-# Where SDKs keep their own client, and that client its HTTP client.
+# The attributes of SDKs with their own client, and of that client with its HTTP client.
 _SDK_NAMES = ("root_client", "root_async_client", "client", "async_client", "_client")
 _HTTP_NAMES = ("_client", "client")
 
@@ -42,9 +42,9 @@ def bound_answers(model: Any) -> int:
         hook = _bound_async if is_async else _bound
         # LangChain shares a client between models.
         if hook not in hooks["response"]:
-            asks = _ask_async if is_async else _ask
+            prepare = _prepare_async if is_async else _prepare
             client.event_hooks = {
-                "request": [*hooks["request"], asks],
+                "request": [*hooks["request"], prepare],
                 "response": [*hooks["response"], hook],
             }
     return len(clients)
@@ -53,9 +53,9 @@ def bound_answers(model: Any) -> int:
 class Budget:
     """Counts the bytes of one answer; raises AnswerTooLarge.
 
-    A whole answer, and an event of a stream, may have PROVIDER_MAX_RESPONSE_BYTES, a stream
-    PROVIDER_MAX_STREAM_BYTES. A stream goes on in whole events: OpenAI's SDK copies all that it has
-    of an event at each of its lines and pieces.
+    A unary answer, and an event of a stream, may have PROVIDER_MAX_RESPONSE_BYTES, a stream
+    PROVIDER_MAX_STREAM_BYTES. A stream is passed on by complete events: OpenAI's SDK copies all
+    that it has of an event at each of its lines and pieces.
     """
 
     def __init__(self, *, is_stream: bool, encoding: str) -> None:
@@ -67,7 +67,7 @@ class Budget:
         self._lines = 0
 
     def read(self, data: bytes) -> Iterator[bytes]:
-        """Yield what an SDK is to see now."""
+        """Yield the bytes to pass on to the SDK now."""
         for piece in self._inflate(data):
             self._total += len(piece)
             _check(self._total, self.setting)
@@ -77,7 +77,7 @@ class Budget:
                 yield from self._events(self._event, piece)
 
     def rest(self) -> bytes:
-        """Return what is left once the answer is over: an event without an end."""
+        """Return the rest once the answer has ended: an event without an end."""
         return bytes(self._event or b"")
 
     def _inflate(self, data: bytes) -> Iterator[bytes]:
@@ -126,14 +126,14 @@ def _http_clients(model: Any) -> Iterator[Any]:
             sdk = next((found for key in _HTTP_NAMES if (found := getattr(sdk, key, None))), None)
 
 
-def _ask(request: Any) -> None:
-    # What is inflated here; httpx would offer more.
+def _prepare(request: Any) -> None:
+    # The encodings that are inflated here; httpx would offer more.
     request.headers["Accept-Encoding"] = "gzip, deflate"
     request.extensions["trace"] = trace
 
 
-async def _ask_async(request: Any) -> None:
-    _ask(request)
+async def _prepare_async(request: Any) -> None:
+    _prepare(request)
     request.extensions["trace"] = trace_async
 
 
@@ -153,7 +153,7 @@ def _budget(response: Any) -> Budget:
         del response.headers["content-encoding"]
         response.headers.pop("content-length", None)
     elif encoding not in ("", "identity"):
-        raise ConnectionError("the answer is compressed in a way that was not asked for")
+        raise ConnectionError("the answer is compressed in a way that was not accepted")
     budget = Budget(is_stream=content_type.startswith("text/event-stream"), encoding=encoding)
     expect_body(response, budget.setting)
     return budget

@@ -1,8 +1,8 @@
-"""Bound what a provider's connection carries beside the bytes of an answer that SDKs are given.
+"""Bound the bytes on a provider's connection, also those that no SDK gets.
 
 An HTTP client reads interim answers (`103 Early Hints` and the like), headers, extensions of chunks
 and trailers for as long as a server sends them. So the bytes of each connection are counted as
-well, from one request to the next. httpcore hands the connections to a request's `trace`:
+well, from one request to the next. httpcore passes the connections to a request's `trace`:
 https://www.encode.io/httpcore/extensions/#trace
 """
 
@@ -30,14 +30,14 @@ class AnswerTooLarge(Exception):
 class WireBudget:
     """Counts what arrives since a request was sent; raises AnswerTooLarge.
 
-    A head, with what of the body comes in the same piece, may have PROVIDER_MAX_RESPONSE_BYTES.
+    A head, with the part of the body in the same piece, may have PROVIDER_MAX_RESPONSE_BYTES.
     """
 
     def __init__(self) -> None:
         self.begin()
 
     def begin(self) -> None:
-        """Begin anew, as a request is sent."""
+        """Reset the count, as a request is sent."""
         self._count, self._setting, self._factor = 0, HEAD, 1
 
     def expect(self, setting: str) -> None:

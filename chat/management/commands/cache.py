@@ -1,4 +1,4 @@
-"""`manage.py cache`: what the response cache holds, and to clear, fill or ask it."""
+"""`manage.py cache`: show, clear, warm and inspect the response cache."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BAR_CHARS = 30
 
 
 class Command(BaseCommand):
-    """Look after the response cache."""
+    """Show, clear, warm and inspect the response cache."""
 
     help = "Show, clear, warm and inspect the response cache."
     # An operator may be where the chains' own modules are not.
@@ -36,7 +36,7 @@ class Command(BaseCommand):
         verbs = parser.add_subparsers(dest="verb", required=True)
         stats = verbs.add_parser("stats", help="entries, bytes, hits and misses by chain")
         stats.add_argument("--json", action="store_true")
-        clear = verbs.add_parser("clear", help="make answers unreachable on every node")
+        clear = verbs.add_parser("clear", help="clear answers on every node")
         which = clear.add_mutually_exclusive_group(required=True)
         which.add_argument("--chain", metavar="SLUG")
         which.add_argument("--account", metavar="NAME")
@@ -46,7 +46,9 @@ class Command(BaseCommand):
         warm.add_argument("--url", default="http://127.0.0.1:8000", help="where Headrace answers")
         warm.add_argument("--concurrency", type=int, default=4)
         warm.add_argument("--json", action="store_true")
-        inspect = verbs.add_parser("inspect", help="say whether a request would hit, and why not")
+        inspect = verbs.add_parser(
+            "inspect", help="explain whether a request would hit, and why not"
+        )
         inspect.add_argument("what", help="a key, or a file with a chat completion's body")
         inspect.add_argument("--account", default="default", metavar="NAME")
         inspect.add_argument("--json", action="store_true")
@@ -100,7 +102,7 @@ class Command(BaseCommand):
         try:
             generations.clear(name)
         except StoreUnavailable as error:
-            # What a frozen store was told, it may do when it thaws.
+            # A frozen store may still carry the command out when it thaws.
             raise CommandError(
                 f"Nothing was cleared so far, the store gives no answer: {error}."
                 " Run it again once it does."
@@ -110,7 +112,7 @@ class Command(BaseCommand):
     def _warm(self, options: dict[str, Any]) -> None:
         key = env_secret("HEADRACE_KEY")
         if not key:
-            raise CommandError("Set HEADRACE_KEY or HEADRACE_KEY_FILE to the API key to ask with.")
+            raise CommandError("Set HEADRACE_KEY or HEADRACE_KEY_FILE to the API key to use.")
         if not 1 <= options["concurrency"] <= 256:
             raise CommandError("--concurrency must be from 1 to 256.")
         try:

@@ -33,7 +33,7 @@ class Command(BaseCommand):
             "--cache-mode",
             default=CacheMode.OFF.value,
             choices=[mode.value for mode in CacheMode],
-            help="which answers are kept and given again",
+            help="which answers are cached",
         )
         add.add_argument("--json", action="store_true")
         for verb, text in (("list", "list the chains"), ("check", "build every enabled chain")):
