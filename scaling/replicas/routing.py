@@ -49,6 +49,7 @@ class Reader:
     """On whose behalf this code reads and writes, and what it has written."""
 
     __slots__ = (
+        "_failed_at",
         "_is_long",
         "_is_second_round",
         "_last",
@@ -77,6 +78,8 @@ class Reader:
         # The server of the read before, and the replicas that a read failed on.
         self.asked = ""
         self.unfit: set[str] = set()
+        # When the first of them did, of time.monotonic().
+        self._failed_at = 0.0
         self._is_second_round = False
         # Whether that server may lack what everybody must see.
         self.is_late = False
@@ -134,7 +137,9 @@ class Reader:
     def _choose_replica(self, must_show: Position | None) -> Choice:
         choice = _choose_ready(must_show, preferred=self._last, unfit=self.unfit)
         is_last_resort = choice.server == PRIMARY and TOPOLOGY.primary.is_in_doubt
-        if is_last_resort and self.unfit and not self._is_second_round:
+        # Each try may have waited for a pool; in all nobody waits for two.
+        is_soon = time.monotonic() - self._failed_at < settings.DATABASE_POOL["timeout"]
+        if is_last_resort and self.unfit and is_soon and not self._is_second_round:
             # What failed at a replica may have been one connection.
             self._is_second_round = True
             self.unfit.clear()
@@ -150,6 +155,7 @@ class Reader:
         """
         if _forced.get() == "primary" or self.asked in {"", PRIMARY, *self.unfit}:
             return False
+        self._failed_at = self._failed_at or time.monotonic()
         self.unfit.add(self.asked)
         metrics.READS_REPEATED.inc()
         return True

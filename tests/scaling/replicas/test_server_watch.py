@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import psycopg
 import pytest
 from django.conf import settings as django_settings
 from django.db import connections
@@ -105,6 +106,20 @@ def url(
         yield pooled.url
 
 
+@pytest.fixture(params=["PostgreSQL", "PgBouncer"])
+def replica_url(
+    request: pytest.FixtureRequest, stack: EmbeddedStack, forwarder: Forwarder, tmp_path: Path
+) -> Iterator[str]:
+    """The URL by a name that leads to the replica, or to a PgBouncer before it."""
+    if request.param == "PostgreSQL":
+        yield through(forwarder, stack)
+        return
+    direct = next(iter(stack.replica_urls.values()))
+    with bouncer(tmp_path, direct, server_connections=3) as pooler:
+        forwarder.target = urlsplit(pooler.url).port or 0
+        yield through(forwarder, stack)
+
+
 @pytest.fixture
 def primary_watch(
     name_server: Callable[[str], None],
@@ -168,10 +183,31 @@ def test_a_pooler_that_is_frozen_is_away_until_it_goes_on(
         eventually(lambda: not one.server.is_away, seconds=SECONDS, what="it is back")
 
 
-def test_a_server_that_answers_and_accepts_no_new_connection_hangs(
-    stack, forwarder, name_server, watch
+def test_a_pooler_whose_server_accepts_no_new_connection_is_away_while_it_has_none_free(
+    stack, forwarder, name_server, watch, tmp_path
 ) -> None:
-    name_server(through(forwarder, stack))
+    with bouncer(tmp_path, through(forwarder, stack), server_connections=3) as pooler:
+        name_server(pooler.url)
+        one, samples = watch()
+        one.start()
+        eventually(lambda: bool(samples), seconds=SECONDS, what="the replica answers")
+        forwarder.is_silent = True
+
+        def has_failed() -> bool:
+            one.tick(time.monotonic())
+            return bool(one.server.failures)
+
+        with psycopg.connect(pooler.url) as connection:
+            # Open until the block ends, and with it the one connection that the pooler has.
+            connection.execute("SELECT 1")
+            eventually(has_failed, seconds=SECONDS, what="a question is given up")
+        eventually(lambda: not has_failed(), seconds=SECONDS, what="the open one answers")
+
+
+def test_a_server_that_answers_and_accepts_no_new_connection_hangs(
+    replica_url, forwarder, name_server, watch
+) -> None:
+    name_server(replica_url)
     one, samples = watch()
     one.start()
     eventually(lambda: bool(samples), seconds=SECONDS, what="the replica answers")

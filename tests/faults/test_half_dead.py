@@ -1,0 +1,120 @@
+"""Parts of which one half hangs: what is open goes on, and nobody waits for the other half."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from redis import Redis
+
+import scaling.redis
+from scaling.redis import RedisUnavailable, run
+from tests.access.redis_server import OwnRedis, own_redis, use_cache_url
+from tests.faults.harness import Faults
+from tests.faults.test_frozen_nodes import are_up, ask, at_node, lone, read_stream
+from tests.forwarder import Forwarder
+from tests.scaling.fake_node import FakeNode
+from tests.scaling.lone_proxy import LoneProxy
+from tests.scaling.waiting import eventually
+
+__all__ = ["lone", "own_redis"]
+
+# A stream that HAProxy ends with a frozen node's ends by then: its checks, and what it waits more.
+FROZEN_SECONDS = 10.0
+
+pytestmark = pytest.mark.timeout(120, func_only=True)
+
+
+@pytest.fixture
+def redis_name(own_redis: OwnRedis, settings: Any) -> Iterator[Forwarder]:
+    """The name of a Redis."""
+    settings.REDIS_RETRY_SECONDS = 0.3
+    with Forwarder(own_redis.port) as name:
+        use_cache_url(settings, f"redis://127.0.0.1:{name.port}/0")
+        yield name
+
+
+def test_a_node_whose_new_connections_hang_leaves_and_its_streams_go_on(lone: LoneProxy) -> None:
+    lone.add_node()
+    half = FakeNode("node2")
+    lone.nodes.append(half)
+    with (
+        Forwarder(half.port) as name,
+        ThreadPoolExecutor(20) as threads,
+        contextlib.ExitStack() as stack,
+    ):
+        # What still runs ends before the threads are waited for.
+        stack.callback(lone.kill)
+        lone.api.add(half.name, host="127.0.0.1", port=name.port)
+        are_up(lone, 2)
+        streams = []
+        for _ in range(4):
+            streams.append(threads.submit(read_stream, lone))
+            time.sleep(0.15)
+        assert at_node(lone, half.name) >= 1
+        name.is_silent = True
+        are_up(lone, 1)
+        asked = [threads.submit(ask, lone, "GET", "/echo", is_first=True) for _ in range(8)]
+        assert [one.result().status for one in asked] == [200] * 8
+        time.sleep(FROZEN_SECONDS)
+        assert not any(stream.done() for stream in streams)
+        name.is_silent = False
+        are_up(lone, 2)
+
+
+def test_nodes_whose_masters_alone_are_frozen_serve_on(faults: Faults) -> None:
+    with contextlib.ExitStack() as stack:
+        masters = faults.pids("node")
+        assert len(masters) == 2
+        for pid in masters:
+            stack.enter_context(faults.frozen(pid))
+        jobs = faults.post_many(10, mark="half", chain="quick")
+        assert {faults.http.get("/v1/models").status_code for _ in range(20)} == {200}
+        faults.wait_for_all()
+        faults.check(jobs)
+
+
+def test_a_redis_whose_new_connections_hang_is_asked_over_those_that_are_open(
+    redis_name: Forwarder,
+) -> None:
+    assert run(_ping)
+    redis_name.is_silent = True
+    assert run(_ping)
+    before = redis_name.accepted
+
+    def hold(client: Redis) -> None:
+        # The one that is open is in use.
+        connection = client.connection_pool.get_connection()
+        try:
+            with pytest.raises(RedisUnavailable) as late:
+                run(_ping)
+            assert late.value.was_asked
+            # One caller has waited; the others do without at once.
+            for _ in range(20):
+                with pytest.raises(RedisUnavailable) as refused:
+                    run(_ping)
+                assert not refused.value.was_asked
+        finally:
+            client.connection_pool.release(connection)
+
+    run(hold)
+    assert redis_name.accepted == before + 1
+    eventually(_answers, seconds=10, what="the open connection is asked again")
+    assert redis_name.accepted == before + 1
+    redis_name.is_silent = False
+    assert run(_ping)
+
+
+def _ping(client: Redis) -> bool:
+    return bool(client.ping())
+
+
+def _answers() -> bool:
+    try:
+        return run(_ping)
+    except scaling.redis.RedisUnavailable:
+        return False
