@@ -16,7 +16,7 @@ from config.env import env_bool, env_float, env_int, env_list, env_str
 from node.fast_path import FastPath, FastPathParser
 from node.loop_turns import LOOP_TURNS
 from node.open_files import raise_open_files_limit
-from node.worker import LAST_WORDS_SECONDS, DrainingWorker
+from node.worker import STREAM_END_SECONDS, DrainingWorker
 
 # gevent would note for each greenlet who started it and from where, for a debugger's sake.
 gevent.config.track_greenlet_tree = False
@@ -49,7 +49,7 @@ DrainingWorker.drain_seconds = env_float("DRAIN_SECONDS", 30.0)
 DrainingWorker.drain_file = Path(env_str("DRAIN_FILE")) if env_str("DRAIN_FILE") else None
 # When the arbiter kills a worker that is told to stop and does not end by itself.
 graceful_timeout = math.ceil(
-    DrainingWorker.settle_seconds + DrainingWorker.drain_seconds + LAST_WORDS_SECONDS + 5
+    DrainingWorker.settle_seconds + DrainingWorker.drain_seconds + STREAM_END_SECONDS + 5
 )
 # Longer than HAProxy and nginx keep an idle connection to a node (seconds and 60 s), so that it is
 # never the node that closes just as a request is on its way.

@@ -1,4 +1,4 @@
-"""The address of a client, as the proxies in front say it."""
+"""The address of a client, as the proxies in front report it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from django.conf import settings
 from django.http import HttpRequest
 
-# A client has a /64 of IPv6 at least, and could be somebody else with each request.
+# A client has a /64 of IPv6 at least, and could use another address for each request.
 IPV6_PREFIX = 64
 UNKNOWN = "unknown"
 
@@ -20,7 +20,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 def client_network(request: HttpRequest) -> str:
     """Return the IPv4 address, or the IPv6 network, that a request comes from.
 
-    `X-Forwarded-For` is believed of the peers in FORWARDED_ALLOW_IPS alone, and of it the last
+    `X-Forwarded-For` is trusted from the peers in FORWARDED_ALLOW_IPS alone, and of it the last
     address, which the proxy itself has written.
     """
     peer = request.META.get("REMOTE_ADDR", "")
@@ -31,7 +31,7 @@ def client_network(request: HttpRequest) -> str:
 
 
 def network_of(text: str) -> str:
-    """Return an address as `client_network` does; UNKNOWN for what is none."""
+    """Return an address as `client_network` does; UNKNOWN for any other text."""
     try:
         address = _plain(ipaddress.ip_address(text))
     except ValueError:

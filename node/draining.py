@@ -1,7 +1,7 @@
-"""Whether this process is leaving, and what has to end because of it.
+"""The state of a process that drains before it stops.
 
-The worker (node.worker) tells; readiness, answers and streams ask. Nothing here blocks,
-all of it happens in the thread of the event loop, and it imports nothing: gunicorn's arbiter has it
+The worker (node.worker) sets it; readiness, answers and streams read it. Nothing here blocks, all
+of it happens in the thread of the event loop, and it imports nothing: gunicorn's arbiter imports it
 before the worker's modules are patched.
 """
 
@@ -12,9 +12,9 @@ from contextlib import contextmanager
 
 
 class Draining:
-    """A process that leaves is not ready, and `is_over` once its time for answers has run out.
+    """A process that drains is not ready, and `is_over` once its time for answers has run out.
 
-    Both only ever follow each other in this order; `cancel` goes back, and only from the first.
+    The two states follow each other in this order; `cancel` goes back, and only from the first.
     """
 
     def __init__(self) -> None:
@@ -28,17 +28,17 @@ class Draining:
         return self.since is not None
 
     def begin(self, now: float) -> None:
-        """Be ready no more; `now` is a monotonic clock in seconds."""
+        """Start to drain; `now` is a monotonic clock in seconds."""
         if self.since is None:
             self.since = now
 
     def cancel(self) -> None:
-        """Be ready again."""
+        """Stop draining, unless the time for answers has run out."""
         if not self.is_over:
             self.since = None
 
     def end(self) -> None:
-        """Have every answer that is still being made end now."""
+        """End every answer under way now."""
         self.is_over = True
         for on_over in list(self._watchers):
             on_over()

@@ -1,7 +1,7 @@
-"""Let a socket that always has data give way to everybody else.
+"""Make reads from a socket that always has data yield to other greenlets.
 
-gevent's `recv` switches to other greenlets only when there is nothing to read. So a loop over what
-a peer sends (heads, trailers, comments of a stream, lines of a mail server, a large reply) holds
+gevent's `recv` switches to other greenlets only when there is nothing to read. So a loop over the
+data of a peer (heads, trailers, comments of a stream, lines of a mail server, a large reply) holds
 the event loop for as long as the peer is faster than the loop's code, and no timeout or deadline
 can end it. Every library that reads in Python does so by the methods that are wrapped here.
 """
@@ -18,7 +18,7 @@ from gevent._hub_local import get_hub_if_exists
 from gevent.socket import socket as GeventSocket
 from gevent.ssl import SSLSocket
 
-# How long the event loop may be at one turn before a read gives way to the next.
+# How long one turn of the event loop may take before a read yields to the next.
 TURN_SECONDS = 0.01
 
 
@@ -26,13 +26,13 @@ def install() -> None:
     """Wrap the reading methods of gevent's sockets; a second call does nothing."""
     for owner, name in ((GeventSocket, "recv"), (GeventSocket, "recv_into"), (SSLSocket, "read")):
         read = getattr(owner, name)
-        if not hasattr(read, "gives_way"):
-            setattr(owner, name, _giving_way(read))
+        if not hasattr(read, "yields_to_loop"):
+            setattr(owner, name, _yielding(read))
 
 
-def _giving_way(read: Callable[..., Any]) -> Callable[..., Any]:
+def _yielding(read: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(read)
-    def give_way_and_read(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def yield_and_read(self: Any, *args: Any, **kwargs: Any) -> Any:
         # The loop has cached the time at which its turn began. Sockets that must not block, as
         # asyncio's, and those of native threads are left alone.
         if self.timeout != 0.0 and (hub := get_hub_if_exists()) is not None:
@@ -41,5 +41,5 @@ def _giving_way(read: Callable[..., Any]) -> Callable[..., Any]:
                 gevent.sleep(0)
         return read(self, *args, **kwargs)
 
-    give_way_and_read.gives_way = True  # type: ignore[attr-defined]
-    return give_way_and_read
+    yield_and_read.yields_to_loop = True  # type: ignore[attr-defined]
+    return yield_and_read

@@ -1,11 +1,11 @@
-"""Answer a whole, plain request before gunicorn parses it.
+"""The fast path: answer a complete, plain request before gunicorn parses it.
 
 gunicorn's parser, WSGI environment and response are written in Python and cost several times what a
 cached answer costs. This parser looks at the first bytes of each request; if they are one complete
-request of the plainest form, it sends what its handler answers. Everything else, and every doubt,
-goes back to gunicorn's parser byte for byte.
+request of the plainest form, it sends its handler's response. All other data, and every doubt, goes
+back to gunicorn's parser byte for byte.
 
-What passes is narrower than what HTTP allows, so that no two parsers could read it differently: one
+The accepted form is narrower than HTTP, so that no two parsers could read it differently: one
 read from the socket holds all of it and nothing beyond; every header is one of a list, comes once,
 and is printable ASCII; the length is a plain number; there is no transfer coding, no upgrade, no
 `Expect`.
@@ -43,9 +43,9 @@ HEADERS = frozenset(
         "x-request-id",
     }
 )
-# An address that no parser reads in two ways: without escapes, query or fragment.
+# A path that all parsers read in one way: without escapes, query or fragment.
 PATH = re.compile(r"/[\w/.-]*", re.ASCII)
-# What OpenAI's SDKs send about themselves. gunicorn refuses a name that is no token (RFC 9110).
+# Headers of OpenAI's SDKs about themselves. gunicorn refuses a name that is no token (RFC 9110).
 SDK_HEADER = re.compile(r"x-stainless-[a-z0-9-]+", re.ASCII)
 
 
@@ -62,7 +62,7 @@ Handler = Callable[[str, Mapping[str, str], bytes], FastResponse | None]
 
 
 class FastPath:
-    """What the parsers of a worker share: the handler, and whether the worker still serves."""
+    """The part that the parsers of a worker share: the handler, and whether the worker serves."""
 
     def __init__(self, handler: Handler, worker: Any) -> None:
         self._handler = handler
@@ -72,7 +72,7 @@ class FastPath:
 
     @property
     def is_on(self) -> bool:
-        """Whether this worker serves: it was not told to stop."""
+        """Whether this worker serves, and does not stop."""
         return bool(self._worker.alive) and not DRAINING.is_on
 
     def answer(self, data: bytes, *, is_last: bool) -> bytes | None:
@@ -111,7 +111,7 @@ class FastPath:
 
 
 class FastPathParser(RequestParser):  # type: ignore[misc]
-    """gunicorn's parser of one connection, which gets only what the fast path did not answer."""
+    """gunicorn's parser of one connection, for the requests that the fast path did not answer."""
 
     def __init__(self, fast_path: FastPath, *arguments: Any) -> None:
         self._fast_path = fast_path

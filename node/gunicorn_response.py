@@ -1,4 +1,4 @@
-"""Send an answer's headers and the beginning of its body together."""
+"""Send a response's headers and the beginning of its body in one write."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from node.metrics import REQUEST_SECONDS
 
 
 class OneWriteResponse(Response):  # type: ignore[misc]
-    """gunicorn's answer to one request, with one write less.
+    """gunicorn's response to one request, with one write less.
 
     gunicorn sends the headers by themselves and then the body: two system calls, two packets, and
     a proxy that wakes up twice. Here the headers wait for the first bytes of the body, which for a
@@ -27,7 +27,7 @@ class OneWriteResponse(Response):  # type: ignore[misc]
         self._began = time.monotonic()
 
     def send_headers(self) -> None:
-        """Make the headers, and hold them."""
+        """Render the headers, and buffer them."""
         if self.headers_sent:
             return
         if DRAINING.is_on:
@@ -38,11 +38,11 @@ class OneWriteResponse(Response):  # type: ignore[misc]
         self.headers_sent = True
 
     def can_sendfile(self) -> bool:
-        """Have files written like any body: the system's own way would leave the headers behind."""
+        """Return False: the system's sendfile would leave the headers behind."""
         return False
 
     def close(self) -> None:
-        """End the answer; one without a body is its headers alone."""
+        """End the response; one without a body is its headers alone."""
         if not self.headers_sent:
             self.send_headers()
         self._send(b"")

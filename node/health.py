@@ -1,4 +1,4 @@
-"""Whether this node is alive, and whether a load balancer should send to it."""
+"""Liveness and readiness of this node."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ _warming = threading.Lock()
 
 @require_safe
 def live(request: HttpRequest) -> JsonResponse:
-    """Answer 200 while the process can answer at all; it asks nothing else."""
+    """Answer 200 while the process can answer at all; it checks nothing else."""
     return JsonResponse({"status": "ok"})
 
 
 @require_safe
 def ready(request: HttpRequest) -> JsonResponse:
-    """Answer 200 if the database is there and migrated, else 503; Redis is told, not required.
+    """Answer 200 if the database is available and migrated, else 503; Redis is shown, not required.
 
-    The first 200 comes once the process is warm: WARM_UP has run. A warm process goes on while the
-    primary is away and a replica is there: reads are answered, writes get 503. One that is leaving
-    answers 503 and still serves.
+    The first 200 comes once the process is warm: WARM_UP has run. A warm process stays ready while
+    the primary is unavailable and a replica is not: reads are answered, writes get 503. One that
+    drains answers 503 and still serves.
     """
     if DRAINING.is_on:
         return JsonResponse({"status": "draining"}, status=503)
@@ -57,7 +57,7 @@ def ready(request: HttpRequest) -> JsonResponse:
 def _check_database() -> str:
     global _is_migrated  # noqa: PLW0603  (remembered for the life of the process)
     if _is_migrated and TOPOLOGY.primary.sample is not None:
-        # The watcher asks several times a second; a server that hangs must not hang this.
+        # The watcher samples several times a second; a server that hangs must not hang this.
         return "unreachable" if TOPOLOGY.primary.is_away else "ok"
     try:
         with connection.cursor() as cursor:
@@ -79,8 +79,8 @@ def _warm_up() -> None:
             return
         for path in settings.WARM_UP:
             import_string(path)()
-        # What is there now stays for the process's life. Left to the garbage collector, a full
-        # collection would walk all of it again and again, in pauses that requests notice.
+        # The objects of now stay for the process's life. Left to the garbage collector, a full
+        # collection would walk all of them again and again, in pauses that requests notice.
         gc.collect()
         gc.freeze()
         MEMORY.begin(drain_pools)

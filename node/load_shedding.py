@@ -1,14 +1,14 @@
-"""Refuse at once what this process could answer only late.
+"""Load shedding: refuse at once the requests that this process could answer only late.
 
-A node that is asked for more than its processor can do answers everything late, and in the end
-nothing in time. So the first part of each API request is watched: the time until its chain begins
+A node with more requests than its processor can handle answers all of them late, and in the end
+none in time. So the first part of each API request is watched: the time until its chain begins
 (or, without one, its answer). No model takes part in it; on a node that keeps up it is a few
 milliseconds. When it is long, and the event loop has had no rest, as many requests may be in that
 part as get through it in the target time (Little's law), and others get a 503 with `Retry-After`.
-The load balancer is told in each answer, and keeps the rest to itself.
+Each answer has the limit in a header, so that the load balancer queues the rest.
 
 node.shedding_layer decides which requests may be refused. Requests that wait for their model, or
-for another request's answer, do not count: they have got through.
+for another request's answer, do not count: they have been dispatched.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ from node.metrics import OVERLOAD_LIMIT, OVERLOAD_REFUSED
 logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.1
-# So few are a matter of milliseconds, whatever the figures say.
+# So few take milliseconds, by any figures.
 MIN_LIMIT = 16
 NO_LIMIT = math.inf
-# Far more than a tick sees; a server whose ticks do not come must not keep all for ever.
+# Far more than a tick sees; a server whose ticks do not come must not collect them for ever.
 MAX_DELAYS = 10_000
 # Above this share of the time the event loop ran, or was ready to and waited for a processor.
 BUSY_SHARE = 0.9
-# A burst may be late. What is this many times later than it should, for so long, is a queue that
-# stands; then requests are refused until they are begun in the target time again.
+# A burst may be late. Delay above OVERDUE x target for LATE_TICKS ticks is a standing queue; then
+# requests are refused until they are begun in the target time again.
 OVERDUE = 4
 LATE_TICKS = 2
 # With rests, without a refusal, and far from its limit for so long, all is well again.
 CALM_TICKS = 5
 # How fast the limit is lifted while requests are begun in time.
 GROWTH = 1.1
-# A load balancer that keeps to the limit sends so many more now and then.
+# A load balancer that obeys the limit sends so many more now and then.
 SLACK = 1.25
 # Of the limit, so much more may wait at the load balancer.
 QUEUE_SHARE = 0.25
@@ -55,7 +55,7 @@ SCHEDSTAT = Path("/proc/self/schedstat")
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """What the last `seconds` saw.
+    """The requests and the load of the last `seconds`.
 
     `delays` are the setup times of the requests that were dispatched, in seconds, `age` is the mean
     of those still in setup, and `in_setup` their number; `busy_share` is the share of the time in
@@ -73,8 +73,8 @@ class Interval:
 
     @property
     def delay(self) -> float:
-        """Return the seconds in which requests get through their first part, now or soon."""
-        # Of the last one begun, if as many get through as now.
+        """Return the seconds that requests spend in setup, now or soon."""
+        # Of the last one begun, if as many are dispatched as now.
         coming = self.in_setup * self.seconds / max(1, len(self.delays))
         return max(statistics.median(self.delays) if self.delays else 0.0, self.age, coming)
 
@@ -86,10 +86,10 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class LimitState:
-    """How many requests may be in their first part, and whether the balancer is told."""
+    """How many requests may be in setup, and whether answers announce it to the balancer."""
 
     limit: float = NO_LIMIT
-    is_told: bool = True
+    is_announced: bool = True
     late_ticks: int = 0
     calm_ticks: int = 0
 
@@ -100,7 +100,7 @@ class LimitState:
 
 
 def next_state(now: LimitState, tick: Interval, target_seconds: float) -> LimitState:
-    """Return the bounds after a tick."""
+    """Return the state after a tick."""
     if not now.is_on:
         is_overdue = tick.is_busy and tick.delay > OVERDUE * target_seconds
         late_ticks = now.late_ticks + 1 if is_overdue else 0
@@ -112,22 +112,22 @@ def next_state(now: LimitState, tick: Interval, target_seconds: float) -> LimitS
         return LimitState()
     limit = now.limit * GROWTH
     if tick.is_busy and tick.delay > target_seconds:
-        # As many as get through in the target time (Little's law).
+        # As many as are dispatched in the target time (Little's law).
         fitting = len(tick.delays) / tick.seconds * target_seconds
         limit = max(MIN_LIMIT, min(now.limit, fitting))
-    # A balancer cannot tell hits, which cost nothing, from others.
-    is_told = tick.hits <= (tick.admitted + tick.refused) * MAX_HIT_SHARE
-    return LimitState(limit=limit, is_told=is_told, calm_ticks=calm_ticks)
+    # A balancer cannot distinguish hits, which cost nothing, from others.
+    is_announced = tick.hits <= (tick.admitted + tick.refused) * MAX_HIT_SHARE
+    return LimitState(limit=limit, is_announced=is_announced, calm_ticks=calm_ticks)
 
 
 class LoadShedder:
-    """How many requests this process has begun, and how many it may."""
+    """Counts the requests in setup, limits them, and decides about new ones."""
 
     def __init__(self, *, target_seconds: float) -> None:
         self.target_seconds = target_seconds
-        self.bounds = LimitState()
+        self.limit_state = LimitState()
         self.in_setup = 0
-        # How many requests this process has not answered to the end, whatever they wait for.
+        # How many requests this process has not answered to the end, in setup or not.
         self.in_flight: Callable[[], int] = lambda: self.in_setup
         # Whether these are all that the load balancer has open here.
         self.is_alone: Callable[[], bool] = lambda: True
@@ -136,29 +136,29 @@ class LoadShedder:
         self._forget()
 
     def is_full(self) -> bool:
-        """Say whether to refuse a new request, and count it."""
-        if self.in_setup < self.bounds.limit * SLACK:
+        """Return whether to refuse a new request; count a refusal."""
+        if self.in_setup < self.limit_state.limit * SLACK:
             return False
         self._refused += 1
         OVERLOAD_REFUSED.inc()
         return True
 
     def begin(self, now: float) -> SetupTimer:
-        """Note that a request is being begun; `now` is a monotonic clock in seconds."""
+        """Count a request into setup; `now` is a monotonic clock in seconds."""
         self.in_setup += 1
         self._began += now
         self._admitted += 1
         return SetupTimer(self, now)
 
     def end(self, began: float, now: float) -> None:
-        """Note that a request got through its first part."""
+        """Count a request out of setup."""
         self.in_setup -= 1
         # Rounding errors of sums must not stay.
         self._began = self._began - began if self.in_setup else 0.0
         self._delays.append(now - began)
 
     def hit(self) -> None:
-        """Note that a request cost next to nothing."""
+        """Count a hit, which costs next to nothing."""
         self._hits += 1
 
     def tick(self, now: float, *, seconds: float, busy_share: float) -> None:
@@ -174,22 +174,25 @@ class LoadShedder:
             self._refused,
             self._hits,
         )
-        before, self.bounds = self.bounds, next_state(self.bounds, tick, self.target_seconds)
+        before, self.limit_state = (
+            self.limit_state,
+            next_state(self.limit_state, tick, self.target_seconds),
+        )
         self._forget()
-        OVERLOAD_LIMIT.set(self.bounds.limit)
-        if self.bounds.is_on and not before.is_on:
-            logger.warning("more is asked than this process can do; some requests get a 503")
-        elif before.is_on and not self.bounds.is_on:
+        OVERLOAD_LIMIT.set(self.limit_state.limit)
+        if self.limit_state.is_on and not before.is_on:
+            logger.warning("more requests than this process can handle; some get a 503")
+        elif before.is_on and not self.limit_state.is_on:
             logger.info("requests are begun in time again")
 
     @property
     def headers(self) -> list[tuple[str, str]]:
-        """What answers tell the load balancer: how many requests to send, and to let wait."""
-        if not self.bounds.is_on or not self.bounds.is_told or not self.is_alone():
+        """The header for the load balancer: how many requests to send, and to queue."""
+        if not self.limit_state.is_on or not self.limit_state.is_announced or not self.is_alone():
             return []
         elsewhere = max(0, self.in_flight() - self.in_setup)
         # Growth has no bound, and what counts is less than one process may have open.
-        limit = min(self.bounds.limit, MAX_DELAYS)
+        limit = min(self.limit_state.limit, MAX_DELAYS)
         sent, waiting = round(elsewhere + limit), round(limit * QUEUE_SHARE)
         return [(HEADER, f"{sent} {waiting}")]
 
@@ -198,7 +201,7 @@ class LoadShedder:
         self._admitted = self._refused = self._hits = 0
 
     def run(self) -> None:
-        """Interval for ever."""
+        """Tick for ever."""
         at, busy = time.monotonic(), busy_seconds()
         while True:
             gevent.sleep(TICK_SECONDS)
@@ -208,7 +211,7 @@ class LoadShedder:
 
 
 class SetupTimer:
-    """The first part of one request."""
+    """The time that one request is in setup."""
 
     __slots__ = ("_began", "_shedder")
 
@@ -217,7 +220,7 @@ class SetupTimer:
         self._began = began
 
     def end(self) -> None:
-        """Note that it is over; a second time is nothing."""
+        """End the setup; a second call does nothing."""
         if self._shedder is not None:
             self._shedder.end(self._began, time.monotonic())
             self._shedder = None

@@ -1,10 +1,10 @@
-"""Notice that the event loop stands still, and log the stack it stood in.
+"""Detect stalls of the event loop, and log the stack of each.
 
-Each switch between greenlets leaves its time. A native thread looks at that time: while a greenlet
-has not given the loop back for half of EVENT_LOOP_STALL_SECONDS, the thread notes its stack, and
-the switch that ends a stall measures it. A queue of many short pieces of work is no stall.
+Each switch between greenlets records its time. A native thread samples that time: while a greenlet
+has not yielded for half of EVENT_LOOP_STALL_SECONDS, the thread records its stack, and the switch
+that ends a stall measures it. A queue of many short pieces of work is no stall.
 
-A stall is time that the loop's own thread took: what it ran, and what it waited in a blocking call.
+A stall is time that the loop's own thread took: running, or waiting in a blocking call.
 Time in which it was ready and had no processor does not count, nor does a process that was stopped.
 """
 
@@ -36,21 +36,21 @@ _native_id: Callable[[], int] = get_original("_thread", "get_native_id")
 _start_native_thread: Callable[..., int] = get_original("_thread", "start_new_thread")
 _clock = time.perf_counter
 
-# A loop that stands for so long may never report its stall itself.
+# A loop that stalls for so long may never report it itself.
 ENDLESS_SECONDS = 1.0
 MAX_STALLS = 100
 # With the default setting, those of a minute.
-MAX_LOOKS = 1200
+MAX_SAMPLES = 1200
 MAX_FRAMES = 30
 MAX_SCHEDSTAT_BYTES = 100
 STOOD = "the event loop stood still for"
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class LoopSample:
     """Seconds that the loop's thread ran, and waited for a processor, until `at`.
 
-    Nothing else than the clock is known where there is no /proc; then all time counts.
+    Without /proc only the clock is known; then all time counts.
     """
 
     at: float
@@ -60,7 +60,7 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Stall:
-    """What one switch saw: when the greenlet had got the loop, for how long, and where it was."""
+    """One stall, measured by a switch: when the greenlet got the loop, for how long, and where."""
 
     began: float
     seconds: float
@@ -107,29 +107,29 @@ class LoopGuard:
         self._stack_seconds = stack_seconds
         self._hub = gevent.get_hub()
         self._thread_id = _thread_id()
-        # Stays open: each call that opens, asks or closes a file gives the interpreter's lock away,
+        # Stays open: each call that opens, reads or closes a file releases the interpreter's lock,
         # and has to wait for it.
         self._schedstat = _open_schedstat()
-        self._look_seconds = stall_seconds / 2
+        self._sample_seconds = stall_seconds / 2
         self.switches = Switches(self._hub, stall_seconds, self._measure)
-        self._looks = deque([Look(_clock(), *self._measure())], maxlen=MAX_LOOKS)
-        # Where the greenlet was that had got the loop at that time.
+        self._samples = deque([LoopSample(_clock(), *self._measure())], maxlen=MAX_SAMPLES)
+        # The stack of the greenlet that had the loop, and since when it had it.
         self._stack, self._stack_of = "", 0.0
-        self._told_of = 0.0
+        self._logged_stall = 0.0
         self._next_stack_at = 0.0
 
     def start(self) -> None:
-        """Begin to trace and to look."""
+        """Start to trace and to sample."""
         greenlet.settrace(self.switches)
         _start_native_thread(self._watch, ())
 
     def _watch(self) -> None:
         while True:
-            _sleep(self._look_seconds)
-            self._look()
+            _sleep(self._sample_seconds)
+            self._sample()
 
-    def _look(self) -> None:
-        """Note where the loop is, and report what it stood; runs in the native thread."""
+    def _sample(self) -> None:
+        """Record where the loop is, and report its stalls; runs in the native thread."""
         while self.switches.stalls:
             stall = self.switches.stalls.popleft()
             seconds = self._seconds_of(stall)
@@ -139,28 +139,28 @@ class LoopGuard:
                 self._hub.loop.run_callback_threadsafe(gevent.spawn, self._report, seconds, stack)
         ran, waited = self._measure()
         # Later than its figures: none of a stall that begins now is in them.
-        look = Look(_clock(), ran, waited)
-        self._looks.append(look)
+        sample = LoopSample(_clock(), ran, waited)
+        self._samples.append(sample)
         began, is_idle = self.switches.began, self.switches.is_idle
         standing = _clock() - began
-        if is_idle or standing < self._look_seconds:
+        if is_idle or standing < self._sample_seconds:
             return
         self._stack, self._stack_of = describe(sys._current_frames().get(self._thread_id)), began
-        seconds = self._seconds_of(Stall(began, standing, look.ran, look.waited, self._stack))
-        if seconds >= ENDLESS_SECONDS and began != self._told_of and self._may_log():
-            self._told_of = began
+        seconds = self._seconds_of(Stall(began, standing, sample.ran, sample.waited, self._stack))
+        if seconds >= ENDLESS_SECONDS and began != self._logged_stall and self._may_log():
+            self._logged_stall = began
             text = f"WARNING {__name__} {STOOD} {seconds:.2f} s so far: {self._stack}\n"
             os.write(2, text.encode())
 
     def _seconds_of(self, stall: Stall) -> float:
         """Return how long the loop's own thread took, at most."""
         ended = stall.began + stall.seconds
-        within = [look for look in self._looks if stall.began < look.at <= ended]
-        earlier = [look for look in self._looks if look.at <= stall.began]
-        before = earlier[-1] if earlier else self._looks[0]
+        within = [sample for sample in self._samples if stall.began < sample.at <= ended]
+        earlier = [sample for sample in self._samples if sample.at <= stall.began]
+        before = earlier[-1] if earlier else self._samples[0]
         ready = stall.seconds - (stall.waited - before.waited)
-        # A blocking call lets this thread look. What neither ran nor let it was stopped.
-        witnessed = (len(within) + 1) * self._look_seconds
+        # A blocking call lets this thread sample. A process that did neither was stopped.
+        witnessed = (len(within) + 1) * self._sample_seconds
         return min(ready, max(stall.ran - before.ran, witnessed))
 
     def _report(self, seconds: float, stack: str) -> None:
@@ -201,11 +201,11 @@ def start() -> None:
 
 def describe(frame: FrameType | None) -> str:
     """Return a stack on one line, the innermost frame first."""
-    places: list[str] = []
-    while frame is not None and len(places) < MAX_FRAMES:
+    frames: list[str] = []
+    while frame is not None and len(frames) < MAX_FRAMES:
         code = frame.f_code
         path = code.co_filename.rpartition("site-packages/")[2]
         path = path.removeprefix(f"{settings.BASE_DIR}/")
-        places.append(f"{code.co_name} ({path}:{frame.f_lineno})")
+        frames.append(f"{code.co_name} ({path}:{frame.f_lineno})")
         frame = frame.f_back
-    return " < ".join(places) or "no Python frame"
+    return " < ".join(frames) or "no Python frame"

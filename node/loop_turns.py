@@ -1,4 +1,4 @@
-"""Yield to the event loop now and then from code that need never wait."""
+"""Yield to the event loop now and then from code that never waits."""
 
 from __future__ import annotations
 

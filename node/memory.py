@@ -1,4 +1,4 @@
-"""How much memory a process takes, and how it gives memory back to the system."""
+"""Measure a process's memory, and return memory to the system."""
 
 import ctypes
 import gc
@@ -14,16 +14,16 @@ M_MMAP_THRESHOLD = -3
 M_ARENA_MAX = -8
 LARGE_BYTES = 128 * 1024
 ARENAS = 2
-# How often a process looks whether it has grown, and what growth is worth a full collection, which
-# costs 3 to 25 ms.
+# How often a process checks its size, and which growth is worth a full collection, which costs 3 to
+# 25 ms.
 TRIM_SECONDS = 10.0
 TRIM_GROWTH_BYTES = 8 * 1024 * 1024
-# A process that stays large is trimmed less and less often, down to this: what it uses it needs.
+# A process that stays large is trimmed less and less often, down to this: it needs its memory.
 MAX_TRIM_SECONDS = 60.0
 
 
 def rss_bytes() -> int:
-    """Return this process's resident memory; 0 on a system that does not tell (no /proc)."""
+    """Return this process's resident memory; 0 on a system without /proc."""
     try:
         return int(STATM.read_text(encoding="ascii").split()[1]) * PAGE_BYTES
     except OSError:
@@ -31,7 +31,7 @@ def rss_bytes() -> int:
 
 
 class MemoryTrimmer:
-    """Returns what a burst of requests took to the system.
+    """Returns the memory that a burst of requests took to the system.
 
     Python collects its oldest objects late, and glibc returns only the end of its heap by itself.
     Invariant: a process that is no larger than it was at `begin` is not trimmed.
@@ -43,22 +43,22 @@ class MemoryTrimmer:
         self._is_released = False
         self._least = 0
         self._trimmed = 0
-        self._next_look = 0.0
+        self._next_tick = 0.0
         self._pause = TRIM_SECONDS
 
     def begin(self, *releases: Callable[[], None]) -> None:
-        """Take the size that this process has; call it in the process itself, once it is warm.
+        """Measure the size that is normal; call it in the process itself, once it is warm.
 
-        `releases` drop what holds memory of a burst for good, and can be made again. They are
-        called once after a growth, when the process has settled and is still too large.
+        `releases` drop objects that hold memory of a burst for good, and can be made again. They
+        are called once after a growth, when the process has settled and is still too large.
         """
         self._releases = releases
         _libc_call("malloc_trim", 0)
         self._least = self._trimmed = rss_bytes()
 
-    def look(self, now: float) -> None:
+    def tick(self, now: float) -> None:
         """Trim a process that has grown; call it as often as is convenient."""
-        if not self._least or now < self._next_look:
+        if not self._least or now < self._next_tick:
             return
         size = rss_bytes()
         self._least = min(self._least, size)
@@ -66,7 +66,7 @@ class MemoryTrimmer:
             self._trimmed, self._pause = size, TRIM_SECONDS
         else:
             self._trim(has_grown=size > self._trimmed + TRIM_GROWTH_BYTES)
-        self._next_look = now + self._pause
+        self._next_tick = now + self._pause
 
     def _trim(self, *, has_grown: bool) -> None:
         gc.collect()
@@ -89,11 +89,11 @@ MEMORY = MemoryTrimmer()
 
 
 def bound_allocator() -> None:
-    """Have malloc return large blocks to the system as soon as they are freed.
+    """Make malloc return large blocks to the system as soon as they are freed.
 
     glibc raises its thresholds with each large block that is freed, up to 32 MB, and gives each
-    thread an arena: what a burst of large bodies took would never be returned. Fixed thresholds
-    turn that off.
+    thread an arena: the memory of a burst of large bodies would never be returned. Fixed
+    thresholds turn that off.
     """
     for parameter, value in (
         (M_MMAP_THRESHOLD, LARGE_BYTES),

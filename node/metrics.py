@@ -1,4 +1,4 @@
-"""What every web process counts, for Prometheus."""
+"""The Prometheus metrics of every node process."""
 
 import math
 

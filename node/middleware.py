@@ -1,4 +1,4 @@
-"""What every request passes, API and admin alike."""
+"""The middleware of all requests, API and admin alike."""
 
 import logging
 import re
@@ -16,17 +16,17 @@ current_request_id: ContextVar[str] = ContextVar("current_request_id", default="
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
 
-# HAProxy sets the id; a node called directly may be handed anything.
+# HAProxy sets the id; a node called directly may get anything.
 REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}", re.ASCII)
 
 
 def request_id_of(given: str) -> str:
-    """Return the id that a request was given if it is well formed, else a new one."""
+    """Return the id that a request came with if it is well formed, else a new one."""
     return given if REQUEST_ID.fullmatch(given) else f"req_{new_uuid().hex}"
 
 
 class RequestIdMiddleware:
-    """Give every request an id and send it back as `x-request-id`; tell the answer's length.
+    """Sets every request's id, returns it as `x-request-id`, and sets `Content-Length`.
 
     Without a length gunicorn would send an API's answer in chunks.
     """
@@ -35,7 +35,7 @@ class RequestIdMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        """Keep a well-formed id from the load balancer, else make one."""
+        """Use a well-formed id from the load balancer, else make one."""
         request_id = request_id_of(request.META.get("HTTP_X_REQUEST_ID", ""))
         current_request_id.set(request_id)
         response = self.get_response(request)
@@ -48,28 +48,28 @@ class RequestIdMiddleware:
 
 
 class RequestIdFilter(logging.Filter):
-    """Put the request's id on every line of the log."""
+    """Adds the request's id to every line of the log."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Let every record pass."""
+        """Return True for every record."""
         record.request_id = current_request_id.get()
         return True
 
 
 class DrainedFilter(logging.Filter):
-    """Leave out that a node which is to be out of rotation is not ready.
+    """Drops the log lines of a draining node's readiness.
 
     Nothing is wrong then, and each check of the load balancer, two a second, would be an error.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Let everything else pass."""
+        """Return True for all other records."""
         path = getattr(getattr(record, "request", None), "path", "")
         return not (DRAINING.is_on and path == "/health/ready")
 
 
 class ServiceUnavailableMiddleware:
-    """Answer 503 with `Retry-After`, also outside the API, while the database is away."""
+    """Answers 503 with `Retry-After`, also outside the API, while the database is unavailable."""
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
@@ -81,7 +81,7 @@ class ServiceUnavailableMiddleware:
     def process_exception(
         self, request: HttpRequest, exception: Exception
     ) -> HttpResponseBase | None:
-        """Leave everything but an absent database to Django."""
+        """Answer an unavailable database; leave all other errors to Django."""
         if is_database_down(exception):
             return error_response(to_api_error(exception))
         return None

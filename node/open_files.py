@@ -1,8 +1,8 @@
-"""How many files, connections among them, a process may have open."""
+"""The limit of a process's open files, connections among them."""
 
 import resource
 
-# Enough for every connection that HAProxy and the nodes allow, and no more than is sane to close.
+# Enough for every connection that HAProxy and the nodes allow, and few enough to close them all.
 MOST = 65_536
 
 

@@ -1,4 +1,4 @@
-"""Django's middleware for pages with sessions and forms, which API requests pass by.
+"""Django's middleware for pages with sessions and forms, which API requests skip.
 
 An API request has a key and no cookie; sessions, CSRF tokens and messages would cost it a tenth of
 a node's capacity for nothing.
@@ -27,8 +27,8 @@ logger = logging.getLogger(__name__)
 
 PRIVATE_PATHS = "/admin/"
 
-# What Django's pages do not expect of an id or a value in an address, or of another client who
-# changes or deletes the same row at that moment.
+# Errors that Django's pages do not expect: of an id or a value in an address, or of another client
+# that changes or deletes the same row at that moment.
 PAGE_ERRORS: list[tuple[type[Exception], ApiError]] = [
     (ObjectDoesNotExist, NotFound("There is no such row any more.", code="not_found")),
     (IntegrityError, ApiError(409, "Somebody changed this meanwhile.", code="changed_meanwhile")),
@@ -41,7 +41,7 @@ class PagesOnly(MiddlewareMixin):
     """Pass requests below `NO_PAGE_PREFIXES` straight on."""
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
-        """Do the middleware's work for a page alone."""
+        """Do the middleware's work for pages alone."""
         if request.path_info.startswith(NO_PAGE_PREFIXES):
             return self.get_response(request)
         return super().__call__(request)
@@ -64,14 +64,14 @@ class Authentication(PagesOnly, AuthenticationMiddleware):
 
 
 class Messages(PagesOnly, MessageMiddleware):
-    """One-time notes, for pages."""
+    """One-time messages, for pages."""
 
 
 class ClickJacking(PagesOnly, XFrameOptionsMiddleware):
     """No frames around pages."""
 
 
-# What a value of another type, or a lookup with too few or too many, raises in Django's lists.
+# Errors of Django's lists for a value of another type, or a lookup with too few or too many.
 BAD_FILTERS = (ValueError, TypeError, OverflowError, ProgrammingError)
 
 
@@ -88,7 +88,7 @@ class ReadableQuery(PagesOnly):
 
 
 class Errors(PagesOnly):
-    """Answers to what is wrong with a request and Django's pages do not expect."""
+    """Answers to errors of a request that Django's pages do not expect."""
 
     def process_exception(
         self, request: HttpRequest, exception: Exception
@@ -109,7 +109,7 @@ class Errors(PagesOnly):
 
 
 def _is_filtered_list(request: HttpRequest) -> bool:
-    """Say whether this is a list of the admin with filters, or with an action on its rows."""
+    """Return whether this is a list of the admin with filters, or with an action on its rows."""
     name = request.resolver_match.url_name if request.resolver_match else None
     has_input = bool(request.GET.keys() - {"e"}) or request.method == "POST"
     return (name or "").endswith("_changelist") and has_input

@@ -1,7 +1,8 @@
-"""Give pages a small share of a node, so that no flood of them takes it from the API.
+"""Limit pages to a small share of a node, so that no flood of them takes it from the API.
 
-A page is what is neither the API's nor a health check's: the admin, `/docs`, static files, and
-addresses that do not exist. Rendering one costs up to fifty times what an API request costs.
+A page is any request that is neither the API's nor a health check: the admin, `/docs`, static
+files, and addresses that do not exist. Rendering one costs up to fifty times as much as an API
+request.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ REFUSAL = ApiError(
 )
 # A form of this size is read before its page takes a slot, as its client may be slow.
 FORM_BYTES = 64 * 1024
-# A slot rests no longer than this, however busy the process was meanwhile.
+# A slot rests no longer than this, however busy the process is.
 MAX_REST_SECONDS = 2.0
 
 
@@ -40,8 +41,8 @@ class PageSlots:
     """At most `concurrency` pages at a time, `queue` waiting for `wait_seconds`.
 
     A slot rests after a page, so that it works no more than `cpu_share` of the time. The page's own
-    processor time is not known: what the thread used meanwhile is taken for it, which on a busy
-    node is more.
+    processor time is not known: the thread's time since its start is taken for it, which on a
+    busy node is more.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class PageSlots:
             self.waiting -= 1
 
     def release(self, used_seconds: float) -> None:
-        """Give a slot back after its rest."""
+        """Release a slot after its rest."""
         rest = min(used_seconds * self._rest, MAX_REST_SECONDS)
         gevent.spawn_later(rest, self._slots.release)
 
@@ -74,8 +75,8 @@ class PageSlots:
 class Pages:
     """A WSGI layer in front of Django.
 
-    The admin has slots of its own: strangers, who may be kept from it (PROXY_ADMIN_ADDRESSES), do
-    not take them from staff.
+    The admin has slots of its own: clients without access to it (PROXY_ADMIN_ADDRESSES) do not take
+    them from staff.
     """
 
     def __init__(self, application: WSGIApplication, new_slots: Callable[[], PageSlots]) -> None:
@@ -84,7 +85,7 @@ class Pages:
         self._others = new_slots()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer a page when it is its turn, and all else at once."""
+        """Answer a page when it has a slot, and all other requests at once."""
         path: str = environ["PATH_INFO"]
         if path.startswith(NO_PAGE_PREFIXES):
             return self._application(environ, start_response)
@@ -103,7 +104,7 @@ class Pages:
 
 
 def _read_form(environ: WSGIEnvironment) -> None:
-    """Read a small body; one that stalls or breaks off is left to Django, which says so."""
+    """Read a small body; one that stalls or breaks off is left to Django, which answers 400."""
     length = environ.get("CONTENT_LENGTH") or ""
     if not (length.isascii() and length.isdecimal() and 0 < int(length) <= FORM_BYTES):
         return

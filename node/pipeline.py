@@ -31,7 +31,7 @@ class EdgeLayer(Protocol):
 
 
 class Pipeline:
-    """A WSGI application, and what gunicorn's worker must know of its layers.
+    """A WSGI application, and the layers that gunicorn's worker uses itself.
 
     `fast_path` handles requests that gunicorn has not parsed; `shedder` is None when the node sheds
     no load.

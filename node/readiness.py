@@ -1,4 +1,4 @@
-"""Ask an application of this process whether it is ready, as a load balancer would."""
+"""Check the readiness of an application in this process, as a load balancer would."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def is_ready(application: Any) -> bool:
-    """Say whether the application answers /health/ready with 200."""
+    """Return whether the application answers /health/ready with 200."""
     statuses: list[str] = []
 
     def start_response(status: str, headers: Any, error: Any = None) -> Any:

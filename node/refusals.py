@@ -1,4 +1,4 @@
-"""What a WSGI layer answers that refuses a request in front of Django."""
+"""The responses of WSGI layers that refuse a request in front of Django."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from node.middleware import request_id_of
 def refusal(
     error: ApiError, request_id: str, headers: Iterable[tuple[str, str]] = ()
 ) -> FastResponse:
-    """Return an error as its answer, with the request's id, or a new one for what is none."""
+    """Return an error as a response, with the request's id, or a new one for a malformed id."""
     body = orjson.dumps(error.body)
     return FastResponse(
         f"{error.status} {HTTPStatus(error.status).phrase}",

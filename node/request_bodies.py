@@ -1,4 +1,4 @@
-"""How request bodies reach Django: also those in chunks, and none for longer than is decent."""
+"""Request bodies: chunked ones get a length, and all are bounded by BODY_TIMEOUT_SECONDS."""
 
 from __future__ import annotations
 
@@ -14,16 +14,14 @@ from config.api.paths import JOBS
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-# The one address that takes documents, as in haproxy.cfg.
-
 
 class RequestBodies:
-    """Bound the time that a body may take, and give one in chunks a length.
+    """A WSGI layer that bounds the time of a body, and sets the length of a chunked one.
 
     Django takes a body without `Content-Length` for an empty one, and REST framework the same. So
-    a chunked body is said to be as long as a body may be, and one byte more: the server's stream
+    a chunked body gets the length that a body may have, and one byte more: the server's stream
     ends where the chunks do (`wsgi.input_terminated`), so that reading on to the pretended length
-    is safe; a longer body is found out by its last byte.
+    is safe; a longer body shows by its last byte.
     """
 
     def __init__(self, application: WSGIApplication) -> None:
@@ -43,7 +41,7 @@ class TimedInput:
     """A request's stream, all of whose reads together may take BODY_TIMEOUT_SECONDS.
 
     Raises TimeoutError then; Django makes UnreadablePostError of it. A client that sends a byte
-    now and then would otherwise hold its place for ever.
+    now and then would otherwise hold its slot for ever.
     """
 
     def __init__(self, stream: Any) -> None:
@@ -71,8 +69,8 @@ class TimedInput:
 class PacedInput(TimedInput):
     """A document's stream: it may take longer, but pause no longer.
 
-    What comes earns time, MAX_BODY_BYTES the BODY_TIMEOUT_SECONDS that are the most there is in
-    hand. So an upload that stalls ends after these seconds however much of it has come, and one
+    Each byte earns time, MAX_BODY_BYTES the BODY_TIMEOUT_SECONDS that are also the most it can have
+    left. So an upload that stalls ends after these seconds however much of it has come, and one
     that comes at this pace goes on to its end.
     """
 

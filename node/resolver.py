@@ -1,6 +1,6 @@
-"""Resolve names so that one that hangs costs nobody else a thread.
+"""Resolve names so that one that hangs costs no other name a thread.
 
-gevent resolves names in the ten native threads that everything else of a process shares. A name
+gevent resolves names in the ten native threads that all work of a process shares. A name
 server that does not answer holds each of them for ten seconds and more, so a few calls of a
 provider whose name cannot be resolved would stop every other new connection too.
 """
@@ -15,15 +15,15 @@ import gevent
 from gevent.resolver.thread import Resolver
 from gevent.threadpool import ThreadPool
 
-# Lookups that run: as many names as settings and chains may hold. Threads begin as needed.
+# Lookups that run: as many names as settings and chains may hold. Threads start as needed.
 THREADS = 64
 
 
 class SharedResolver(Resolver):
-    """Looks a name up once for all that ask meanwhile, in threads that are for names alone.
+    """Looks a name up once for all its callers of the time (single flight), in threads of its own.
 
-    Raises socket.gaierror (EAI_AGAIN) after `timeout_seconds`; the lookup goes on, and whoever asks
-    before it ends joins it. So a name holds one thread, however many ask for it.
+    Raises socket.gaierror (EAI_AGAIN) after `timeout_seconds`; the lookup goes on, and a caller
+    before its end joins it. So a name holds one thread, however many callers it has.
     """
 
     def __init__(self, hub: Any, *, timeout_seconds: float) -> None:
@@ -63,6 +63,6 @@ def _is_address(host: Any) -> bool:
 
 
 def install(*, timeout_seconds: float) -> None:
-    """Have this thread's hub resolve so; call it after the last fork."""
+    """Set this thread's hub to this resolver; call it after the last fork."""
     hub: Any = gevent.get_hub()
     hub.resolver = SharedResolver(hub, timeout_seconds=timeout_seconds)

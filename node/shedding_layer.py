@@ -1,7 +1,7 @@
-"""Answer 503 at once to what a busy node could answer only late (node.load_shedding).
+"""The layer that sheds load: 503 for requests that a busy node could answer only late.
 
-Never refused here: a hit at hand, a cancel, health checks and metrics. Pages have slots of their
-own (node.page_slots).
+node.load_shedding decides. Never refused: a hit in memory, a cancel, health checks and metrics.
+Pages have slots of their own (node.page_slots).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 CANCEL = re.compile(r"/v1/(jobs|responses)/[^/]+/cancel")
 REFUSAL = ApiError(
     503,
-    "This node is asked for more than it can do now; try again shortly.",
+    "This node has more requests than it can handle now; try again shortly.",
     code="overloaded",
     retry_after_seconds=1,
 )
@@ -76,5 +76,5 @@ class LoadSheddingLayer:
 
 
 def _may_be_refused(path: str) -> bool:
-    """Say whether a path is the API's. A cancel, which makes less work, is not meant."""
+    """Return whether a path is the API's, except a cancel, which makes less work."""
     return path.startswith(API_PREFIXES) and not CANCEL.fullmatch(path)

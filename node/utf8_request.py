@@ -13,13 +13,13 @@ class Utf8Request(WSGIRequest):
 
     Django takes `charset` for the codec of the address and the form's fields, also `hex` and
     `undefined`, which are none; and it raises on parameters that it cannot decode before there is
-    a request to answer. A type that cannot be read is one that nothing takes.
+    a request to answer. A type that cannot be parsed becomes one that no parser takes.
     """
 
     def _set_content_type_params(self, meta: dict[str, Any]) -> None:
         try:
             found = parse_header_parameters(meta.get("CONTENT_TYPE", ""))
-        # The email package, which reads the parameters, raises what its code runs into.
+        # The email package, which parses the parameters, raises errors of any class.
         except Exception:
             meta["CONTENT_TYPE"] = "application/octet-stream"
             found = (meta["CONTENT_TYPE"], {})

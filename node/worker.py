@@ -1,15 +1,15 @@
-"""A gevent worker that leaves before it stops.
+"""A gevent worker that drains before it stops.
 
-gunicorn's own closes its listening socket as soon as it is told to stop, so that whoever connects a
-moment later is refused, and it begins a successor only when the last connection of a recycled
+gunicorn's own closes its listening socket at the signal to stop, so that a client that connects a
+moment later is refused, and it starts a successor only when the last connection of a recycled
 worker has ended, idle ones among them. This one
 
-- told to stop (SIGTERM), says that it is not ready and accepts on for `settle_seconds`, until load
-  balancers have seen it; then it accepts no more, and finishes what it has;
-- to be recycled, has its successor started first, and leaves when that one accepts. Both listen at
-  the same socket, so that no connection is refused in between.
+- on SIGTERM reports that it is not ready and accepts on for `settle_seconds`, until load balancers
+  have seen it; then it accepts no more, and finishes the requests that it has;
+- when it is due to be recycled, has its successor started first, and stops when that one accepts.
+  Both listen on the same socket, so that no connection is refused in between.
 
-In both cases answers get `drain_seconds`; what is not done by then must end (node.draining).
+In both cases answers get `drain_seconds`; those that still run then must end (node.draining).
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from node.draining import DRAINING
 from node.memory import MEMORY, bound_allocator, rss_bytes
 from node.readiness import is_ready
 
-LOOK_SECONDS = 0.2
+POLL_SECONDS = 0.2
 # Reading one's memory costs a system call.
-MEMORY_LOOK_SECONDS = 1.0
-# How long a successor may take to load and warm up, and to be heard of.
+MEMORY_POLL_SECONDS = 1.0
+# How long a successor may take to load, warm up and signal that it serves.
 SUCCESSOR_SECONDS = 60.0
-# How long answers that were told to end may take to say so.
-LAST_WORDS_SECONDS = 3.0
-GOODBYE_SECONDS = 1.0
+# How long answers that must end may take to send their last event.
+STREAM_END_SECONDS = 3.0
+CLOSE_SECONDS = 1.0
 
 
 class DrainingWorker(GeventWorker):  # type: ignore[misc]
@@ -71,14 +71,14 @@ class DrainingWorker(GeventWorker):  # type: ignore[misc]
         bound_allocator()
         # gunicorn's own count would stop this worker in the middle of everything.
         self._recycle_at, self.max_requests = self.max_requests, sys.maxsize
-        self._is_told_to_stop = False
+        self._is_stopping = False
         self._has_successor = False
         self._is_replaced = False
         self._began = time.monotonic()
         # Requests that are not answered to the end.
         self.in_flight = 0
         self._clients: set[Any] = set()
-        self._next_memory_look = 0.0
+        self._next_memory_poll = 0.0
         # Set by the arbiter before it forks.
         self.siblings: list[int] = []
 
@@ -98,31 +98,31 @@ class DrainingWorker(GeventWorker):  # type: ignore[misc]
         )
 
     def init_signals(self) -> None:
-        """Listen to a successor's word as well, which must at no moment end this process."""
+        """Handle a successor's signal as well, which must at no moment end this process."""
         signal.signal(signal.SIGUSR2, self._on_successor)
         signal.siginterrupt(signal.SIGUSR2, False)
         super().init_signals()
 
     def handle_exit(self, sig: int, frame: Any) -> None:
-        """Note that this worker is to stop."""
-        self._is_told_to_stop = True
+        """Remember that this worker is to stop."""
+        self._is_stopping = True
 
     def _on_successor(self, sig: int, frame: Any) -> None:
         self._has_successor = True
 
     def run(self) -> None:
-        """Serve until told to stop or due to be recycled, and leave."""
+        """Serve until stopped or due to be recycled, and drain."""
         resolver.install(timeout_seconds=self.dns_timeout_seconds)
         if self.is_successor:
             self._warm_up()
         servers = [self._serve(listener) for listener in self.sockets]
         if self.is_successor:
-            self._greet_siblings()
+            self._notify_siblings()
         self._wait(self._is_due)
-        if not self._is_told_to_stop:
-            self._hand_over()
-        if self._is_told_to_stop:
-            self._settle()
+        if not self._is_stopping:
+            self._replace()
+        if self._is_stopping:
+            self._pre_stop()
         # From now on connections are closed with their answer.
         self.alive = False
         for server in servers:
@@ -130,7 +130,7 @@ class DrainingWorker(GeventWorker):  # type: ignore[misc]
         self._finish(servers)
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
-        """Know whose connection is open."""
+        """Track the open connections."""
         self._clients.add(client)
         try:
             super().handle(listener, client, addr)
@@ -138,7 +138,7 @@ class DrainingWorker(GeventWorker):  # type: ignore[misc]
             self._clients.discard(client)
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> Any:
-        """Count what is being answered."""
+        """Count the requests under way."""
         self.in_flight += 1
         try:
             return super().handle_request(listener_name, req, sock, addr)
@@ -156,24 +156,24 @@ class DrainingWorker(GeventWorker):  # type: ignore[misc]
         return server
 
     def _wait(self, is_over: Callable[[], bool], *, seconds: float | None = None) -> bool:
-        """Go on as before until something holds; False when it did not in time."""
+        """Serve on until a condition holds; return False when it did not in time."""
         deadline = None if seconds is None else time.monotonic() + seconds
         while not is_over():
             if deadline is not None and time.monotonic() >= deadline:
                 return False
             self.notify()
-            MEMORY.look(time.monotonic())
-            gevent.sleep(LOOK_SECONDS)
+            MEMORY.tick(time.monotonic())
+            gevent.sleep(POLL_SECONDS)
         return True
 
     def _is_due(self) -> bool:
-        """Say whether to leave; meanwhile follow the file that an operator drains the node by."""
-        if self.drain_file is not None and not self._is_told_to_stop:
+        """Return whether to stop; follow the file by which an operator drains the node."""
+        if self.drain_file is not None and not self._is_stopping:
             if self.drain_file.exists():
                 DRAINING.begin(time.monotonic())
             else:
                 DRAINING.cancel()
-        if self._is_told_to_stop:
+        if self._is_stopping:
             return True
         if self.nr >= self._recycle_at:
             self.log.info("%d requests were answered; this worker is replaced", self.nr)
@@ -182,29 +182,31 @@ class DrainingWorker(GeventWorker):  # type: ignore[misc]
 
     def _is_too_large(self) -> bool:
         now = time.monotonic()
-        if not self.max_rss_bytes or now < self._next_memory_look:
+        if not self.max_rss_bytes or now < self._next_memory_poll:
             return False
-        self._next_memory_look = now + MEMORY_LOOK_SECONDS
+        self._next_memory_poll = now + MEMORY_POLL_SECONDS
         if (size := rss_bytes()) <= self.max_rss_bytes:
             return False
         self.log.warning("%d MB of memory are too many; this worker is replaced", size >> 20)
         return True
 
     # --- Being recycled -------------------------------------------------------------------------
-    def _hand_over(self) -> None:
-        """Serve until there is a successor that does; the arbiter counts one worker more then."""
-        is_there = False
+    def _replace(self) -> None:
+        """Serve until a successor does; the arbiter then counts one worker more."""
+        has_started = False
         self._is_replaced = True
-        while not is_there:
+        while not has_started:
             self._has_successor = False
             os.kill(self.ppid, signal.SIGTTIN)
-            is_there = self._wait(
-                lambda: self._has_successor or self._is_told_to_stop, seconds=SUCCESSOR_SECONDS
+            has_started = self._wait(
+                lambda: self._has_successor or self._is_stopping, seconds=SUCCESSOR_SECONDS
             )
-            if not is_there:
-                self.log.error("no successor came in %d s; asking again", SUCCESSOR_SECONDS)
+            if not has_started:
+                self.log.error(
+                    "no successor started in %d s; requesting another", SUCCESSOR_SECONDS
+                )
 
-    def _greet_siblings(self) -> None:
+    def _notify_siblings(self) -> None:
         for pid in self.siblings:
             try:
                 os.kill(pid, signal.SIGUSR2)
@@ -212,24 +214,24 @@ class DrainingWorker(GeventWorker):  # type: ignore[misc]
                 continue
 
     def _warm_up(self) -> None:
-        """Ask the application whether it is ready until it is, so that no client meets it cold."""
+        """Check the application's readiness until it is ready, so that no client meets it cold."""
         deadline = time.monotonic() + SUCCESSOR_SECONDS / 2
-        while not self._is_told_to_stop and time.monotonic() < deadline:
+        while not self._is_stopping and time.monotonic() < deadline:
             self.notify()
             if is_ready(self.wsgi):
                 return
-            gevent.sleep(LOOK_SECONDS)
+            gevent.sleep(POLL_SECONDS)
 
     # --- Leaving --------------------------------------------------------------------------------
-    def _settle(self) -> None:
-        """Not be ready for as long as load balancers need to see it, and serve meanwhile."""
+    def _pre_stop(self) -> None:
+        """Report not ready for as long as load balancers need to see it, and serve in that time."""
         DRAINING.begin(time.monotonic())
         assert DRAINING.since is not None  # noqa: S101  (it has begun)
         left = DRAINING.since + self.settle_seconds - time.monotonic()
         self._wait(lambda: False, seconds=max(0.0, left))
 
     def _finish(self, servers: list[StreamServer]) -> None:
-        """End what was accepted: answers within their time, idle connections of a stopped node now.
+        """End the accepted connections: answers within their time, idle ones of a stopped node now.
 
         A recycled worker's proxy still counts on its idle connections, and may be sending on one of
         them: they end with their next answer, or as any idle connection does.
@@ -237,20 +239,20 @@ class DrainingWorker(GeventWorker):  # type: ignore[misc]
 
         def is_idle() -> bool:
             has_clients = any(server.pool for server in servers)
-            return not has_clients or (self._is_told_to_stop and not self.in_flight)
+            return not has_clients or (self._is_stopping and not self.in_flight)
 
         if not self._wait(is_idle, seconds=self.drain_seconds):
             if self.in_flight:
                 self.log.info("%d answers have to end now", self.in_flight)
             DRAINING.end()
-            self._wait(lambda: not self.in_flight, seconds=LAST_WORDS_SECONDS)
-            left = 0 if self._is_told_to_stop else self.cfg.keepalive - self.drain_seconds
+            self._wait(lambda: not self.in_flight, seconds=STREAM_END_SECONDS)
+            left = 0 if self._is_stopping else self.cfg.keepalive - self.drain_seconds
             self._wait(is_idle, seconds=left)
-        # Who waits at one reads its end, and goes; a greenlet that is killed while it waits would
-        # send gunicorn's 500 first.
+        # A greenlet that waits at one reads its end, and returns; one that is killed while it waits
+        # would send gunicorn's 500 first.
         for client in list(self._clients):
             with contextlib.suppress(OSError):
                 client.shutdown(socket.SHUT_RDWR)
-        self._wait(lambda: not self._clients, seconds=GOODBYE_SECONDS)
+        self._wait(lambda: not self._clients, seconds=CLOSE_SECONDS)
         for server in servers:
-            server.stop(timeout=GOODBYE_SECONDS)
+            server.stop(timeout=CLOSE_SECONDS)

@@ -200,7 +200,7 @@ class WorkerProcess:
             SLOTS.look()
 
     def _trim(self) -> None:
-        MEMORY.look(time.monotonic())
+        MEMORY.tick(time.monotonic())
 
     def _drain(self) -> None:
         logger.info("draining: %d jobs run", len(SLOTS.running))

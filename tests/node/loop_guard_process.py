@@ -25,7 +25,7 @@ from node.loop_guard import LoopGuard
 from node.metrics import LOOP_STALL_SECONDS
 
 STALL_SECONDS = 0.1
-# The guard looks once more, and its report is a greenlet's; a busy machine takes longer.
+# The guard samples once more, and its report is a greenlet's; a busy machine takes longer.
 SEEN_SECONDS = 0.3
 LATE_SECONDS = 3.0
 native_sleep = get_original("time", "sleep")

@@ -42,9 +42,7 @@ def turns_of_others() -> int:
 def is_fair(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wrap the sockets for the length of a test."""
     for name in ("recv", "recv_into"):
-        monkeypatch.setattr(
-            GeventSocket, name, fair_sockets._giving_way(getattr(GeventSocket, name))
-        )
+        monkeypatch.setattr(GeventSocket, name, fair_sockets._yielding(getattr(GeventSocket, name)))
 
 
 @pytest.mark.usefixtures("is_fair")

@@ -43,144 +43,150 @@ ticks = st.builds(
 )
 
 
-def make_late(overload: LoadShedder, *, count: int = 60, busy_share: float = 1.0) -> None:
+def make_late(shedder: LoadShedder, *, count: int = 60, busy_share: float = 1.0) -> None:
     """Have one tick see so many requests that took a second to be begun."""
     for _ in range(count):
-        overload.begin(0.0)
-        overload.end(0.0, 1.0)
-    overload.tick(1.0, seconds=0.1, busy_share=busy_share)
+        shedder.begin(0.0)
+        shedder.end(0.0, 1.0)
+    shedder.tick(1.0, seconds=0.1, busy_share=busy_share)
 
 
 @given(st.lists(ticks, max_size=40))
 def test_bounds_are_always_such_that_work_goes_on(seen: list[Interval]) -> None:
-    bounds = LimitState()
+    limit_state = LimitState()
     for tick in seen:
-        bounds = next_state(bounds, tick, TARGET_SECONDS)
-        assert bounds.limit >= MIN_LIMIT
+        limit_state = next_state(limit_state, tick, TARGET_SECONDS)
+        assert limit_state.limit >= MIN_LIMIT
 
 
 def test_the_limit_is_what_gets_through_in_the_target_time() -> None:
-    bounds = LimitState()
+    limit_state = LimitState()
     for _ in range(LATE_TICKS):
-        bounds = next_state(bounds, LATE, TARGET_SECONDS)
+        limit_state = next_state(limit_state, LATE, TARGET_SECONDS)
 
-    assert bounds.limit == pytest.approx(600 * TARGET_SECONDS)
+    assert limit_state.limit == pytest.approx(600 * TARGET_SECONDS)
 
 
 def test_a_queue_that_will_be_late_counts_as_late() -> None:
     """Those begun last have not waited yet, but will."""
-    bounds = LimitState()
+    limit_state = LimitState()
     for _ in range(LATE_TICKS):
-        bounds = next_state(bounds, replace(LATE, delays=[0.01] * 60, in_setup=600), TARGET_SECONDS)
+        limit_state = next_state(
+            limit_state, replace(LATE, delays=[0.01] * 60, in_setup=600), TARGET_SECONDS
+        )
 
-    assert bounds.limit == pytest.approx(600 * TARGET_SECONDS)
+    assert limit_state.limit == pytest.approx(600 * TARGET_SECONDS)
 
 
 def test_the_balancer_is_told_how_many_to_send_and_to_let_wait() -> None:
-    overload = LoadShedder(target_seconds=TARGET_SECONDS)
+    shedder = LoadShedder(target_seconds=TARGET_SECONDS)
     for _ in range(LATE_TICKS):
-        make_late(overload)
-    limit = round(overload.bounds.limit)
-    overload.begin(0.0)
+        make_late(shedder)
+    limit = round(shedder.limit_state.limit)
+    shedder.begin(0.0)
     # One that computes, and thirty that wait for their model.
-    overload.in_flight = lambda: 31
-    assert overload.headers == [("x-headrace-limit", f"{30 + limit} {limit // 4}")]
+    shedder.in_flight = lambda: 31
+    assert shedder.headers == [("x-headrace-limit", f"{30 + limit} {limit // 4}")]
 
     # Another process's requests are not in that.
-    overload.is_alone = lambda: False
-    assert overload.headers == []
+    shedder.is_alone = lambda: False
+    assert shedder.headers == []
 
 
 def test_a_burst_is_no_overload() -> None:
-    overload = LoadShedder(target_seconds=TARGET_SECONDS)
+    shedder = LoadShedder(target_seconds=TARGET_SECONDS)
     for _ in range(LATE_TICKS - 1):
-        make_late(overload)
-    overload.tick(1.0, seconds=0.1, busy_share=0.2)
-    make_late(overload)
+        make_late(shedder)
+    shedder.tick(1.0, seconds=0.1, busy_share=0.2)
+    make_late(shedder)
 
-    assert overload.bounds.limit == NO_LIMIT
+    assert shedder.limit_state.limit == NO_LIMIT
 
 
 def test_some_dozens_at_once_are_no_overload() -> None:
     """Closed loops of clients that wait for their answers are late, and no more than that."""
-    bounds = LimitState()
+    limit_state = LimitState()
     for _ in range(100):
-        bounds = next_state(bounds, replace(LATE, delays=[0.5] * 30, in_setup=48), TARGET_SECONDS)
+        limit_state = next_state(
+            limit_state, replace(LATE, delays=[0.5] * 30, in_setup=48), TARGET_SECONDS
+        )
 
-    assert not bounds.is_on
+    assert not limit_state.is_on
 
 
 def test_a_process_that_waits_for_others_is_not_overloaded() -> None:
     """A slow database makes requests late too; to refuse some would not make it faster."""
-    overload = LoadShedder(target_seconds=TARGET_SECONDS)
+    shedder = LoadShedder(target_seconds=TARGET_SECONDS)
     for _ in range(100):
-        make_late(overload, busy_share=0.5)
+        make_late(shedder, busy_share=0.5)
 
-    assert overload.bounds.limit == NO_LIMIT
+    assert shedder.limit_state.limit == NO_LIMIT
 
 
 def test_what_is_over_the_limit_is_refused_until_there_is_room() -> None:
-    overload = LoadShedder(target_seconds=TARGET_SECONDS)
+    shedder = LoadShedder(target_seconds=TARGET_SECONDS)
     for _ in range(LATE_TICKS):
-        make_late(overload)
+        make_late(shedder)
     begun: list[SetupTimer] = []
-    while not overload.is_full() and len(begun) < MAX_DELAYS:
-        begun.append(overload.begin(0.0))
+    while not shedder.is_full() and len(begun) < MAX_DELAYS:
+        begun.append(shedder.begin(0.0))
 
-    assert len(begun) == math.ceil(overload.bounds.limit * SLACK)
+    assert len(begun) == math.ceil(shedder.limit_state.limit * SLACK)
     begun[0].end()
     begun[0].end()
-    assert overload.in_setup == len(begun) - 1
-    assert not overload.is_full()
+    assert shedder.in_setup == len(begun) - 1
+    assert not shedder.is_full()
 
 
 def test_a_calm_process_forgets_its_limit() -> None:
-    overload = LoadShedder(target_seconds=TARGET_SECONDS)
+    shedder = LoadShedder(target_seconds=TARGET_SECONDS)
     for _ in range(LATE_TICKS):
-        make_late(overload)
-    assert overload.headers
+        make_late(shedder)
+    assert shedder.headers
     for _ in range(CALM_TICKS):
-        overload.tick(1.0, seconds=0.1, busy_share=0.4)
+        shedder.tick(1.0, seconds=0.1, busy_share=0.4)
 
-    assert overload.bounds.limit == NO_LIMIT
-    assert overload.headers == []
+    assert shedder.limit_state.limit == NO_LIMIT
+    assert shedder.headers == []
 
 
 def test_a_process_near_its_limit_is_not_calm() -> None:
     """A balancer that keeps to the limit leaves it rests, and has more to send."""
-    bounds = LimitState(limit=60)
+    limit_state = LimitState(limit=60)
     for _ in range(CALM_TICKS):
-        bounds = next_state(
-            bounds, replace(LATE, busy_share=0.5, in_setup=bounds.limit - 1), TARGET_SECONDS
+        limit_state = next_state(
+            limit_state,
+            replace(LATE, busy_share=0.5, in_setup=limit_state.limit - 1),
+            TARGET_SECONDS,
         )
 
-    assert bounds.is_on
-    assert bounds.limit > 60
+    assert limit_state.is_on
+    assert limit_state.limit > 60
 
 
 def test_where_many_answers_are_hits_the_balancer_is_told_nothing() -> None:
-    overload = LoadShedder(target_seconds=TARGET_SECONDS)
+    shedder = LoadShedder(target_seconds=TARGET_SECONDS)
     for _ in range(LATE_TICKS):
-        make_late(overload)
-    assert overload.headers
+        make_late(shedder)
+    assert shedder.headers
     for _ in range(20):
-        overload.hit()
-    make_late(overload)
+        shedder.hit()
+    make_late(shedder)
 
-    assert overload.bounds.is_on
-    assert overload.headers == []
+    assert shedder.limit_state.is_on
+    assert shedder.headers == []
 
 
 def test_a_request_is_through_when_its_chain_begins() -> None:
-    overload = LoadShedder(target_seconds=TARGET_SECONDS)
-    token = current_setup.set(overload.begin(0.0))
+    shedder = LoadShedder(target_seconds=TARGET_SECONDS)
+    token = current_setup.set(shedder.begin(0.0))
     try:
         mark_dispatched()
     finally:
         current_setup.reset(token)
     mark_dispatched()
 
-    assert overload.in_setup == 0
+    assert shedder.in_setup == 0
 
 
 def test_a_thread_that_works_is_busy_and_one_that_sleeps_is_not() -> None:
@@ -197,7 +203,7 @@ def test_a_thread_that_works_is_busy_and_one_that_sleeps_is_not() -> None:
 def test_more_load_is_no_less_work_done(factor: float) -> None:
     """A node that shares its processor fairly among what it has begun, in virtual time."""
     rng = random.Random(1)
-    overload = LoadShedder(target_seconds=TARGET_SECONDS)
+    shedder = LoadShedder(target_seconds=TARGET_SECONDS)
     cost, step = 1 / 500, 0.005
     running: list[tuple[float, float]] = []
     delays: list[float] = []
@@ -206,8 +212,8 @@ def test_more_load_is_no_less_work_done(factor: float) -> None:
     for number in range(int(seconds / step)):
         now = number * step
         for _ in range(sum(rng.random() < factor * step / cost / 100 for _ in range(100))):
-            if not overload.is_full():
-                overload.begin(now)
+            if not shedder.is_full():
+                shedder.begin(now)
                 running.append((now, rng.expovariate(1 / cost)))
         was_busy = bool(running)
         left = step
@@ -217,11 +223,11 @@ def test_more_load_is_no_less_work_done(factor: float) -> None:
             done = [began for began, work in running if work <= share + 1e-12]
             running = [(began, work - share) for began, work in running if work > share + 1e-12]
             for began in done:
-                overload.end(began, now)
+                shedder.end(began, now)
                 delays.append(now - began)
                 beginnings.append(began)
         if number % 20 == 19:
-            overload.tick(now, seconds=0.1, busy_share=1.0 if was_busy else 0.0)
+            shedder.tick(now, seconds=0.1, busy_share=1.0 if was_busy else 0.0)
 
     assert len(delays) > 0.93 * seconds / cost
     # Those of the first moment, before anything is refused, fare worst.
@@ -231,8 +237,8 @@ def test_more_load_is_no_less_work_done(factor: float) -> None:
 
 
 def test_without_ticks_nothing_is_kept_for_ever() -> None:
-    overload = LoadShedder(target_seconds=TARGET_SECONDS)
+    shedder = LoadShedder(target_seconds=TARGET_SECONDS)
     for _ in range(MAX_DELAYS + 10):
-        overload.begin(0.0).end()
+        shedder.begin(0.0).end()
 
-    assert len(overload._delays) == MAX_DELAYS
+    assert len(shedder._delays) == MAX_DELAYS

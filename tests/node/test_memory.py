@@ -21,33 +21,33 @@ if pid := os.fork():
     sys.exit(os.waitpid(pid, 0)[1])
 application = [b"x" * 1000 for _ in range(40_000)]
 seen = {}
-memory.look(0.0)
+memory.tick(0.0)
 seen["not begun"] = memory.trims
 memory.begin()
 for now in range(0, 600, 10):
-    memory.look(float(now))
+    memory.tick(float(now))
 seen["no larger"] = memory.trims
 before = rss_bytes()
 burst = [b"x" * 60_000 for _ in range(1000)]
 held = burst[99::100]
 seen["grown"] = rss_bytes() - before
 del burst
-memory.look(600.0)
+memory.tick(600.0)
 seen["after a burst"] = memory.trims
 seen["left"] = rss_bytes() - before
 del held
-memory.look(610.0)
+memory.tick(610.0)
 buffers, released = [], []
 memory.begin(lambda: released.append(now), buffers.clear)
 buffers += [b"x" * 60_000 for _ in range(1000)]
 for now in range(700, 800):
-    memory.look(float(now))
+    memory.tick(float(now))
 seen["released at"] = list(released)
 seen["released"] = rss_bytes() - before
 large = [b"x" * 60_000 for _ in range(1000)]
 trims = memory.trims
 for now in range(1000, 1000 + 600):
-    memory.look(float(now))
+    memory.tick(float(now))
 seen["large for ten minutes"] = memory.trims - trims
 seen["releases while large"] = len(released) - 1
 print(json.dumps(seen))

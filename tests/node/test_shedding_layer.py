@@ -17,10 +17,10 @@ PLAIN = {"x-request-id": "mine"}
 
 
 def full() -> LoadShedder:
-    """Return an overload that refuses everything."""
-    overload = LoadShedder(target_seconds=0.1)
-    overload.bounds = LimitState(limit=0)
-    return overload
+    """Return a shedder that refuses everything."""
+    shedder = LoadShedder(target_seconds=0.1)
+    shedder.limit_state = LimitState(limit=0)
+    return shedder
 
 
 def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -75,10 +75,10 @@ def test_nothing_is_told_to_the_balancer_while_all_is_well() -> None:
 
 
 def test_a_request_that_fails_is_not_counted_for_ever() -> None:
-    overload = LoadShedder(target_seconds=0.1)
+    shedder = LoadShedder(target_seconds=0.1)
     with pytest.raises(RuntimeError):
-        ask(LoadSheddingLayer(application, overload), "/v1/fail")
-    assert overload.in_setup == 0
+        ask(LoadSheddingLayer(application, shedder), "/v1/fail")
+    assert shedder.in_setup == 0
 
 
 def test_a_hit_is_given_even_then() -> None:
