@@ -10,7 +10,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from config.api.ids import new_uuid, to_public_id
-from scaling.replicas.routing import SITE_WIDE
+from scaling.replicas.routing import SHARED
 
 # What keys may be allowed to do. An app that adds a scope adds it here.
 SCOPES = {
@@ -58,7 +58,7 @@ def all_scopes() -> list[str]:
 class Account(models.Model):
     """Who owns keys, and all that is made with them."""
 
-    read_scope = SITE_WIDE
+    read_scope = SHARED
 
     id = models.UUIDField(primary_key=True, default=new_uuid, editable=False)
     name = models.CharField(max_length=100, unique=True, validators=[validate_name])
@@ -105,7 +105,7 @@ class ApiKey(models.Model):
     the secret's beginning, to recognise it by.
     """
 
-    read_scope = SITE_WIDE
+    read_scope = SHARED
 
     id = models.UUIDField(primary_key=True, default=new_uuid, editable=False)
     account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="keys")

@@ -7,7 +7,7 @@ from django.db import models, transaction
 
 from access.models import Account
 from config.api.ids import new_uuid
-from scaling.replicas.routing import ACCOUNT, SITE_WIDE
+from scaling.replicas.routing import ACCOUNT, SHARED
 from scaling.response_cache.policy import CacheMode, CacheScope
 
 MAX_CACHE_SECONDS = 366 * 86_400
@@ -21,7 +21,7 @@ class Chain(models.Model):
     this; use `save()`.
     """
 
-    read_scope = SITE_WIDE
+    read_scope = SHARED
 
     slug = models.SlugField(
         max_length=64, unique=True, help_text="Clients send this as `model`, or in /chains/SLUG/."

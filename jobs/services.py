@@ -33,7 +33,7 @@ from jobs.queue.transitions import Ending
 from scaling.connections import release_connections
 from scaling.database_clock import CLOCK
 from scaling.loading_cache import LoadingCache
-from scaling.replicas.routing import primary, record
+from scaling.replicas.routing import primary, publish_position
 from scaling.response_cache.invalidation import invalidated_while
 
 PREFIX = "job"
@@ -186,7 +186,7 @@ def request_cancel(job: Job) -> Job:
         metrics.ENDED.labels(chain=job.chain.slug, outcome="cancelled").inc()
     else:
         # Staff may have asked for it, whose requests are not the account's own.
-        record([job.account_id.hex])
+        publish_position([job.account_id.hex])
     return reload(job)
 
 
@@ -215,7 +215,7 @@ def retry(job: Job) -> Job:
         )
         if changed:
             _add_queued_event(job.pk, "retry")
-            record([job.account_id.hex])
+            publish_position([job.account_id.hex])
             announce_on_commit(job)
     job = reload(job)
     if not changed:
@@ -247,7 +247,7 @@ def reload(job: Job) -> Job:
         raise JobNotFound
     if found.is_over:
         # Whoever is told so may ask for the job at once, on any node.
-        record([found.account_id.hex])
+        publish_position([found.account_id.hex])
     return found
 
 

@@ -39,9 +39,9 @@ for server in TOPOLOGY.replicas.values():
     server.take(Sample(
         taken_at=0, is_in_recovery=True, position=Position(1, 100), started_at=""))
     server.fault, server.good_samples = "", GOOD_SAMPLES
-reader = routing.begin()
-reader.serve("a", reads_replicas=True)
-reader._required["a"] = Position(1, 99)
+read_context = routing.start_request()
+read_context.bind_account("a", reads_replicas=True)
+read_context._required["a"] = Position(1, 99)
 router = Router()
 best = 1.0
 for _ in range(7):

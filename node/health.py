@@ -58,7 +58,7 @@ def _check_database() -> str:
     global _is_migrated  # noqa: PLW0603  (remembered for the life of the process)
     if _is_migrated and TOPOLOGY.primary.sample is not None:
         # The watcher samples several times a second; a server that hangs must not hang this.
-        return "unreachable" if TOPOLOGY.primary.is_away else "ok"
+        return "unreachable" if TOPOLOGY.primary.is_unavailable else "ok"
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")

@@ -23,10 +23,10 @@ class SharedClock:
     def __init__(self) -> None:
         self._offset: float | None = None
 
-    def compare(self, unix_time: float, *, asked_at: float, answered_at: float) -> None:
+    def compare(self, unix_time: float, *, sent_at: float, answered_at: float) -> None:
         """Adopt the primary's time, read between these two moments of time.monotonic()."""
-        offset = unix_time - (asked_at + answered_at) / 2
-        doubt = (answered_at - asked_at) / 2 + NOISE_SECONDS
+        offset = unix_time - (sent_at + answered_at) / 2
+        doubt = (answered_at - sent_at) / 2 + NOISE_SECONDS
         if self._offset is None or abs(offset - self._offset) > doubt:
             self._offset = offset
 

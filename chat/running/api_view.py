@@ -58,7 +58,7 @@ class RequestLifecycle:
             self.slot.release()
         self.run = self.admission = self.on_end = self.slot = None
         # A stream's own writes; the middleware records a view's.
-        routing.record()
+        routing.publish_position()
 
     def end_before_last_event(self, events: Events) -> Iterator[bytes]:
         """Yield a stream's events, and end the request before the last one.
@@ -69,7 +69,7 @@ class RequestLifecycle:
         last = yield from events
         self.end()
         # If this raises, the stream breaks off, and what was committed is not acknowledged.
-        routing.record(wait_seconds=routing.WAIT_SECONDS)
+        routing.publish_position(wait_seconds=routing.WAIT_SECONDS)
         yield last
 
 
@@ -122,26 +122,31 @@ class ApiView(APIView):
 
     def begin_reading(self, request: Request) -> None:
         """Bind the request's reads and writes to its account (read-your-writes)."""
-        reader = routing.current_reader()
-        if reader is None:
+        read_context = routing.current_context()
+        if read_context is None:
             return
         try:
             text = request.headers.get(routing.HEADER, "")
-            floor = Position.parse(text) if text else None
+            min_position = Position.parse(text) if text else None
         except ValueError as error:
             raise InvalidRequest(f"{error}.", param=routing.HEADER) from error
-        reader.serve(
+        read_context.bind_account(
             self.principal.account_id.hex,
             reads_replicas=request.method in ("GET", "HEAD"),
-            floor=floor,
+            min_position=min_position,
         )
 
     def handle_exception(self, exc: Exception) -> Response:
         """Repeat a read that failed on a replica, on another server."""
-        reader = routing.current_reader()
+        read_context = routing.current_context()
         is_read = self.request.method in ("GET", "HEAD")
         method = str(self.request.method).lower()
-        while is_read and is_database_down(exc) and reader is not None and reader.can_repeat():
+        while (
+            is_read
+            and is_database_down(exc)
+            and read_context is not None
+            and read_context.can_repeat()
+        ):
             try:
                 response: Response = getattr(self, method)(self.request, *self.args, **self.kwargs)
             # Any error now is this view's answer.

@@ -30,7 +30,7 @@ from config.api.errors import ApiError
 from config.request_setup import mark_dispatched
 from node.draining import DRAINING
 from scaling.connections import release_connections
-from scaling.replicas.routing import Reader, use
+from scaling.replicas.routing import ReadContext, activate
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ class Call:
     api: str
     config: RunnableConfig | None = None
     # The read context of the chain's queries; None for the request's own.
-    reader: Reader | None = None
+    read_context: ReadContext | None = None
 
 
 def invoke(call: Call, client: Client) -> Any:
@@ -177,8 +177,8 @@ def _work(call: Call, do: Callable[[Call], Any]) -> _Done | _Failed:
     mark_dispatched()
     call.run.chain = call.chain.config
     current_run.set(call.run)
-    if call.reader is not None:
-        use(call.reader)
+    if call.read_context is not None:
+        activate(call.read_context)
     try:
         with call.run.cancellable():
             return _Done(do(call))

@@ -16,7 +16,7 @@ from config.backoff import equal_jitter_seconds
 from jobs.models import Delivery
 from jobs.notifications import mail
 from jobs.notifications.outcomes import Outcome
-from scaling.replicas.routing import record
+from scaling.replicas.routing import publish_position
 
 # One account's due deliveries may fill the candidates; the next claim leaves that account out.
 CANDIDATES_PER_CLAIM = 4
@@ -129,7 +129,7 @@ def claim(*, count: int, running: Mapping[uuid.UUID, int]) -> list[ClaimedDelive
     )
     # Who is told of a job's end may ask for it at once. The worker that ended it may have died
     # before it recorded that.
-    record({row[2].hex for row in rows})
+    publish_position({row[2].hex for row in rows})
     return [
         ClaimedDelivery(id=row[0], lease=row[1], account_id=row[2], channel=row[3], attempt=row[4])
         for row in rows

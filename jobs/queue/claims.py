@@ -13,7 +13,7 @@ from django.db import connection
 
 from jobs.queue.transitions import subject_of
 from scaling.replicas.position import Position
-from scaling.replicas.routing import record
+from scaling.replicas.routing import publish_position
 from scaling.response_cache.invalidation import invalidate
 
 # Any constant of ours, for pg_advisory_xact_lock.
@@ -214,7 +214,7 @@ def claim(
         rows = cursor.fetchall()
     invalidate([subject_of(row[0]) for row in rows])
     claimed = [_claimed(row) for row in rows]
-    record({job.account_id.hex for job in claimed})
+    publish_position({job.account_id.hex for job in claimed})
     return claimed
 
 

@@ -18,7 +18,7 @@ from django.db import connection
 
 from config.text import storable
 from jobs.queue.failures import Failure
-from scaling.replicas.routing import record
+from scaling.replicas.routing import publish_position
 from scaling.response_cache.invalidation import invalidated_while
 
 MAX_CODE_CHARS = 64
@@ -194,7 +194,7 @@ def end(endings: Sequence[Ending]) -> set[uuid.UUID]:
             },
         )
         ended = dict(cursor.fetchall())
-        record({account_id.hex for account_id in ended.values()})
+        publish_position({account_id.hex for account_id in ended.values()})
     return set(ended)
 
 
@@ -226,7 +226,7 @@ def give_back(
             },
         )
         if account is not None:
-            record([account.hex])
+            publish_position([account.hex])
             return True
     # Under its lease only one that is to be cancelled is left.
     return bool(end([Ending(job_id=job_id, lease=lease, status="cancelled")]))

@@ -34,7 +34,7 @@ from jobs.queue.failures import Failure, read_failure, retry_delay_seconds
 from jobs.queue.transitions import Ending, Event, Tokens
 from jobs.worker.checkpoints import JobModelCalls
 from scaling.connections import release_connections
-from scaling.replicas.routing import Reader
+from scaling.replicas.routing import ReadContext
 
 logger = logging.getLogger(__name__)
 
@@ -139,9 +139,11 @@ def _run_chain(attempt: RunningAttempt, story: _Story) -> bytes:
         timeout_seconds=claimed.timeout_seconds, options=claimed.options, answers=answers
     )
     value = read_input(chain, claimed.input)
-    reader = Reader(is_long=True)
-    reader.serve(claimed.account_id.hex, reads_replicas=True, floor=claimed.position)
-    call = Call(chain=chain, value=value, run=run, api="jobs", reader=reader)
+    read_context = ReadContext(rereads_positions=True)
+    read_context.bind_account(
+        claimed.account_id.hex, reads_replicas=True, min_position=claimed.position
+    )
+    call = Call(chain=chain, value=value, run=run, api="jobs", read_context=read_context)
     items = stream(
         call,
         attempt,

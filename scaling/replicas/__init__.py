@@ -1,1 +1,1 @@
-"""Reads on replicas that never miss their caller's own writes."""
+"""Read-your-writes on replicas: routing, backend, health of the servers."""

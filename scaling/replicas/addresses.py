@@ -1,4 +1,4 @@
-"""Obey DATABASE_URL_FILE and DATABASE_REPLICA_URLS_FILE while the process runs."""
+"""Follow DATABASE_URL_FILE and DATABASE_REPLICA_URLS_FILE while the process runs."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ logger = logging.getLogger(__name__)
 
 ADDRESS = ("HOST", "PORT", "USER", "PASSWORD", "NAME", "OPTIONS")
 
-# The settings of servers that are gone. A greenlet of a connection that stays open keeps its
-# wrappers, and with them these very dicts: a name that comes back must be the same dict again, or
-# the next pool of that name may be made for the old address.
+# The settings of servers that are gone. A greenlet with an open connection holds its wrappers, and
+# with them these very dicts: a name that comes back must be the same dict again, or the next pool
+# of that name may be made for the old address.
 _gone: dict[str, dict[str, Any]] = {}
 
 
@@ -39,9 +39,9 @@ class Addresses:
             return set()
         try:
             databases = settings.READ_DATABASES()
-        # A ValueError is what a text raises that is none.
+        # A text in another encoding raises ValueError.
         except (ImproperlyConfigured, ValueError) as error:
-            # Told once, and what was there before stays.
+            # Logged once; the servers of before stay.
             logger.error("the servers' addresses are not changed: %s", error)
             databases = None
         self._seen = stamps
@@ -52,7 +52,7 @@ class Addresses:
 
 
 def apply(databases: dict[str, dict[str, Any]]) -> set[str]:
-    """Have Django use these servers from the next connection on; return what is new or moved."""
+    """Make Django use these servers from the next connection on; return the new or moved ones."""
     moved = set()
     for alias in [alias for alias in connections.settings if alias not in databases]:
         _gone[alias] = connections.settings.pop(alias)
@@ -62,11 +62,11 @@ def apply(databases: dict[str, dict[str, Any]]) -> set[str]:
         present = connections.settings.get(alias)
         if present is not None and all(present.get(key) == entry.get(key) for key in ADDRESS):
             continue
-        whole = connections.configure_settings({PRIMARY: dict(entry)})[PRIMARY]
+        complete = connections.configure_settings({PRIMARY: dict(entry)})[PRIMARY]
         # Each greenlet's wrapper holds this very dict.
         held = _gone.pop(alias, {}) if present is None else present
         held.clear()
-        held.update(whole)
+        held.update(complete)
         connections.settings[alias] = held
         close_pool(alias)
         moved.add(alias)

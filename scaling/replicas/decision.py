@@ -1,4 +1,4 @@
-"""Which server a read goes to: a pure function of what is known in memory."""
+"""Choose the server of a read: a pure function of the state in memory."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ PRIMARY = "default"
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A replica as a process knows it: what it has surely replayed, and how busy we keep it."""
+    """A replica's state in this process: its replayed position, and our connections there."""
 
     name: str
     is_in_rotation: bool
     replayed: Position | None
     # Connections of this process in use there.
     busy: int
-    # Whether a connection can be had without a wait.
+    # Whether a connection is available without a wait.
     is_ready: bool = True
 
 
@@ -42,10 +42,10 @@ def choose(
 ) -> Choice:
     """Return the least busy replica in rotation that has replayed `required`, else the primary.
 
-    Least busy rather than least lagged: what a caller must see is settled by the position, so what
-    is left is to share the work. Equally busy ones take turns if the caller turns the order. A
-    `preferred` replica, that of a request's read before, is taken however busy it is. A replica
-    that would have to be waited for is chosen only if the primary would have to be, too.
+    Least busy rather than least lagged: the position guarantees the writes to show, so the rest is
+    load balancing. Equally busy ones take turns if the caller rotates the order. A `preferred`
+    replica, that of the request's last read, is taken however busy it is. A replica whose
+    connection needs a wait is chosen only if the primary's does, too.
     """
     ready: Candidate | None = None
     unready: Candidate | None = None

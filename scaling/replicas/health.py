@@ -1,4 +1,4 @@
-"""Whether a replica may serve reads: pure functions of what the watcher sampled."""
+"""Whether a replica may serve reads: pure functions of the watcher's samples."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from dataclasses import dataclass
 
 from scaling.replicas.position import Position
 
-# Good samples in a row before a replica comes back, so that one that comes and goes stays out.
+# Good samples in a row before a replica comes back, so that an unstable one stays out.
 GOOD_SAMPLES = 4
 # So many ticks of the watcher without an answer, and a server counts as unreachable. Ticks and not
-# seconds: a process that stands still itself says nothing about others.
+# seconds: a process that stalls itself says nothing about others.
 SILENT_TICKS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """One look at a server; `taken_at` is time.monotonic() when the question was sent."""
+    """One sample of a server; `taken_at` is time.monotonic() when the query was sent."""
 
     taken_at: float
     is_in_recovery: bool
-    # The primary's insert position, or what a replica has replayed. A replica's timeline is that of
-    # the log that it last received; 0 when it never said.
+    # The primary's insert position, or a replica's replayed one. A replica's timeline is that of
+    # the log that it last received; 0 when it is unknown.
     position: Position
     # When the server started; its replay may begin further back after that.
     started_at: str
@@ -34,10 +34,10 @@ class Sample:
 
 
 class PrimaryLog:
-    """When the primary was first seen at which position, to tell how late a replica is.
+    """When the primary was first seen at which position, to measure a replica's lag.
 
-    So lag is measured by one clock, is 0 while nothing is written, and grows when a replica stands
-    still, whatever that replica believes.
+    So lag is measured by one clock, is 0 while nothing is written, and grows when a replica stalls,
+    whatever that replica reports.
     """
 
     def __init__(self, *, seconds: float) -> None:
@@ -46,11 +46,11 @@ class PrimaryLog:
         self.latest: Position | None = None
         # The primary's database cluster.
         self.system = 0
-        # When the primary was last heard of.
+        # When the primary last answered.
         self.heard_at = 0.0
 
     def add(self, now: float, position: Position, *, system: int = 0) -> None:
-        """Note where the primary is."""
+        """Record the primary's position."""
         self.system = system
         if self.latest is not None and position.timeline != self.latest.timeline:
             self._seen.clear()
@@ -66,7 +66,7 @@ class PrimaryLog:
         return 0 if self.latest is None else max(0, self.latest.lsn - replayed.lsn)
 
     def lag_seconds(self, now: float, replayed: Position) -> float:
-        """Return for how long the primary has been ahead; at most what is remembered, or little."""
+        """Return for how long the primary has been ahead, up to `seconds` or a little more."""
         for seen_at, lsn in self._seen:
             if lsn > replayed.lsn:
                 return now - seen_at
@@ -86,10 +86,9 @@ def fault_of(
     """Return why a replica may not serve reads now, in a word; the empty string if it may.
 
     unreachable, hanging (it answers, and accepts no new connection), promoted, other_cluster,
-    other_timeline or lagging. While the primary is away
-    nothing is written, and a replica that had everything until then goes on. One that lacks what a
-    dead primary did not send stays as late as it was for `grace_seconds`: so long everybody knows
-    what it lacks.
+    other_timeline or lagging. While the primary is unavailable nothing is written, and a replica
+    that had replayed all goes on. One that lacks writes that a dead primary did not send has the
+    lag of that time for `grace_seconds`: so long all processes have their positions.
     """
     if sample is None or silent_ticks >= SILENT_TICKS:
         return "unreachable"
@@ -97,10 +96,10 @@ def fault_of(
         return "hanging"
     if not sample.is_in_recovery:
         return "promoted"
-    # Positions in another cluster's log mean nothing here, however great they are.
+    # LastWrites in another cluster's log mean nothing here, however great they are.
     if log.system and sample.system and sample.system != log.system:
         return "other_cluster"
-    # One that is ahead follows a new primary before this process knows of it.
+    # One that is ahead follows a new primary that this process has not seen yet.
     if log.latest is not None and sample.position.timeline < log.latest.timeline:
         return "other_timeline"
     is_known = now - log.heard_at <= grace_seconds

@@ -1,10 +1,11 @@
-"""Where each account's last write stands in the log, shared by all processes in Redis.
+"""The position of each account's last write in the log, shared by all processes in Redis.
 
-A scope is an account's id, or SITE for what staff change and all accounts read (keys, chains). Its
-position is kept for POSITION_SECONDS; a replica that is later than that gets no reads. What Redis
-does not say is no proof that nothing was written, so `required` then returns UNKNOWN, and the read
-goes to the primary: while Redis is away, and for POSITION_SECONDS after a restart or a failover of
-Redis, which may have lost its last writes, or a jump of its clock, by which it forgets.
+A scope is an account's id, or SHARED_SCOPE for rows that staff change and all accounts read (keys,
+chains). Its position is stored for POSITION_SECONDS; a replica that lags more than that gets no
+reads. No position in Redis is no proof that nothing was written, so `required` may return UNKNOWN,
+and the read goes to the primary: while Redis is unavailable, and for POSITION_SECONDS after a
+restart or a failover of Redis, which may have lost its last writes, or a jump of its clock, by
+which its keys expire.
 """
 
 from __future__ import annotations
@@ -29,16 +30,16 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SITE = "site"
-MAX_REMEMBERED = 50_000
-# How long an answer is held back while Redis does not take its position; the replicas in rotation
-# have mostly replayed it by then.
-HOLD_SECONDS = 2.0
-HOLD_STEP_SECONDS = 0.02
-# A clock is set by less without a word: so much earlier than they should positions may be gone.
+SHARED_SCOPE = "site"
+MAX_RECENT = 50_000
+# How long an answer waits while Redis does not take its position; the replicas in rotation have
+# mostly replayed it by then.
+REPLAY_WAIT_SECONDS = 2.0
+REPLAY_WAIT_STEP_SECONDS = 0.02
+# A clock may be set by less unnoticed: so much too early positions may be gone.
 JUMP_SECONDS = 1.0
 
-# The greater of two positions stays, in whatever order writers on several nodes come.
+# The greater of two positions stays, whichever node's writer comes first.
 _RECORD = Script("""
 local kept = redis.call('GET', KEYS[1])
 if not kept or kept < ARGV[1] then kept = ARGV[1] end
@@ -46,8 +47,8 @@ redis.call('SET', KEYS[1], kept, 'PX', ARGV[2])
 return kept
 """)
 _LOOK_UP = Script("return redis.call('GET', KEYS[1]) or ''")
-# The identity of Redis's memory: who serves it, and since when. Another run or an empty memory
-# begins a new epoch.
+# The identity of Redis's memory: its server's run, and since when. Another run or an empty memory
+# starts a new epoch.
 _EPOCH = Script("""
 local time = redis.call('TIME')
 local now = time[1] .. string.format('%06d', time[2])
@@ -69,11 +70,11 @@ class _Unknown:
 UNKNOWN = _Unknown()
 
 
-class Positions:
+class LastWrites:
     """This process's view of the shared positions.
 
-    It remembers what it recorded itself, so that it never misses its own writes, and gives Redis
-    again what Redis did not take or may have lost.
+    It has a copy of the positions that it recorded itself, so that it never misses its own writes,
+    and stores again those that Redis did not take or may have lost.
     """
 
     def __init__(self) -> None:
@@ -87,9 +88,9 @@ class Positions:
         self._trusted_from = float("inf")
 
     def required(self, scope: str) -> Position | _Unknown | None:
-        """Return what a reader of a scope must see: a position, nothing, or nobody knows.
+        """Return the position that a read of a scope must show, None, or UNKNOWN.
 
-        One round trip to Redis, shared with what other requests ask of it.
+        One round trip to Redis, shared with other requests.
         """
         own = self._own(scope)
         try:
@@ -101,10 +102,10 @@ class Positions:
         return found if own is None else max(found, own)
 
     def record(self, scopes: Iterable[str], position: Position) -> None:
-        """Have later reads of these scopes see `position`; returns when that is sure.
+        """Make later reads of these scopes show `position`; returns when it is stored.
 
         If Redis does not take it, waits for Redis or for the replicas in rotation, at most
-        HOLD_SECONDS.
+        REPLAY_WAIT_SECONDS.
         """
         scopes = list(scopes)
         now = time.monotonic()
@@ -113,7 +114,7 @@ class Positions:
                 _, before = self._recent.get(scope, (now, position))
                 self._recent[scope] = (now, max(position, before))
                 self._recent.move_to_end(scope)
-            while len(self._recent) > MAX_REMEMBERED:
+            while len(self._recent) > MAX_RECENT:
                 self._recent.popitem(last=False)
         if self._save(dict.fromkeys(scopes, position)):
             return
@@ -121,28 +122,28 @@ class Positions:
             for scope in scopes:
                 # Another writer of the account may have come here with a later one.
                 self._unsaved[scope] = max(position, self._unsaved.get(scope, position))
-        POSITIONS_UNSAVED.labels(self._hold(scopes, position)).inc()
+        POSITIONS_UNSAVED.labels(self._wait_for_replicas(scopes, position)).inc()
 
     def tick(self) -> None:
-        """Find out whether Redis still has its memory, and give it what it lacks; for the watcher.
+        """Detect a loss of Redis's memory, and store the missing positions again; for the watcher.
 
         Raises RedisUnavailable.
         """
-        asked_at = time.monotonic()
-        epoch, age, redis_time = run(_ask_epoch)
+        sent_at = time.monotonic()
+        epoch, age, redis_time = run(_read_epoch)
         now = time.monotonic()
         oldest = now - settings.POSITION_SECONDS
-        # What Redis's clock was ahead of ours, at least and at most.
-        ahead, before = (redis_time - now, redis_time - asked_at), self._ahead
+        # How far Redis's clock was ahead of ours, at least and at most.
+        ahead, before = (redis_time - now, redis_time - sent_at), self._ahead
         self._ahead = ahead
-        # Redis forgets by its own clock, and has forgotten early.
+        # Keys expire by Redis's own clock, and have expired early.
         has_jumped = epoch == self._epoch and ahead[0] > before[1] + JUMP_SECONDS
         with self._lock:
             while self._recent and next(iter(self._recent.values()))[0] < oldest:
                 self._recent.popitem(last=False)
             if epoch != self._epoch or has_jumped:
                 if self._epoch:
-                    what = "redis's clock jumped" if has_jumped else "redis began anew"
+                    what = "redis's clock jumped" if has_jumped else "redis lost its memory"
                     logger.warning("%s: reads go to the primary for a while", what)
                 self._epoch = epoch
                 self._began_at = now if has_jumped else now - age
@@ -155,8 +156,8 @@ class Positions:
                     if self._unsaved.get(scope) == position:
                         del self._unsaved[scope]
 
-    def lose(self) -> None:
-        """Note that the watcher does not reach Redis; other processes' writes may be missing."""
+    def distrust(self) -> None:
+        """Return UNKNOWN from here on: Redis is unreachable, and writes may be missing."""
         self._trusted_from = float("inf")
 
     def _own(self, scope: str) -> Position | None:
@@ -186,18 +187,18 @@ class Positions:
             return False
         return True
 
-    def _hold(self, scopes: list[str], position: Position) -> str:
-        deadline = time.monotonic() + HOLD_SECONDS
+    def _wait_for_replicas(self, scopes: list[str], position: Position) -> str:
+        deadline = time.monotonic() + REPLAY_WAIT_SECONDS
         while time.monotonic() < deadline:
             if TOPOLOGY.have_replayed(position):
                 return "replayed"
             if self._unsaved.keys().isdisjoint(scopes):
                 return "saved_late"
-            time.sleep(HOLD_STEP_SECONDS)
+            time.sleep(REPLAY_WAIT_STEP_SECONDS)
         return "given_up"
 
 
-POSITIONS = Positions()
+LAST_WRITES = LastWrites()
 
 
 def _key(scope: str) -> str:
@@ -205,7 +206,7 @@ def _key(scope: str) -> str:
 
 
 def _sortable(position: Position) -> str:
-    """Write a position so that texts sort as positions do."""
+    """Return a position as a text that sorts as positions do."""
     return f"{position.timeline:08X}-{position.lsn:016X}"
 
 
@@ -214,8 +215,8 @@ def _position(answer: Any) -> Position | None:
     return Position.parse(text) if text else None
 
 
-def _ask_epoch(client: Redis) -> tuple[str, float, float]:
-    """Return who serves Redis's memory, for how many seconds, and the Unix time by its clock."""
+def _read_epoch(client: Redis) -> tuple[str, float, float]:
+    """Return the epoch of Redis's memory, its age in seconds, and Redis's Unix time."""
     info: dict[str, Any] = client.info("server")
     # A cluster's client returns one answer a server.
     runs = [info["run_id"]] if "run_id" in info else sorted(i["run_id"] for i in info.values())

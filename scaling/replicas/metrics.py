@@ -1,4 +1,4 @@
-"""Figures of the routing of reads."""
+"""The Prometheus metrics of reads, pools and database servers."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ READS = Counter(
 )
 READS_REPEATED = Counter(
     "headrace_database_reads_repeated",
-    "Reads that failed on a replica and were done again on another server.",
+    "Reads that failed on a replica and were repeated on another server.",
 )
 POSITIONS_UNSAVED = Counter(
     "headrace_positions_unsaved",
-    "Writes whose position Redis did not take at once, by what their answer then waited for.",
+    "Writes whose position Redis did not take at once, by how the wait of their answer ended.",
     ["outcome"],
 )
 for _outcome in ("saved_late", "replayed", "given_up"):
@@ -51,7 +51,7 @@ CONNECTIONS_CUT = Counter(
 
 class _Servers(Collector):
     def collect(self) -> Iterator[Metric]:
-        """Yield what the watcher knows."""
+        """Yield the watcher's state of the servers."""
         up = GaugeMetricFamily(
             "headrace_database_in_rotation",
             "Whether a server gets reads (a replica) or writes (the primary).",
@@ -68,7 +68,7 @@ class _Servers(Collector):
             "This process's connections in use.",
             labels=["server"],
         )
-        up.add_metric([TOPOLOGY.primary.name], float(not TOPOLOGY.primary.is_away))
+        up.add_metric([TOPOLOGY.primary.name], float(not TOPOLOGY.primary.is_unavailable))
         busy.add_metric([TOPOLOGY.primary.name], TOPOLOGY.primary.busy)
         for server in list(TOPOLOGY.replicas.values()):
             up.add_metric([server.name], float(server.is_in_rotation))

@@ -1,4 +1,4 @@
-"""Begin and end what a request reads and writes."""
+"""Start and end a request's read context."""
 
 from __future__ import annotations
 
@@ -18,15 +18,14 @@ GetResponse = Callable[[HttpRequest], HttpResponseBase]
 
 logger = logging.getLogger(__name__)
 
-# Where keys stand for accounts. All else is pages, which read from the primary.
-
 
 class ReplicaMiddleware:
-    """Forget what an earlier request of this connection wrote, and record what this one did.
+    """Starts a new read context for each request, and publishes the position of its writes.
 
-    The position of what was written is recorded before anybody is answered, and told in a header
-    that a client may send with its next request. Where it cannot be learnt, the answer is 503 as
-    for a commit whose connection broke: it may have been done.
+    The position is published before the answer is sent, and is in a header that a client may send
+    with its next request. Where it cannot be read, the answer is 503 as for a commit whose
+    connection broke: it may have been done. Requests without a key are pages, which read from the
+    primary.
     """
 
     def __init__(self, get_response: GetResponse) -> None:
@@ -34,20 +33,20 @@ class ReplicaMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         """Pass the request on."""
-        reader = routing.begin(is_page=not request.path_info.startswith(API_PREFIXES))
+        context = routing.start_request(is_admin=not request.path_info.startswith(API_PREFIXES))
         response = self.get_response(request)
         try:
-            # Nobody takes an error for a promise.
-            is_told = response.status_code < 400
-            routing.record(wait_seconds=routing.WAIT_SECONDS if is_told else 0.0)
+            # An error acknowledges no write.
+            is_success = response.status_code < 400
+            routing.publish_position(wait_seconds=routing.WAIT_SECONDS if is_success else 0.0)
         except (OperationalError, PoolTimeout) as error:
             response.close()
             response = error_response(to_api_error(error))
-        # Sending may take as long as the client wants, and a stream as long as its model.
+        # Sending takes as long as the client reads, and a stream as long as its model.
         release_connections()
-        if reader.position is not None and request.method not in ("GET", "HEAD"):
-            response.headers[routing.HEADER] = str(reader.position)
-        if reader.servers:
-            servers = ", ".join(sorted(reader.servers))
+        if context.position is not None and request.method not in ("GET", "HEAD"):
+            response.headers[routing.HEADER] = str(context.position)
+        if context.servers:
+            servers = ", ".join(sorted(context.servers))
             logger.debug("%s was read from %s", request.path_info, servers)
         return response

@@ -15,20 +15,20 @@ from django.urls import reverse
 from django.utils import timezone
 
 from config.env import env_str
-from scaling.replicas import naming, process_metrics, report, svg
+from scaling.replicas import detachment, process_metrics, report, svg
 from scaling.replicas.topology import TOPOLOGY
 
 MAY_VIEW = "scaling.view_database_servers"
 MAY_CHANGE = "scaling.change_database_servers"
 NODE_NAME = env_str("NODE_NAME", "node")
 WORK: dict[str, tuple[Callable[[str], None], str]] = {
-    "detach": (naming.detach, "detached"),
-    "attach": (naming.attach, "attached"),
+    "detach": (detachment.detach, "detached"),
+    "attach": (detachment.attach, "attached"),
 }
 
 
 def servers_page(request: HttpRequest) -> HttpResponse:
-    """Show the servers as this process sees them; asks none of them."""
+    """Show this process's state of the servers; queries none of them."""
     if not (request.user.has_perm(MAY_VIEW) or _may_change(request)):
         raise PermissionDenied
     servers = [TOPOLOGY.primary, *TOPOLOGY.replicas.values()]
@@ -48,10 +48,10 @@ def servers_page(request: HttpRequest) -> HttpResponse:
 
 
 def change_page(request: HttpRequest, verb: str, name: str) -> HttpResponse:
-    """Ask whether to detach or attach a replica (GET), and do it (POST)."""
+    """Confirm (GET) and carry out (POST) that a replica is detached or attached."""
     if not _may_change(request):
         raise PermissionDenied
-    if name not in naming.replica_names():
+    if name not in detachment.replica_names():
         raise Http404
     if request.method != "POST":
         context = {
@@ -69,7 +69,7 @@ def change_page(request: HttpRequest, verb: str, name: str) -> HttpResponse:
     work, done = WORK[verb]
     try:
         work(name)
-    except naming.NotDone as error:
+    except detachment.DetachmentError as error:
         messages.error(request, str(error))
     else:
         _log(request, name, f"{done.capitalize()}.")

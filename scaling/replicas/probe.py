@@ -1,4 +1,4 @@
-"""Look at the servers from a command, which has no watcher of its own until it makes one."""
+"""Probe the servers' status from a command, which has no watcher."""
 
 from __future__ import annotations
 
@@ -9,44 +9,44 @@ from collections.abc import Callable, Iterable
 from django.conf import settings
 
 from scaling.redis_client import RedisUnavailable
-from scaling.replicas import control, report
+from scaling.replicas import detachment, report
 from scaling.replicas.health import GOOD_SAMPLES, SILENT_TICKS
 from scaling.replicas.process_metrics import Figures, collect
 from scaling.replicas.report import Report
 from scaling.replicas.topology import TOPOLOGY, Server
 from scaling.replicas.watcher import Watcher
 
-# Enough for a server that is well to be in rotation, and for one that is not to be given up.
-LEAST_TICKS = GOOD_SAMPLES + SILENT_TICKS
+# Enough for a healthy server to get into rotation, and for one that is not to get its fault.
+MIN_TICKS = GOOD_SAMPLES + SILENT_TICKS
 
 
-class Look:
-    """The servers as the process's own watcher sees them, and as `addresses`'s processes count.
+class StatusProbe:
+    """The servers' status by a watcher of its own, and the metrics of the processes at `addresses`.
 
     It judges exactly as the nodes do, with the same watcher, whose tick it calls by itself.
     """
 
     def __init__(self, addresses: Callable[[], Iterable[str]]) -> None:
-        # What the watcher would log is what the report says.
+        # The report has all that the watcher would log.
         logging.getLogger("scaling.replicas").setLevel(logging.ERROR)
         self._addresses = addresses
         self._watcher = Watcher()
         self._figures = Figures()
         self._ticks = 0
-        # Where the primary was at first.
+        # The primary's first position.
         self._first: int | None = None
 
-    def settle(self) -> None:
-        """Watch until it is known how every server is.
+    def wait_until_stable(self) -> None:
+        """Watch until the status of every server is stable.
 
-        A replica that is late is watched until it has replayed what the primary had written at
-        first, or is later than it may be: only then is it known how late it is.
+        A replica that lags is watched until it has replayed the primary's first position, or lags
+        more than it may: only then is its lag known.
         """
-        while self._ticks < LEAST_TICKS or any(map(self._is_unsure, TOPOLOGY.replicas.values())):
+        while self._ticks < MIN_TICKS or any(map(self._is_unstable, TOPOLOGY.replicas.values())):
             self.tick()
 
     def watch(self, seconds: float) -> None:
-        """Go on watching for so long."""
+        """Watch for so long."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             self.tick()
@@ -60,13 +60,13 @@ class Look:
         time.sleep(settings.REPLICA_CHECK_SECONDS)
 
     def report(self) -> Report:
-        """Return how the servers are; the share of reads is that since the last report."""
+        """Return the servers' status; the share of reads is that since the last report."""
         figures = collect(self._addresses())
         made = report.make(TOPOLOGY, figures.since(self._figures), notes=_notes(figures))
         self._figures = figures
         return made
 
-    def _is_unsure(self, server: Server) -> bool:
+    def _is_unstable(self, server: Server) -> bool:
         if server.fault or server.replayed is None or self._first is None:
             return False
         return server.replayed.lsn < self._first
@@ -83,7 +83,7 @@ def _notes(figures: Figures) -> list[str]:
     if figures.silent:
         notes.append(f"{figures.silent} of the stack's processes gave no figures.")
     try:
-        control.detached()
+        detachment.read_detached()
     except RedisUnavailable as error:
         notes.append(f"Redis does not say which replicas are detached: {error}.")
     return notes

@@ -1,4 +1,4 @@
-"""What other processes count, read from their /metrics."""
+"""Metrics of other processes, read from their /metrics."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from scaling.scrape import Metrics, ScrapeError, scrape
 
 MAX_SCRAPES_AT_ONCE = 16
 NAMES = ("headrace_database_", "headrace_replica_lag_seconds")
-# Why a read went where it went, of those that could have gone to a replica. A worker's own rounds,
-# requests that change something and what is read in transactions would hide them.
+# The reasons of reads that could have gone to a replica. A worker's own loops, requests that write
+# and reads in transactions would hide them.
 REASONS = frozenset({"replica", "behind", "none", "no_connection", "unknown", "late"})
 
 
@@ -28,11 +28,11 @@ class Figures:
     busy: Counter[str] = field(default_factory=Counter)
     # How many processes send reads there.
     used_by: Counter[str] = field(default_factory=Counter)
-    # The greatest of what they say.
+    # The greatest of their values.
     lag_seconds: dict[str, float] = field(default_factory=dict)
 
     def since(self, earlier: Figures) -> Figures:
-        """Return it with the reads since then alone; all of them if there were none."""
+        """Return a copy with the reads since `earlier`; with all reads if there were none."""
         reads = Counter(
             {name: max(0, count - earlier.reads[name]) for name, count in self.reads.items()}
         )
@@ -47,7 +47,7 @@ class Figures:
 
 
 def collect(addresses: Iterable[str]) -> Figures:
-    """Ask the processes at these `host:port`, all at once."""
+    """Scrape the processes at these `host:port`, all at once."""
     wanted = list(addresses)
     if not wanted:
         return Figures()
@@ -60,7 +60,7 @@ def collect(addresses: Iterable[str]) -> Figures:
 
 
 def own(servers: Iterable[Server]) -> Figures:
-    """Return what this process itself counts; asks nobody."""
+    """Return this process's own metrics."""
     figures = Figures(processes=1, busy=Counter({server.name: server.busy for server in servers}))
     for family in READS.collect():
         for sample in family.samples:

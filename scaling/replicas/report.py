@@ -1,4 +1,4 @@
-"""What an operator is told of the servers: as one process sees them, and as the others count."""
+"""A report on the servers for operators: one process's state, and metrics of the others."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ HEADINGS = (
 class ServerReport:
     """One server.
 
-    `state` is `primary`, `in rotation`, `returning` (well, but not for long enough), `detached`,
+    `state` is `primary`, `in rotation`, `returning` (healthy, but not for long enough), `detached`,
     `the primary` (a replica's URL that leads to it, as after a failover), or the fault:
-    `unreachable`, `hanging`, `promoted`, `other_cluster`, `other_timeline` or `lagging`. What is
-    None is not known: without any other process nobody counts reads and connections of pools.
+    `unreachable`, `hanging`, `promoted`, `other_cluster`, `other_timeline` or `lagging`. None is
+    unknown: without any other process there are no counts of reads and connections of pools.
     """
 
     name: str
@@ -43,18 +43,18 @@ class ServerReport:
     pool_max: int | None
     reads: int | None
     reads_share: float | None
-    # Of the processes that were asked, those that send it reads, or writes for the primary.
+    # Of the scraped processes, those that send it reads, or writes for the primary.
     used_by: int | None
 
     @property
     def is_well(self) -> bool:
-        """Whether it does its part."""
+        """Whether it is in use, as it should be."""
         return self.state in GOOD
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """All servers, the primary first; `processes` is how many others were asked."""
+    """All servers, the primary first; `processes` is the number of scraped processes."""
 
     servers: list[ServerReport]
     processes: int
@@ -62,7 +62,7 @@ class Report:
 
     @property
     def is_well(self) -> bool:
-        """Whether every server does its part."""
+        """Whether every server is in use, as it should be."""
         return all(server.is_well for server in self.servers)
 
     def as_dict(self) -> dict[str, object]:
@@ -71,9 +71,9 @@ class Report:
 
 
 def make(topology: Topology, figures: Figures, *, notes: Iterable[str] = ()) -> Report:
-    """Put together what is known in memory; asks nobody."""
+    """Return a report on the state in memory."""
     servers = [topology.primary, *topology.replicas.values()]
-    # Without those that are gone, which the processes still count.
+    # Without servers that are gone, which the processes still count.
     everything = sum(figures.reads[server.name] for server in servers)
     return Report(
         servers=[_server(server, topology.primary, figures, everything) for server in servers],
@@ -94,7 +94,7 @@ def address_of(name: str) -> str:
 def state_of(server: Server, primary: Server | None = None) -> str:
     """Return a server's state in a word or two."""
     if server.name == PRIMARY:
-        return "unreachable" if server.sample is None or server.is_away else "primary"
+        return "unreachable" if server.sample is None or server.is_unavailable else "primary"
     if server.fault == "promoted" and primary is not None and _are_one(server, primary):
         return "the primary"
     if server.fault:
@@ -105,9 +105,9 @@ def state_of(server: Server, primary: Server | None = None) -> str:
 
 
 def table(report: Report) -> str:
-    """Write a report for a terminal."""
+    """Return a report as a table for a terminal."""
     rows = [HEADINGS, *(_row(server, report.processes) for server in report.servers)]
-    widths = [max(len(row[place]) for row in rows) for place in range(len(HEADINGS))]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
@@ -147,7 +147,7 @@ def _server(server: Server, primary: Server, figures: Figures, everything: int) 
 
 
 def _lag(server: Server, figures: Figures) -> float:
-    # The others have watched for longer, which tells how late a replica is that is too late.
+    # The others have watched for longer, and so have the lag of a replica that lags too much.
     if server.fault != "lagging":
         return server.lag_seconds
     return max(server.lag_seconds, figures.lag_seconds.get(server.name, 0.0))

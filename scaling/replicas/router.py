@@ -1,4 +1,4 @@
-"""Django's database router: writes to the primary, reads where `routing` says."""
+"""Django's database router: writes go to the primary, reads by `routing`."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from scaling.replicas.decision import PRIMARY
 
 
 class Router:
-    """Send a model's reads by its `read_scope`; a model without one stays on the primary."""
+    """Routes a model's reads by its `read_scope`; a model without one stays on the primary."""
 
     def db_for_read(self, model: type[Model], **hints: Any) -> str:
         """Return the server of a read."""
@@ -17,7 +17,7 @@ class Router:
         return PRIMARY if scope is None else routing.server_for(scope)
 
     def db_for_write(self, model: type[Model], **hints: Any) -> str:
-        """Return the primary; Django also asks where nothing is written, as for a foreign key."""
+        """Return the primary; Django also calls it without a write, as for a foreign key."""
         return PRIMARY
 
     def allow_relation(self, obj1: Model, obj2: Model, **hints: Any) -> bool:

@@ -1,9 +1,9 @@
-"""Which server a read goes to, for the request or job that this code runs for.
+"""Route reads: choose the server of a read, for the request or job that this code runs for.
 
-A model says in its attribute `read_scope` whose writes a read must not miss: ACCOUNT (the rows of
-an account's own) or SITE_WIDE (what staff change and everybody reads). A model without it is always
-read from the primary. Reads of ACCOUNT go to a replica only in a request that changes nothing (GET
-and HEAD) and in a job's chain; what a request reads in order to write must be the latest.
+A model's attribute `read_scope` names the writes that a read of it must not miss: ACCOUNT (the rows
+of an account) or SHARED (rows that staff change and all accounts read). A model without it is
+always read from the primary. Reads of ACCOUNT go to a replica only in a request that changes
+nothing (GET and HEAD) and in a job's chain; a request that writes reads the latest rows.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -23,7 +24,7 @@ from psycopg_pool import PoolTimeout
 from scaling.replicas import metrics
 from scaling.replicas.backend import pools
 from scaling.replicas.decision import PRIMARY, Choice, choose
-from scaling.replicas.last_writes import POSITIONS, SITE, UNKNOWN
+from scaling.replicas.last_writes import LAST_WRITES, SHARED_SCOPE, UNKNOWN
 from scaling.replicas.position import CURRENT_POSITION, Position
 from scaling.replicas.topology import TOPOLOGY
 from scaling.response_cache.invalidation import TRUST
@@ -36,260 +37,280 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 ACCOUNT = "account"
-SITE_WIDE = "site"
+SHARED = "shared"
 HEADER = "x-headrace-position"
 # How long an answer waits for a primary that was lost after it committed: about a failover.
 WAIT_SECONDS = 3.0
 WAIT_STEP_SECONDS = 0.05
-# Why a read that all do alike would go to the primary, though replicas are in rotation.
+# Reasons for which a read of SHARED would go to the primary, though replicas are in rotation.
 LATE = frozenset({"behind", "unknown"})
 
 
-class Reader:
-    """On whose behalf this code reads and writes, and what it has written."""
+class ReadTarget(Enum):
+    """The server that code has chosen for its reads."""
+
+    PRIMARY = "primary"
+    REPLICA = "replica"
+
+
+class Recording(Enum):
+    """Whether later reads must show the writes of this code."""
+
+    ON = "on"
+    OFF = "off"
+
+
+class ReadContext:
+    """The account that this code reads and writes for, and the state of its writes."""
 
     __slots__ = (
         "_failed_at",
-        "_is_long",
         "_is_second_round",
-        "_last",
+        "_preferred",
         "_required",
+        "_rereads_positions",
         "account",
-        "asked",
+        "failed_replicas",
         "has_committed",
+        "is_admin",
         "is_late",
-        "is_page",
+        "last_server",
         "position",
         "reads_replicas",
         "servers",
-        "unfit",
         "wrote",
-        "wrote_site",
+        "wrote_shared",
     )
 
-    def __init__(self, *, is_page: bool = False, is_long: bool = False) -> None:
-        # Staff's pages show everybody's rows, so that no account's position would do.
-        self.is_page = is_page
-        # A job may run for hours: what others write for its account meanwhile is seen by its next
-        # read, so that Redis is asked for each.
-        self._is_long = is_long
-        # The replica of the read before: one request reads from one, while that shows enough.
-        self._last = ""
-        # The server of the read before, and the replicas that a read failed on.
-        self.asked = ""
-        self.unfit: set[str] = set()
-        # When the first of them did, of time.monotonic().
+    def __init__(self, *, is_admin: bool = False, rereads_positions: bool = False) -> None:
+        # Staff's pages show the rows of all accounts, so that no account's position would do.
+        self.is_admin = is_admin
+        # A job may run for hours, and its next read shows other writes of its account: Redis is
+        # read for each.
+        self._rereads_positions = rereads_positions
+        # The replica of the last read: a request reads from one, while that is recent enough.
+        self._preferred = ""
+        # The server of the last read, and the replicas that a read failed on.
+        self.last_server = ""
+        self.failed_replicas: set[str] = set()
+        # When the first of them did, by time.monotonic().
         self._failed_at = 0.0
         self._is_second_round = False
-        # Whether that server may lack what everybody must see.
+        # Whether that server may lack shared writes.
         self.is_late = False
         self.wrote = False
-        self.wrote_site = False
-        # Whether something of that is surely done, and not only tried.
+        self.wrote_shared = False
+        # Whether any of these writes is committed, and not only attempted.
         self.has_committed = False
-        # Where its last write stands.
+        # The position of its last write.
         self.position: Position | None = None
         self.servers: set[str] = set()
         self.account = ""
         self.reads_replicas = False
         self._required: dict[str, Position | _Unknown | None] = {}
 
-    def serve(self, account: str, *, reads_replicas: bool, floor: Position | None = None) -> None:
-        """Record writes as this account's.
+    def bind_account(
+        self, account: str, *, reads_replicas: bool, min_position: Position | None = None
+    ) -> None:
+        """Publish writes as this account's.
 
-        With `reads_replicas`, read its rows from replicas that show its writes, and `floor`.
+        With `reads_replicas`, read its rows from replicas that show its writes, and `min_position`.
         """
         self.account = account
         self.reads_replicas = reads_replicas
-        self.position = _later(self.position, floor)
+        self.position = _later(self.position, min_position)
 
     def choose(self, scope: str) -> Choice:
         """Choose the server of a read.
 
         Keys and chains are read from a late replica while the primary does not answer: else one
-        change of staff's that no replica has stops everybody.
+        change of staff's that no replica has would stop all requests.
         """
         choice = self._choose(scope)
-        if scope == SITE_WIDE and choice.reason in LATE and TOPOLOGY.primary.is_in_doubt:
+        if scope == SHARED and choice.reason in LATE and TOPOLOGY.primary.is_in_doubt:
             late = self._choose_replica(None)
             if late.server != PRIMARY:
                 choice = late._replace(reason="late")
         return choice
 
     def _choose(self, scope: str) -> Choice:
-        if self.is_page:
+        if self.is_admin:
             return Choice(PRIMARY, "page")
-        if self.wrote or self.wrote_site:
+        if self.wrote or self.wrote_shared:
             return Choice(PRIMARY, "writes")
         if scope == ACCOUNT and not (self.account and self.reads_replicas):
             return Choice(PRIMARY, "latest")
-        if not TOPOLOGY.has_rotation():
+        if not TOPOLOGY.has_serving_replica():
             return Choice(PRIMARY, "none")
-        required = self._required_for(SITE if scope == SITE_WIDE else self.account)
+        required = self._required_for(SHARED_SCOPE if scope == SHARED else self.account)
         if required is UNKNOWN:
-            # What the caller brings along or wrote itself is all that it can have seen.
-            if self.position is None or scope == SITE_WIDE:
+            # The caller can have seen no more than the position it sent, or its own writes.
+            if self.position is None or scope == SHARED:
                 return Choice(PRIMARY, "unknown")
             required = None
         must_show = _later(required, self.position)  # type: ignore[arg-type]
         return self._choose_replica(must_show)
 
     def _choose_replica(self, must_show: Position | None) -> Choice:
-        choice = _choose_ready(must_show, preferred=self._last, unfit=self.unfit)
+        choice = _choose_ready(
+            must_show, preferred=self._preferred, failed_replicas=self.failed_replicas
+        )
         is_last_resort = choice.server == PRIMARY and TOPOLOGY.primary.is_in_doubt
-        # Each try may have waited for a pool; in all nobody waits for two.
+        # Each attempt may have waited for a pool; in all no request waits for two.
         is_soon = time.monotonic() - self._failed_at < settings.DATABASE_POOL["timeout"]
-        if is_last_resort and self.unfit and is_soon and not self._is_second_round:
-            # What failed at a replica may have been one connection.
+        if is_last_resort and self.failed_replicas and is_soon and not self._is_second_round:
+            # A read that failed on a replica may have failed by one connection.
             self._is_second_round = True
-            self.unfit.clear()
+            self.failed_replicas.clear()
             choice = _choose_ready(must_show)
-        self._last = choice.server
+        self._preferred = choice.server
         return choice
 
     def can_repeat(self) -> bool:
         """Return whether a read that failed may succeed on another server; count it.
 
-        The replica that it failed on is not chosen again, and in the end the primary is. While the
-        primary does not answer, each replica is tried a second time before.
+        The replica that it failed on is not chosen again, and at last the primary is. While the
+        primary does not answer, each replica gets a second attempt before.
         """
-        if _forced.get() == "primary" or self.asked in {"", PRIMARY, *self.unfit}:
+        is_forced = _read_target.get() is ReadTarget.PRIMARY
+        if is_forced or self.last_server in {"", PRIMARY, *self.failed_replicas}:
             return False
         self._failed_at = self._failed_at or time.monotonic()
-        self.unfit.add(self.asked)
+        self.failed_replicas.add(self.last_server)
         metrics.READS_REPEATED.inc()
         return True
 
-    def wrote_at(self, position: Position) -> None:
-        """Note that all that was written is recorded at this position."""
-        self.wrote = self.wrote_site = self.has_committed = False
+    def mark_published(self, position: Position) -> None:
+        """Reset the state of writes, all of which are published at this position."""
+        self.wrote = self.wrote_shared = self.has_committed = False
         self.position = _later(self.position, position)
 
     def _required_for(self, scope: str) -> Position | _Unknown | None:
-        if self._is_long or scope not in self._required:
-            self._required[scope] = POSITIONS.required(scope)
+        if self._rereads_positions or scope not in self._required:
+            self._required[scope] = LAST_WRITES.required(scope)
         return self._required[scope]
 
 
-_reader: ContextVar[Reader | None] = ContextVar("reader", default=None)
-_forced: ContextVar[str] = ContextVar("forced_server", default="")
+_context: ContextVar[ReadContext | None] = ContextVar("read_context", default=None)
+_read_target: ContextVar[ReadTarget | None] = ContextVar("read_target", default=None)
+_recording: ContextVar[Recording] = ContextVar("recording", default=Recording.ON)
 
 
-def begin(*, is_page: bool = False) -> Reader:
-    """Begin a request: nothing that an earlier one in this greenlet read or wrote counts."""
-    reader = Reader(is_page=is_page)
-    _reader.set(reader)
-    return reader
+def start_request(*, is_admin: bool = False) -> ReadContext:
+    """Start a request with a new context, without the reads and writes of an earlier one."""
+    context = ReadContext(is_admin=is_admin)
+    _context.set(context)
+    return context
 
 
-def current_reader() -> Reader | None:
-    """Return on whose behalf this code runs; None in a command or a worker's own work."""
-    return _reader.get()
+def current_context() -> ReadContext | None:
+    """Return the context of this code; None in a command or a worker's own work."""
+    return _context.get()
 
 
-def use(reader: Reader) -> None:
-    """Read and write on this reader's behalf from here on, as a job's chain does."""
-    _reader.set(reader)
+def activate(context: ReadContext) -> None:
+    """Read and write in this context from here on, as a job's chain does."""
+    _context.set(context)
 
 
 @contextmanager
 def primary() -> Iterator[None]:
     """Read from the primary in here."""
-    token = _forced.set("primary")
+    token = _read_target.set(ReadTarget.PRIMARY)
     try:
         yield
     finally:
-        _forced.reset(token)
+        _read_target.reset(token)
 
 
 @contextmanager
 def replica() -> Iterator[None]:
     """Read from any replica in rotation in here, however late; inside a transaction never."""
-    token = _forced.set("replica")
+    token = _read_target.set(ReadTarget.REPLICA)
     try:
         yield
     finally:
-        _forced.reset(token)
+        _read_target.reset(token)
 
 
 @contextmanager
 def unrecorded() -> Iterator[None]:
-    """Write in here what no later read must see, such as the time of a key's last use."""
-    token = _forced.set("unrecorded")
+    """Write rows in here that no later read must show, such as the time of a key's last use."""
+    token = _recording.set(Recording.OFF)
     try:
         yield
     finally:
-        _forced.reset(token)
+        _recording.reset(token)
 
 
 def server_for(scope: str) -> str:
-    """Return the alias of the server that a read goes to, by memory and one question to Redis."""
+    """Return the alias of a read's server, from memory and at most one round trip to Redis."""
     if not TOPOLOGY.replicas:
         return PRIMARY
     choice = _choice(scope)
     metrics.READS.labels(choice.server, choice.reason).inc()
     if (server := TOPOLOGY.server(choice.server)) is not None:
         server.reads += 1
-    if (reader := _reader.get()) is not None:
-        reader.servers.add(choice.server)
-        reader.asked = choice.server
-        reader.is_late = choice.reason == "late"
+    if (context := _context.get()) is not None:
+        context.servers.add(choice.server)
+        context.last_server = choice.server
+        context.is_late = choice.reason == "late"
     return choice.server
 
 
-def note_write(*, is_site: bool = False) -> None:
-    """Note that something was, or is about to be, written on the primary."""
-    if _forced.get() == "unrecorded":
+def mark_written(*, is_shared: bool = False) -> None:
+    """Mark a write on the primary as done or about to be done."""
+    if _recording.get() is Recording.OFF:
         return
-    reader = _reader.get()
-    if reader is None:
-        # A command, or a worker's own work: only what everybody reads matters to others.
-        if not is_site:
+    context = _context.get()
+    if context is None:
+        # A command, or a worker's own work: only its shared writes matter to other processes.
+        if not is_shared:
             return
-        reader = begin(is_page=True)
-    reader.wrote = True
-    reader.wrote_site = reader.wrote_site or is_site
+        context = start_request(is_admin=True)
+    context.wrote = True
+    context.wrote_shared = context.wrote_shared or is_shared
 
 
-def note_done() -> None:
-    """Note that what was written is committed.
+def mark_committed() -> None:
+    """Mark the writes so far as committed.
 
-    What a command wrote for everybody is recorded at once: no request's end will do it.
+    A command's shared writes are published at once: it has no end of a request that would do it.
     """
-    reader = _reader.get()
-    if reader is None or not reader.wrote:
+    context = _context.get()
+    if context is None or not context.wrote:
         return
-    reader.has_committed = True
-    if reader.is_page and reader.wrote_site:
-        record()
+    context.has_committed = True
+    if context.is_admin and context.wrote_shared:
+        publish_position()
 
 
-def record(accounts: Iterable[str] = (), *, wait_seconds: float = 0.0) -> Position | None:
-    """Have later reads, on any node, see what was written; call it before anybody is told of it.
+def publish_position(accounts: Iterable[str] = (), *, wait_seconds: float = 0.0) -> Position | None:
+    """Publish the position of the writes so far, so that later reads on any node show them.
 
-    `accounts` are those whose rows a worker wrote; a request's own is known. Inside a transaction
-    theirs is recorded when that is committed. Returns the position, or None if nothing is recorded
-    now. Costs one query and one round trip to Redis. A primary that was lost just after it
-    committed tells no position: with `wait_seconds` it, or the one that follows it, is waited for,
-    and OperationalError is raised in the end, so that nobody is told of a write that replicas may
-    not show; else nothing is raised.
+    Call it before the writes are acknowledged. `accounts` are those whose rows a worker wrote; a
+    request's own is in its context. Inside a transaction theirs is published after the commit.
+    Returns the position, or None if none is published now. Costs one query and one round trip to
+    Redis. A primary that was lost just after it committed has no position to read: with
+    `wait_seconds` this waits for it, or for the next primary, and at last raises OperationalError,
+    so that no write is acknowledged that replicas may not show; else nothing is raised.
     """
-    reader = _reader.get()
+    context = _context.get()
     of_others = list(accounts)
     scopes = list(of_others)
-    if reader is not None and reader.wrote:
-        scopes += [reader.account] if reader.account else []
-        scopes += [SITE] if reader.wrote_site else []
+    if context is not None and context.wrote:
+        scopes += [context.account] if context.account else []
+        scopes += [SHARED_SCOPE] if context.wrote_shared else []
     connection = connections[DEFAULT_DB_ALIAS]
     is_possible = settings.HAS_REPLICAS and not TRUST.is_cut_off
     if not scopes or not is_possible:
         return None
     if connection.in_atomic_block:
-        # A request's own writes are recorded by its end.
+        # A request's own writes are published at its end.
         if of_others:
-            connection.on_commit(partial(record, of_others))
+            connection.on_commit(partial(publish_position, of_others))
         return None
-    must_know = bool(wait_seconds and reader is not None and reader.has_committed)
+    must_publish = bool(wait_seconds and context is not None and context.has_committed)
     deadline = time.monotonic() + wait_seconds
     while True:
         try:
@@ -298,69 +319,71 @@ def record(accounts: Iterable[str] = (), *, wait_seconds: float = 0.0) -> Positi
                 position = Position.from_row(cursor.fetchone())
             break
         except (OperationalError, PoolTimeout) as error:
-            if not must_know or time.monotonic() >= deadline:
+            if not must_publish or time.monotonic() >= deadline:
                 logger.warning("the position of a write is not known: %s", error)
-                if must_know:
+                if must_publish:
                     raise
                 return None
         connection.close()
         time.sleep(WAIT_STEP_SECONDS)
-    # Redis may let it wait.
+    # The wait for Redis needs no connection.
     connection.close()
-    POSITIONS.record(scopes, position)
-    if reader is not None:
-        reader.wrote_at(position)
+    LAST_WRITES.record(scopes, position)
+    if context is not None:
+        context.mark_published(position)
     return position
 
 
 def repeated_elsewhere(read: Callable[[], T]) -> T:
-    """Return what `read` returns; as long as it fails on a replica, do it again on another server.
+    """Return the result of `read`; while it fails on a replica, repeat it on another server.
 
-    In the end that is the primary. What a late replica does not have may be there: then its word
-    is a failure.
+    The last one is the primary. A row that a late replica lacks may be there: an empty result of a
+    late replica counts as a failure.
     """
-    reader = _reader.get()
+    context = _context.get()
     token = None
-    if reader is None:
-        reader = Reader()
-        token = _reader.set(reader)
+    if context is None:
+        context = ReadContext()
+        token = _context.set(context)
     try:
         while True:
             try:
                 found = read()
-                if not found and reader.is_late:
-                    raise OperationalError("a late replica lacks it, and the primary is away")
+                if not found and context.is_late:
+                    raise OperationalError(
+                        "a late replica lacks it, and the primary is unavailable"
+                    )
                 return found
             except (OperationalError, PoolTimeout):
-                if not reader.can_repeat():
+                if not context.can_repeat():
                     raise
     finally:
         if token is not None:
-            _reader.reset(token)
+            _context.reset(token)
 
 
 def _choice(scope: str) -> Choice:
     if connections[PRIMARY].in_atomic_block:
         return Choice(PRIMARY, "transaction")
-    reader = _reader.get() or Reader()
-    match _forced.get():
-        case "primary":
+    context = _context.get() or ReadContext()
+    match _read_target.get():
+        case ReadTarget.PRIMARY:
             return Choice(PRIMARY, "forced")
-        case "replica":
-            return _choose_ready(None, unfit=reader.unfit)
-    return reader.choose(scope)
+        case ReadTarget.REPLICA:
+            return _choose_ready(None, failed_replicas=context.failed_replicas)
+    return context.choose(scope)
 
 
 def _choose_ready(
-    required: Position | None, *, preferred: str = "", unfit: Collection[str] = ()
+    required: Position | None, *, preferred: str = "", failed_replicas: Collection[str] = ()
 ) -> Choice:
-    """Choose a replica whose pool has a connection, and have that of another grow that has none."""
+    """Choose a replica whose pool has a connection; grow the pool of a better one without any."""
     candidates = TOPOLOGY.candidates(pools.has_idle)
     choice = choose(
-        (candidate for candidate in candidates if candidate.name not in unfit),
+        (candidate for candidate in candidates if candidate.name not in failed_replicas),
         required,
         preferred=preferred,
-        # A frozen primary's idle connections are as frozen.
+        # A frozen primary's idle connections are frozen too.
         is_primary_ready=not TOPOLOGY.primary.is_in_doubt and pools.has_idle(PRIMARY),
     )
     if choice.wanted:

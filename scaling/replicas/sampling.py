@@ -1,4 +1,4 @@
-"""Ask one server how it is."""
+"""Sample the state of one server."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import psycopg
 from django.db import connections
 from psycopg.conninfo import conninfo_to_dict
 
-from scaling.replicas.backend.pools import shut
+from scaling.replicas.backend.pools import shut_down
 from scaling.replicas.health import Sample
 from scaling.replicas.position import Position, lsn_of
 
-# The name under which PostgreSQL lists the connections that watch it.
+# The name under which PostgreSQL lists the watchers' connections.
 WATCHER = "headrace-watcher"
 CONNECT_TIMEOUT_SECONDS = 2
-# A server that is this slow to say how it is has reads to fear.
+# A server that is this slow to answer is too slow for reads.
 STATEMENT_TIMEOUT_MS = 1000
 # One row. A replica's timeline is that of the log that it receives, or else of its last restart
 # point, which may be long past; both need the role pg_monitor (or pg_read_all_stats and
 # pg_read_all_settings).
-QUESTION = """
+QUERY = """
 SELECT pg_is_in_recovery() AS is_in_recovery,
     pg_postmaster_start_time()::text AS started_at,
     CASE WHEN pg_is_in_recovery() THEN coalesce(pg_last_wal_replay_lsn(), '0/0')
@@ -37,17 +37,17 @@ SELECT pg_is_in_recovery() AS is_in_recovery,
     (SELECT system_identifier FROM pg_control_system()) AS system,
     pg_backend_pid() AS pid, extract(epoch FROM clock_timestamp())::float8 AS unix_time
 """
-# Ends the connection that a pooler has to the server, which it would keep for the next question.
+# Ends the connection that a pooler has to the server, which it would use for the next query.
 END = "SELECT pg_terminate_backend(pg_backend_pid()) WHERE pg_is_in_recovery()"
 
 
 class Sampler:
-    """One server's question, over a connection of its own."""
+    """Queries one server, over a connection of its own."""
 
     def __init__(self, alias: str) -> None:
         self.alias = alias
-        # When the question was sent that has no answer yet.
-        self.asked_at: float | None = None
+        # When the query under way was sent.
+        self.sent_at: float | None = None
         self._connection: psycopg.Connection[Any] | None = None
         self._address: object = None
         self._offered: psycopg.Connection[Any] | None = None
@@ -56,19 +56,19 @@ class Sampler:
         # timeline that it was on.
         self._run: tuple[str, int] = ("", 0)
 
-    def ask(self) -> Sample:
-        """Return how the server is; raises psycopg.Error."""
+    def sample(self) -> Sample:
+        """Return a sample of the server; raises psycopg.Error."""
         try:
             connection = self._connect()
-            taken_at = self.asked_at = time.monotonic()
-            row = connection.execute(QUESTION).fetchone()
+            taken_at = self.sent_at = time.monotonic()
+            row = connection.execute(QUERY).fetchone()
             answered_at = time.monotonic()
         except BaseException:
             self.close()
             raise
         finally:
-            self.asked_at = None
-        assert row is not None  # noqa: S101  (the question has one row)
+            self.sent_at = None
+        assert row is not None  # noqa: S101  (the query has one row)
         is_in_recovery, started_at, lsn, timeline, clients, system, pid, unix_time = row
         # A pooler has process ids of its own.
         self._is_pooled = pid != connection.info.backend_pid
@@ -91,13 +91,13 @@ class Sampler:
         return psycopg.connect(**connection_params(self.alias))
 
     def offer(self, connection: psycopg.Connection[Any]) -> None:
-        """Ask over this connection from the next question on."""
+        """Use this connection from the next query on."""
         self._offered, unused = connection, self._offered
         if unused is not None:
             unused.close()
 
     def leave(self) -> None:
-        """Give up a connection that leads to the wrong server, also a pooler's to that server."""
+        """Close a connection that leads to the wrong server, also a pooler's to that server."""
         if self._is_pooled and self._connection is not None:
             # The server ends it, which looks like a failure.
             with contextlib.suppress(psycopg.Error):
@@ -105,12 +105,12 @@ class Sampler:
         self.close()
 
     def interrupt(self) -> None:
-        """Have the question that is under way fail."""
+        """Make the query that is under way fail."""
         if (connection := self._connection) is not None:
-            shut(connection)
+            shut_down(connection)
 
     def close(self) -> None:
-        """Give all connections up."""
+        """Close all connections."""
         given_up = self._connection, self._offered
         self._connection = self._offered = None
         for connection in given_up:
@@ -132,12 +132,12 @@ class Sampler:
 
 
 def connection_params(alias: str) -> dict[str, Any]:
-    """Return what psycopg needs to reach a server for a question, by Django's settings."""
+    """Return psycopg's parameters for a query of a server, from Django's settings."""
     entry = connections.settings[alias]
     names = {"NAME": "dbname", "USER": "user", "PASSWORD": "password", "HOST": "host"}
     names["PORT"] = "port"
     libpq = {key: value for key, value in entry["OPTIONS"].items() if key != "pool"}
-    # Validates them as libpq does, and drops what is not libpq's.
+    # Validates them as libpq does, and drops others than libpq's.
     known = conninfo_to_dict("", **{k: v for k, v in libpq.items() if isinstance(v, str | int)})
     return {
         **known,
@@ -147,7 +147,7 @@ def connection_params(alias: str) -> dict[str, Any]:
         "options": f"-c statement_timeout={STATEMENT_TIMEOUT_MS}",
         "autocommit": True,
         "client_encoding": "UTF8",
-        # psycopg would prepare the question at its sixth time; behind a PgBouncer the next may
-        # come to a server connection that does not know it.
+        # psycopg would prepare the query at its sixth time; behind a PgBouncer the next may come to
+        # a server connection that does not have it.
         "prepare_threshold": None,
     }

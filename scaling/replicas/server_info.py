@@ -1,4 +1,4 @@
-"""Ask one server for what `replicas check` must know."""
+"""Fetch one server's settings and slots for `replicas check`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from psycopg.rows import class_row
 from scaling.replicas.sampling import WATCHER, connection_params
 
 # One row. Each process has one connection of this name to each server.
-QUESTION = """
+QUERY = """
 SELECT pg_is_in_recovery() AS is_in_recovery,
     pg_postmaster_start_time()::text AS started_at,
     current_setting('server_version_num')::int / 10000 AS major_version,
@@ -24,7 +24,7 @@ SELECT pg_is_in_recovery() AS is_in_recovery,
         WHERE application_name = %s AND pid <> pg_backend_pid())::int AS processes
 FROM pg_roles WHERE rolname = current_user
 """
-SLOTS = """
+SLOTS_QUERY = """
 SELECT slot_name AS name, active AS is_active, wal_status
 FROM pg_replication_slots WHERE slot_type = 'physical' ORDER BY slot_name
 """
@@ -32,7 +32,7 @@ FROM pg_replication_slots WHERE slot_type = 'physical' ORDER BY slot_name
 
 @dataclass(frozen=True, kw_only=True)
 class Slot:
-    """A slot that keeps log for a replica; `wal_status` is None when it keeps none yet."""
+    """A replication slot; `wal_status` is None while it retains no log yet."""
 
     name: str
     is_active: bool
@@ -40,8 +40,8 @@ class Slot:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Facts:
-    """What a server says of itself; `max_connections` are those that our role may have."""
+class ServerInfo:
+    """The settings and the state of a server; `max_connections` are those of our role."""
 
     is_in_recovery: bool
     # To the microsecond, so that servers which began at one time are one.
@@ -56,11 +56,11 @@ class Facts:
     slots: tuple[Slot, ...] = ()
 
 
-def ask(alias: str) -> Facts:
-    """Return what a server says; raises psycopg.Error."""
+def fetch_info(alias: str) -> ServerInfo:
+    """Return a server's settings and state; raises psycopg.Error."""
     with psycopg.connect(**connection_params(alias)) as connection:
-        row = connection.cursor(row_factory=class_row(Facts)).execute(QUESTION, [WATCHER])
-        facts = row.fetchone()
-        slots = connection.cursor(row_factory=class_row(Slot)).execute(SLOTS).fetchall()
-    assert facts is not None  # noqa: S101  (a role sees itself)
-    return Facts(**{**vars(facts), "slots": tuple(slots)})
+        row = connection.cursor(row_factory=class_row(ServerInfo)).execute(QUERY, [WATCHER])
+        info = row.fetchone()
+        slots = connection.cursor(row_factory=class_row(Slot)).execute(SLOTS_QUERY).fetchall()
+    assert info is not None  # noqa: S101  (a role sees itself)
+    return ServerInfo(**{**vars(info), "slots": tuple(slots)})

@@ -1,4 +1,4 @@
-"""What is wrong with the servers' settings, as far as it can be told without asking them."""
+"""Find the faults of the servers' settings, without a query."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from scaling.replicas.report import address_of
 
 
 class Level(IntEnum):
-    """How bad it is; the greatest is the exit code of `replicas check`."""
+    """How bad a finding is; the greatest is the exit code of `replicas check`."""
 
     OK = 0
     WARNING = 1
@@ -25,7 +25,7 @@ class Level(IntEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing that is wrong, and what to do; `subject` is a server's name or `settings`."""
+    """One fault, and its mend; `subject` is a server's name or `settings`."""
 
     level: Level
     # As Django's system checks number theirs.
@@ -36,7 +36,7 @@ class Finding:
 
 
 def of_settings() -> Iterator[Finding]:
-    """Yield what is wrong with the settings of this process."""
+    """Yield the faults of the settings of this process."""
     yield from _pools()
     if not settings.HAS_REPLICAS:
         return
@@ -59,15 +59,15 @@ def _pools() -> Iterator[Finding]:
 
 
 def _times() -> Iterator[Finding]:
-    kept, late = settings.POSITION_SECONDS, settings.REPLICA_MAX_LAG_SECONDS
-    if kept < 2 * late:
+    stored, lag = settings.POSITION_SECONDS, settings.REPLICA_MAX_LAG_SECONDS
+    if stored < 2 * lag:
         yield Finding(
             level=Level.ERROR,
             id="scaling.E002",
             subject="settings",
-            text=f"POSITION_SECONDS={kept:g} is less than twice REPLICA_MAX_LAG_SECONDS={late:g}:"
+            text=f"POSITION_SECONDS={stored:g} is less than twice REPLICA_MAX_LAG_SECONDS={lag:g}:"
             " a write may be forgotten before every replica shows it.",
-            advice=f"Set POSITION_SECONDS to {2 * late:g} or more.",
+            advice=f"Set POSITION_SECONDS to {2 * lag:g} or more.",
         )
     noticed = SILENT_TICKS * settings.REPLICA_CHECK_SECONDS
     if noticed > 1:
@@ -75,7 +75,7 @@ def _times() -> Iterator[Finding]:
             level=Level.WARNING,
             id="scaling.W001",
             subject="settings",
-            text=f"A server that is away is noticed after {noticed:g} s only.",
+            text=f"A server that is unavailable is noticed after {noticed:g} s only.",
             advice="Set REPLICA_CHECK_SECONDS to 0.3 or less.",
         )
 
@@ -100,5 +100,5 @@ def _addresses() -> Iterator[Finding]:
                 id="scaling.W002",
                 subject="settings",
                 text=f"{', '.join(names)} have one address, {address}.",
-                advice="Give each server of DATABASE_URL and DATABASE_REPLICA_URLS once.",
+                advice="Name each server of DATABASE_URL and DATABASE_REPLICA_URLS once.",
             )

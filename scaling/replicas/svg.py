@@ -52,8 +52,8 @@ class Arrow:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picture:
-    """The boxes and the arrows between them, and what a reader who does not see them is told."""
+class TopologySvg:
+    """The boxes and the arrows between them; `title` is their text for screen readers."""
 
     width: int
     height: int
@@ -66,7 +66,7 @@ class Picture:
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """A replica's lag; `points` is as SVG's polyline wants it."""
+    """A replica's lag; `points` is in the form of SVG's polyline."""
 
     number: int
     name: str
@@ -85,7 +85,7 @@ class LagChart:
     rows: Sequence[tuple[datetime, Sequence[float | None]]]
 
 
-def draw(report: Report) -> Picture:
+def draw(report: Report) -> TopologySvg:
     """Return the primary at the left, and the replicas in a column at the right."""
     primary, *replicas = report.servers
     height = max(1, len(replicas)) * ROW
@@ -98,15 +98,15 @@ def draw(report: Report) -> Picture:
         Arrow(kind=box.kind, x1=root.x + BOX_WIDTH, y1=root.middle, x2=box.x - 8, y2=box.middle)
         for box in others
     ]
-    told = ", ".join(f"{server.name}: {server.state}" for server in report.servers)
-    return Picture(
+    states = ", ".join(f"{server.name}: {server.state}" for server in report.servers)
+    return TopologySvg(
         width=WIDTH,
         height=height,
         box_width=BOX_WIDTH,
         box_height=BOX_HEIGHT,
         boxes=[root, *others],
         arrows=arrows,
-        title=f"The primary and its replicas. {told}. The table below has the numbers.",
+        title=f"The primary and its replicas. {states}. The table below has the numbers.",
     )
 
 

@@ -1,4 +1,4 @@
-"""What a process knows of its database servers, in memory; only the watcher writes it."""
+"""A process's state of its database servers, in memory; only the watcher writes it."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ if TYPE_CHECKING:
 # Lag over the last ten minutes, a point a second.
 HISTORY_POINTS = 600
 HISTORY_SECONDS = 1.0
-# The primary's log is remembered for so long; a replica that is later is "at least so late".
+# The primary's positions are in memory for so long; the lag of a replica is measured up to this.
 LOG_SECONDS = 120.0
-# Ticks without an answer after which the primary counts as away, though it refuses no connection:
-# it may only be slow, and what it is doing for others would be cut off.
+# Ticks without an answer after which the primary counts as unavailable, though it refuses no
+# connection: it may only be slow, and its running queries would be cut off.
 PRIMARY_SILENT_TICKS = 20
-# Refused connections in a row after which it counts as away.
+# Refused connections in a row after which it counts as unavailable.
 PRIMARY_FAILURES = 2
 
 
 class Server:
-    """One server: its last sample, and what follows from it."""
+    """One server: its last sample, and its state by it."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.sample: Sample | None = None
         self.silent_ticks = 0
-        # Attempts to ask it that failed since the last that did not.
+        # Failed samples since the last good one.
         self.failures = 0
         # New connections in a row that hung, though an open one may answer.
         self.hung_connects = 0
-        # Whether a connection of the pool was late, so that a new one is tried at once.
+        # Whether a connection of the pool was late, so that a new one is opened at once.
         self.is_suspect = False
-        # Before the first sample nothing speaks for it.
+        # Until the first sample.
         self.fault = "unreachable"
         self.good_samples = 0
         self.is_detached = False
@@ -60,26 +60,26 @@ class Server:
 
     @property
     def replayed(self) -> Position | None:
-        """What the server has surely replayed, at the last sample."""
+        """The server's replayed position, at the last sample."""
         return self.sample.position if self.sample is not None else None
 
     @property
     def is_silent(self) -> bool:
-        """Whether a server that is being watched has not answered for a moment."""
+        """Whether a watched server has not answered for a moment."""
         return self.silent_ticks >= SILENT_TICKS
 
     @property
     def is_in_doubt(self) -> bool:
-        """Whether it failed or was silent lately, so that what a replica can do is done there."""
+        """Whether it failed or was silent lately, so that replicas are preferred where they can."""
         return bool(self.failures) or self.is_silent
 
     @property
-    def is_away(self) -> bool:
-        """Whether a primary answers nobody."""
+    def is_unavailable(self) -> bool:
+        """Whether a primary answers no process."""
         return self.failures >= PRIMARY_FAILURES or self.silent_ticks >= PRIMARY_SILENT_TICKS
 
     def take(self, sample: Sample) -> None:
-        """Note an answer."""
+        """Record a sample."""
         self.sample = sample
         self.silent_ticks = 0
         self.failures = 0
@@ -93,7 +93,7 @@ class Server:
             hung_connects=self.hung_connects,
             log=log,
             max_lag_seconds=settings.REPLICA_MAX_LAG_SECONDS,
-            # Positions of what was written while the replica was within its lag are kept so long.
+            # Positions of writes while the replica was within its lag are stored for so long.
             grace_seconds=settings.POSITION_SECONDS - settings.REPLICA_MAX_LAG_SECONDS,
         )
         self.good_samples = 0 if self.fault else self.good_samples + 1
@@ -117,12 +117,12 @@ class Topology:
     def candidates(self, is_ready: Callable[[str], bool]) -> Iterator[Candidate]:
         """Yield the replicas, each time beginning with another, so that equals take turns.
 
-        `is_ready` returns whether a connection to a server can be had without a wait.
+        `is_ready` returns whether a connection to a server is available without a wait.
         """
         servers = list(self.replicas.values())
         first = next(self._turn)
-        for place in range(len(servers)):
-            server = servers[(first + place) % len(servers)]
+        for offset in range(len(servers)):
+            server = servers[(first + offset) % len(servers)]
             yield Candidate(
                 server.name,
                 server.is_in_rotation,
@@ -136,20 +136,20 @@ class Topology:
         return self.primary if name == PRIMARY else self.replicas.get(name)
 
     def others_in_rotation(self, name: str) -> Iterator[str]:
-        """Yield the replicas that may get reads in the place of this one."""
+        """Yield the replicas that may get reads instead of this one."""
         servers = list(self.replicas.values())
         yield from (s.name for s in servers if s.is_in_rotation and s.name != name)
 
-    def has_rotation(self) -> bool:
-        """Say whether any replica may get reads, whatever it has replayed."""
+    def has_serving_replica(self) -> bool:
+        """Return whether any replica is in rotation."""
         return any(server.is_in_rotation for server in self.replicas.values())
 
     def set_replicas(self, names: list[str]) -> None:
-        """Have exactly these replicas, and keep what is known of those that stay."""
+        """Set the replicas; those that stay have their state."""
         self.replicas = {name: self.replicas.get(name) or Server(name) for name in names}
 
     def have_replayed(self, position: Position) -> bool:
-        """Say whether every replica that gets reads shows what was written at `position`."""
+        """Return whether every replica that gets reads shows the writes up to `position`."""
         return all(
             server.replayed is not None and server.replayed.covers(position)
             for server in self.replicas.values()

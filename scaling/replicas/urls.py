@@ -1,4 +1,4 @@
-"""Addresses of the admin's page "Database servers"."""
+"""URLs of the admin's page "Database servers"."""
 
 from django.contrib import admin
 from django.urls import path, re_path

@@ -1,4 +1,4 @@
-"""Keep the topology true: one watcher a process, a watch a server (greenlets under gevent)."""
+"""Update the topology: one watcher a process, a watch a server (greenlets under gevent)."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from django.conf import settings
 
 from scaling.database_clock import CLOCK
 from scaling.redis_client import RedisUnavailable
-from scaling.replicas import control
+from scaling.replicas import detachment
 from scaling.replicas.addresses import Addresses
 from scaling.replicas.backend.holds import HOLDS
-from scaling.replicas.backend.pools import close_pool, cut, warm
+from scaling.replicas.backend.pools import abort_connections, close_pool, warm
 from scaling.replicas.decision import PRIMARY
 from scaling.replicas.health import Sample
-from scaling.replicas.last_writes import POSITIONS
+from scaling.replicas.last_writes import LAST_WRITES
 from scaling.replicas.server_watch import ServerWatch
 from scaling.replicas.topology import TOPOLOGY, Server
 
@@ -30,7 +30,7 @@ class Watcher:
     def __init__(self) -> None:
         self._addresses = Addresses()
         self._watches: dict[str, ServerWatch] = {}
-        self._was_away = False
+        self._was_unavailable = False
 
     def run(self) -> None:
         """Tick for ever."""
@@ -40,21 +40,21 @@ class Watcher:
                 for server in list(TOPOLOGY.replicas.values()):
                     if not server.fault:
                         warm(server.name)
-            # The outermost tick of the loop: it must go on whatever happens.
+            # The outermost tick of the loop: it must go on after any error.
             except Exception:
                 logger.exception("watching the database servers failed")
             time.sleep(settings.REPLICA_CHECK_SECONDS)
 
     def tick(self) -> None:
-        """Obey the files and the operator, and judge by what the samplers brought."""
+        """Follow the files and the operator, and judge the servers by their samples."""
         for alias in self._addresses.tick():
             if (server := TOPOLOGY.server(alias)) is not None:
                 server.sample = None
             if (watch := self._watches.pop(alias, None)) is not None:
-                # It may be waiting for the address of before.
+                # It may wait for the address of before.
                 watch.is_over = True
         self._watch()
-        HOLDS.look()
+        HOLDS.report_idle()
         self._ask_redis()
         self._judge_primary()
         now = time.monotonic()
@@ -87,21 +87,21 @@ class Watcher:
             TOPOLOGY.log.add(sample.taken_at, sample.position, system=sample.system)
             if sample.unix_time:
                 CLOCK.compare(
-                    sample.unix_time, asked_at=sample.taken_at, answered_at=sample.answered_at
+                    sample.unix_time, sent_at=sample.taken_at, answered_at=sample.answered_at
                 )
         server.take(sample)
         if before is not None and before.started_at != sample.started_at:
-            # What the pool still has are connections to the server of before.
+            # The pool's connections are to the server of before.
             logger.warning("%s was restarted", server.name)
             server.good_samples = 0
             close_pool(server.name)
 
     def _ask_redis(self) -> None:
         try:
-            POSITIONS.tick()
-            names = control.detached()
+            LAST_WRITES.tick()
+            names = detachment.read_detached()
         except RedisUnavailable:
-            POSITIONS.lose()
+            LAST_WRITES.distrust()
             return
         for server in TOPOLOGY.replicas.values():
             is_detached = server.name in names
@@ -112,20 +112,20 @@ class Watcher:
     def _judge_primary(self) -> None:
         primary = TOPOLOGY.primary
         primary.silent_ticks += 1
-        is_away = primary.is_away
-        if is_away and not self._was_away:
-            logger.warning("the primary is away: reads go on, writes are refused")
+        is_unavailable = primary.is_unavailable
+        if is_unavailable and not self._was_unavailable:
+            logger.warning("the primary is unavailable: reads go on, writes are refused")
             _abandon(PRIMARY)
-        if self._was_away and not is_away:
+        if self._was_unavailable and not is_unavailable:
             logger.warning("the primary is back")
-            # The pool's own tries to connect come ever more seldom while a server is away.
+            # The pool's own attempts to connect become ever rarer while a server is unavailable.
             close_pool(PRIMARY)
-        self._was_away = is_away
+        self._was_unavailable = is_unavailable
 
 
 def _abandon(alias: str) -> None:
-    """Let nobody wait any longer for a server that does not answer."""
-    cut(alias)
+    """Abort all waits for a server that does not answer."""
+    abort_connections(alias)
     close_pool(alias)
 
 

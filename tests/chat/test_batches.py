@@ -7,9 +7,9 @@ from scaling.replicas import routing
 
 
 def test_what_the_items_of_a_batch_write_is_their_requests() -> None:
-    reader = routing.begin()
+    context = routing.start_request()
     try:
-        found = run_batch([routing.current_reader] * 3, concurrency=2)
-        assert found == [reader] * 3
+        found = run_batch([routing.current_context] * 3, concurrency=2)
+        assert found == [context] * 3
     finally:
-        routing._reader.set(None)
+        routing._context.set(None)

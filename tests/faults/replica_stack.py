@@ -17,7 +17,7 @@ import psutil
 import psycopg
 import redis
 
-from scaling.replicas.control import DETACHED_KEY
+from scaling.replicas.detachment import DETACHED_KEY
 from tests.faults.replica_load import Account
 from tests.support.own_stack import OwnStack
 from tests.support.waiting import eventually

@@ -15,8 +15,8 @@ def test_without_a_comparison_it_is_the_machines_time() -> None:
 
 def test_a_jump_of_the_machines_clock_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = SharedClock()
-    asked_at = time.monotonic()
-    clock.compare(1_700_000_000.0, asked_at=asked_at, answered_at=asked_at)
+    sent_at = time.monotonic()
+    clock.compare(1_700_000_000.0, sent_at=sent_at, answered_at=sent_at)
     monkeypatch.setattr(time, "time", lambda: 0.0)
     assert 0 <= clock.now() - 1_700_000_000.0 < 1
     assert clock.datetime().year == 2023
@@ -24,9 +24,9 @@ def test_a_jump_of_the_machines_clock_changes_nothing(monkeypatch: pytest.Monkey
 
 def test_a_slow_answer_does_not_move_it_and_another_time_does() -> None:
     clock = SharedClock()
-    clock.compare(1000.0, asked_at=0.0, answered_at=0.0)
+    clock.compare(1000.0, sent_at=0.0, answered_at=0.0)
     before = clock._offset
-    clock.compare(1001.4, asked_at=0.0, answered_at=2.0)
+    clock.compare(1001.4, sent_at=0.0, answered_at=2.0)
     assert clock._offset == before
-    clock.compare(1600.0, asked_at=0.0, answered_at=0.002)
+    clock.compare(1600.0, sent_at=0.0, answered_at=0.002)
     assert clock._offset == pytest.approx(1600.0, abs=0.01)

@@ -20,9 +20,9 @@ from fleet.cluster.replicas.add import add
 from fleet.cluster.replicas.promote import promote
 from fleet.cluster.replicas.remove import remove
 from fleet.cluster.replicas.running import RunningStack, hold
-from scaling.replicas import naming, report
-from scaling.replicas.probe import Look
-from scaling.replicas.server_checks import inspect
+from scaling.replicas import detachment, report
+from scaling.replicas.probe import StatusProbe
+from scaling.replicas.server_checks import check_servers
 from scaling.replicas.settings_checks import Finding, Level
 
 CLEAR_SCREEN = "\x1b[H\x1b[2J"
@@ -75,14 +75,14 @@ class Command(BaseCommand):
 
     def _status(self, options: dict[str, Any]) -> None:
         """Exit with 1 when a server does not do its part."""
-        look = Look(_readers)
-        look.settle()
-        found = look.report()
+        probe = StatusProbe(_readers)
+        probe.wait_until_stable()
+        found = probe.report()
         self._show(found, options)
         with contextlib.suppress(KeyboardInterrupt):
             while options["watch"]:
-                look.watch(WATCH_SECONDS)
-                found = look.report()
+                probe.watch(WATCH_SECONDS)
+                found = probe.report()
                 if self.stdout.isatty() and not options["json"]:
                     self.stdout.write(CLEAR_SCREEN, ending="")
                 self._show(found, options)
@@ -100,7 +100,7 @@ class Command(BaseCommand):
 
     def _check(self, options: dict[str, Any]) -> None:
         """Exit with 0, or with 1 or 2 when the worst finding is a warning or an error."""
-        found = inspect()
+        found = check_servers()
         level = max((finding.level for finding in found), default=Level.OK)
         if options["json"]:
             findings = [_as_dict(finding) for finding in found]
@@ -117,16 +117,16 @@ class Command(BaseCommand):
             sys.exit(level)
 
     def _detach(self, options: dict[str, Any]) -> None:
-        self._tell_nodes(options, naming.detach, "detached")
+        self._tell_nodes(options, detachment.detach, "detached")
 
     def _attach(self, options: dict[str, Any]) -> None:
-        self._tell_nodes(options, naming.attach, "attached")
+        self._tell_nodes(options, detachment.attach, "attached")
 
     def _tell_nodes(self, options: dict[str, Any], work: Callable[[str], None], done: str) -> None:
         name = options["name"]
         try:
             work(name)
-        except naming.NotDone as error:
+        except detachment.DetachmentError as error:
             raise CommandError(str(error)) from error
         if options["json"]:
             self.stdout.write(json.dumps({"name": name, "is_detached": done == "detached"}))
@@ -140,8 +140,8 @@ class Command(BaseCommand):
     def _remove(self, options: dict[str, Any]) -> None:
         self._on_stack(options, lambda stack: remove(stack, options["name"]))
         # A later one may get its name.
-        with contextlib.suppress(naming.NotDone):
-            naming.attach(options["name"])
+        with contextlib.suppress(detachment.DetachmentError):
+            detachment.attach(options["name"])
         if options["json"]:
             self.stdout.write(json.dumps({"name": options["name"]}))
 

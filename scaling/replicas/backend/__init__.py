@@ -1,1 +1,1 @@
-"""Django's PostgreSQL backend, with what the routing of reads must know of connections."""
+"""Django's PostgreSQL backend, with connections tracked for the routing of reads."""

@@ -1,8 +1,8 @@
 """Django finds a database backend by this module's name.
 
-Beyond Django's own it knows which connections this greenlet holds, so that giving them back costs
-nothing when there are none; it drops those that lead to no primary any more; and it knows what was
-written on the primary.
+Beyond Django's own it tracks the connections of this greenlet, so that releasing them costs
+nothing when there are none; it drops those that lead to no primary any more; and it tracks the
+writes on the primary.
 """
 
 from __future__ import annotations
@@ -35,38 +35,40 @@ from scaling.replicas.backend.pools import (
 from scaling.replicas.decision import PRIMARY
 from scaling.replicas.health import Sample
 from scaling.replicas.position import lsn_of
-from scaling.replicas.statements import is_site_write, is_write
+from scaling.replicas.statements import is_shared_write, is_write
 from scaling.replicas.topology import TOPOLOGY
 
 RUN = "SELECT pg_postmaster_start_time()::text, coalesce(pg_last_wal_replay_lsn(), '0/0')::text"
 
-# gevent's own asks its loop, which takes longer than the answer.
+# gevent's own goes through its loop, which takes longer than the call.
 _poll = monkey.get_original("select", "poll")
 
-# A replica as each pooled connection saw it when it was opened.
-_opened: weakref.WeakKeyDictionary[psycopg.Connection[Any], Opened] = weakref.WeakKeyDictionary()
+# The state of a replica when each pooled connection was opened.
+_origins: weakref.WeakKeyDictionary[psycopg.Connection[Any], ConnectionOrigin] = (
+    weakref.WeakKeyDictionary()
+)
 
 
-class Opened(NamedTuple):
-    """When a connection asked, the server's start, and what it had replayed."""
+class ConnectionOrigin(NamedTuple):
+    """A replica's state when a connection was opened: its start, and its replayed position."""
 
-    asked_at: float
+    sent_at: float
     started_at: str
     replayed_lsn: int
 
-    def shows(self, sample: Sample) -> bool:
-        """Say whether what is read here is at least as new as a sample of the server.
+    def is_at_least(self, sample: Sample) -> bool:
+        """Return whether reads here are at least as new as a sample of the server.
 
         A server that a crash of one process made recover has the same start, and begins its replay
         further back. No connection outlives that, so that one which is older than the sample is of
-        the same run; of a newer one is known what the server had when it was opened.
+        the same run; a newer one has the server's position of when it was opened.
         """
         if self.started_at != sample.started_at:
             return False
-        return self.asked_at <= sample.taken_at or self.replayed_lsn >= sample.position.lsn
+        return self.sent_at <= sample.taken_at or self.replayed_lsn >= sample.position.lsn
 
 
-# django-stubs leaves out what is not public.
+# django-stubs leaves out private classes.
 DjangoWrapper: Any = base.DatabaseWrapper
 
 
@@ -86,15 +88,15 @@ class DatabaseWrapper(DjangoWrapper):  # type: ignore[misc]
         return {**super().get_connection_params(), "cursor_factory": Cursor}
 
     def get_new_connection(self, conn_params: Any) -> Any:
-        """Take a connection of the pool; raises OperationalError at once if the server is away."""
+        """Take a connection of the pool; raises OperationalError at once if the server is down."""
         server = TOPOLOGY.server(self.alias)
-        if server is not None and server is TOPOLOGY.primary and server.is_away:
-            raise psycopg.OperationalError("the primary is away")
-        # It was chosen a moment before. Its pool is abandoned; in a new one nobody ends the wait.
+        if server is not None and server is TOPOLOGY.primary and server.is_unavailable:
+            raise psycopg.OperationalError("the primary is unavailable")
+        # It was chosen a moment before. Its pool is abandoned; a wait in a new one would not end.
         if server is not None and server.fault == "unreachable" and self.alias != PRIMARY:
-            raise psycopg.OperationalError(f"{self.alias} is away")
-        # Who holds a connection to one server while waiting for one to another, as others do the
-        # other way round, waits until the pools time out.
+            raise psycopg.OperationalError(f"{self.alias} is unavailable")
+        # A greenlet that holds a connection to one server while it waits for one to another, as
+        # others do the other way round, waits until the pools time out.
         for other in held_here():
             if other is not self and not other.in_atomic_block:
                 other.close()
@@ -109,7 +111,7 @@ class DatabaseWrapper(DjangoWrapper):  # type: ignore[misc]
         return connection
 
     def _take(self, conn_params: Any) -> Any:
-        """Return a connection, and drop those of the pool that the server has closed meanwhile.
+        """Return a connection; drop those of the pool that the server has closed since.
 
         Each of them would fail one request, perhaps long after the server restarted.
         """
@@ -122,7 +124,7 @@ class DatabaseWrapper(DjangoWrapper):  # type: ignore[misc]
                 if self._may_wait(give_up_at):
                     continue
                 raise
-            # Who waited for it may have it from a pool that is forgotten by now.
+            # After a wait it may be of a pool that is replaced by now.
             pool = getattr(connection, "_pool", None)
             if pool is None or not _was_closed(connection):
                 return connection
@@ -144,10 +146,10 @@ class DatabaseWrapper(DjangoWrapper):  # type: ignore[misc]
 
     def _refuse_if_restarted(self, connection: Any, sample: Sample | None) -> None:
         # A replica that has restarted may show less than the sample that chose it.
-        opened = _opened.get(connection)
-        if opened is None or (sample is not None and opened.shows(sample)):
+        origin = _origins.get(connection)
+        if origin is None or (sample is not None and origin.is_at_least(sample)):
             return
-        self._let_go()
+        self._release()
         with contextlib.suppress(psycopg.Error):
             pool = getattr(connection, "_pool", None)
             pool.putconn(connection) if pool is not None else connection.close()
@@ -156,16 +158,16 @@ class DatabaseWrapper(DjangoWrapper):  # type: ignore[misc]
     def _configure_connection(self, connection: Any) -> Any:
         changed = super()._configure_connection(connection)
         if self.alias != PRIMARY:
-            asked_at = time.monotonic()
+            sent_at = time.monotonic()
             started_at, lsn = connection.execute(RUN).fetchone()
-            _opened[connection] = Opened(asked_at, started_at, lsn_of(lsn))
+            _origins[connection] = ConnectionOrigin(sent_at, started_at, lsn_of(lsn))
         return changed
 
     def _close(self) -> None:
-        self._let_go()
+        self._release()
         super()._close()
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         note_returned(self)
         HOLDS.end(self)
         if self._is_counted and (server := TOPOLOGY.server(self.alias)) is not None:
@@ -178,31 +180,31 @@ class DatabaseWrapper(DjangoWrapper):  # type: ignore[misc]
         writes = is_write(sql)
         if writes:
             # Before, because a statement that seems to fail may have been done.
-            routing.note_write(is_site=is_site_write(sql))
+            routing.mark_written(is_shared=is_shared_write(sql))
         try:
             result = execute(sql, params, many, context)
         except InternalError as error:
             if isinstance(error.__cause__, psycopg.errors.ReadOnlySqlTransaction):
-                # The primary's name leads elsewhere by now, or will: the next connection asks it.
+                # The primary's name leads elsewhere, or will: the next connection resolves it.
                 close_pool(PRIMARY)
             raise
         if not writes:
             return result
         if self.in_atomic_block:
-            self.on_commit(routing.note_done)
+            self.on_commit(routing.mark_committed)
         else:
-            routing.note_done()
+            routing.mark_committed()
         return result
 
 
 def _was_closed(connection: psycopg.Connection[Any]) -> bool:
-    """Say whether an idle connection has something to say, which is next to always that it ended.
+    """Return whether an idle socket is readable: almost always the server closed it.
 
-    It is known here already, and costs no question to the server.
+    It costs no round trip to the server.
     """
     try:
-        look = _poll()
-        look.register(connection.fileno(), select.POLLIN)
-        return bool(look.poll(0))
+        poll = _poll()
+        poll.register(connection.fileno(), select.POLLIN)
+        return bool(poll.poll(0))
     except (OSError, psycopg.OperationalError):
         return True

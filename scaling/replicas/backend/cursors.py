@@ -1,4 +1,4 @@
-"""The cursor of all connections: long values travel beside their statement, not inside it."""
+"""The cursor of all connections: long values are sent apart from their statement, not inside it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from psycopg._queries import PostgresQuery
 
 from scaling.replicas.backend.json_values import LONG, LongJson
 
-# Of the statements with long values: what types their parameters have follows from the columns.
+# Statements with long values, whose parameters get their types from the columns.
 INSERT, VALUES = "INSERT INTO ", " VALUES ("
 
-# django-stubs leaves out what is not public.
+# django-stubs leaves out private classes.
 _Cursor: Any = base.Cursor
 
 
@@ -32,7 +32,7 @@ class Cursor(_Cursor):  # type: ignore[misc]
         return converted
 
     def _execute_send(self, query: Any, **options: Any) -> None:
-        # What is quoted has a class of its own.
+        # A quoted query has a class of its own.
         if type(query) is PostgresQuery:
             BaseCursor._execute_send(self, query, **options)
         else:

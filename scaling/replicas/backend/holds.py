@@ -1,8 +1,8 @@
-"""How long connections are held, and by what code when it is for nothing.
+"""Measure how long connections are held, and report the code that holds one idle.
 
-A connection that is held while a model, a client or Redis is waited for is taken from everybody:
-sixteen such requests stop a node's writes. `HOLDS.look`, which the watcher of the servers calls at
-each tick, finds what holds one and asks it nothing.
+A connection that is held during a wait for a model, a client or Redis is taken from all other
+requests: sixteen such requests stop a node's writes. `HOLDS.report_idle`, which the watcher of the
+servers calls at each tick, finds the code that holds one without a query.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from scaling.replicas import metrics
 
 logger = logging.getLogger(__name__)
 
-# A process that was starved looks late, and finds idle what only had no turn; at this many looks in
-# a row everything had its turn.
-MIN_LOOKS = 3
+# A process that was starved checks late, and finds holders idle that only had no turn; after this
+# many checks in a row all had their turn.
+MIN_CHECKS = 3
 
 
 class _Hold:
     """One connection that is in use."""
 
-    __slots__ = ("connection", "greenlet", "idle_looks", "idle_since", "is_told", "taken_at")
+    __slots__ = ("connection", "greenlet", "idle_checks", "idle_since", "is_logged", "taken_at")
 
     def __init__(self, connection: Any) -> None:
         self.connection = connection
         self.greenlet = gevent.getcurrent()
         self.taken_at = time.monotonic()
         self.idle_since = 0.0
-        self.idle_looks = 0
-        self.is_told = False
+        self.idle_checks = 0
+        self.is_logged = False
 
     def is_idle(self) -> bool:
-        """Say whether the server has nothing to do for it, and no transaction is open."""
+        """Return whether the server runs nothing for it, and no transaction is open."""
         return bool(self.connection.info.transaction_status == TransactionStatus.IDLE)
 
 
@@ -52,22 +52,22 @@ class Holds:
         self._lock = threading.Lock()
 
     def begin(self, wrapper: Any, connection: Any) -> None:
-        """Note that a greenlet's `wrapper` has taken a connection."""
+        """Record that a greenlet's `wrapper` has taken a connection."""
         with self._lock:
             self._holds[wrapper] = _Hold(connection)
 
     def end(self, wrapper: Any) -> None:
-        """Note that it was given back."""
+        """Record that it was released."""
         with self._lock:
             hold = self._holds.pop(wrapper, None)
         if hold is not None:
             seconds = time.monotonic() - hold.taken_at
             metrics.CONNECTION_HELD_SECONDS.labels(wrapper.alias).observe(seconds)
 
-    def look(self) -> int:
-        """Count and log what is held idle for DATABASE_HOLD_WARN_SECONDS; return how many are.
+    def report_idle(self) -> int:
+        """Count and log holds that are idle for DATABASE_HOLD_WARN_SECONDS; return their number.
 
-        Each hold is told once, with the stack of the code that waits.
+        Each hold is logged once, with the stack of the code that waits.
         """
         limit = settings.DATABASE_HOLD_WARN_SECONDS
         if not limit:
@@ -78,16 +78,16 @@ class Holds:
         count = 0
         for wrapper, hold in holds:
             if not hold.is_idle():
-                hold.idle_looks = 0
+                hold.idle_checks = 0
                 continue
-            if not hold.idle_looks:
+            if not hold.idle_checks:
                 hold.idle_since = now
-            hold.idle_looks += 1
-            if hold.idle_looks < MIN_LOOKS or now - hold.idle_since < limit:
+            hold.idle_checks += 1
+            if hold.idle_checks < MIN_CHECKS or now - hold.idle_since < limit:
                 continue
             count += 1
-            if not hold.is_told:
-                hold.is_told = True
+            if not hold.is_logged:
+                hold.is_logged = True
                 metrics.IDLE_HOLDS.labels(wrapper.alias).inc()
                 logger.warning(
                     "a connection to %s was held idle for %.1f s by\n%s",

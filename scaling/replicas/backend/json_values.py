@@ -13,17 +13,17 @@ import orjson
 from django.db.backends.postgresql import operations
 from psycopg.types.json import Jsonb
 
-# What Python's json refuses, or writes in its own way, is left to it.
+# Values that Python's json refuses, or writes in its own way, are left to it.
 OPTIONS = (
     orjson.OPT_NON_STR_KEYS
     | orjson.OPT_PASSTHROUGH_DATACLASS
     | orjson.OPT_PASSTHROUGH_DATETIME
     | orjson.OPT_PASSTHROUGH_SUBCLASS
 )
-# What is shorter is quoted in a few milliseconds.
+# Shorter texts are quoted in a few milliseconds.
 LONG = 256 * 1024
 
-# django-stubs leaves out what is not public.
+# django-stubs leaves out private classes.
 _Operations: Any = operations.DatabaseOperations
 
 
@@ -45,7 +45,7 @@ class DatabaseOperations(_Operations):  # type: ignore[misc]
 
 
 def dumps(value: Any, *, by: Any) -> bytes | str:
-    """Return a JSON text; what orjson does not take, as integers over 64 bits, is written `by`."""
+    """Return a JSON text; values that orjson refuses, as long integers, are written `by`."""
     try:
         return orjson.dumps(value, option=OPTIONS)
     except orjson.JSONEncodeError:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 RUN_OUT_STEP_SECONDS = 0.1
 
-# django-stubs leaves out what is not public.
+# django-stubs leaves out private classes.
 _Wrapper: Any = base.DatabaseWrapper
 
 _held = threading.local()
@@ -49,7 +49,7 @@ def note_returned(wrapper: DatabaseWrapper) -> None:
 
 
 def has_idle(alias: str) -> bool:
-    """Return whether this greenlet can have a connection to a server without a wait."""
+    """Return whether this greenlet can take a connection to a server without a wait."""
     if any(wrapper.alias == alias for wrapper in _held.__dict__.get("wrappers", ())):
         return True
     if not _is_pooled(alias):
@@ -59,7 +59,7 @@ def has_idle(alias: str) -> bool:
 
 
 def grow(alias: str) -> None:
-    """Have a pool make one connection more, unless one is being made; wait for nothing."""
+    """Make a pool open one connection more, unless one is being opened; never waits."""
     if not _is_pooled(alias):
         return
     wrapper: Any = connections.create_connection(alias)
@@ -78,14 +78,14 @@ def warm(alias: str) -> None:
 
 
 def close_pool(alias: str) -> None:
-    """Forget the pool of a server; connections in use are closed when they come back."""
+    """Drop the pool of a server; connections in use are closed when they come back."""
     pool: ConnectionPool | None = _Wrapper._connection_pools.pop(alias, None)
     if pool is not None:
         pool.close(timeout=0)
 
 
 def renew_pool(alias: str) -> None:
-    """Have new requests use a new pool; who waits for the old one may yet be served by it."""
+    """Replace a pool for new requests; those that wait for the old one may still get served."""
     pool: ConnectionPool | None = _Wrapper._connection_pools.pop(alias, None)
     if pool is not None:
         threading.Thread(target=_run_out, args=(pool,), name=f"end-{alias}", daemon=True).start()
@@ -100,17 +100,17 @@ def drain_pools() -> None:
         pool.drain()
 
 
-def cut(alias: str) -> None:
-    """End all connections to a server that no longer answers; who waits gets OperationalError."""
+def abort_connections(alias: str) -> None:
+    """End all connections to a server that no longer answers; waits raise OperationalError."""
     open_ones = list(_open.get(alias, ()))
-    metrics.CONNECTIONS_CUT.labels(alias).inc(sum(map(shut, open_ones)))
+    metrics.CONNECTIONS_CUT.labels(alias).inc(sum(map(shut_down, open_ones)))
 
 
-def shut(connection: psycopg.Connection[Any]) -> bool:
+def shut_down(connection: psycopg.Connection[Any]) -> bool:
     """End a connection that another greenlet waits on; return whether it was open."""
     with contextlib.suppress(OSError, psycopg.Error):
-        with socket.socket(fileno=os.dup(connection.fileno())) as twin:
-            twin.shutdown(socket.SHUT_RDWR)
+        with socket.socket(fileno=os.dup(connection.fileno())) as duplicate:
+            duplicate.shutdown(socket.SHUT_RDWR)
         return True
     return False
 
@@ -121,7 +121,7 @@ def _is_pooled(alias: str) -> bool:
 
 
 def _fetch(pool: ConnectionPool) -> None:
-    # The pool grows for whoever waits, and only for them.
+    # The pool grows only for waiting requests.
     with contextlib.suppress(psycopg.Error):
         pool.putconn(pool.getconn(timeout=settings.DATABASE_POOL["timeout"]))
 

@@ -384,7 +384,7 @@ def test_texts_of_receivers_can_be_stored() -> None:
 
 def test_whoever_is_told_of_an_end_finds_it_on_every_replica(monkeypatch) -> None:
     recorded: list[str] = []
-    monkeypatch.setattr(deliveries, "record", recorded.extend)
+    monkeypatch.setattr(deliveries, "publish_position", recorded.extend)
     delivery = make_delivery("someone@example.com")
     assert deliveries.claim(count=1, running={})
     assert recorded == [delivery.account_id.hex]

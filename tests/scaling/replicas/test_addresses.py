@@ -76,7 +76,7 @@ def test_of_several_hosts_the_one_that_takes_writes_is_found(servers: list[str])
     try:
         with psycopg.connect(**connection_params("both")) as connection:
             assert connection.info.port == primary.port
-        assert not Sampler("both").ask().is_in_recovery
+        assert not Sampler("both").sample().is_in_recovery
     finally:
         del connections.settings["both"]
 
@@ -122,12 +122,12 @@ def test_a_process_obeys_its_files(url_file: Path, servers: list[str]) -> None:
     replace(url_file, f"east={servers[1]}")
     assert addresses.tick() == {"east"}
     assert list(TOPOLOGY.replicas) == ["east"]
-    assert Sampler("east").ask().is_in_recovery
+    assert Sampler("east").sample().is_in_recovery
     assert not addresses.tick()
     # The same name at another address.
     replace(url_file, f"east={servers[0]}")
     assert addresses.tick() == {"east"}
-    assert not Sampler("east").ask().is_in_recovery
+    assert not Sampler("east").sample().is_in_recovery
     # A greenlet that has read from it keeps its wrapper, whose pool must not be the old one's.
     kept = connections["east"]
     replace(url_file, "")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.db import connections
 
-from scaling.replicas.backend.base import Opened
+from scaling.replicas.backend.base import ConnectionOrigin
 from scaling.replicas.health import Sample
 from scaling.replicas.position import Position
 
@@ -20,18 +20,20 @@ def sample(*, taken_at: float, lsn: int, started_at: str = "monday") -> Sample:
 
 
 def test_a_connection_that_is_older_than_the_sample_is_of_the_same_run() -> None:
-    assert Opened(1.0, "monday", 5).shows(sample(taken_at=2.0, lsn=9))
+    assert ConnectionOrigin(1.0, "monday", 5).is_at_least(sample(taken_at=2.0, lsn=9))
 
 
 def test_a_newer_connection_must_have_found_as_much_as_the_sample() -> None:
-    assert Opened(2.0, "monday", 9).shows(sample(taken_at=1.0, lsn=9))
+    assert ConnectionOrigin(2.0, "monday", 9).is_at_least(sample(taken_at=1.0, lsn=9))
     # One process of the server was killed in between: all began again, with the same start.
-    assert not Opened(2.0, "monday", 8).shows(sample(taken_at=1.0, lsn=9))
+    assert not ConnectionOrigin(2.0, "monday", 8).is_at_least(sample(taken_at=1.0, lsn=9))
 
 
 def test_a_connection_to_another_start_of_the_server_shows_nothing() -> None:
-    assert not Opened(2.0, "tuesday", 9).shows(sample(taken_at=1.0, lsn=9))
-    assert not Opened(1.0, "monday", 9).shows(sample(taken_at=2.0, lsn=9, started_at="tuesday"))
+    assert not ConnectionOrigin(2.0, "tuesday", 9).is_at_least(sample(taken_at=1.0, lsn=9))
+    assert not ConnectionOrigin(1.0, "monday", 9).is_at_least(
+        sample(taken_at=2.0, lsn=9, started_at="tuesday")
+    )
 
 
 @pytest.mark.django_db(transaction=True)

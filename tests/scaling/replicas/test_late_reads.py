@@ -10,10 +10,10 @@ from scaling.replicas import routing
 from scaling.replicas.backend import pools
 from scaling.replicas.decision import PRIMARY
 from scaling.replicas.health import SILENT_TICKS
-from scaling.replicas.last_writes import POSITIONS, SITE
+from scaling.replicas.last_writes import LAST_WRITES, SHARED_SCOPE
 from scaling.replicas.position import Position
 from scaling.replicas.topology import TOPOLOGY
-from tests.scaling.replicas.told import FAR, account, begin, read, replica, told_of
+from tests.scaling.replicas.sampled_replica import FAR, account, begin, read, replica, set_replayed
 
 __all__ = ["account", "replica"]
 
@@ -22,13 +22,13 @@ def test_keys_and_chains_are_read_from_a_late_replica_while_the_primary_does_not
     replica, account, monkeypatch
 ):
     replica(Position(1, 5))
-    POSITIONS.record([SITE], Position(1, 9))
+    LAST_WRITES.record([SHARED_SCOPE], Position(1, 9))
     begin(account)
     assert read(Chain) == PRIMARY
     monkeypatch.setattr(TOPOLOGY.primary, "failures", 1)
     assert (read(Chain), read()) == ("r1", "r1")
     # What an account wrote is promised to it.
-    POSITIONS.record([account], Position(1, 9))
+    LAST_WRITES.record([account], Position(1, 9))
     begin(account)
     assert (read(Chain), read()) == ("r1", PRIMARY)
     TOPOLOGY.replicas["r1"].is_detached = True
@@ -37,7 +37,7 @@ def test_keys_and_chains_are_read_from_a_late_replica_while_the_primary_does_not
 
 def test_what_a_late_replica_lacks_is_no_proof_that_it_is_not_there(replica, account, monkeypatch):
     replica(Position(1, 5))
-    POSITIONS.record([SITE], Position(1, 9))
+    LAST_WRITES.record([SHARED_SCOPE], Position(1, 9))
     monkeypatch.setattr(TOPOLOGY.primary, "failures", 1)
 
     def look_up(answer: object) -> object:
@@ -61,7 +61,7 @@ def test_while_the_primary_does_not_answer_replicas_have_a_second_try_if_there_i
 ):
     settings.DATABASE_POOL = {**settings.DATABASE_POOL, "timeout": pool_seconds}
     TOPOLOGY.set_replicas(["r1", "r2"])
-    told_of("r2", FAR)
+    set_replayed("r2", FAR)
     monkeypatch.setattr(TOPOLOGY.primary, "failures", 1)
     begin("a" * 32)
     servers: list[str] = []

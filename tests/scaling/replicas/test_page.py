@@ -17,7 +17,7 @@ from django.test import Client
 from django.urls import reverse
 
 from scaling.redis_client import RedisUnavailable
-from scaling.replicas import control
+from scaling.replicas import detachment
 from scaling.replicas.health import GOOD_SAMPLES, Sample
 from scaling.replicas.position import Position
 from scaling.replicas.process_metrics import Figures
@@ -62,7 +62,7 @@ def servers(monkeypatch: pytest.MonkeyPatch) -> dict[str, Server]:
     monkeypatch.setattr(TOPOLOGY, "replicas", known)
     counted = Figures(processes=1, reads=Counter({"default": 1, NAME: 3}))
     monkeypatch.setattr("scaling.replicas.page.process_metrics.own", lambda servers: counted)
-    monkeypatch.setattr("scaling.replicas.naming.replica_names", lambda: sorted(known))
+    monkeypatch.setattr("scaling.replicas.detachment.replica_names", lambda: sorted(known))
     return known
 
 
@@ -80,7 +80,7 @@ def superuser(client: Client, django_user_model: Any) -> Iterator[Client]:
     """A superuser; what they detach is attached at the end."""
     client.force_login(django_user_model.objects.create_superuser("root"))
     yield client
-    control.attach(NAME)
+    detachment.remove_detached(NAME)
 
 
 def change(verb: str, name: str = NAME) -> str:
@@ -176,19 +176,19 @@ def test_detaching_asks_first_and_is_logged(superuser: Client, servers: dict[str
     assert change("detach") in text_of(superuser)
     asked = superuser.get(change("detach"))
     assert "No other replica is in rotation" in asked.content.decode()
-    assert control.detached() == set()
+    assert detachment.read_detached() == set()
     done = superuser.post(change("detach"))
     assert done.status_code == 302
     [message] = get_messages(done.wsgi_request)
     assert str(message) == f"{NAME} is detached; every node obeys within a second."
-    assert control.detached() == {NAME}
+    assert detachment.read_detached() == {NAME}
     entry = LogEntry.objects.get()
     assert (entry.object_repr, entry.change_message) == (f"Database server {NAME}", "Detached.")
     # The watcher sees it, and the page has the other button.
     servers[NAME].is_detached = True
     assert change("attach") in text_of(superuser)
     superuser.post(change("attach"))
-    assert control.detached() == set()
+    assert detachment.read_detached() == set()
     # The start page lists entries that are of no model.
     assert superuser.get(reverse("admin:index")).status_code == 200
 
@@ -197,7 +197,7 @@ def test_detaching_asks_first_and_is_logged(superuser: Client, servers: dict[str
 def test_who_may_only_look_changes_nothing(staff: Client) -> None:
     assert staff.get(change("detach")).status_code == 403
     assert staff.post(change("detach")).status_code == 403
-    assert control.detached() == set()
+    assert detachment.read_detached() == set()
 
 
 @pytest.mark.usefixtures("servers")
@@ -205,7 +205,7 @@ def test_a_change_wants_a_token_of_the_form(superuser: Client) -> None:
     strict = Client(enforce_csrf_checks=True)
     strict.cookies = superuser.cookies
     assert strict.post(change("detach")).status_code == 403
-    assert control.detached() == set()
+    assert detachment.read_detached() == set()
 
 
 @pytest.mark.usefixtures("servers")
@@ -221,8 +221,8 @@ def test_what_redis_did_not_take_is_said(
     def fail(name: str) -> None:
         raise RedisUnavailable("it is away", may_have_run=False)
 
-    monkeypatch.setattr(control, "detach", fail)
-    monkeypatch.setattr("scaling.replicas.naming.TRY_SECONDS", 0.0)
+    monkeypatch.setattr(detachment, "add_detached", fail)
+    monkeypatch.setattr("scaling.replicas.detachment.RETRY_SECONDS", 0.0)
     done = superuser.post(change("detach"))
     [message] = get_messages(done.wsgi_request)
     assert "Redis gives no answer (it is away)" in str(message)

@@ -20,11 +20,19 @@ from jobs.models import Job, Worker
 from scaling.replicas import last_writes, routing
 from scaling.replicas.decision import PRIMARY
 from scaling.replicas.health import GOOD_SAMPLES
-from scaling.replicas.last_writes import POSITIONS
+from scaling.replicas.last_writes import LAST_WRITES
 from scaling.replicas.middleware import ReplicaMiddleware
 from scaling.replicas.position import Position
 from scaling.replicas.topology import PRIMARY_FAILURES, TOPOLOGY
-from tests.scaling.replicas.told import FAR, account, begin, now, read, replica, told_of
+from tests.scaling.replicas.sampled_replica import (
+    FAR,
+    account,
+    begin,
+    now,
+    read,
+    replica,
+    set_replayed,
+)
 from tests.support.redis_server import own_redis
 from tests.support.rows import make_job
 
@@ -44,7 +52,7 @@ def test_a_request_that_changes_something_reads_from_the_primary(replica, accoun
 def test_models_without_a_scope_and_readers_without_an_account_stay_on_the_primary(replica):
     assert read(Worker) == PRIMARY
     assert read() == PRIMARY
-    routing.begin(is_page=True)
+    routing.start_request(is_admin=True)
     assert (read(), read(Chain)) == (PRIMARY, PRIMARY)
 
 
@@ -58,14 +66,14 @@ def test_what_is_written_is_read_from_the_primary_until_the_replica_has_it(repli
     begin(account)
     Account.objects.create(name=account)
     assert read() == PRIMARY
-    recorded = routing.record()
+    recorded = routing.publish_position()
     assert recorded is not None
     replica(Position(recorded.timeline, recorded.lsn - 1))
     assert read() == PRIMARY
     replica(recorded)
     assert read() == "r1"
     # Another request, as on another node, finds it in Redis.
-    POSITIONS._recent.clear()
+    LAST_WRITES._recent.clear()
     begin(account)
     assert read() == "r1"
     begin(account)
@@ -91,7 +99,7 @@ def test_what_an_account_writes_sends_nobody_else_to_the_primary(replica, accoun
         timeout_seconds=1,
         max_attempts=1,
     )
-    recorded = routing.record()
+    recorded = routing.publish_position()
     assert recorded is not None
     replica(Position(recorded.timeline, recorded.lsn - 1))
     begin(owner.pk.hex)
@@ -110,12 +118,12 @@ def test_raw_statements_are_writes_too(replica, account):
 
 
 def test_what_a_worker_writes_in_a_transaction_is_recorded_with_it(replica, account):
-    routing._reader.set(None)
+    routing._context.set(None)
     with transaction.atomic():
         Account.objects.create(name=account)
-        assert routing.record([account]) is None
-        assert POSITIONS.required(account) is None
-    assert POSITIONS.required(account)
+        assert routing.publish_position([account]) is None
+        assert LAST_WRITES.required(account) is None
+    assert LAST_WRITES.required(account)
 
 
 def test_a_command_records_what_everybody_reads_at_once(replica):
@@ -123,12 +131,12 @@ def test_a_command_records_what_everybody_reads_at_once(replica):
     assert read(Chain) == "r1"
     with transaction.atomic():
         made = Account.objects.create(name=uuid.uuid4().hex)
-    routing._reader.set(None)
+    routing._context.set(None)
     assert read(Chain) == PRIMARY
     replica(now())
     assert read(Chain) == "r1"
     made.delete()
-    routing._reader.set(None)
+    routing._context.set(None)
     assert read(Chain) == PRIMARY
 
 
@@ -154,7 +162,7 @@ def test_code_that_knows_better_says_so(replica, account):
             assert read() == "r1"
         assert read() == PRIMARY
     replica(Position(1, 0))
-    POSITIONS.record([account], FAR)
+    LAST_WRITES.record([account], FAR)
     with routing.replica():
         assert read() == "r1"
     assert read() == PRIMARY
@@ -162,11 +170,11 @@ def test_code_that_knows_better_says_so(replica, account):
 
 def test_a_job_sees_what_is_written_for_its_account_while_it_runs(replica, account):
     replica(Position(1, 5))
-    reader = routing.Reader(is_long=True)
-    reader.serve(account, reads_replicas=True)
-    routing.use(reader)
+    read_context = routing.ReadContext(rereads_positions=True)
+    read_context.bind_account(account, reads_replicas=True)
+    routing.activate(read_context)
     assert read() == "r1"
-    POSITIONS.record([account], Position(1, 9))
+    LAST_WRITES.record([account], Position(1, 9))
     assert read() == PRIMARY
 
 
@@ -186,10 +194,10 @@ def test_an_account_sees_what_staff_did_to_its_jobs(replica, account, status, ch
     replica(before)
     begin(owner.pk.hex)
     assert read() == "r1"
-    routing.begin(is_page=True)
+    routing.start_request(is_admin=True)
     change(job)
     begin(owner.pk.hex)
-    POSITIONS._recent.clear()
+    LAST_WRITES._recent.clear()
     assert read() == PRIMARY
     replica(now())
     assert read() == "r1"
@@ -197,9 +205,9 @@ def test_an_account_sees_what_staff_did_to_its_jobs(replica, account, status, ch
 
 def test_a_client_may_carry_its_position(replica, account):
     replica(Position(1, 100))
-    begin(account, floor=Position(1, 100))
+    begin(account, min_position=Position(1, 100))
     assert read() == "r1"
-    begin(account, floor=Position(1, 101))
+    begin(account, min_position=Position(1, 101))
     assert read() == PRIMARY
 
 
@@ -208,12 +216,12 @@ def test_nobody_knows_without_redis(replica, account, own_redis):
     begin(account)
     assert read() == PRIMARY
     # What the client brings along is all that it can have seen.
-    begin(account, floor=Position(1, 1))
+    begin(account, min_position=Position(1, 1))
     assert read() == "r1"
 
 
 def test_an_empty_redis_proves_nothing_until_it_is_old(replica, account):
-    POSITIONS._trusted_from = float("inf")
+    LAST_WRITES._trusted_from = float("inf")
     begin(account)
     assert read() == PRIMARY
 
@@ -228,7 +236,7 @@ def test_detached_and_faulty_replicas_get_no_reads(replica, account):
 
 
 def test_nobody_asks_redis_while_no_replica_is_in_rotation(replica, account, monkeypatch):
-    monkeypatch.setattr(POSITIONS, "required", lambda scope: pytest.fail("Redis was asked"))
+    monkeypatch.setattr(LAST_WRITES, "required", lambda scope: pytest.fail("Redis was asked"))
     TOPOLOGY.replicas["r1"].is_detached = True
     begin(account)
     assert read() == PRIMARY
@@ -237,7 +245,7 @@ def test_nobody_asks_redis_while_no_replica_is_in_rotation(replica, account, mon
 
 def test_equally_busy_replicas_take_turns(replica, account):
     TOPOLOGY.set_replicas(["r1", "r2"])
-    told_of("r2", FAR)
+    set_replayed("r2", FAR)
     seen = set()
     for _ in range(4):
         begin(account)
@@ -251,8 +259,8 @@ def test_equally_busy_replicas_take_turns(replica, account):
 
 def test_one_request_reads_from_one_replica_while_that_shows_enough(replica, account):
     TOPOLOGY.set_replicas(["r1", "r2"])
-    told_of("r1", FAR)
-    told_of("r2", FAR)
+    set_replayed("r1", FAR)
+    set_replayed("r2", FAR)
     begin(account)
     first = read()
     TOPOLOGY.replicas[first].busy = 5
@@ -276,7 +284,7 @@ def test_a_read_that_fails_on_replicas_is_done_on_the_others_and_then_on_the_pri
     replica, account
 ):
     TOPOLOGY.set_replicas(["r1", "r2"])
-    told_of("r2", FAR)
+    set_replayed("r2", FAR)
     begin(account)
     servers: list[str] = []
 
@@ -300,25 +308,25 @@ def test_a_position_that_redis_does_not_take_is_waited_for(replica, account, own
     replica(Position(1, 0))
     timer = threading.Timer(0.2, lambda: replica(FAR))
     timer.start()
-    assert routing.record() is not None
+    assert routing.publish_position() is not None
     assert TOPOLOGY.replicas["r1"].replayed == FAR
     timer.join()
     # Redis gets it as soon as it is back.
     own_redis.start()
     scaling.redis_client.reset()
-    POSITIONS.tick()
+    LAST_WRITES.tick()
     assert own_redis.client().get(f"headrace:position:{account}")
 
 
 def test_of_two_writers_without_redis_the_later_position_is_kept(account, own_redis, monkeypatch):
-    POSITIONS.tick()
+    LAST_WRITES.tick()
     with monkeypatch.context() as away:
-        away.setattr(POSITIONS, "_save", lambda positions: False)
-        away.setattr(POSITIONS, "_hold", lambda scopes, position: "replayed")
+        away.setattr(LAST_WRITES, "_save", lambda positions: False)
+        away.setattr(LAST_WRITES, "_wait_for_replicas", lambda scopes, position: "replayed")
         # Who was the first at the primary may be the last here.
-        POSITIONS.record([account], Position(1, 9))
-        POSITIONS.record([account], Position(1, 7))
-    POSITIONS.tick()
+        LAST_WRITES.record([account], Position(1, 9))
+        LAST_WRITES.record([account], Position(1, 7))
+    LAST_WRITES.tick()
     kept = own_redis.client().get(f"headrace:position:{account}")
     assert Position.parse(kept.decode()) == Position(1, 9)
 
@@ -327,18 +335,18 @@ def test_a_position_that_a_lost_primary_did_not_tell_is_asked_for_again(replica,
     begin(account)
     Account.objects.create(name=account)
     connection.connection.close()
-    assert routing.record() is None
-    assert routing.record(wait_seconds=5) is not None
-    assert POSITIONS.required(account)
+    assert routing.publish_position() is None
+    assert routing.publish_position(wait_seconds=5) is not None
+    assert LAST_WRITES.required(account)
 
 
 def test_what_is_committed_is_not_told_while_its_position_is_unknown(replica, account, monkeypatch):
     monkeypatch.setattr(routing, "WAIT_SECONDS", 0.1)
 
     def view(request: HttpRequest) -> HttpResponse:
-        reader = routing.current_reader()
-        assert reader is not None
-        reader.serve(account, reads_replicas=False)
+        read_context = routing.current_context()
+        assert read_context is not None
+        read_context.bind_account(account, reads_replicas=False)
         Account.objects.create(name=account)
         connection.close()
         monkeypatch.setattr(TOPOLOGY.primary, "failures", PRIMARY_FAILURES)
@@ -349,8 +357,8 @@ def test_what_is_committed_is_not_told_while_its_position_is_unknown(replica, ac
     assert response.headers["Retry-After"]
     # What was only tried is no promise, and is not waited for.
     begin(account)
-    routing.note_write()
-    assert routing.record(wait_seconds=5) is None
+    routing.mark_written()
+    assert routing.publish_position(wait_seconds=5) is None
     # The test's database is needed again.
     monkeypatch.undo()
 
@@ -360,17 +368,17 @@ def test_what_is_committed_is_not_told_while_its_position_is_unknown(replica, ac
 def test_a_redis_whose_clock_jumps_ahead_may_have_forgotten_positions(
     account, own_redis, monkeypatch, jump_seconds, server
 ):
-    POSITIONS.tick()
-    POSITIONS.record([account], Position(1, 7))
-    POSITIONS._began_at -= 1000
-    POSITIONS.tick()
+    LAST_WRITES.tick()
+    LAST_WRITES.record([account], Position(1, 7))
+    LAST_WRITES._began_at -= 1000
+    LAST_WRITES.tick()
     begin(uuid.uuid4().hex)
     assert read() == "r1"
-    epoch, age, redis_time = scaling.redis_client.run(last_writes._ask_epoch)
+    epoch, age, redis_time = scaling.redis_client.run(last_writes._read_epoch)
     answer = (epoch, age + jump_seconds, redis_time + jump_seconds)
-    monkeypatch.setattr(last_writes, "_ask_epoch", lambda _: answer)
+    monkeypatch.setattr(last_writes, "_read_epoch", lambda _: answer)
     own_redis.client().delete(f"headrace:position:{account}")
-    POSITIONS.tick()
+    LAST_WRITES.tick()
     begin(uuid.uuid4().hex)
     assert read() == server
     # What this process knows Redis is given again.
@@ -379,10 +387,10 @@ def test_a_redis_whose_clock_jumps_ahead_may_have_forgotten_positions(
 
 
 def test_a_redis_that_began_anew_is_told_again_and_believed_later(replica, account, own_redis):
-    POSITIONS.tick()
-    POSITIONS.record([account], Position(1, 7))
+    LAST_WRITES.tick()
+    LAST_WRITES.record([account], Position(1, 7))
     own_redis.client().flushall()
-    POSITIONS.tick()
+    LAST_WRITES.tick()
     assert own_redis.client().get(f"headrace:position:{account}")
     begin(uuid.uuid4().hex)
     assert read() == PRIMARY

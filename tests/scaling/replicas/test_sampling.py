@@ -18,7 +18,7 @@ def test_a_server_says_how_it_is(stack: EmbeddedStack) -> None:
     samples = {}
     for alias in ("default", name):
         sampler = Sampler(alias)
-        samples[alias] = sampler.ask()
+        samples[alias] = sampler.sample()
         sampler.close()
     primary, replica = samples["default"], samples[name]
     assert not primary.is_in_recovery
@@ -34,7 +34,7 @@ def test_nothing_is_prepared_that_a_pgbouncer_could_lose() -> None:
     assert "default" in connections.settings
     sampler = Sampler("default")
     for _ in range(TIMES):
-        sampler.ask()
+        sampler.sample()
     connection = sampler._connect()
     assert connection.execute("SELECT count(*) FROM pg_prepared_statements").fetchone() == (0,)
     assert connection.execute("SHOW application_name").fetchone() == (WATCHER,)

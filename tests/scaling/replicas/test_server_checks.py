@@ -14,14 +14,14 @@ import psycopg
 import pytest
 from django.core.checks import run_checks
 
-from scaling.replicas import control
+from scaling.replicas import detachment
 from scaling.replicas.server_checks import judge
-from scaling.replicas.server_info import Facts, Slot
+from scaling.replicas.server_info import ServerInfo, Slot
 from scaling.replicas.settings_checks import of_settings
 from tests.stack_plugin import EmbeddedStack
 from tests.support.calls import run_manage
 
-PRIMARY = Facts(
+PRIMARY = ServerInfo(
     is_in_recovery=False,
     started_at="2026-11-25 10:00:00.000001+00",
     major_version=17,
@@ -43,13 +43,13 @@ REPLICA = replace(
 Check = Callable[..., tuple[int, list[dict[str, str]]]]
 
 
-def ids(**answers: Facts | str) -> list[str]:
+def ids(**answers: ServerInfo | str) -> list[str]:
     """Return what is found when servers say this; those that are well are filled in."""
-    whole: dict[str, Facts | str] = {"default": PRIMARY, "near": REPLICA, **answers}
+    whole: dict[str, ServerInfo | str] = {"default": PRIMARY, "near": REPLICA, **answers}
     return [finding.id.removeprefix("scaling.") for finding in judge(whole)]
 
 
-def slot(**more: Any) -> Facts:
+def slot(**more: Any) -> ServerInfo:
     return replace(PRIMARY, slots=(replace(PRIMARY.slots[0], **more),))
 
 
@@ -80,7 +80,7 @@ def changed(url: str, do: str, undo: str) -> Iterator[None]:
                 connection.execute(statement.encode())
 
 
-# --- Facts alone --------------------------------------------------------------------------------
+# --- ServerInfo alone ---------------------------------------------------------------------------
 def test_servers_that_are_well_have_no_findings() -> None:
     assert ids() == []
 
@@ -171,12 +171,12 @@ def test_a_slot_that_nobody_uses_and_a_replica_that_is_detached_are_warnings(
 ) -> None:
     [name] = stack.replica_urls
     make = "SELECT pg_create_physical_replication_slot('left_behind', true)"
-    control.detach(name)
+    detachment.add_detached(name)
     try:
         with changed(stack.database_url, make, "SELECT pg_drop_replication_slot('left_behind')"):
             code, findings = check()
     finally:
-        control.attach(name)
+        detachment.remove_detached(name)
     assert code == 1
     assert [finding["id"] for finding in findings] == ["scaling.W012", "scaling.W016"]
     assert "pg_drop_replication_slot('left_behind')" in findings[0]["advice"]

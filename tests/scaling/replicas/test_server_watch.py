@@ -20,7 +20,7 @@ from scaling.replicas import routing
 from scaling.replicas.backend import pools
 from scaling.replicas.decision import PRIMARY
 from scaling.replicas.health import GOOD_SAMPLES, Sample
-from scaling.replicas.last_writes import POSITIONS
+from scaling.replicas.last_writes import LAST_WRITES
 from scaling.replicas.position import Position
 from scaling.replicas.server_watch import ServerWatch
 from scaling.replicas.topology import TOPOLOGY, Server
@@ -139,7 +139,7 @@ def test_a_primary_whose_name_leads_to_a_replica_is_found_once_that_moves(
     primary_watch, forwarder, ports
 ) -> None:
     one, samples = primary_watch
-    eventually(lambda: one.server.is_away, seconds=SECONDS, what="it is away")
+    eventually(lambda: one.server.is_unavailable, seconds=SECONDS, what="it is away")
     assert not samples
     # What is open stays at the replica.
     forwarder.target = ports[0]
@@ -173,14 +173,14 @@ def test_a_pooler_that_is_frozen_is_away_until_it_goes_on(
         eventually(lambda: bool(samples), seconds=SECONDS, what="the primary answers")
         pooler.process.send_signal(signal.SIGSTOP)
 
-        def is_away() -> bool:
+        def is_unavailable() -> bool:
             # Its question is given up, and its new connections hang.
             one.tick(time.monotonic())
-            return one.server.is_away
+            return one.server.is_unavailable
 
-        eventually(is_away, seconds=SECONDS, what="it is away")
+        eventually(is_unavailable, seconds=SECONDS, what="it is away")
         pooler.process.send_signal(signal.SIGCONT)
-        eventually(lambda: not one.server.is_away, seconds=SECONDS, what="it is back")
+        eventually(lambda: not one.server.is_unavailable, seconds=SECONDS, what="it is back")
 
 
 def test_a_pooler_whose_server_accepts_no_new_connection_is_away_while_it_has_none_free(
@@ -251,7 +251,7 @@ def test_no_read_waits_for_a_replica_whose_pool_has_no_connection(
     stack, forwarder, name_server, monkeypatch
 ) -> None:
     name_server(through(forwarder, stack))
-    monkeypatch.setattr(POSITIONS, "_trusted_from", 0.0)
+    monkeypatch.setattr(LAST_WRITES, "_trusted_from", 0.0)
     TOPOLOGY.set_replicas([ALIAS])
     sample = Sample(taken_at=0, is_in_recovery=True, position=Position(1, 0), started_at="")
     server = TOPOLOGY.replicas[ALIAS]
@@ -260,7 +260,7 @@ def test_no_read_waits_for_a_replica_whose_pool_has_no_connection(
     forwarder.is_silent = True
     try:
         connections[PRIMARY].ensure_connection()
-        routing.begin().serve("a" * 32, reads_replicas=True)
+        routing.start_request().bind_account("a" * 32, reads_replicas=True)
         with routing.replica():
             assert routing.server_for(routing.ACCOUNT) == PRIMARY
         # It was made to grow meanwhile; that attempt hangs, and the next does not.
@@ -271,4 +271,4 @@ def test_no_read_waits_for_a_replica_whose_pool_has_no_connection(
             assert routing.server_for(routing.ACCOUNT) == ALIAS
     finally:
         TOPOLOGY.set_replicas([])
-        routing._reader.set(None)
+        routing._context.set(None)

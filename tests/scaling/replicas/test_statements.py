@@ -6,11 +6,11 @@ import pytest
 from psycopg import sql
 
 from jobs.queue.claims import CLAIM
-from scaling.replicas.statements import is_site_write, is_write
+from scaling.replicas.statements import is_shared_write, is_write
 
 
 @pytest.mark.parametrize(
-    ("text", "is_site"),
+    ("text", "is_shared"),
     [
         ('INSERT INTO "chat_chain" ("slug") VALUES (%s)', True),
         ('UPDATE "access_apikey" SET "revoked_at" = %s', True),
@@ -26,20 +26,20 @@ from scaling.replicas.statements import is_site_write, is_write
         ('DELETE FROM "chat_chain_of_another_kind"', False),
     ],
 )
-def test_what_everybody_reads_is_changed_by_who_writes_to_its_table(text, is_site):
+def test_what_everybody_reads_is_changed_by_who_writes_to_its_table(text, is_shared):
     assert is_write(text)
-    assert is_site_write(text) == is_site
+    assert is_shared_write(text) == is_shared
 
 
 def test_a_worker_that_claims_jobs_changes_nothing_that_everybody_reads():
     assert "access_account" in CLAIM
-    assert not is_site_write(CLAIM)
+    assert not is_shared_write(CLAIM)
 
 
 def test_what_is_no_plain_text_may_write_anything():
     statement = sql.SQL("SELECT 1")
     assert is_write(statement)
-    assert is_site_write(statement)
+    assert is_shared_write(statement)
 
 
 def test_what_only_reads_writes_nothing():

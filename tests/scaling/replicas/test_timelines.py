@@ -20,7 +20,7 @@ def answer(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Position]:
     def ask(*, timeline: int, started_at: str = "monday") -> Position:
         row = (True, started_at, "0/10", timeline, 3, 7, 1234, 1.7e9)
         connection.execute.return_value.fetchone.return_value = row
-        return sampler.ask().position
+        return sampler.sample().position
 
     return ask
 

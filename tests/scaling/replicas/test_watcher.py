@@ -18,7 +18,7 @@ WAIT_SECONDS = 10.0
 def test_an_answer_without_sense_does_not_end_the_watch(
     stack: EmbeddedStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ask, senseless = Sampler.ask, iter(range(2))
+    ask, senseless = Sampler.sample, iter(range(2))
 
     def ask_in_turn(sampler: Sampler) -> object:
         if next(senseless, None) is not None:

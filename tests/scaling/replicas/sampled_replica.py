@@ -1,4 +1,4 @@
-"""A replica that this process was only told of, and readers."""
+"""A replica that exists as a sample in memory alone, and reads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from django.db import connection
 from chat.models import Conversation
 from scaling.replicas import routing
 from scaling.replicas.health import GOOD_SAMPLES, Sample
-from scaling.replicas.last_writes import POSITIONS
+from scaling.replicas.last_writes import LAST_WRITES
 from scaling.replicas.position import CURRENT_POSITION, Position
 from scaling.replicas.router import Router
 from scaling.replicas.topology import TOPOLOGY
@@ -19,7 +19,7 @@ from scaling.replicas.topology import TOPOLOGY
 FAR = Position(1, 2**63)
 
 
-def told_of(name: str, replayed: Position) -> None:
+def set_replayed(name: str, replayed: Position) -> None:
     server = TOPOLOGY.replicas[name]
     server.take(Sample(taken_at=0, is_in_recovery=True, position=replayed, started_at=""))
     server.fault, server.good_samples = "", GOOD_SAMPLES
@@ -27,18 +27,18 @@ def told_of(name: str, replayed: Position) -> None:
 
 @pytest.fixture
 def replica(transactional_db: None, settings: object) -> Iterator[Callable[[Position], None]]:
-    """Have a replica "r1" that has replayed everything; return what changes how much."""
+    """Add a replica "r1" that has replayed everything; return a setter of its position."""
     settings.HAS_REPLICAS = True  # type: ignore[attr-defined]
-    # The emptying of the tables after another test is a write of what everybody reads.
-    routing._reader.set(None)
-    before = POSITIONS._trusted_from
-    POSITIONS._trusted_from = 0.0
+    # The emptying of the tables after another test is a shared write.
+    routing._context.set(None)
+    before = LAST_WRITES._trusted_from
+    LAST_WRITES._trusted_from = 0.0
     TOPOLOGY.set_replicas(["r1"])
-    told_of("r1", FAR)
-    yield lambda position: told_of("r1", position)
+    set_replayed("r1", FAR)
+    yield lambda position: set_replayed("r1", position)
     TOPOLOGY.set_replicas([])
-    POSITIONS._trusted_from = before
-    routing._reader.set(None)
+    LAST_WRITES._trusted_from = before
+    routing._context.set(None)
 
 
 @pytest.fixture
@@ -46,8 +46,12 @@ def account() -> str:
     return uuid.uuid4().hex
 
 
-def begin(account: str, *, reads_replicas: bool = True, floor: Position | None = None) -> None:
-    routing.begin().serve(account, reads_replicas=reads_replicas, floor=floor)
+def begin(
+    account: str, *, reads_replicas: bool = True, min_position: Position | None = None
+) -> None:
+    routing.start_request().bind_account(
+        account, reads_replicas=reads_replicas, min_position=min_position
+    )
 
 
 def read(model: type = Conversation) -> str:

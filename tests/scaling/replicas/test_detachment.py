@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from scaling.replicas import control, naming
+from scaling.replicas import detachment
 from scaling.replicas.process_metrics import collect
 from tests.stack_plugin import EmbeddedStack
 from tests.support.calls import run_manage
@@ -23,7 +23,7 @@ def name(stack: EmbeddedStack) -> Iterator[str]:
     """The stack's replica, attached again at the end."""
     [name] = stack.replica_urls
     yield name
-    control.attach(name)
+    detachment.remove_detached(name)
 
 
 @pytest.fixture(scope="module")
@@ -47,26 +47,26 @@ def test_all_nodes_and_workers_obey_within_a_second(
 ) -> None:
     assert len(readers) == 3
     seconds_until(readers, name, used_by=3, at_most=BACK_SECONDS)
-    naming.detach(name)
+    detachment.detach(name)
     assert seconds_until(readers, name, used_by=0, at_most=5) < OBEYED_SECONDS
     before = collect(readers).reads[name]
     time.sleep(1)
     # Nobody reads there any more.
     assert collect(readers).reads[name] == before
-    naming.attach(name)
+    detachment.attach(name)
     seconds_until(readers, name, used_by=3, at_most=BACK_SECONDS)
 
 
 def test_the_commands_say_what_they_did(stack: EmbeddedStack, name: str) -> None:
     done = run_manage(stack, "replicas", "detach", name, "--json")
     assert json.loads(done.stdout) == {"name": name, "is_detached": True}
-    assert control.detached() == {name}
+    assert detachment.read_detached() == {name}
     found = run_manage(stack, "replicas", "status", "--json")
     assert found.returncode == 1
     assert json.loads(found.stdout)["servers"][1]["state"] == "detached"
     done = run_manage(stack, "replicas", "attach", name)
     assert done.stdout == f"{name} is attached; every node obeys within a second.\n"
-    assert control.detached() == set()
+    assert detachment.read_detached() == set()
 
 
 def test_a_name_that_is_not_there_is_refused_with_those_that_are(
@@ -75,27 +75,27 @@ def test_a_name_that_is_not_there_is_refused_with_those_that_are(
     done = run_manage(stack, "replicas", "detach", "nobody")
     assert done.returncode == 1
     assert done.stderr.endswith(f"There is no replica 'nobody'; there is {name}.\n")
-    with pytest.raises(naming.NotDone, match="cannot be detached"):
-        naming.detach("default")
-    with pytest.raises(naming.NotDone, match="no replica 'nobody'"):
-        naming.attach("nobody")
+    with pytest.raises(detachment.DetachmentError, match="cannot be detached"):
+        detachment.detach("default")
+    with pytest.raises(detachment.DetachmentError, match="no replica 'nobody'"):
+        detachment.attach("nobody")
 
 
 def test_a_name_of_a_replica_that_is_gone_can_be_attached_to_forget_it() -> None:
-    control.detach("long-gone")
-    naming.attach("long-gone")
-    assert control.detached() == set()
+    detachment.add_detached("long-gone")
+    detachment.attach("long-gone")
+    assert detachment.read_detached() == set()
 
 
 def test_without_redis_nothing_is_told_and_that_is_said(stack: EmbeddedStack, name: str) -> None:
     env = {"CACHE_URL": "redis://127.0.0.1:1/0"}
     done = run_manage(stack, "replicas", "detach", name, env=env)
     assert done.returncode == 1
-    assert f"The nodes were not told about {name}: Redis gives no answer" in done.stderr
-    assert control.detached() == set()
+    assert f"The nodes have no news of {name}: Redis gives no answer" in done.stderr
+    assert detachment.read_detached() == set()
 
 
 def test_without_replicas_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scaling.replicas.naming.connections.settings", {"default": {}})
-    with pytest.raises(naming.NotDone, match="There are no replicas"):
-        naming.detach("nobody")
+    monkeypatch.setattr("scaling.replicas.detachment.connections.settings", {"default": {}})
+    with pytest.raises(detachment.DetachmentError, match="There are no replicas"):
+        detachment.detach("nobody")
