@@ -25,7 +25,7 @@ def test_an_answer_without_sense_does_not_end_the_watch(
             return Position.parse("no position")
         return ask(sampler)
 
-    monkeypatch.setattr(Sampler, "ask", ask_in_turn)
+    monkeypatch.setattr(Sampler, "sample", ask_in_turn)
     monkeypatch.setattr(TOPOLOGY.primary, "sample", None)
     watcher = Watcher()
     try:
