@@ -1,4 +1,4 @@
-"""What of a request to OpenAI's SDK reached the provider, which sends it back."""
+"""The request that reached the provider, which sends it back, by OpenAI's SDK."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Means of tests to hold conversations that Headrace keeps."""
+"""Conversations for tests: start one, send messages, read its history."""
 
 from __future__ import annotations
 

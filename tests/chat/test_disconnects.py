@@ -1,4 +1,4 @@
-"""A client that goes away stops its upstream call and frees its place; a silent stream beats."""
+"""A client that disconnects stops its model call and frees its slot; a silent stream beats."""
 
 from __future__ import annotations
 

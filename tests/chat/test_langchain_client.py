@@ -23,7 +23,7 @@ def weather(city: str) -> str:
 
 
 class Answer(BaseModel):
-    """What a structured answer holds."""
+    """The fields of a structured answer."""
 
     city: str
 

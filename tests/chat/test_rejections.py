@@ -1,4 +1,4 @@
-"""What is refused, with which status and code, and always in the one envelope."""
+"""Refused requests: their status and code, always in the one envelope."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def in_python() -> None:
 
 
 def in_c() -> None:
-    """Have C code hold the interpreter's lock for some 0.6 s; what comes after it is short."""
+    """Hold the interpreter's lock in C code for some 0.6 s; the code after it is short."""
     sum(range(30_000_000))
     until = time.thread_time() + 0.02
     while time.thread_time() < until:
@@ -52,7 +52,7 @@ def in_a_blocking_call() -> None:
 
 
 def in_many_short_pieces() -> None:
-    """Compute for 0.3 s together, in pieces of 10 ms; each gives the loop back."""
+    """Compute for 0.3 s together, in pieces of 10 ms; each yields to the loop."""
 
     def piece() -> None:
         until = time.thread_time() + 0.01
@@ -63,7 +63,7 @@ def in_many_short_pieces() -> None:
 
 
 def while_stopped() -> None:
-    """Be stopped for a second, in the middle of a short piece of work."""
+    """Stop this process for a second, in the middle of a short piece of work."""
     command = "import os, sys, time; time.sleep(2); os.kill(int(sys.argv[1]), 18)"
     with subprocess.Popen([sys.executable, "-c", command, str(os.getpid())]):
         gevent.sleep(0)

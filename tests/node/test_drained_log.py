@@ -1,4 +1,4 @@
-"""What a node that is out of rotation writes into its log."""
+"""The log of a node that is out of rotation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def drained() -> Iterator[None]:
-    """Have this process be a node that is drained."""
+    """Make this process a node that drains."""
     DRAINING.begin(0.0)
     yield
     DRAINING.cancel()

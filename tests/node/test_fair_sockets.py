@@ -1,4 +1,4 @@
-"""A peer that always has more to say does not keep the event loop."""
+"""A peer that always has more data does not hold the event loop."""
 
 from __future__ import annotations
 

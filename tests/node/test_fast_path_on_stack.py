@@ -75,7 +75,7 @@ def read_answer(connection: socket.socket) -> tuple[int, dict[str, str], bytes]:
 
 
 def is_early(headers: dict[str, str]) -> bool:
-    """Say whether an answer came from the near cache; gunicorn's own have it as well."""
+    """Return whether an answer came from the near cache; gunicorn's own have it as well."""
     return "detail=near" in headers.get("cache-status", "")
 
 

@@ -1,4 +1,4 @@
-"""Whether a node is alive and ready, and what it tells of itself."""
+"""Liveness, readiness and metrics of a node."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from tests.stack_plugin import EmbeddedStack
 from tests.support.calls import chat_body, run_manage
 
-# What a node without its database answers, asked from inside.
+# The answers of a node without its database, from inside.
 ASK = """
 import json
 from django.test import Client

@@ -44,7 +44,7 @@ ticks = st.builds(
 
 
 def make_late(shedder: LoadShedder, *, count: int = 60, busy_share: float = 1.0) -> None:
-    """Have one tick see so many requests that took a second to be begun."""
+    """Run a tick with so many requests that took a second in setup."""
     for _ in range(count):
         shedder.begin(0.0)
         shedder.end(0.0, 1.0)
@@ -68,7 +68,7 @@ def test_the_limit_is_what_gets_through_in_the_target_time() -> None:
 
 
 def test_a_queue_that_will_be_late_counts_as_late() -> None:
-    """Those begun last have not waited yet, but will."""
+    """The requests begun last have not waited yet, but will."""
     limit_state = LimitState()
     for _ in range(LATE_TICKS):
         limit_state = next_state(
@@ -151,7 +151,7 @@ def test_a_calm_process_forgets_its_limit() -> None:
 
 
 def test_a_process_near_its_limit_is_not_calm() -> None:
-    """A balancer that keeps to the limit leaves it rests, and has more to send."""
+    """A balancer that obeys the limit leaves it rests, and has more to send."""
     limit_state = LimitState(limit=60)
     for _ in range(CALM_TICKS):
         limit_state = next_state(

@@ -1,4 +1,4 @@
-"""A node that is asked for more than it can do: what it refuses, and what goes on."""
+"""A node with more requests than it can handle: which it refuses, and what goes on."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SECONDS = 10.0
 
 
 class Flood:
-    """Clients that ask as fast as they are answered."""
+    """Clients that send the next request as soon as the last is answered."""
 
     def __init__(self, stack: OwnStack) -> None:
         self.answers: Counter[str] = Counter()

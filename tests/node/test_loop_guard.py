@@ -1,4 +1,4 @@
-"""What the guard of the event loop counts as a stall, and which stack it names."""
+"""The stalls that the loop guard counts, and the stack that it names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 @pytest.fixture(scope="module")
 def output() -> subprocess.CompletedProcess[str]:
-    """What a process that held its loop printed and logged."""
+    """The output and the log of a process that held its loop."""
     return subprocess.run(
         [sys.executable, "-m", "tests.node.loop_guard_process"],
         env={**os.environ, "DJANGO_SETTINGS_MODULE": "config.settings"},

@@ -56,7 +56,7 @@ print(json.dumps(seen))
 
 @pytest.fixture(scope="module")
 def seen() -> dict[str, Any]:
-    """What a process of its own, whose memory is no other test's, saw of itself."""
+    """The measures of a process of its own, whose memory is no other test's."""
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout)
     return found

@@ -9,7 +9,7 @@ from node.request_bodies import PacedInput
 
 
 class SlowStream:
-    """A stream that gives each piece after its pause in seconds."""
+    """A stream that returns each piece after its pause in seconds."""
 
     def __init__(self, *pieces: tuple[float, int]) -> None:
         self._pieces = list(pieces)

@@ -42,7 +42,7 @@ class Site:
         return [environ["wsgi.input"].read()]
 
     def get(self, path: str, body: bytes = b"") -> gevent.Greenlet[..., tuple[str, bytes]]:
-        """Ask for a page in a greenlet, which returns status and body."""
+        """Request a page in a greenlet, which returns status and body."""
         environ = {
             "PATH_INFO": path,
             "CONTENT_LENGTH": str(len(body)),

@@ -1,4 +1,4 @@
-"""What no HTTP library would send: bytes on the wire to HAProxy, and through it to a node."""
+"""Requests that no HTTP library would send: bytes to HAProxy, and through it to a node."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A name whose server hangs costs nobody else a thread, and its own callers little time."""
+"""A name whose server hangs costs no other name a thread, and its own callers little time."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_name_is_resolved_again_once_its_server_answers(
     names.is_well.set()
     assert resolver.getaddrinfo("hang.example", 80) == ANSWER
     resolver.getaddrinfo("hang.example", 80)
-    # Nothing is kept: the address may have changed.
+    # Nothing is cached: the address may have changed.
     assert len(names.asked) >= 2
 
 

@@ -1,4 +1,4 @@
-"""What a busy node refuses, and how it says so."""
+"""The requests that a busy node refuses, and its answer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def full() -> LoadShedder:
 
 
 def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """Answer, or fail if asked to."""
+    """Answer, or fail for a path that ends so."""
     if environ["PATH_INFO"].endswith("/fail"):
         raise RuntimeError("no answer")
     start_response("200 OK", [("Content-Length", "4")])

@@ -1,4 +1,4 @@
-"""Who has no valid key is told so before the body is read."""
+"""A request without a valid key gets 401 before its body is read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a worker has its node to itself."""
+"""Whether a worker is alone on its node."""
 
 from __future__ import annotations
 

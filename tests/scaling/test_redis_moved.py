@@ -42,7 +42,7 @@ class Failover:
         old.client().replicaof("127.0.0.1", new.port)
 
     def move(self) -> None:
-        """Let the name lead to the second."""
+        """Point the name at the second."""
         self.name.target = self.servers[1].port
 
     def stop(self) -> None:

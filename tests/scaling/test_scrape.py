@@ -1,4 +1,4 @@
-"""What parts that are ill cost those who read their figures: a bounded time, and a clear reason."""
+"""Scrapes of processes that are ill: a bounded time, and a clear reason."""
 
 from __future__ import annotations
 

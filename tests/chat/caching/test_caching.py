@@ -1,4 +1,4 @@
-"""The response cache over HTTP: what is given again, to whom, and for how long."""
+"""The response cache over HTTP: which answers are served, to which accounts, for how long."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ def test_a_stream_is_played_back_as_it_was(
         assert time.monotonic() - started < 1
     assert ('"total_tokens":18' in first) == bool(more)
     assert len(provider.calls_of(marker)) == 1
-    # Whole and streamed answers are two.
+    # Unary and streamed answers are two entries.
     assert not is_hit(ask(nodes[0], "cached-stream", marker))
 
 

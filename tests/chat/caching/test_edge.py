@@ -1,4 +1,4 @@
-"""The cache's parts within a node's process: what the edge remembers, and streams nobody reads."""
+"""The cache's parts within a node's process: parsed requests of the edge, and unread streams."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from scaling.response_cache.single_flight import Leader, SingleFlight
 from tests.stack_plugin import EmbeddedStack
 from tests.support.calls import chat_body, error_of, run_manage
 
-# Prints what reached Django for a request with a well-formed key while the database is away.
+# Prints what reached Django for a request with a well-formed key while the database is unavailable.
 WITHOUT_A_DATABASE = """
 import io, json
 from access.models import ApiKey
@@ -200,7 +200,7 @@ def test_what_must_come_over_https_is_django_s_to_redirect(settings: Any) -> Non
 @pytest.mark.django_db
 def test_nothing_is_remembered_of_those_without_a_key() -> None:
     edge = EdgeCache(lambda environ, start_response: [b""])
-    # Well formed, and nobody's.
+    # Well formed, and of no account.
     secret = set_secret(ApiKey())
     edge(environ(secret, chat_body("some-chain")), lambda *_: None)
     assert not edge.parsed_requests

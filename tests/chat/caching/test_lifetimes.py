@@ -1,4 +1,4 @@
-"""How long the response cache gives an answer: its age, and what ends its life before."""
+"""How long the response cache serves an answer: its age, and what invalidates it before."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_an_old_answer_is_given_while_one_request_renews_it(
         assert time.monotonic() < deadline
         time.sleep(0.02)
     time.sleep(0.3)
-    # A request that comes after the renewal, on a node that remembers it or asks the store, hits.
+    # A request after the revalidation, on a node that has it in memory or reads the store, hits.
     assert len(provider.calls_of(marker)) == 2
 
 
@@ -52,7 +52,7 @@ def test_an_old_answer_stands_in_for_a_failure(
 
 # --- What ends an answer's life -----------------------------------------------------------------
 class Load:
-    """Asks both nodes the same all the time, and remembers when each last gave a hit."""
+    """Sends both nodes the same request all the time, and records the last hit of each."""
 
     def __init__(self, nodes: list[httpx.Client], marker: str) -> None:
         self._nodes = nodes
@@ -84,7 +84,7 @@ class Load:
             if response.status_code == 200 and is_hit(response):
                 self.last_hit[number] = started
                 self.hits[number] += 1
-            # It shall not keep the machine from what ends the hits.
+            # It must leave the machine time for what ends the hits.
             self._stop.wait(0.005)
 
 

@@ -1,4 +1,4 @@
-"""Answers of single model calls, kept for other requests of the same chain."""
+"""Answers of single model calls, cached for other requests of the same chain."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TOKENS_A_CALL = 18
 
 @pytest.fixture(scope="module")
 def row(provider: Provider) -> Callable[..., dict[str, Any]]:
-    """Return a maker of rows of chains that keep model calls and no whole answers."""
+    """Return a maker of rows of chains that cache model calls and no complete answers."""
 
     def make(slug: str, model: str = "echo", **more: Any) -> dict[str, Any]:
         return {
@@ -63,7 +63,7 @@ def kept_chains(
 
 
 def ask(http: httpx.Client, model: str, *lines: str, **more: Any) -> int:
-    """Ask for each line; return the tokens that were used, after a look at the answer."""
+    """Post the lines; return the tokens that were used, after a check of the answer."""
     response = http.post(CHAT, json=chat_body(model, "\n".join(lines), **more))
     assert response.status_code == 200, response.text
     body = response.json()
@@ -157,7 +157,7 @@ def test_no_account_replaces_what_others_are_given(
     for _ in range(2):
         body = chat_body("kept-shared", marker)
         assert http.post(CHAT, json=body, headers=headers).status_code == 200
-    # Neither new call was kept.
+    # Neither new call was cached.
     assert ask(other_http, "kept-shared", marker) == TOKENS_A_CALL
     assert ask(http, "kept-shared", marker) == 0
 

@@ -315,7 +315,7 @@ def test_who_is_not_logged_in_is_sent_to_the_login(client: Client, page: str) ->
     assert "/login/" in response.headers["location"]
 
 
-# --- What is away, and what is hostile ----------------------------------------------------------
+# --- Unavailable servers, and hostile data ------------------------------------------------------
 @pytest.mark.usefixtures("_redis_away")
 def test_without_redis_the_page_says_so(admin_client: Client, page: str, chain: Chain) -> None:
     started = time.monotonic()

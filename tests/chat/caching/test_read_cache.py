@@ -1,4 +1,4 @@
-"""Reads that are kept for a second: who is given them, and that a write ends them everywhere."""
+"""Reads that are cached for a second: which accounts get them, and that a write ends them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def status(response: httpx.Response) -> str:
 
 
 def warm(client: httpx.Client, path: str) -> bool:
-    """Read until a kept answer comes; False if none came, as on a machine that is very slow."""
+    """Read until a cached answer comes; return False if none came, as on a very slow machine."""
     for _ in range(6):
         response = client.get(path)
         assert response.status_code == 200, response.text
@@ -57,7 +57,7 @@ def test_a_read_that_comes_again_and_again_is_kept(nodes: list[httpx.Client]) ->
     assert status(first) == "Headrace; fwd=miss"
     assert first.headers["age"] == "0"
     assert warm(nodes[0], path)
-    # The other node finds what the first has kept, once it is asked again itself.
+    # The other node finds the first one's entry, once it gets the read again itself.
     nodes[1].get(path)
     assert warm(nodes[1], path)
     hit = nodes[0].get(path)
@@ -205,7 +205,7 @@ class Row:
         return value
 
     def get(self, account_id: UUID | None = None) -> tuple[int, str]:
-        """Return what a read gives, and its cache status."""
+        """Return the body of a read, and its cache status."""
         body, headers = read(
             self.look,
             policy=READ_CACHE_POLICY,
@@ -293,7 +293,7 @@ def test_what_a_frozen_store_still_holds_is_old_for_a_second_at_most(
     while time.monotonic() < written + KEPT_SECONDS:
         assert row.get()[0] == 1
         time.sleep(0.02)
-    # Another process would have asked the store all the time.
+    # Another process would have read the store all the time.
     monkeypatch.setattr(TRUST, "_from", 0.0)
     for _ in range(10):
         assert row.get()[0] == 1

@@ -17,7 +17,7 @@ from tests.stack_plugin import EmbeddedStack
 from tests.support.calls import chat_body, error_of, read_events
 
 
-# --- Whole answers and streams ------------------------------------------------------------------
+# --- Unary answers and streams ------------------------------------------------------------------
 def test_the_local_model_answers_the_sdk(sdk: openai.OpenAI) -> None:
     completion = sdk.chat.completions.create(
         model="assistant", messages=USER, max_tokens=8, temperature=0

@@ -1,4 +1,4 @@
-"""What clients ask of the model with a completion: parameters, formats and tools."""
+"""The model options of a completion: parameters, formats and tools."""
 
 from __future__ import annotations
 

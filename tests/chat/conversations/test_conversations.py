@@ -1,4 +1,4 @@
-"""Conversations that Headrace keeps, over HTTP."""
+"""Conversations that Headrace stores, over HTTP."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def say(
 
 
 def is_replayed(response: httpx.Response) -> bool:
-    """Say whether this is an answer that was given before."""
+    """Return whether this is the answer of an earlier request."""
     assert response.headers.get("idempotent-replayed") in (None, "true")
     return "idempotent-replayed" in response.headers
 
@@ -58,7 +58,7 @@ def events_of(response: httpx.Response) -> list[tuple[str, Any]]:
 
 
 def call_count(provider: Provider, marker: str) -> int:
-    """Return how often the model was asked."""
+    """Return how often the model was called."""
     return sum(call.text == marker for call in provider.calls)
 
 

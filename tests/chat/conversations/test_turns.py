@@ -47,7 +47,7 @@ def begin(conversation: Conversation) -> Iterator[Any]:
 
 
 def contents(conversation: Conversation) -> list[tuple[int, str, str]]:
-    """Return position, role and content of what is kept."""
+    """Return position, role and content of the stored messages."""
     rows = Message.objects.filter(conversation=conversation).order_by("position")
     return [(row.position, row.role, row.content) for row in rows]
 
@@ -198,7 +198,7 @@ def test_the_history_is_the_newest_messages_that_fit(
     assert lengths("n" * 2) == [8, 30, 10, 20, 2]
     # The answer of 20 would fit, its question would not: no history opens on an answer.
     assert lengths("n" * 71) == [71]
-    # What is asked is never cut.
+    # A question is never cut.
     assert lengths("n" * 101) == [101]
 
 

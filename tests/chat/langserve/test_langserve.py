@@ -157,7 +157,7 @@ def test_a_failing_item_fails_the_batch_and_ends_the_others(remote: Remote) -> N
         remote("crowd").batch([30.0, 30.0, -1.0])
     assert status_of(error) == 500
     assert time.monotonic() - started < 5
-    # Both nodes are asked, as either may have run the batch.
+    # Both nodes are checked, as either may have run the batch.
     assert [remote("crowd").invoke(0.0) for _ in range(4)] == [1, 1, 1, 1]
 
 
@@ -297,7 +297,7 @@ def test_the_tokens_of_a_whole_batch_count_against_the_keys_quota(
 def test_the_assistant_answers_a_string_and_a_history(
     remote: Remote, save_chains: Callable[..., None]
 ) -> None:
-    # The stack's own local model, kept short.
+    # The stack's own local model, with a short answer.
     save_chains({"slug": "assistant-short", "runnable": "assistant", "max_tokens": 16})
     assistant = remote("assistant-short")
     assert isinstance(assistant.invoke("Say hello."), AIMessage)

@@ -1,4 +1,4 @@
-"""What a client sees, and what it never sees, when a model provider fails."""
+"""Failures of a model provider: what a client sees, and what it never sees."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def ask(http: httpx.Client, model: str, text: str = "Hello", **more: Any) -> htt
 
 
 def models_asked(provider: Provider, marker: str) -> list[str]:
-    """Return which models were asked, in order."""
+    """Return the models that were called, in order."""
     return [call.body["model"] for call in provider.calls_of(marker)]
 
 

@@ -1,4 +1,4 @@
-"""What a provider's answer may cost: bytes, events without an end, small bodies that inflate."""
+"""Bounds on a provider's answer: bytes, events without an end, small bodies that inflate."""
 
 from __future__ import annotations
 
@@ -219,7 +219,7 @@ def test_what_comes_with_an_answer_is_bounded_by_bytes(
 
     with provider(counted) as url:
         model = make_model("openai:m", config(url))
-        # The client gives heads of 100 kB up by itself.
+        # The client refuses heads of 100 kB by itself.
         with pytest.raises((openai.APIConnectionError, AnswerTooLarge)) as caught:
             asyncio.run(model.ainvoke("Hi")) if is_async else model.invoke("Hi")
     assert not isinstance(caught.value, openai.APITimeoutError)

@@ -1,4 +1,4 @@
-"""Chains that can only be awaited, through the whole stack."""
+"""Chains that can only be awaited, through the stack."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def test_a_model_call_inside_a_chain_is_cancelled_once() -> None:
             with run.cancellable():
                 with run.cancellable():
                     gevent.sleep(0)
-                # The inner one's end must not take the outer one's away.
+                # The inner one's end must not end the outer one.
                 gevent.sleep(5)
         except RunCancelled:
             seen.append("cancelled")

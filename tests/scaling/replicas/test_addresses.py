@@ -83,7 +83,7 @@ def test_of_several_hosts_the_one_that_takes_writes_is_found(servers: list[str])
 
 @pytest.fixture
 def url_file(tmp_path: Path, settings: object, servers: list[str]) -> Iterator[Path]:
-    """Have the settings read the servers from files, and put everything back."""
+    """Make the settings read the servers from files, and restore everything."""
     path = tmp_path / "replicas"
     path.write_text("")
     before = dict(connections.settings)
@@ -128,7 +128,7 @@ def test_a_process_obeys_its_files(url_file: Path, servers: list[str]) -> None:
     replace(url_file, f"east={servers[0]}")
     assert addresses.tick() == {"east"}
     assert not Sampler("east").sample().is_in_recovery
-    # A greenlet that has read from it keeps its wrapper, whose pool must not be the old one's.
+    # A greenlet that has read from it holds its wrapper, whose pool must not be the old one's.
     kept = connections["east"]
     replace(url_file, "")
     assert not addresses.tick()

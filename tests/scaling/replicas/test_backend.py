@@ -79,7 +79,7 @@ def test_nobody_holds_one_connection_while_waiting_for_another() -> None:
         second.set_autocommit(False)
         second.in_atomic_block = True
         first.ensure_connection()
-        # A transaction keeps its own.
+        # A transaction holds its own.
         assert second.connection is not None
     finally:
         second.in_atomic_block = False

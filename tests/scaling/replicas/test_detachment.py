@@ -51,7 +51,7 @@ def test_all_nodes_and_workers_obey_within_a_second(
     assert seconds_until(readers, name, used_by=0, at_most=5) < OBEYED_SECONDS
     before = collect(readers).reads[name]
     time.sleep(1)
-    # Nobody reads there any more.
+    # No read goes there any more.
     assert collect(readers).reads[name] == before
     detachment.attach(name)
     seconds_until(readers, name, used_by=3, at_most=BACK_SECONDS)

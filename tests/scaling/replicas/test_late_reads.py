@@ -1,4 +1,4 @@
-"""Reads while the primary does not answer; PostgreSQL and Redis are real, replicas told of."""
+"""Reads while the primary does not answer; PostgreSQL and Redis are real, replicas samples."""
 
 from __future__ import annotations
 

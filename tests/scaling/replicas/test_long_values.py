@@ -1,4 +1,4 @@
-"""Long values reach PostgreSQL as they are, beside what is short and of other types."""
+"""Long values reach PostgreSQL as they are, with short ones and other types."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def replica(name: str, *, lag: float = 0.0) -> Server:
 
 @pytest.fixture
 def servers(monkeypatch: pytest.MonkeyPatch) -> dict[str, Server]:
-    """What this process knows: one replica that is well, and one that is lagging."""
+    """This process's state: one healthy replica, and one that lags."""
     known = {NAME: replica(NAME), "slow": replica("slow", lag=12.0)}
     known["slow"].fault = "lagging"
     monkeypatch.setattr(TOPOLOGY, "replicas", known)
@@ -68,7 +68,7 @@ def servers(monkeypatch: pytest.MonkeyPatch) -> dict[str, Server]:
 
 @pytest.fixture
 def staff(client: Client, django_user_model: Any) -> Client:
-    """Somebody of the staff who may only look."""
+    """A member of staff who may only view."""
     user = django_user_model.objects.create_user("someone", is_staff=True)
     user.user_permissions.add(Permission.objects.get(codename="view_database_servers"))
     client.force_login(user)

@@ -1,4 +1,4 @@
-"""The whole way to PostgreSQL through a PgBouncer that pools by transaction."""
+"""Reads and writes through a PgBouncer that pools by transaction."""
 
 from __future__ import annotations
 

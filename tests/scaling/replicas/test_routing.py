@@ -1,4 +1,4 @@
-"""Where reads go by what a process knows; PostgreSQL and Redis are real, replicas told of."""
+"""Routing of reads by a process's state; PostgreSQL and Redis are real, replicas samples."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_what_is_written_is_read_from_the_primary_until_the_replica_has_it(repli
     begin(account)
     replica(Position(recorded.timeline, recorded.lsn - 1))
     assert read() == PRIMARY
-    # Who wrote nothing does not care, but for what everybody reads.
+    # A reader that wrote nothing is not affected, except by shared writes.
     begin(uuid.uuid4().hex)
     assert read() == "r1"
     assert read(ApiKey) == PRIMARY
@@ -90,7 +90,7 @@ def test_what_an_account_writes_sends_nobody_else_to_the_primary(replica, accoun
     chain = Chain.objects.create(slug="c", runnable="assistant")
     replica(now())
     begin(owner.pk.hex, reads_replicas=False)
-    # As it is submitted by a node, which knows the chain from another request. Django asks for the
+    # As it is submitted by a node, which has the chain from another request. Django asks for the
     # server that such a row would be written to.
     Job.objects.create(
         account_id=owner.pk,
@@ -381,7 +381,7 @@ def test_a_redis_whose_clock_jumps_ahead_may_have_forgotten_positions(
     LAST_WRITES.tick()
     begin(uuid.uuid4().hex)
     assert read() == server
-    # What this process knows Redis is given again.
+    # This process stores its positions in Redis again.
     kept = own_redis.client().get(f"headrace:position:{account}")
     assert bool(kept) == (jump_seconds > 0)
 

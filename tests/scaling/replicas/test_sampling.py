@@ -1,4 +1,4 @@
-"""The question that every process asks each server, a few times a second."""
+"""The query that every process sends each server, a few times a second."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def slot(**more: Any) -> ServerInfo:
 
 @pytest.fixture
 def check(stack: EmbeddedStack) -> Check:
-    """Return a function that runs the command with some settings; gives code and findings."""
+    """Return a function that runs the command with some settings; it returns code and findings."""
 
     def run(**env: str) -> tuple[int, list[dict[str, str]]]:
         done = run_manage(stack, "replicas", "check", "--json", env=env)
@@ -102,7 +102,7 @@ def test_slots_are_looked_at() -> None:
     assert ids(default=slot(wal_status="lost", is_active=False)) == ["E012"]
     assert ids(default=slot(wal_status="unreserved")) == ["W011"]
     assert ids(default=slot(is_active=False)) == ["W012"]
-    # One that was never used keeps nothing.
+    # One that was never used retains nothing.
     assert ids(default=slot(is_active=False, wal_status=None)) == []
 
 
@@ -117,7 +117,7 @@ def test_pools_are_compared_with_the_room(settings: Any) -> None:
     # Three processes with 16 connections and one to watch.
     assert ids(default=replace(PRIMARY, max_connections=51)) == []
     assert ids(default=replace(PRIMARY, max_connections=50)) == ["W014"]
-    # Nobody runs, and one process alone has no room.
+    # No process runs, and one alone has no room.
     assert ids(default=replace(PRIMARY, processes=0, max_connections=16)) == ["W014"]
     # Without a pool there is nothing to compare.
     settings.DATABASE_POOL = {**settings.DATABASE_POOL, "max_size": 0}

@@ -52,7 +52,7 @@ def forwarder(ports: tuple[int, int]) -> Iterator[Forwarder]:
 
 @pytest.fixture
 def name_server(stack: EmbeddedStack, settings: object) -> Iterator[Callable[[str], None]]:
-    """Return what gives the server of a URL its alias."""
+    """Return a function that sets the alias of a URL's server."""
     settings.DATABASE_PROBE_SECONDS = 0.3  # type: ignore[attr-defined]
 
     def name(url: str) -> None:
@@ -174,7 +174,7 @@ def test_a_pooler_that_is_frozen_is_away_until_it_goes_on(
         pooler.process.send_signal(signal.SIGSTOP)
 
         def is_unavailable() -> bool:
-            # Its question is given up, and its new connections hang.
+            # Its query is aborted, and its new connections hang.
             one.tick(time.monotonic())
             return one.server.is_unavailable
 
@@ -263,7 +263,7 @@ def test_no_read_waits_for_a_replica_whose_pool_has_no_connection(
         routing.start_request().bind_account("a" * 32, reads_replicas=True)
         with routing.replica():
             assert routing.server_for(routing.ACCOUNT) == PRIMARY
-        # It was made to grow meanwhile; that attempt hangs, and the next does not.
+        # The pool grew in between; that attempt hangs, and the next does not.
         eventually(lambda: forwarder.accepted >= 1, seconds=SECONDS, what="the pool connects")
         forwarder.is_silent = False
         eventually(lambda: pools.has_idle(ALIAS), seconds=SECONDS, what="the pool has one")

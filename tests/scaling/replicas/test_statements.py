@@ -1,4 +1,4 @@
-"""What a statement writes, by its text."""
+"""The classification of statements by their text."""
 
 from __future__ import annotations
 

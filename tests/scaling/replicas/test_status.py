@@ -95,7 +95,7 @@ def test_the_share_between_two_looks_is_of_the_reads_between_them() -> None:
     before = Figures(processes=1, reads=Counter({"default": 90, "near": 10}))
     after = Figures(processes=1, reads=Counter({"default": 90, "near": 15}))
     assert after.since(before).reads == {"default": 0, "near": 5}
-    # Nothing was read in between, and what was before is told.
+    # Nothing was read in between, so the reads of before are shown.
     assert after.since(after).reads == after.reads
 
 

@@ -1,4 +1,4 @@
-"""What a server says of itself, and what is remembered of it."""
+"""A server's timeline in its samples, over a restart."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scaling.replicas.sampling import Sampler
 
 @pytest.fixture
 def answer(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Position]:
-    """Return what asks a server that says this of itself."""
+    """Return a function that samples a server with these answers."""
     sampler, connection = Sampler("r1"), Mock()
     monkeypatch.setattr(sampler, "_connect", lambda: connection)
 

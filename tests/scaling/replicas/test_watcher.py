@@ -1,4 +1,4 @@
-"""The watcher goes on, whatever a server says."""
+"""The watcher goes on after any answer of a server."""
 
 from __future__ import annotations
 

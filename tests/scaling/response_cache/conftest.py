@@ -67,7 +67,7 @@ def store(server: Any) -> Store:
 
 
 def use(settings: Any, url: str) -> None:
-    """Have CACHE_URL name this server."""
+    """Set CACHE_URL to this server."""
     settings.CACHE_URL = url
     if not is_memcached(url):
         cache = redis_cache("CACHE_URL", url, timeout_seconds=settings.REDIS_TIMEOUT_SECONDS)

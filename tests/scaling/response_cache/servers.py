@@ -130,7 +130,7 @@ class OwnCluster(PlainRedis):
 
 
 def is_stopped(task: Path) -> bool:
-    """Say whether a thread has been stopped, as proc(5) has it."""
+    """Return whether a thread has been stopped (proc(5))."""
     return (task / "stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 

@@ -1,4 +1,4 @@
-"""Answers that are kept and found: at hand, in the store, and not at all."""
+"""Answers that are put and found: in memory, in the store, and not at all."""
 
 from __future__ import annotations
 

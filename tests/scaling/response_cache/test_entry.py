@@ -152,7 +152,7 @@ def test_a_bomb_takes_no_memory(size):
 def test_a_frame_that_lies_about_its_size_is_no_entry():
     frame = bytearray(zstandard.ZstdCompressor().compress(b"a" * 300))
     assert zstandard.frame_content_size(bytes(frame)) == 300
-    # Frames below 65,792 bytes tell their size, less 256, in two bytes after the descriptor.
+    # Frames below 65,792 bytes state their size, less 256, in two bytes after the descriptor.
     frame[5:7] = struct.pack("<H", 400 - 256)
     header = json.dumps([400, "a/b", 1.0, 1.0, 1.0, 1.0, [], 1, 2, "c"]).encode()
     assert zstandard.frame_content_size(bytes(frame)) == 400

@@ -1,4 +1,4 @@
-"""What one process clears, another notices, and what it believes while Redis is away."""
+"""A process notices what another clears, and has its last copy while Redis is unavailable."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_a_process_that_began_without_redis_learns_of_it(other, server, settings
     server.kill()
     before = of(other)
     assert of(other) == before
-    # Answers kept under it must not be found after a clearing, by a process that begins like this.
+    # Answers stored under it must not be found after a clearing, by a process that starts so.
     assert before != of(generations.GENERATIONS)
     server.start()
     wait_until(lambda: of(other) == of(generations.GENERATIONS), seconds=1.0)

@@ -1,4 +1,4 @@
-"""Answers that are given again with texts of their own, and with nothing else changed."""
+"""Responses of a template have volatile texts of their own, and nothing else changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every store does, on real servers that are well, killed, frozen or not what they seem."""
+"""The behaviour of every store, on real servers that are healthy, killed, frozen or fakes."""
 
 from __future__ import annotations
 
@@ -230,7 +230,7 @@ def test_a_killed_server_costs_little_and_comes_back(server, settings):
     server.kill()
     for call in CALLS.values():
         fails_quickly(call)
-        # A new breaker asks at once; only the first call had a connection to lose.
+        # A new breaker calls at once; only the first call had a connection to lose.
         use(settings, server.url)
     fails_quickly(CALLS["add"])
     server.start()
