@@ -86,7 +86,7 @@ class Breaker:
 
     Invariant: while open, at most one call is under way, and none starts within the retry time
     after a failure. Only such a probe's success closes it; the late success of a call that began
-    before the failure says nothing.
+    before the failure does not.
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -151,7 +151,7 @@ _servers: dict[str, _Server] = {}
 def run(work: Callable[[Redis], T], *, alias: str = "default") -> T:
     """Return `work(client)`; raises RedisUnavailable at once, or after one timeout.
 
-    `alias` names one of Django's caches; the failures of one say nothing about another. A
+    `alias` names one of Django's caches; the failures of one do not concern another. A
     ValueError from `work` means that an answer makes no sense.
     """
     server = _servers.get(alias) or _servers.setdefault(alias, _Server(alias))

@@ -102,7 +102,7 @@ def fault_of(
     # One that is ahead follows a new primary that this process has not seen yet.
     if log.latest is not None and sample.position.timeline < log.latest.timeline:
         return "other_timeline"
-    is_known = now - log.heard_at <= grace_seconds
-    if log.lag_seconds(log.heard_at if is_known else now, sample.position) > max_lag_seconds:
+    is_recent = now - log.heard_at <= grace_seconds
+    if log.lag_seconds(log.heard_at if is_recent else now, sample.position) > max_lag_seconds:
         return "lagging"
     return ""

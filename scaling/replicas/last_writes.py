@@ -41,10 +41,10 @@ JUMP_SECONDS = 1.0
 
 # The greater of two positions stays, whichever node's writer comes first.
 _RECORD = Script("""
-local kept = redis.call('GET', KEYS[1])
-if not kept or kept < ARGV[1] then kept = ARGV[1] end
-redis.call('SET', KEYS[1], kept, 'PX', ARGV[2])
-return kept
+local stored = redis.call('GET', KEYS[1])
+if not stored or stored < ARGV[1] then stored = ARGV[1] end
+redis.call('SET', KEYS[1], stored, 'PX', ARGV[2])
+return stored
 """)
 _LOOK_UP = Script("return redis.call('GET', KEYS[1]) or ''")
 # The identity of Redis's memory: its server's run, and since when. Another run or an empty memory
@@ -52,9 +52,9 @@ _LOOK_UP = Script("return redis.call('GET', KEYS[1]) or ''")
 _EPOCH = Script("""
 local time = redis.call('TIME')
 local now = time[1] .. string.format('%06d', time[2])
-local kept = redis.call('GET', KEYS[1])
-if kept and string.sub(kept, 1, string.len(ARGV[1]) + 1) == ARGV[1] .. ' ' then
-    return {now, string.sub(kept, string.len(ARGV[1]) + 2)}
+local stored = redis.call('GET', KEYS[1])
+if stored and string.sub(stored, 1, string.len(ARGV[1]) + 1) == ARGV[1] .. ' ' then
+    return {now, string.sub(stored, string.len(ARGV[1]) + 2)}
 end
 redis.call('SET', KEYS[1], ARGV[1] .. ' ' .. now)
 return {now, now}
@@ -147,7 +147,7 @@ class LastWrites:
                     logger.warning("%s: reads go to the primary for a while", what)
                 self._epoch = epoch
                 self._began_at = now if has_jumped else now - age
-                self._unsaved = {scope: kept for scope, (_, kept) in self._recent.items()}
+                self._unsaved = {scope: stored for scope, (_, stored) in self._recent.items()}
             self._trusted_from = self._began_at + settings.POSITION_SECONDS
             unsaved = dict(self._unsaved)
         if unsaved and self._save(unsaved):
@@ -161,10 +161,10 @@ class LastWrites:
         self._trusted_from = float("inf")
 
     def _own(self, scope: str) -> Position | None:
-        kept = self._recent.get(scope)
-        if kept is None or kept[0] < time.monotonic() - settings.POSITION_SECONDS:
+        stored = self._recent.get(scope)
+        if stored is None or stored[0] < time.monotonic() - settings.POSITION_SECONDS:
             return None
-        return kept[1]
+        return stored[1]
 
     def _save(self, positions: dict[str, Position]) -> bool:
         milliseconds = int(settings.POSITION_SECONDS * 1000)

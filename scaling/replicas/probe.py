@@ -11,7 +11,7 @@ from django.conf import settings
 from scaling.redis_client import RedisUnavailable
 from scaling.replicas import detachment, report
 from scaling.replicas.health import GOOD_SAMPLES, SILENT_TICKS
-from scaling.replicas.process_metrics import Figures, collect
+from scaling.replicas.process_metrics import ProcessMetrics, collect
 from scaling.replicas.report import Report
 from scaling.replicas.topology import TOPOLOGY, Server
 from scaling.replicas.watcher import Watcher
@@ -31,7 +31,7 @@ class StatusProbe:
         logging.getLogger("scaling.replicas").setLevel(logging.ERROR)
         self._addresses = addresses
         self._watcher = Watcher()
-        self._figures = Figures()
+        self._figures = ProcessMetrics()
         self._ticks = 0
         # The primary's first position.
         self._first: int | None = None
@@ -72,7 +72,7 @@ class StatusProbe:
         return server.replayed.lsn < self._first
 
 
-def _notes(figures: Figures) -> list[str]:
+def _notes(figures: ProcessMetrics) -> list[str]:
     notes = []
     if not TOPOLOGY.replicas:
         notes.append("There are no replicas: DATABASE_REPLICA_URLS names none.")

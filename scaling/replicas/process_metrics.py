@@ -19,7 +19,7 @@ REASONS = frozenset({"replica", "behind", "none", "no_connection", "unknown", "l
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figures:
+class ProcessMetrics:
     """Sums over the processes that answered, by server; `reads` has those of REASONS."""
 
     processes: int = 0
@@ -31,12 +31,12 @@ class Figures:
     # The greatest of their values.
     lag_seconds: dict[str, float] = field(default_factory=dict)
 
-    def since(self, earlier: Figures) -> Figures:
+    def since(self, earlier: ProcessMetrics) -> ProcessMetrics:
         """Return a copy with the reads since `earlier`; with all reads if there were none."""
         reads = Counter(
             {name: max(0, count - earlier.reads[name]) for name, count in self.reads.items()}
         )
-        return Figures(
+        return ProcessMetrics(
             processes=self.processes,
             silent=self.silent,
             reads=reads if reads.total() else self.reads,
@@ -46,22 +46,24 @@ class Figures:
         )
 
 
-def collect(addresses: Iterable[str]) -> Figures:
+def collect(addresses: Iterable[str]) -> ProcessMetrics:
     """Scrape the processes at these `host:port`, all at once."""
     wanted = list(addresses)
     if not wanted:
-        return Figures()
+        return ProcessMetrics()
     with ThreadPoolExecutor(min(len(wanted), MAX_SCRAPES_AT_ONCE)) as pool:
         scrapes = [metrics for metrics in pool.map(_metrics, wanted) if metrics is not None]
-    figures = Figures(processes=len(scrapes), silent=len(wanted) - len(scrapes))
+    figures = ProcessMetrics(processes=len(scrapes), silent=len(wanted) - len(scrapes))
     for metrics in scrapes:
         _add(figures, metrics)
     return figures
 
 
-def own(servers: Iterable[Server]) -> Figures:
+def own(servers: Iterable[Server]) -> ProcessMetrics:
     """Return this process's own metrics."""
-    figures = Figures(processes=1, busy=Counter({server.name: server.busy for server in servers}))
+    figures = ProcessMetrics(
+        processes=1, busy=Counter({server.name: server.busy for server in servers})
+    )
     for family in READS.collect():
         for sample in family.samples:
             if sample.name.endswith("_total") and sample.labels["reason"] in REASONS:
@@ -76,7 +78,7 @@ def _metrics(address: str) -> Metrics | None:
         return None
 
 
-def _add(figures: Figures, metrics: Metrics) -> None:
+def _add(figures: ProcessMetrics, metrics: Metrics) -> None:
     for (name, found), value in metrics.items():
         labels = dict(found)
         server = labels.get("server", "")

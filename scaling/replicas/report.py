@@ -10,7 +10,7 @@ from django.db import connections
 
 from scaling.replicas.decision import PRIMARY
 from scaling.replicas.position import lsn_text
-from scaling.replicas.process_metrics import Figures
+from scaling.replicas.process_metrics import ProcessMetrics
 from scaling.replicas.topology import Server, Topology
 
 GOOD = ("in rotation", "primary", "the primary")
@@ -47,7 +47,7 @@ class ServerReport:
     used_by: int | None
 
     @property
-    def is_well(self) -> bool:
+    def is_healthy(self) -> bool:
         """Whether it is in use, as it should be."""
         return self.state in GOOD
 
@@ -61,16 +61,16 @@ class Report:
     notes: list[str]
 
     @property
-    def is_well(self) -> bool:
+    def is_healthy(self) -> bool:
         """Whether every server is in use, as it should be."""
-        return all(server.is_well for server in self.servers)
+        return all(server.is_healthy for server in self.servers)
 
     def as_dict(self) -> dict[str, object]:
         """Return it ready for JSON."""
         return asdict(self)
 
 
-def make(topology: Topology, figures: Figures, *, notes: Iterable[str] = ()) -> Report:
+def make(topology: Topology, figures: ProcessMetrics, *, notes: Iterable[str] = ()) -> Report:
     """Return a report on the state in memory."""
     servers = [topology.primary, *topology.replicas.values()]
     # Without servers that are gone, which the processes still count.
@@ -122,7 +122,9 @@ def _are_one(server: Server, other: Server) -> bool:
     return server.sample.started_at == other.sample.started_at
 
 
-def _server(server: Server, primary: Server, figures: Figures, everything: int) -> ServerReport:
+def _server(
+    server: Server, primary: Server, figures: ProcessMetrics, everything: int
+) -> ServerReport:
     name, sample, is_primary = server.name, server.sample, server.name == PRIMARY
     is_counted = figures.processes > 0
     pool = settings.DATABASE_POOL if is_primary else settings.REPLICA_POOL
@@ -146,7 +148,7 @@ def _server(server: Server, primary: Server, figures: Figures, everything: int) 
     )
 
 
-def _lag(server: Server, figures: Figures) -> float:
+def _lag(server: Server, figures: ProcessMetrics) -> float:
     # The others have watched for longer, and so have the lag of a replica that lags too much.
     if server.fault != "lagging":
         return server.lag_seconds

@@ -55,7 +55,7 @@ class Watcher:
                 watch.is_over = True
         self._watch()
         HOLDS.report_idle()
-        self._ask_redis()
+        self._read_redis()
         self._judge_primary()
         now = time.monotonic()
         for server in list(TOPOLOGY.replicas.values()):
@@ -96,7 +96,7 @@ class Watcher:
             server.good_samples = 0
             close_pool(server.name)
 
-    def _ask_redis(self) -> None:
+    def _read_redis(self) -> None:
         try:
             LAST_WRITES.tick()
             names = detachment.read_detached()

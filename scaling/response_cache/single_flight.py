@@ -23,8 +23,8 @@ logger = logging.getLogger(__name__)
 LEASE_SECONDS = 3.0
 RENEW_EVERY_SECONDS = 1.0
 # How often a waiting process looks for the answer of another process's leader.
-FIRST_LOOK_SECONDS = 0.01
-LAST_LOOK_SECONDS = 0.1
+FIRST_POLL_SECONDS = 0.01
+LAST_POLL_SECONDS = 0.1
 
 
 class Leader:
@@ -129,7 +129,7 @@ class SingleFlight:
         self, leader: Leader, find: Callable[[], Entry | None], until: float
     ) -> Entry | Leader:
         """Wait for the lock, or for the answer of another process's leader."""
-        pause = FIRST_LOOK_SECONDS
+        pause = FIRST_POLL_SECONDS
         try:
             while True:
                 # In this order: a leader stores its answer, and only then releases the lock.
@@ -141,7 +141,7 @@ class SingleFlight:
                     return leader
                 mark_dispatched()
                 time.sleep(pause)
-                pause = min(pause * 1.5, LAST_LOOK_SECONDS)
+                pause = min(pause * 1.5, LAST_POLL_SECONDS)
         except BaseException:
             leader.abandon()
             raise

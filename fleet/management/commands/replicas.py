@@ -86,7 +86,7 @@ class Command(BaseCommand):
                 if self.stdout.isatty() and not options["json"]:
                     self.stdout.write(CLEAR_SCREEN, ending="")
                 self._show(found, options)
-        if not found.is_well:
+        if not found.is_healthy:
             sys.exit(1)
 
     def _show(self, found: report.Report, options: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ from scaling.redis_client import RedisUnavailable
 from scaling.replicas import detachment
 from scaling.replicas.health import GOOD_SAMPLES, Sample
 from scaling.replicas.position import Position
-from scaling.replicas.process_metrics import Figures
+from scaling.replicas.process_metrics import ProcessMetrics
 from scaling.replicas.report import make
 from scaling.replicas.svg import CHART_HEIGHT, CHART_WIDTH, draw, draw_lag
 from scaling.replicas.topology import TOPOLOGY, Server, Topology
@@ -60,7 +60,7 @@ def servers(monkeypatch: pytest.MonkeyPatch) -> dict[str, Server]:
     known = {NAME: replica(NAME), "slow": replica("slow", lag=12.0)}
     known["slow"].fault = "lagging"
     monkeypatch.setattr(TOPOLOGY, "replicas", known)
-    counted = Figures(processes=1, reads=Counter({"default": 1, NAME: 3}))
+    counted = ProcessMetrics(processes=1, reads=Counter({"default": 1, NAME: 3}))
     monkeypatch.setattr("scaling.replicas.page.process_metrics.own", lambda servers: counted)
     monkeypatch.setattr("scaling.replicas.detachment.replica_names", lambda: sorted(known))
     return known
@@ -99,7 +99,7 @@ def test_arrows_lead_from_the_primary_to_each_replica() -> None:
     topology.replicas = {name: replica(name) for name in ("a", "b", "c")}
     topology.replicas["b"].fault = "unreachable"
     topology.replicas["c"].is_detached = True
-    drawn = draw(make(topology, Figures()))
+    drawn = draw(make(topology, ProcessMetrics()))
     assert [box.kind for box in drawn.boxes] == ["bad", "good", "bad", "waiting"]
     assert [arrow.kind for arrow in drawn.arrows] == ["good", "bad", "waiting"]
     assert len({box.y for box in drawn.boxes[1:]}) == 3
@@ -109,7 +109,7 @@ def test_arrows_lead_from_the_primary_to_each_replica() -> None:
 
 
 def test_a_primary_alone_is_drawn_too() -> None:
-    drawn = draw(make(Topology(), Figures()))
+    drawn = draw(make(Topology(), ProcessMetrics()))
     assert len(drawn.boxes) == 1
     assert not drawn.arrows
 

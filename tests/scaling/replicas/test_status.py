@@ -18,7 +18,7 @@ import pytest
 from scaling.replicas.health import GOOD_SAMPLES, Sample
 from scaling.replicas.metrics import READS
 from scaling.replicas.position import Position
-from scaling.replicas.process_metrics import Figures, collect, own
+from scaling.replicas.process_metrics import ProcessMetrics, collect, own
 from scaling.replicas.report import address_of, make, state_of, table
 from scaling.replicas.topology import Server, Topology
 from tests.stack_plugin import CLEAN_ENVIRONMENT, MANAGE, EmbeddedStack
@@ -69,7 +69,7 @@ def test_a_state_is_one_word_of_what_is_so() -> None:
 
 
 def test_the_share_of_reads_and_the_pools_come_from_the_processes(topology: Topology) -> None:
-    figures = Figures(
+    figures = ProcessMetrics(
         processes=2,
         reads=Counter({"default": 1, "near": 3, "removed": 9}),
         busy=Counter({"near": 5}),
@@ -85,23 +85,23 @@ def test_the_share_of_reads_and_the_pools_come_from_the_processes(topology: Topo
 
 
 def test_without_processes_nothing_is_said_of_what_they_count(topology: Topology) -> None:
-    found = make(topology, Figures())
+    found = make(topology, ProcessMetrics())
     assert all(server.reads_share is None for server in found.servers)
     assert all(server.pool_busy is None for server in found.servers)
     assert "near     replica  in rotation" in table(found)
 
 
 def test_the_share_between_two_looks_is_of_the_reads_between_them() -> None:
-    before = Figures(processes=1, reads=Counter({"default": 90, "near": 10}))
-    after = Figures(processes=1, reads=Counter({"default": 90, "near": 15}))
+    before = ProcessMetrics(processes=1, reads=Counter({"default": 90, "near": 10}))
+    after = ProcessMetrics(processes=1, reads=Counter({"default": 90, "near": 15}))
     assert after.since(before).reads == {"default": 0, "near": 5}
     # Nothing was read in between, so the reads of before are shown.
     assert after.since(after).reads == after.reads
 
 
 def test_a_process_that_was_restarted_in_between_counts_from_nothing() -> None:
-    before = Figures(processes=1, reads=Counter({"near": 100}))
-    after = Figures(processes=1, reads=Counter({"near": 3, "far": 2}))
+    before = ProcessMetrics(processes=1, reads=Counter({"near": 100}))
+    after = ProcessMetrics(processes=1, reads=Counter({"near": 3, "far": 2}))
     assert after.since(before).reads == {"near": 0, "far": 2}
 
 
@@ -142,7 +142,7 @@ def test_a_process_that_does_not_answer_is_counted_as_silent(stack: EmbeddedStac
     found = collect([node, "127.0.0.1:1"])
     assert (found.processes, found.silent) == (1, 1)
     assert found.used_by["default"] == 1
-    assert collect([]) == Figures()
+    assert collect([]) == ProcessMetrics()
 
 
 def test_the_servers_of_the_stack_are_well(stack: EmbeddedStack) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from scaling.response_cache.entry import Entry, decode, encode
 from scaling.response_cache.single_flight import (
-    LAST_LOOK_SECONDS,
+    LAST_POLL_SECONDS,
     LEASE_SECONDS,
     Leader,
     SingleFlight,
@@ -131,7 +131,7 @@ def test_a_leader_that_is_killed_is_replaced_when_its_lease_is_over(server, make
     killed = time.monotonic()
     leader = leader_of(flights, key)
     assert leader.token
-    assert time.monotonic() - killed < LEASE_SECONDS + LAST_LOOK_SECONDS + SLACK_SECONDS
+    assert time.monotonic() - killed < LEASE_SECONDS + LAST_POLL_SECONDS + SLACK_SECONDS
 
 
 def test_a_failure_reaches_those_who_wait_in_the_process_and_nobody_else(make_flights, key):
