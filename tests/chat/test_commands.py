@@ -144,7 +144,7 @@ def test_a_broken_runnable_is_a_check_error(settings: Any, path: str, reason: st
 
 
 @pytest.mark.django_db
-def test_a_broken_chain_is_a_check_error_when_the_database_is_asked() -> None:
+def test_a_broken_chain_is_a_check_error_of_the_database() -> None:
     Chain.objects.create(slug="bad", runnable="gone")
     assert check_chains(None) == []
     (error,) = check_chains(None, databases=["default"])
@@ -152,7 +152,7 @@ def test_a_broken_chain_is_a_check_error_when_the_database_is_asked() -> None:
     assert error.msg.startswith("chain bad: there is no runnable 'gone'")
 
 
-def test_manage_check_says_which_runnable_is_broken(stack: EmbeddedStack) -> None:
+def test_manage_check_names_a_broken_runnable(stack: EmbeddedStack) -> None:
     done = run_manage(stack, "check", env={"CHAIN_RUNNABLES": "mine=no.such.module"})
     assert done.returncode != 0
     assert "chat.E001" in done.stderr

@@ -71,7 +71,7 @@ def single(make_http: Callable[[str], httpx.Client], chains: None) -> httpx.Clie
     return make_http("single")
 
 
-def test_leaving_a_whole_answer_stops_the_upstream_call(
+def test_leaving_a_unary_answer_stops_the_upstream_call(
     call: Callable[..., RawClient], provider: Provider, marker: str
 ) -> None:
     client = call("/v1/chat/completions", chat_body("provider-hang", marker))

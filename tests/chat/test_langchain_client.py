@@ -90,7 +90,7 @@ def test_bound_tools_are_called_and_answered(
 
 
 @pytest.mark.parametrize("method", ["json_schema", "json_mode"])
-def test_structured_output_is_asked_for_and_parsed(
+def test_structured_output_is_requested_and_parsed(
     stack: EmbeddedStack, chains: None, provider: Provider, marker: str, method: Any
 ) -> None:
     model = chat(stack, "provider-city").with_structured_output(Answer, method=method)

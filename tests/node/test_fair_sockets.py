@@ -50,7 +50,7 @@ def test_others_have_their_turn_while_there_is_always_something_to_read() -> Non
     assert turns_of_others() >= 3
 
 
-def test_gevent_by_itself_gives_nobody_a_turn() -> None:
+def test_gevent_by_itself_yields_to_no_other_greenlet() -> None:
     assert turns_of_others() == 0
 
 

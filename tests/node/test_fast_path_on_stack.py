@@ -79,7 +79,7 @@ def is_early(headers: dict[str, str]) -> bool:
     return "detail=near" in headers.get("cache-status", "")
 
 
-def test_many_hits_on_one_connection_are_whole(
+def test_many_hits_on_one_connection_are_complete(
     connection: socket.socket, stack: EmbeddedStack, body: bytes
 ) -> None:
     ids = set()
@@ -115,7 +115,7 @@ def test_two_requests_at_once_get_two_answers(
 
 
 @pytest.mark.parametrize("cut", [10, 60, -5, -1])
-def test_a_request_that_comes_in_pieces_is_read_whole(
+def test_a_request_that_comes_in_pieces_is_read_to_its_end(
     connection: socket.socket, stack: EmbeddedStack, body: bytes, cut: int
 ) -> None:
     whole = request(stack.demo_key, body)
@@ -198,7 +198,7 @@ def test_no_part_of_a_body_passes_for_a_path(
     assert read_answer(connection)[0] == 404
 
 
-def test_a_key_that_is_wrong_is_told_so(
+def test_a_wrong_key_gets_a_401(
     connection: socket.socket, stack: EmbeddedStack, body: bytes
 ) -> None:
     for key in ("hr_wrong", stack.demo_key[:-1] + "x", ""):

@@ -78,7 +78,7 @@ def test_a_queue_that_will_be_late_counts_as_late() -> None:
     assert limit_state.limit == pytest.approx(600 * TARGET_SECONDS)
 
 
-def test_the_balancer_is_told_how_many_to_send_and_to_let_wait() -> None:
+def test_the_header_has_how_many_requests_to_send_and_to_queue() -> None:
     shedder = LoadShedder(target_seconds=TARGET_SECONDS)
     for _ in range(LATE_TICKS):
         make_late(shedder)
@@ -164,7 +164,7 @@ def test_a_process_near_its_limit_is_not_calm() -> None:
     assert limit_state.limit > 60
 
 
-def test_where_many_answers_are_hits_the_balancer_is_told_nothing() -> None:
+def test_where_many_answers_are_hits_there_is_no_header() -> None:
     shedder = LoadShedder(target_seconds=TARGET_SECONDS)
     for _ in range(LATE_TICKS):
         make_late(shedder)
@@ -236,7 +236,7 @@ def test_more_load_is_no_less_work_done(factor: float) -> None:
     assert later[int(len(later) * 0.99)] < 6 * TARGET_SECONDS
 
 
-def test_without_ticks_nothing_is_kept_for_ever() -> None:
+def test_without_ticks_the_delays_are_bounded() -> None:
     shedder = LoadShedder(target_seconds=TARGET_SECONDS)
     for _ in range(MAX_DELAYS + 10):
         shedder.begin(0.0).end()

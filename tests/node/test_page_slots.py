@@ -115,7 +115,7 @@ def test_a_small_form_is_read_before_its_turn(site: Site) -> None:
     assert site.get("/admin/", b"a=1").get(timeout=5) == ("200 OK", b"a=1")
 
 
-def test_a_form_that_stalls_takes_no_slot_meanwhile(site: Site) -> None:
+def test_a_form_that_stalls_takes_no_slot(site: Site) -> None:
     inside: list[list[str]] = []
 
     class Stalled:

@@ -157,7 +157,7 @@ def test_too_many_query_parameters_are_the_clients_fault(stack: EmbeddedStack, p
     assert answer.status_code == 400
 
 
-def test_the_schema_is_there_for_whoever_wants_json(stack: EmbeddedStack):
+def test_the_schema_is_also_sent_as_json(stack: EmbeddedStack):
     answer = httpx.get(f"{stack.url}/v1/schema", headers={"Accept": "application/json"})
     assert answer.status_code == 200
     assert answer.json()["openapi"].startswith("3.1")

@@ -75,13 +75,13 @@ def test_a_name_is_resolved_again_once_its_server_answers(
     assert len(names.asked) >= 2
 
 
-def test_an_unknown_name_is_an_error_for_all_who_ask(resolver: SharedResolver) -> None:
+def test_an_unknown_name_is_an_error_for_all_its_callers(resolver: SharedResolver) -> None:
     callers = [gevent.spawn(resolver.getaddrinfo, "unknown.example", 80) for _ in range(3)]
     gevent.joinall(callers, timeout=10)
     assert [caller.exception.errno for caller in callers] == [socket.EAI_NONAME] * 3
 
 
-def test_many_names_that_hang_make_nobody_wait_for_ever(resolver: SharedResolver) -> None:
+def test_many_names_that_hang_make_no_caller_wait_for_ever(resolver: SharedResolver) -> None:
     callers = [
         gevent.spawn(resolver.getaddrinfo, f"hang{number}.example", 80)
         for number in range(THREADS + 5)

@@ -69,7 +69,7 @@ def test_a_hostile_id_is_replaced() -> None:
     assert headers["x-request-id"].startswith("req_")
 
 
-def test_nothing_is_told_to_the_balancer_while_all_is_well() -> None:
+def test_there_is_no_header_for_the_balancer_without_overload() -> None:
     admission = LoadSheddingLayer(application, LoadShedder(target_seconds=0.1))
     assert ask(admission, "/v1/jobs") == ("200 OK", {"Content-Length": "4"}, b"done")
 
@@ -86,7 +86,7 @@ def test_a_hit_is_given_even_then() -> None:
     assert admission.handle("/v1/chat/completions", PLAIN, b"{}") is HIT
 
 
-def test_the_parser_is_told_to_refuse_the_rest() -> None:
+def test_the_fast_path_refuses_api_requests_of_a_full_node() -> None:
     admission = LoadSheddingLayer(application, full(), lambda path, headers, body: None)
     refusal = admission.handle("/v1/chat/completions", PLAIN, b"{}")
     assert refusal is not None

@@ -65,7 +65,7 @@ def test_no_turn_is_lost_or_made_when_waiting_times_out_just_then():
     assert [semaphore.acquire(timeout_seconds=0) for _ in range(4)] == [True, True, True, False]
 
 
-def test_greenlets_that_never_pause_starve_nobody_and_killed_ones_leave_the_queue():
+def test_greenlets_that_never_pause_starve_no_other_and_killed_ones_leave_the_queue():
     code = """
 from gevent import monkey; monkey.patch_all()
 import time, gevent

@@ -126,7 +126,7 @@ def test_a_slow_load_of_one_key_holds_up_no_other(clock):
     assert future.result(10) == "A"
 
 
-def test_a_failing_load_reaches_all_who_wait_and_is_not_kept(clock):
+def test_a_failing_load_reaches_all_its_callers_and_is_not_cached(clock):
     loads = Loads()
     loads.error = RuntimeError("database away")
     loads.gate.clear()
@@ -206,7 +206,7 @@ def test_a_key_that_comes_into_being_leaves_the_shelf_of_unknown_ones(clock):
 
 
 @pytest.mark.parametrize("forget", ["drop", "clear"])
-def test_a_load_under_way_when_its_key_is_forgotten_is_not_kept(clock, forget):
+def test_a_load_under_way_when_its_key_is_removed_is_not_cached(clock, forget):
     loads = Loads()
     cache = cache_of(loads, clock)
     loads.gate.clear()

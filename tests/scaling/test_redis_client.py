@@ -29,13 +29,13 @@ def failures(kind: str) -> float:
     return REGISTRY.get_sample_value("headrace_redis_failures_total", {"kind": kind}) or 0
 
 
-def test_a_closed_breaker_lets_everybody_through():
+def test_a_closed_breaker_passes_all_calls():
     breaker = Breaker(clock=Clock())
     assert [breaker.enter(), breaker.enter()] == [False, False]
     assert not breaker.is_open
 
 
-def test_an_open_breaker_lets_nobody_through_until_the_retry_time():
+def test_an_open_breaker_passes_no_call_until_the_retry_time():
     clock = Clock()
     breaker = Breaker(clock=clock)
     assert breaker.fail(1.0)
@@ -76,7 +76,7 @@ def test_a_script_survives_a_server_that_forgot_it(own_redis):
     assert run(lambda client: script(client, ["k"], [6])) == [b"k", b"6"]
 
 
-def test_a_dead_server_is_asked_once_a_retry_time(own_redis, settings):
+def test_a_dead_server_is_called_once_a_retry_time(own_redis, settings):
     settings.REDIS_RETRY_SECONDS = 0.3
     run(lambda client: client.ping())
     own_redis.kill()

@@ -110,7 +110,7 @@ def test_a_batch_of_scripts_finds_the_new_server(failover: Failover) -> None:
     assert batch.call(WRITE, ["counter"], [], int) == 1
 
 
-def test_while_the_name_leads_to_a_read_only_server_it_is_asked_once_a_retry_time(
+def test_while_the_name_leads_to_a_read_only_server_it_is_called_once_a_retry_time(
     failover: Failover, settings: Any
 ) -> None:
     run(command)
@@ -190,7 +190,7 @@ def test_a_primary_without_its_replicas_counts_as_read_only(failover: Failover) 
     assert run(command) == 1
 
 
-def test_a_password_that_was_changed_is_told_by_the_metric(failover: Failover) -> None:
+def test_a_password_that_was_changed_shows_in_the_metric(failover: Failover) -> None:
     failover.servers[0].client().config_set("requirepass", "another")
     before = failures("auth")
     with pytest.raises(RedisUnavailable):

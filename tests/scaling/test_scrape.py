@@ -27,7 +27,7 @@ BOUND_SECONDS = 6.0
 
 
 @pytest.mark.parametrize("behave", BEHAVIOURS, ids=[each.__name__ for each in BEHAVIOURS])
-def test_every_reader_ends_and_says_unavailable(behave: Behaviour) -> None:
+def test_every_reader_ends_with_unavailable(behave: Behaviour) -> None:
     with ill_server(behave) as address:
         start = time.monotonic()
         with pytest.raises(ScrapeError):

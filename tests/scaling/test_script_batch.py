@@ -62,7 +62,7 @@ def test_calls_that_come_at_once_share_round_trips():
     assert reads() - before < 40
 
 
-def test_one_refused_script_hurts_nobody_else():
+def test_one_refused_script_fails_no_other_call():
     batch = ScriptBatch()
 
     def call(number: int) -> int | str:
@@ -77,7 +77,7 @@ def test_one_refused_script_hurts_nobody_else():
     assert batch.call(ECHO, (), (7,), int) == 7
 
 
-def test_a_server_that_forgot_its_scripts_is_told_them_again():
+def test_a_server_that_lost_its_scripts_gets_them_again():
     batch = ScriptBatch()
     batch.call(ECHO, (), (1,), int)
     run(lambda client: client.script_flush())
@@ -97,7 +97,7 @@ def test_an_answer_that_makes_no_sense_opens_the_breaker():
     assert not refusal.value.may_have_run
 
 
-def test_a_slow_server_fails_all_who_wait_and_then_nobody_hangs():
+def test_a_slow_server_fails_all_waiting_calls_and_then_none_hangs():
     batch = ScriptBatch()
     batch.call(SLOW, (), (1,), int)
 

@@ -61,7 +61,7 @@ def test_what_does_not_determine_the_answer_does_not_matter(
     assert len(provider.calls_of(marker)) == 5
 
 
-def test_accounts_never_share_unless_the_chain_says_so(
+def test_accounts_never_share_unless_the_chain_allows_it(
     http: httpx.Client, other_http: httpx.Client, provider: Provider, marker: str
 ) -> None:
     assert not is_hit(ask(http, "cached", marker))
@@ -148,7 +148,7 @@ def test_a_leader_whose_client_leaves_is_replaced(
     assert len(provider.calls_of(marker)) == 2
 
 
-def test_those_who_wait_share_a_failure_and_it_is_not_kept(
+def test_waiting_requests_share_a_failure_and_it_is_not_cached(
     http: httpx.Client, provider: Provider, marker: str
 ) -> None:
     body = chat_body("cached-failing", marker)
@@ -196,7 +196,7 @@ def test_one_stream_has_one_new_id(http: httpx.Client, marker: str) -> None:
     assert len(set(ids)) == 3
 
 
-def test_a_stream_that_breaks_or_is_left_is_not_kept(
+def test_a_stream_that_breaks_or_is_left_is_not_cached(
     http: httpx.Client, provider: Provider, marker: str
 ) -> None:
     for _ in range(2):
@@ -210,7 +210,7 @@ def test_a_stream_that_breaks_or_is_left_is_not_kept(
     assert len(provider.calls_of(f"{marker} left")) == 2
 
 
-def test_a_stream_that_ends_without_a_reason_is_not_kept(
+def test_a_stream_that_ends_without_a_finish_reason_is_not_cached(
     http: httpx.Client, provider: Provider, marker: str
 ) -> None:
     for _ in range(2):
@@ -325,7 +325,7 @@ def test_a_langserve_stream_is_played_back(http: httpx.Client, marker: str) -> N
 
 
 # --- Operators ----------------------------------------------------------------------------------
-def test_the_commands_tell_and_fill(
+def test_the_commands_show_and_warm(
     http: httpx.Client, stack: EmbeddedStack, provider: Provider, marker: str, tmp_path: Any
 ) -> None:
     before = json.loads(manage(stack, "cache", "stats", "--json"))
@@ -355,7 +355,7 @@ def test_the_commands_tell_and_fill(
     assert head.split() == ["chain", "entries", "bytes", "hit", "rate", *results.split()]
 
 
-def test_inspect_says_why(
+def test_inspect_explains_why(
     http: httpx.Client, stack: EmbeddedStack, marker: str, tmp_path: Any
 ) -> None:
     file = tmp_path / "request.json"

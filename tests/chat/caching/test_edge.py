@@ -60,7 +60,7 @@ def environ(key: str, body: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("mode", ["always", "off"])
-def test_the_edge_remembers_so_many_requests_and_no_more(settings: Any, mode: str) -> None:
+def test_the_edge_memoizes_so_many_requests_and_no_more(settings: Any, mode: str) -> None:
     settings.CACHE_NEAR_MAX_ENTRIES = 50
     slug = f"edge-{uuid.uuid4().hex}"
     Chain.objects.create(
@@ -115,7 +115,7 @@ def recorded(leader: Leader) -> Events:
 
 
 @pytest.mark.parametrize("read", [0, 1, 2])
-def test_a_stream_that_is_left_ends_its_lead_also_when_nobody_read_it(
+def test_a_stream_that_is_left_ends_its_leader_also_when_it_was_never_read(
     leader: Leader, read: int
 ) -> None:
     stream = recorded(leader)
@@ -142,7 +142,7 @@ def test_a_recorded_stream_is_what_was_sent(leader: Leader) -> None:
     assert leader.entry.body == b"".join(sent)
 
 
-def test_without_a_database_django_is_asked(stack: EmbeddedStack) -> None:
+def test_without_a_database_the_request_goes_to_django(stack: EmbeddedStack) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         url = f"postgresql://headrace:x@127.0.0.1:{closed.getsockname()[1]}/headrace"

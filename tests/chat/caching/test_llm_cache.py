@@ -90,7 +90,7 @@ def test_a_step_that_comes_again_in_one_request_is_paid_once(
     assert len(provider.calls_of(marker)) == 1
 
 
-def test_other_chains_keep_nothing(http: httpx.Client, provider: Provider, marker: str) -> None:
+def test_other_chains_cache_nothing(http: httpx.Client, provider: Provider, marker: str) -> None:
     assert ask(http, "kept-not", marker, marker) == 2 * TOKENS_A_CALL
     assert len(provider.calls_of(marker)) == 2
 
@@ -128,7 +128,7 @@ def test_what_the_client_asks_of_the_model_makes_another_call(
     assert len(provider.calls_of(marker)) == len(options)
 
 
-def test_accounts_never_share_unless_the_chain_says_so(
+def test_accounts_never_share_unless_the_chain_allows_it(
     http: httpx.Client, other_http: httpx.Client, provider: Provider, marker: str
 ) -> None:
     assert ask(http, "kept", marker) == ask(other_http, "kept", marker) == TOKENS_A_CALL
@@ -195,7 +195,7 @@ def test_jobs_and_requests_share(http: httpx.Client, provider: Provider, marker:
     assert len(provider.calls_of(marker)) == 2
 
 
-def test_an_edited_chain_asks_anew(
+def test_an_edited_chain_calls_its_model_again(
     http: httpx.Client,
     save_chains: Callable[..., None],
     row: Callable[..., dict[str, Any]],
@@ -214,13 +214,15 @@ def test_clearing_reaches_model_calls(http: httpx.Client, stack: EmbeddedStack) 
     assert ask(http, "kept", "cleared later") == TOKENS_A_CALL
 
 
-def test_an_answer_lives_as_long_as_the_chain_says(http: httpx.Client, marker: str) -> None:
+def test_an_answer_lives_for_the_chains_time_to_live(http: httpx.Client, marker: str) -> None:
     assert [ask(http, "kept-briefly", marker) for _ in range(2)] == [TOKENS_A_CALL, 0]
     time.sleep(1.1)
     assert ask(http, "kept-briefly", marker) == TOKENS_A_CALL
 
 
-def test_only_whole_answers_are_kept(http: httpx.Client, provider: Provider, marker: str) -> None:
+def test_only_complete_answers_are_cached(
+    http: httpx.Client, provider: Provider, marker: str
+) -> None:
     for _ in range(2):
         assert ask(http, "kept-cut-short", marker) == TOKENS_A_CALL
         error_of(http.post(CHAT, json=chat_body("kept-failing", marker)), 502, "provider_error")
@@ -289,7 +291,7 @@ def test_hits_and_misses_are_counted(begin_run: Callable[..., Run]) -> None:
     assert (counted("hit"), counted("miss")) == (before[0] + 1, before[1] + 1)
 
 
-def test_without_a_run_or_its_account_nothing_is_kept(begin_run: Callable[..., Run]) -> None:
+def test_without_a_run_or_its_account_nothing_is_cached(begin_run: Callable[..., Run]) -> None:
     account = uuid4()
     begin_run(None)
     ModelCallCache().update("prompt", "model", generation())
@@ -301,7 +303,7 @@ def test_without_a_run_or_its_account_nothing_is_kept(begin_run: Callable[..., R
 
 
 @pytest.mark.parametrize("reason", ["length", "content_filter", "SAFETY", "MALFORMED_CALL", ""])
-def test_other_ends_are_not_kept(begin_run: Callable[..., Run], reason: str) -> None:
+def test_other_finish_reasons_are_not_cached(begin_run: Callable[..., Run], reason: str) -> None:
     begin_run(uuid4())
     ModelCallCache().update("prompt", "model", generation(reason=reason))
     assert found() is None
@@ -314,7 +316,7 @@ def test_an_object_known_by_its_address_alone_is_no_key(begin_run: Callable[...,
     assert found(llm_string) is None
 
 
-def test_texts_that_no_json_holds_are_not_kept(begin_run: Callable[..., Run]) -> None:
+def test_texts_without_a_json_form_are_not_cached(begin_run: Callable[..., Run]) -> None:
     begin_run(uuid4(), user="\ud800")
     ModelCallCache().update("prompt", "model", generation())
     assert found() is None
@@ -341,7 +343,7 @@ def test_a_value_that_cannot_be_read_is_a_miss(
     assert found() == "New."
 
 
-def test_a_store_that_is_away_is_a_miss(
+def test_a_store_that_is_unavailable_is_a_miss(
     begin_run: Callable[..., Run], own_redis: OwnRedis, settings: Any
 ) -> None:
     settings.REDIS_RETRY_SECONDS = 0.1

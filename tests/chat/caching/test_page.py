@@ -172,7 +172,7 @@ def test_each_flush_counts_for_its_minute_too(chain: Chain) -> None:
     )
 
 
-def test_the_hour_is_told_by_the_minute(admin_client: Client, page: str, monkeypatch: Any) -> None:
+def test_the_hour_is_shown_by_the_minute(admin_client: Client, page: str, monkeypatch: Any) -> None:
     last = LONG_AGO // 60
     names = {last: {"near": 5, "store": 2, "miss": 3}, last - 59: {"collapsed": 1}}
     for number, by_result in {**names, last - 60: {"near": 99}}.items():
@@ -317,7 +317,9 @@ def test_who_is_not_logged_in_is_sent_to_the_login(client: Client, page: str) ->
 
 # --- Unavailable servers, and hostile data ------------------------------------------------------
 @pytest.mark.usefixtures("_redis_away")
-def test_without_redis_the_page_says_so(admin_client: Client, page: str, chain: Chain) -> None:
+def test_without_redis_the_page_shows_the_error(
+    admin_client: Client, page: str, chain: Chain
+) -> None:
     started = time.monotonic()
     response = admin_client.get(page)
     assert time.monotonic() - started < 2
@@ -335,7 +337,7 @@ def test_without_redis_the_page_says_so(admin_client: Client, page: str, chain: 
 
 
 @pytest.mark.usefixtures("_redis_away")
-def test_without_redis_nothing_is_said_to_be_cleared(
+def test_without_redis_the_page_reports_nothing_as_cleared(
     admin_client: Client, chain: Chain, clear_everything: str
 ) -> None:
     for url in (clear_url(chain), clear_everything):

@@ -51,7 +51,7 @@ def post_job(client: httpx.Client, chain: str, value: Any, **more: Any) -> str:
     return f"/v1/jobs/{response.json()['id']}"
 
 
-def test_a_read_that_comes_again_and_again_is_kept(nodes: list[httpx.Client]) -> None:
+def test_a_repeated_read_is_cached(nodes: list[httpx.Client]) -> None:
     path = start_conversation(nodes[0])
     first = nodes[0].get(path)
     assert status(first) == "Headrace; fwd=miss"
@@ -143,7 +143,7 @@ def test_a_running_job_is_seen_to_end_and_to_be_retried(nodes: list[httpx.Client
     assert nodes[0].post(f"{path}/cancel").status_code == 200
 
 
-def test_a_response_is_kept_and_ends_at_once(nodes: list[httpx.Client]) -> None:
+def test_a_response_is_cached_and_invalidated_at_once(nodes: list[httpx.Client]) -> None:
     body = {"model": "provider-hang", "input": "x", "background": True}
     posted = nodes[0].post("/v1/responses", json=body)
     assert posted.status_code == 200, posted.text
@@ -246,7 +246,7 @@ def test_a_read_during_a_write_is_not_found_later(
     assert row.get()[0] == 1
 
 
-def test_a_read_that_nobody_repeats_does_not_ask_the_store(row: Row, own_redis: OwnRedis) -> None:
+def test_a_read_that_is_not_repeated_does_not_read_the_store(row: Row, own_redis: OwnRedis) -> None:
     # The first read of all reads the generations.
     row.get()
     before = own_redis.client().info("commandstats")
@@ -255,7 +255,7 @@ def test_a_read_that_nobody_repeats_does_not_ask_the_store(row: Row, own_redis: 
     assert before.get("cmdstat_mget") == after.get("cmdstat_mget")
 
 
-def test_a_slow_read_is_not_kept_longer(row: Row) -> None:
+def test_a_slow_read_is_not_cached_longer(row: Row) -> None:
     row.get()
     row.on_look = lambda: time.sleep(KEPT_SECONDS * 1.1)
     assert row.get()[1] == "Headrace; fwd=miss"
@@ -311,7 +311,7 @@ def test_a_process_that_missed_the_outage_is_late_by_a_second_at_most(
         time.sleep(0.01)
 
 
-def test_reads_that_are_not_kept_cost_writes_nothing(
+def test_reads_that_are_not_cached_cost_writes_nothing(
     row: Row, own_redis: OwnRedis, settings: Any
 ) -> None:
     settings.READ_CACHE_SECONDS = 0

@@ -97,7 +97,7 @@ def takes(kind: Any) -> Runnable[Any, Any]:
         (RunnableLambda(lambda value: value), (ChatInput.MESSAGES, "")),
     ],
 )
-def test_the_input_type_says_how_messages_reach_a_chain(
+def test_the_input_type_decides_how_messages_reach_a_chain(
     runnable: Runnable[Any, Any], expected: tuple[ChatInput, str]
 ) -> None:
     assert read_chat_input(runnable) == expected
@@ -130,7 +130,7 @@ def test_a_chain_that_declares_a_model_gets_one_and_never_bad_text(settings: Any
         ("builds_no_runnable", "returned int, not a LangChain Runnable"),
     ],
 )
-def test_what_cannot_be_built_says_why(name: str, reason: str) -> None:
+def test_a_chain_that_cannot_be_built_has_a_reason(name: str, reason: str) -> None:
     with pytest.raises(BadChain, match=reason):
         build_chain(config(runnable=name))
 

@@ -37,7 +37,7 @@ def test_a_long_real_document_is_summarized_by_the_local_model(http: httpx.Clien
     assert 0 < len(summary) < len(text) / 5
 
 
-def test_every_part_is_asked_for_and_then_the_whole(
+def test_every_part_is_summarized_and_then_the_document(
     http: httpx.Client, provider: Provider, marker: str
 ) -> None:
     text = paragraphs(5, marker)
@@ -56,7 +56,7 @@ def test_every_part_is_asked_for_and_then_the_whole(
     assert last.text.endswith("\n\n".join(["A short summary."] * 5))
 
 
-def test_a_short_document_is_asked_for_once(
+def test_a_short_document_is_summarized_by_one_call(
     http: httpx.Client, provider: Provider, marker: str
 ) -> None:
     response = http.post("/chains/summarize-quick/invoke", json={"input": {"text": marker}})

@@ -85,7 +85,7 @@ def test_a_streams_chunks_are_as_openai_defines_them(http: httpx.Client) -> None
     assert [c["finish_reason"] for c in choices] == [None, None, None, "stop"]
 
 
-def test_a_stream_tells_its_usage_when_asked(sdk: openai.OpenAI) -> None:
+def test_a_stream_has_its_usage_on_request(sdk: openai.OpenAI) -> None:
     with sdk.chat.completions.create(
         model="provider-hello",
         messages=USER,
@@ -184,7 +184,7 @@ def test_a_chain_that_is_a_bare_model_gets_the_list_of_messages(sdk: openai.Open
 
 
 @pytest.mark.parametrize("model", ["silent", "divide"])
-def test_a_chain_that_takes_no_chat_says_so(sdk: openai.OpenAI, model: str) -> None:
+def test_a_chain_that_takes_no_chat_is_an_error(sdk: openai.OpenAI, model: str) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         sdk.chat.completions.create(model=model, messages=USER)
     assert caught.value.code == "not_a_chat_chain"
@@ -211,7 +211,7 @@ def test_models_are_the_enabled_chains(sdk: openai.OpenAI) -> None:
     assert 0 < models["assistant"].created <= time.time()
 
 
-def test_one_model_can_be_asked_for(sdk: openai.OpenAI) -> None:
+def test_one_model_can_be_read(sdk: openai.OpenAI) -> None:
     assert sdk.models.retrieve("assistant").id == "assistant"
     for name in ("disabled", "no-such-model"):
         with pytest.raises(openai.NotFoundError) as caught:
@@ -260,7 +260,7 @@ def test_the_sdk_does_not_try_a_broken_chain_again(
     assert len(provider.calls_of(marker)) == 1
 
 
-def test_the_sdk_comes_back_when_it_is_told_to(
+def test_the_sdk_retries_after_the_time_of_retry_after(
     sdk: openai.OpenAI, provider: Provider, marker: str
 ) -> None:
     messages: Any = [{"role": "user", "content": marker}]

@@ -55,7 +55,7 @@ def test_a_request_without_parameters_sends_none(sdk: openai.OpenAI) -> None:
     assert not unasked & {name for name, value in body.items() if value is not None}
 
 
-def test_the_chains_parameters_hold_until_a_client_says_otherwise(sdk: openai.OpenAI) -> None:
+def test_the_chains_parameters_hold_until_a_client_sets_others(sdk: openai.OpenAI) -> None:
     body = echoed(sdk, "prompted")
     assert (body["temperature"], body["top_p"]) == (0.25, 0.5)
     assert 77 in (body.get("max_tokens"), body.get("max_completion_tokens"))
@@ -151,7 +151,7 @@ def test_parts_that_are_no_text_are_refused(http: httpx.Client, part: dict[str, 
     ("model", "reason"), [("provider-cut-short", "length"), ("provider-filtered", "content_filter")]
 )
 @pytest.mark.parametrize("is_stream", [False, True])
-def test_an_asked_for_format_that_was_cut_short_is_still_an_answer(
+def test_a_requested_format_that_was_cut_short_is_still_an_answer(
     http: httpx.Client, model: str, reason: str, is_stream: bool
 ) -> None:
     body = chat_body(model, response_format={"type": "json_object"}, stream=is_stream)
@@ -162,7 +162,7 @@ def test_an_asked_for_format_that_was_cut_short_is_still_an_answer(
 
 
 @pytest.mark.parametrize("is_stream", [False, True])
-def test_a_format_and_tools_may_be_asked_for_together(
+def test_a_format_and_tools_may_be_requested_together(
     http: httpx.Client, provider: Provider, marker: str, is_stream: bool
 ) -> None:
     body = chat_body(
@@ -193,7 +193,7 @@ def test_tools_reach_the_provider_as_they_came(sdk: openai.OpenAI) -> None:
         assert echoed(sdk, tools=[WEATHER], tool_choice=choice)["tool_choice"] == choice
 
 
-def test_a_whole_round_of_tools_works_with_the_sdks_own_objects(sdk: openai.OpenAI) -> None:
+def test_a_round_of_tools_works_with_the_sdks_own_objects(sdk: openai.OpenAI) -> None:
     messages: list[Any] = [{"role": "user", "content": "Weather in Oslo and Rome?"}]
     completion = sdk.chat.completions.create(
         model="provider-tool-call", messages=messages, tools=[WEATHER]
@@ -231,7 +231,7 @@ def test_tool_calls_and_results_in_the_history_reach_the_provider(sdk: openai.Op
     assert [m["tool_call_id"] for m in sent[2:]] == ["c1", "c2"]
 
 
-def test_streamed_tool_calls_join_to_whole_ones(sdk: openai.OpenAI) -> None:
+def test_streamed_tool_calls_join_to_complete_ones(sdk: openai.OpenAI) -> None:
     with sdk.chat.completions.create(
         model="provider-tool-call", messages=USER, tools=[WEATHER], stream=True
     ) as stream:

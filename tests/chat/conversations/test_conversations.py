@@ -231,7 +231,7 @@ def test_a_bad_cursor_of_conversations_is_no_500(http: httpx.Client, after: str)
 
 
 # --- Memory -------------------------------------------------------------------------------------
-def test_a_conversation_remembers_what_was_said(http: httpx.Client) -> None:
+def test_a_conversation_has_its_earlier_messages(http: httpx.Client) -> None:
     conversation = start(http)
     first = say(http, conversation, "My name is Ada.").json()
     assert first["role"] == "assistant"
@@ -271,7 +271,7 @@ def test_text_comes_back_as_it_was_sent(http: httpx.Client) -> None:
     assert history(http, conversation)[0]["content"] == text
 
 
-def test_a_models_nul_is_left_out_of_what_is_kept(http: httpx.Client) -> None:
+def test_a_models_nul_is_left_out_of_the_stored_message(http: httpx.Client) -> None:
     conversation = start(http, "provider-nul")
     for is_stream in (False, True):
         assert say(http, conversation, "x", stream=is_stream).status_code == 201

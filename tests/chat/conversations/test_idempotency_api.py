@@ -63,7 +63,7 @@ def call_count(provider: Provider, marker: str) -> int:
 
 
 # --- The same message again ---------------------------------------------------------------------
-def test_the_first_answer_comes_again_and_the_model_is_asked_once(
+def test_the_first_answer_comes_again_and_the_model_is_called_once(
     http: httpx.Client, provider: Provider, marker: str, key: str
 ) -> None:
     conversation = start(http, "provider-hello")

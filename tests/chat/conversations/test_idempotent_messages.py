@@ -89,7 +89,7 @@ def test_an_answer_that_comes_too_late_frees_the_key(
     assert isinstance(begin(), FirstAttempt)
 
 
-def test_no_copy_of_the_answer_is_kept(begin: Any, turn: Turn) -> None:
+def test_no_copy_of_the_answer_is_stored(begin: Any, turn: Turn) -> None:
     message = begin().complete(turn, "Secret words", Usage())
     assert IdempotencyKey.objects.get().body == {"id": str(message)}
     message.delete()

@@ -19,7 +19,7 @@ from tests.support.calls import chat_body, error_of, read_events
 
 # --- Two at once --------------------------------------------------------------------------------
 @pytest.mark.parametrize("is_stream", [False, True])
-def test_a_second_message_at_once_is_told_when_to_come_back(
+def test_a_second_message_at_once_gets_a_retry_after(
     http: httpx.Client, provider: Provider, marker: str, is_stream: bool
 ) -> None:
     conversation = start(http, "provider-slow-stream")
@@ -56,7 +56,7 @@ def test_many_messages_at_once_never_interleave(http: httpx.Client) -> None:
 
 
 # --- What fails half-way ------------------------------------------------------------------------
-def test_a_stream_that_breaks_midway_is_kept_as_incomplete_and_goes_on(
+def test_a_stream_that_breaks_midway_is_stored_as_incomplete_and_goes_on(
     http: httpx.Client, provider: Provider, save_chains: Any, marker: str
 ) -> None:
     row = {

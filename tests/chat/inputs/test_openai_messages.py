@@ -61,7 +61,7 @@ def test_each_role_is_its_own_message(given_message: dict[str, Any], expected: A
 @pytest.mark.parametrize(
     ("arguments", "is_valid"), [('{"a": 1}', True), ("", True), ("{", False), ("[1]", False)]
 )
-def test_a_tool_calls_arguments_are_kept_also_when_they_are_no_json(
+def test_a_tool_calls_arguments_are_passed_on_also_when_they_are_no_json(
     arguments: str, is_valid: bool
 ) -> None:
     call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": arguments}}
@@ -74,7 +74,7 @@ def test_a_tool_calls_arguments_are_kept_also_when_they_are_no_json(
         assert message.invalid_tool_calls[0]["args"] == arguments
 
 
-def test_only_what_was_asked_for_becomes_an_option() -> None:
+def test_only_requested_parameters_become_options() -> None:
     assert model_options(request()) == {}
     assert model_options(request(temperature=0.0, seed=0, stop=[])) == {"temperature": 0, "seed": 0}
     assert model_options(request(max_tokens=3)) == {"max_tokens": 3}
@@ -117,7 +117,7 @@ def test_tool_calls_of_an_answer_have_openais_shape() -> None:
     assert answer_tool_calls("text") == []
 
 
-def test_pieces_of_tool_calls_keep_their_index() -> None:
+def test_pieces_of_tool_calls_have_their_index() -> None:
     def chunk(*pieces: dict[str, Any]) -> AIMessageChunk:
         return AIMessageChunk(
             "", tool_call_chunks=[{"type": "tool_call_chunk", **p} for p in pieces]

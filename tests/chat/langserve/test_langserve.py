@@ -281,7 +281,7 @@ def test_what_is_not_served_raises_a_404(remote: Remote) -> None:
         assert status_of(error) == 404
 
 
-def test_the_tokens_of_a_whole_batch_count_against_the_keys_quota(
+def test_the_tokens_of_a_batch_count_against_the_keys_quota(
     remote: Remote, stack: EmbeddedStack
 ) -> None:
     options = ("--name=metered", "--tokens-per-day=100000", "--json")

@@ -56,7 +56,7 @@ class APIConnectionError(Exception):
         (200, 502, False, False),
     ],
 )
-def test_a_status_says_what_to_do_next(
+def test_a_status_decides_about_retries_and_fallbacks(
     upstream: int, status: int, is_transient: bool, is_request_at_fault: bool
 ) -> None:
     error = to_provider_error(SdkError(upstream))

@@ -47,7 +47,7 @@ def test_no_retry_comes_before_the_provider_wants_it(
 
 
 @pytest.mark.parametrize("is_stream", [False, True])
-def test_fallback_models_are_asked_in_their_order(
+def test_fallback_models_are_called_in_their_order(
     http: httpx.Client, provider: Provider, marker: str, is_stream: bool
 ) -> None:
     response = ask(http, "with-fallbacks", marker, stream=is_stream)

@@ -98,7 +98,7 @@ def stream_without_end(piece: bytes) -> Callable[[Write], None]:
 
 # --- What is good goes through ------------------------------------------------------------------
 @pytest.mark.parametrize("encoding", ["", "gzip"])
-def test_a_whole_answer_is_read(encoding: str) -> None:
+def test_a_unary_answer_is_read(encoding: str) -> None:
     body = gzip.compress(WHOLE) if encoding else WHOLE
     lines = [JSON_TYPE, f"Content-Length: {len(body)}"]
     lines += [f"Content-Encoding: {encoding}"] if encoding else []
@@ -108,7 +108,7 @@ def test_a_whole_answer_is_read(encoding: str) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["", "gzip"])
-def test_a_stream_is_read_whatever_its_pieces(encoding: str) -> None:
+def test_a_stream_is_read_in_pieces_of_any_size(encoding: str) -> None:
     body = (CHUNK + b": a comment\r\n\r\n") * 3 + CHUNK + DONE
     body = gzip.compress(body) if encoding else body
 
@@ -152,7 +152,7 @@ def large_error(write: Write) -> None:
 
 
 @pytest.mark.parametrize("answer", [large, bomb, large_error])
-def test_a_whole_answer_is_bounded(answer: Callable[[Write], None]) -> None:
+def test_a_unary_answer_is_bounded(answer: Callable[[Write], None]) -> None:
     with provider(answer) as url:
         model = ResilientChatModel.from_config(config(url))
         with pytest.raises(OversizedAnswer, match="PROVIDER_MAX_RESPONSE_BYTES"):
@@ -227,7 +227,7 @@ def test_what_comes_with_an_answer_is_bounded_by_bytes(
     assert sent < 8 * LIMIT + 8_000_000
 
 
-def test_a_connection_is_counted_anew_for_each_request() -> None:
+def test_a_connections_count_is_reset_for_each_request() -> None:
     body = b"HTTP/1.1 200 OK\r\n" + f"{JSON_TYPE}\r\n".encode()
     text = json.dumps({"id": "x", "pad": "x" * (LIMIT // 2), **json.loads(WHOLE)}).encode()
     served = []

@@ -36,7 +36,7 @@ def test_many_waits_are_one_wait() -> None:
     assert time.monotonic() - started < 1.5
 
 
-def test_other_greenlets_run_meanwhile() -> None:
+def test_other_greenlets_run_during_the_wait() -> None:
     ticks: list[int] = []
 
     def tick() -> None:
@@ -155,5 +155,5 @@ def test_a_step_that_blocks_runs_in_the_hub_and_holds_up_no_coroutine() -> None:
         (chains.echo.with_config(metadata={"async_only": True}), True),
     ],
 )
-def test_chains_that_can_only_be_awaited_are_told(runnable: Any, expected: bool) -> None:
+def test_chains_that_can_only_be_awaited_are_detected(runnable: Any, expected: bool) -> None:
     assert is_async_only(runnable) is expected

@@ -70,7 +70,7 @@ def _hold(wrapper: Any) -> int:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_nobody_holds_one_connection_while_waiting_for_another() -> None:
+def test_no_greenlet_holds_one_connection_while_it_waits_for_another() -> None:
     first, second = (connections.create_connection("default") for _ in range(2))
     try:
         first.ensure_connection()

@@ -160,7 +160,7 @@ def test_a_replica_of_another_cluster_serves_nothing_however_far_it_is():
     assert fault(replace(sample(300), system=1), log) == ""
 
 
-def test_what_a_dead_primary_did_not_send_makes_nobody_later_for_a_while():
+def test_writes_that_a_dead_primary_did_not_send_make_no_replica_lag_for_a_while():
     log = log_at((1.0, 100), (8.0, 200), (9.0, 300))
     assert fault(sample(150), log, now=50.0, grace_seconds=41.0) == ""
     assert fault(sample(150), log, now=50.1, grace_seconds=41.0) == "lagging"
@@ -177,7 +177,7 @@ def test_lag_is_the_time_since_the_primary_was_first_ahead():
     assert log.lag_bytes(Position(1, 250)) == 50
 
 
-def test_an_idle_primary_makes_nobody_late():
+def test_an_idle_primary_makes_no_replica_lag():
     log = log_at((1.0, 100), (50.0, 100), (90.0, 100))
     assert log.lag_seconds(95.0, Position(1, 100)) == 0
 

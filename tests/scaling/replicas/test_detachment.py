@@ -87,7 +87,7 @@ def test_a_name_of_a_replica_that_is_gone_can_be_attached_to_forget_it() -> None
     assert detachment.read_detached() == set()
 
 
-def test_without_redis_nothing_is_told_and_that_is_said(stack: EmbeddedStack, name: str) -> None:
+def test_without_redis_detach_is_an_error(stack: EmbeddedStack, name: str) -> None:
     env = {"CACHE_URL": "redis://127.0.0.1:1/0"}
     done = run_manage(stack, "replicas", "detach", name, env=env)
     assert done.returncode == 1
@@ -95,7 +95,7 @@ def test_without_redis_nothing_is_told_and_that_is_said(stack: EmbeddedStack, na
     assert detachment.read_detached() == set()
 
 
-def test_without_replicas_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_detach_reports_that_no_replicas_are_configured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("scaling.replicas.detachment.connections.settings", {"default": {}})
     with pytest.raises(detachment.DetachmentError, match="There are no replicas"):
         detachment.detach("nobody")

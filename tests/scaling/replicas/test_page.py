@@ -148,7 +148,9 @@ def test_staff_see_the_topology_and_whose_figures_these_are(staff: Client) -> No
     assert "Detach" not in text
 
 
-def test_without_replicas_the_page_says_so(staff: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_reports_that_no_replicas_are_configured(
+    staff: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(TOPOLOGY, "replicas", {})
     assert "There are no replicas" in text_of(staff)
 
@@ -215,7 +217,7 @@ def test_a_name_that_is_not_there_is_not_found(superuser: Client) -> None:
 
 
 @pytest.mark.usefixtures("servers")
-def test_what_redis_did_not_take_is_said(
+def test_the_page_reports_a_detach_that_redis_did_not_take(
     superuser: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(name: str) -> None:

@@ -56,7 +56,7 @@ def test_models_without_a_scope_and_readers_without_an_account_stay_on_the_prima
     assert (read(), read(Chain)) == (PRIMARY, PRIMARY)
 
 
-def test_keys_and_chains_are_read_from_replicas_by_everybody(replica, account):
+def test_keys_and_chains_are_read_from_replicas_for_all_accounts(replica, account):
     assert read(Chain) == "r1"
     begin(account, reads_replicas=False)
     assert read(ApiKey) == "r1"
@@ -85,7 +85,7 @@ def test_what_is_written_is_read_from_the_primary_until_the_replica_has_it(repli
     assert read(ApiKey) == PRIMARY
 
 
-def test_what_an_account_writes_sends_nobody_else_to_the_primary(replica, account):
+def test_an_accounts_writes_send_no_other_account_to_the_primary(replica, account):
     owner = Account.objects.create(name=account)
     chain = Chain.objects.create(slug="c", runnable="assistant")
     replica(now())
@@ -126,7 +126,7 @@ def test_what_a_worker_writes_in_a_transaction_is_recorded_with_it(replica, acco
     assert LAST_WRITES.required(account)
 
 
-def test_a_command_records_what_everybody_reads_at_once(replica):
+def test_a_command_publishes_shared_writes_at_once(replica):
     replica(now())
     assert read(Chain) == "r1"
     with transaction.atomic():
@@ -154,7 +154,7 @@ def test_no_read_inside_a_transaction_leaks_to_a_replica(replica, account):
         assert rows.select_for_update().db == PRIMARY
 
 
-def test_code_that_knows_better_says_so(replica, account):
+def test_code_may_choose_the_server_of_its_reads(replica, account):
     begin(account)
     with routing.primary():
         assert read() == PRIMARY
@@ -211,7 +211,7 @@ def test_a_client_may_carry_its_position(replica, account):
     assert read() == PRIMARY
 
 
-def test_nobody_knows_without_redis(replica, account, own_redis):
+def test_without_redis_the_position_is_unknown(replica, account, own_redis):
     own_redis.kill()
     begin(account)
     assert read() == PRIMARY
@@ -235,7 +235,7 @@ def test_detached_and_faulty_replicas_get_no_reads(replica, account):
     assert read() == PRIMARY
 
 
-def test_nobody_asks_redis_while_no_replica_is_in_rotation(replica, account, monkeypatch):
+def test_redis_is_not_read_while_no_replica_is_in_rotation(replica, account, monkeypatch):
     monkeypatch.setattr(LAST_WRITES, "required", lambda scope: pytest.fail("Redis was asked"))
     TOPOLOGY.replicas["r1"].is_detached = True
     begin(account)
@@ -318,7 +318,7 @@ def test_a_position_that_redis_does_not_take_is_waited_for(replica, account, own
     assert own_redis.client().get(f"headrace:position:{account}")
 
 
-def test_of_two_writers_without_redis_the_later_position_is_kept(account, own_redis, monkeypatch):
+def test_of_two_writers_without_redis_the_later_position_is_stored(account, own_redis, monkeypatch):
     LAST_WRITES.tick()
     with monkeypatch.context() as away:
         away.setattr(LAST_WRITES, "_save", lambda positions: False)
@@ -331,7 +331,7 @@ def test_of_two_writers_without_redis_the_later_position_is_kept(account, own_re
     assert Position.parse(kept.decode()) == Position(1, 9)
 
 
-def test_a_position_that_a_lost_primary_did_not_tell_is_asked_for_again(replica, account):
+def test_a_position_that_a_lost_primary_did_not_return_is_read_again(replica, account):
     begin(account)
     Account.objects.create(name=account)
     connection.connection.close()
@@ -340,7 +340,7 @@ def test_a_position_that_a_lost_primary_did_not_tell_is_asked_for_again(replica,
     assert LAST_WRITES.required(account)
 
 
-def test_what_is_committed_is_not_told_while_its_position_is_unknown(replica, account, monkeypatch):
+def test_a_commit_is_not_acknowledged_while_its_position_is_unknown(replica, account, monkeypatch):
     monkeypatch.setattr(routing, "WAIT_SECONDS", 0.1)
 
     def view(request: HttpRequest) -> HttpResponse:
@@ -386,7 +386,9 @@ def test_a_redis_whose_clock_jumps_ahead_may_have_forgotten_positions(
     assert bool(kept) == (jump_seconds > 0)
 
 
-def test_a_redis_that_began_anew_is_told_again_and_believed_later(replica, account, own_redis):
+def test_a_redis_that_lost_its_memory_gets_the_positions_again_and_is_trusted_later(
+    replica, account, own_redis
+):
     LAST_WRITES.tick()
     LAST_WRITES.record([account], Position(1, 7))
     own_redis.client().flushall()

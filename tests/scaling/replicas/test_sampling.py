@@ -13,7 +13,7 @@ from tests.stack_plugin import EmbeddedStack
 TIMES = 8
 
 
-def test_a_server_says_how_it_is(stack: EmbeddedStack) -> None:
+def test_a_sample_has_the_state_of_its_server(stack: EmbeddedStack) -> None:
     [name] = stack.replica_urls
     samples = {}
     for alias in ("default", name):

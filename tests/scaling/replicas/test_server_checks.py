@@ -130,7 +130,7 @@ def found_in_settings() -> list[str]:
     return [finding.id.removeprefix("scaling.") for finding in of_settings()]
 
 
-def test_positions_are_kept_twice_as_long_as_a_replica_may_be_late(settings: Any) -> None:
+def test_positions_are_stored_twice_as_long_as_a_replica_may_lag(settings: Any) -> None:
     settings.HAS_REPLICAS = True
     settings.POSITION_SECONDS, settings.REPLICA_MAX_LAG_SECONDS = 20.0, 10.0
     assert found_in_settings() == []
@@ -166,7 +166,7 @@ def test_the_stack_is_well(stack: EmbeddedStack, check: Check) -> None:
     assert (done.returncode, done.stdout) == (0, "OK: nothing is wrong.\n")
 
 
-def test_a_slot_that_nobody_uses_and_a_replica_that_is_detached_are_warnings(
+def test_an_unused_slot_and_a_detached_replica_are_warnings(
     stack: EmbeddedStack, check: Check
 ) -> None:
     [name] = stack.replica_urls
@@ -229,7 +229,7 @@ def test_too_little_room_is_counted_with_the_processes_that_run(check: Check) ->
     assert "3 processes may take 101 each" in finding["text"]
 
 
-def test_redis_away_is_a_warning(check: Check) -> None:
+def test_an_unavailable_redis_is_a_warning(check: Check) -> None:
     code, findings = check(CACHE_URL="redis://127.0.0.1:1/0")
     assert code == 1
     assert [finding["id"] for finding in findings] == ["scaling.W015"]

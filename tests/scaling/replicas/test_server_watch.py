@@ -163,7 +163,7 @@ def test_a_name_that_moves_from_one_good_server_to_another_is_followed(
     eventually(has_moved, seconds=SECONDS, what="the other server answers")
 
 
-def test_a_pooler_that_is_frozen_is_away_until_it_goes_on(
+def test_a_pooler_that_is_frozen_is_unavailable_until_it_goes_on(
     stack, name_server, watch, tmp_path
 ) -> None:
     with bouncer(tmp_path, stack.database_url, server_connections=3) as pooler:
@@ -183,7 +183,7 @@ def test_a_pooler_that_is_frozen_is_away_until_it_goes_on(
         eventually(lambda: not one.server.is_unavailable, seconds=SECONDS, what="it is back")
 
 
-def test_a_pooler_whose_server_accepts_no_new_connection_is_away_while_it_has_none_free(
+def test_a_pooler_whose_server_accepts_no_new_connection_is_unavailable_while_it_has_none_free(
     stack, forwarder, name_server, watch, tmp_path
 ) -> None:
     with bouncer(tmp_path, through(forwarder, stack), server_connections=3) as pooler:

@@ -26,12 +26,12 @@ from scaling.replicas.statements import is_shared_write, is_write
         ('DELETE FROM "chat_chain_of_another_kind"', False),
     ],
 )
-def test_what_everybody_reads_is_changed_by_who_writes_to_its_table(text, is_shared):
+def test_shared_rows_are_changed_by_writes_to_their_table(text, is_shared):
     assert is_write(text)
     assert is_shared_write(text) == is_shared
 
 
-def test_a_worker_that_claims_jobs_changes_nothing_that_everybody_reads():
+def test_a_worker_that_claims_jobs_changes_no_shared_rows():
     assert "access_account" in CLAIM
     assert not is_shared_write(CLAIM)
 

@@ -84,7 +84,7 @@ def test_the_share_of_reads_and_the_pools_come_from_the_processes(topology: Topo
     assert near.connections == 7
 
 
-def test_without_processes_nothing_is_said_of_what_they_count(topology: Topology) -> None:
+def test_without_processes_their_metrics_are_unknown(topology: Topology) -> None:
     found = make(topology, ProcessMetrics())
     assert all(server.reads_share is None for server in found.servers)
     assert all(server.pool_busy is None for server in found.servers)
@@ -164,7 +164,7 @@ def test_the_servers_of_the_stack_are_well(stack: EmbeddedStack) -> None:
     assert found["notes"] == []
 
 
-def test_other_installations_are_told_what_is_not_known(
+def test_other_installations_get_notes_of_unknown_metrics(
     stack: EmbeddedStack, tmp_path: Path
 ) -> None:
     replicas = ",".join(f"{name}={url}" for name, url in stack.replica_urls.items())
@@ -182,7 +182,7 @@ def test_other_installations_are_told_what_is_not_known(
     assert found["notes"][1].startswith("Redis does not say which replicas are detached")
 
 
-def test_a_server_that_is_away_and_one_that_is_the_primary_are_named(
+def test_a_server_that_is_unavailable_and_one_that_is_the_primary_are_named(
     stack: EmbeddedStack, tmp_path: Path
 ) -> None:
     url = stack.database_url

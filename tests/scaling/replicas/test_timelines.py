@@ -32,6 +32,6 @@ def test_a_replica_that_receives_nothing_stays_on_its_timeline(answer):
     assert answer(timeline=3) == Position(3, 16)
 
 
-def test_a_replica_that_restarted_is_believed_anew(answer):
+def test_a_replica_that_restarted_gets_a_new_timeline(answer):
     assert answer(timeline=2) == Position(2, 16)
     assert answer(timeline=1, started_at="tuesday") == Position(1, 16)

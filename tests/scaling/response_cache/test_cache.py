@@ -44,7 +44,7 @@ def layer(key: str) -> str | None:
     return None if found is None else found.layer
 
 
-def test_what_is_kept_is_found_at_hand_and_by_other_processes(server, key):
+def test_an_entry_is_found_in_memory_and_by_other_processes(server, key):
     assert cache.find(key) is None
     entry = make_entry(b'{"text":"%b"}' % os.urandom(2000).hex().encode())
     before = counted("stored")
@@ -62,13 +62,13 @@ def test_what_is_kept_is_found_at_hand_and_by_other_processes(server, key):
     assert cache.find(key) is None
 
 
-def test_a_kept_answer_leaves_redis_when_it_is_of_no_more_use(server, key):
+def test_an_entry_leaves_redis_when_it_has_expired(server, key):
     entry = make_entry(fresh_seconds=20.0, stale_seconds=5.0, stale_if_error_seconds=10.0)
     assert cache.put(key, entry)
     assert 29_000 < server.client().pttl(VALUES + key) <= 30_000
 
 
-def test_what_is_too_large_is_not_kept(server, key, settings):
+def test_an_answer_that_is_too_large_is_not_stored(server, key, settings):
     settings.CACHE_MAX_ENTRY_BYTES = 1000
     before = counted("too_large")
     assert not cache.put(key, make_entry(bytes(1001)))
@@ -79,7 +79,7 @@ def test_what_is_too_large_is_not_kept(server, key, settings):
     assert layer(key) == "near"
 
 
-def test_what_no_entry_can_hold_is_too_large_whatever_the_settings_allow(key, settings):
+def test_a_body_that_no_entry_can_hold_is_too_large_under_any_settings(key, settings):
     settings.CACHE_MAX_ENTRY_BYTES = 2 * MAX_BODY_BYTES
     before = counted("too_large")
     assert not cache.put(key, make_entry(bytes(MAX_BODY_BYTES + 1)))

@@ -167,7 +167,7 @@ def test_only_bodies_above_the_setting_are_compressed(settings):
     assert len(encode(ENTRY)) < len(ENTRY.body) / 5
 
 
-def test_a_body_that_does_not_shrink_is_kept_as_it_is():
+def test_a_body_that_does_not_shrink_is_stored_as_it_is():
     entry = dataclasses.replace(ENTRY, body=random.Random(3).randbytes(5000))
     assert entry.body in encode(entry)
 

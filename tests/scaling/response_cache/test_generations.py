@@ -71,7 +71,7 @@ def test_processes_agree(other):
     wait_until(lambda: of(other) == of(generations.GENERATIONS))
 
 
-def test_while_redis_is_away_the_last_marks_stand_and_nothing_can_be_cleared(
+def test_while_redis_is_unavailable_the_last_generations_stand_and_nothing_can_be_cleared(
     other, server, settings
 ):
     settings.REDIS_RETRY_SECONDS = 0.05

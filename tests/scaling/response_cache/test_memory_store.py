@@ -38,7 +38,7 @@ def test_a_value_comes_back_until_it_expires():
     assert near.get("b") is None
 
 
-def test_no_value_is_kept_longer_than_the_store_allows():
+def test_no_value_is_cached_longer_than_the_store_allows():
     clock = Clock()
     near = make(clock=clock)
     near.put("a", "A", 10, 3600)
@@ -79,7 +79,7 @@ def test_bytes_are_bounded_as_well():
 @pytest.mark.parametrize(
     "options", [{"max_entries": 0}, {"max_bytes": 0}, {"max_seconds": 0.0}, {"max_bytes": 499}]
 )
-def test_what_does_not_fit_is_not_kept_and_pushes_nothing_out(options):
+def test_a_value_that_does_not_fit_is_not_cached_and_evicts_nothing(options):
     near = make(**options)
     near.put("a", "A", 200, 5)
     assert near.get("a") is None

@@ -65,7 +65,7 @@ def test_each_answer_has_its_own_and_the_entry_stays_as_it_was():
         r"\1 \g<0> (?P<x>) .* $",
     ],
 )
-def test_what_a_model_or_a_client_says_stays_as_it_was(content):
+def test_the_words_of_a_model_or_a_client_stay_as_they_were(content):
     again = orjson.loads(render(completion(content)))
     assert again["choices"][0]["message"]["content"] == content
     assert (again["id"], again["created"]) == ("chatcmpl-new", 1764099999)

@@ -134,7 +134,7 @@ def test_a_leader_that_is_killed_is_replaced_when_its_lease_is_over(server, make
     assert time.monotonic() - killed < LEASE_SECONDS + LAST_POLL_SECONDS + SLACK_SECONDS
 
 
-def test_a_failure_reaches_those_who_wait_in_the_process_and_nobody_else(make_flights, key):
+def test_a_failure_reaches_the_waiting_requests_of_the_process_and_no_others(make_flights, key):
     ours, theirs = make_flights(), make_flights()
     leader = leader_of(ours, key)
     with ThreadPoolExecutor(5) as threads:

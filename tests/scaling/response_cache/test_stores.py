@@ -58,7 +58,7 @@ def test_values_come_back_in_the_order_of_the_keys(store):
     assert store.get_many([]) == []
 
 
-def test_one_value_is_kept_under_several_keys(store):
+def test_one_value_is_stored_under_several_keys(store):
     store.set("b", b"2", 60)
     store.set_many(["a", "b", "c"], b"1", 60)
     assert store.get_many(["a", "b", "c"]) == [b"1"] * 3
@@ -92,7 +92,7 @@ def test_a_value_lasts_its_time_and_no_more_than_two_seconds_longer(store):
     assert store.get_many(["short", "days"]) == [None, b"1"]
 
 
-def test_keys_of_any_shape_are_kept_apart(store):
+def test_keys_of_any_shape_are_distinct(store):
     keys = ["a b", "a\r\nb", "x" * 5000, "x" * 5001, "ключ", "a\0", "marks", ""]
     for number, key in enumerate(keys):
         store.set(key, str(number).encode(), 60)
@@ -376,7 +376,7 @@ def test_a_full_memcached_is_unavailable_and_still_read(settings):
         server.kill()
 
 
-def test_one_of_two_memcacheds_serves_its_keys_while_the_other_is_away(settings):
+def test_one_of_two_memcacheds_serves_its_keys_while_the_other_is_unavailable(settings):
     servers = [OwnMemcached(), OwnMemcached()]
     try:
         for server in servers:

@@ -65,7 +65,7 @@ def test_a_store_behind_sentinels_follows_the_master(pair, settings):
 
 
 @pytest.mark.parametrize("how", ["killed", "frozen"])
-def test_a_sentinel_that_is_away_costs_little(pair, settings, how):
+def test_a_sentinel_that_is_unavailable_costs_little(pair, settings, how):
     sentinel = pair[2]
     use(settings, f"redis+sentinel://127.0.0.1:{sentinel.port}/My-Main")
     if how == "killed":
@@ -98,7 +98,7 @@ def test_the_limits_scripts_run_on_a_cluster(server, settings):
 
 
 @pytest.mark.parametrize("server", ["cluster"], indirect=True)
-def test_a_cluster_without_slots_is_asked_once_a_retry_time(server, settings):
+def test_a_cluster_without_slots_is_called_once_a_retry_time(server, settings):
     settings.REDIS_RETRY_SECONDS = 30
     run(lambda client: client.set("a", "1"), alias="responses")
     server.client().execute_command("CLUSTER", "DELSLOTSRANGE", 0, 16383)
