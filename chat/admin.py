@@ -157,8 +157,8 @@ class ChainAdmin(BoundedDelete):
                     "cache_stale_if_error_seconds",
                     "cache_model_calls",
                 ],
-                "description": "A kept answer costs no model call; keep none of a chain that looks"
-                " things up, acts on something, or must know the time. Times are in seconds.",
+                "description": "A cached response costs no model call. Turn caching off for chains"
+                " that fetch changing data or have side effects. Times are in seconds.",
             },
         ),
         ("History", {"fields": ["version", "created_at", "updated_at"]}),
