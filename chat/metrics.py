@@ -9,12 +9,12 @@ CHAIN_CALLS = Counter(
 )
 MODEL_CALLS_CACHED = Counter(
     "headrace_model_calls_cached",
-    "Model calls of chains that keep them, by whether an equal one was kept.",
+    "Model calls of chains that cache them, by result.",
     ["result"],
 )
-READS = Counter("headrace_reads", "Reads that may be kept, by where they came from.", ["result"])
+READS = Counter("headrace_reads", "Cacheable reads, by where they came from.", ["result"])
 CHAIN_SECONDS = Histogram(
-    "headrace_chain_seconds", "Time of whole chain calls.", ["chain"], buckets=SECONDS
+    "headrace_chain_seconds", "Time of chain calls, from begin to end.", ["chain"], buckets=SECONDS
 )
 TOKENS = Counter("headrace_tokens", "Tokens that providers reported.", ["chain", "kind"])
 PROVIDER_CALLS = Counter(

@@ -19,7 +19,7 @@ class Deadline:
     def remaining_seconds(self) -> float:
         """Return the time that is left; raises TimeoutError when there is none."""
         if (seconds := self._at - time.monotonic()) <= 0:
-            raise TimeoutError("the time is over")
+            raise TimeoutError("the time limit has passed")
         return seconds
 
     @contextmanager

@@ -178,9 +178,9 @@ class LoadShedder:
         self._forget()
         OVERLOAD_LIMIT.set(self.bounds.limit)
         if self.bounds.is_on and not before.is_on:
-            logger.warning("more is asked than this process can do; some requests get a 503")
+            logger.warning("this process is overloaded; some requests get a 503")
         elif before.is_on and not self.bounds.is_on:
-            logger.info("requests are begun in time again")
+            logger.info("this process is no longer overloaded")
 
     @property
     def headers(self) -> list[tuple[str, str]]:

@@ -202,7 +202,7 @@ class DrainingWorker(GeventWorker):  # type: ignore[misc]
                 lambda: self._has_successor or self._is_told_to_stop, seconds=SUCCESSOR_SECONDS
             )
             if not is_there:
-                self.log.error("no successor came in %d s; asking again", SUCCESSOR_SECONDS)
+                self.log.error("no successor in %d s; requesting one again", SUCCESSOR_SECONDS)
 
     def _greet_siblings(self) -> None:
         for pid in self.siblings:
@@ -241,7 +241,7 @@ class DrainingWorker(GeventWorker):  # type: ignore[misc]
 
         if not self._wait(is_idle, seconds=self.drain_seconds):
             if self.in_flight:
-                self.log.info("%d answers have to end now", self.in_flight)
+                self.log.info("%d responses are cut off now", self.in_flight)
             DRAINING.end()
             self._wait(lambda: not self.in_flight, seconds=LAST_WORDS_SECONDS)
             left = 0 if self._is_told_to_stop else self.cfg.keepalive - self.drain_seconds

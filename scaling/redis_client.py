@@ -157,7 +157,7 @@ def run(work: Callable[[Redis], T], *, alias: str = "default") -> T:
     server = _servers.get(alias) or _servers.setdefault(alias, _Server(alias))
     if not server.turns.acquire(timeout_seconds=MAX_WAIT_SECONDS):
         FAILURES.labels("busy").inc()
-        raise RedisUnavailable("this process asks too much of Redis", was_asked=False)
+        raise RedisUnavailable("too many open calls to Redis", was_asked=False)
     try:
         return _ask(work, server)
     finally:
@@ -196,7 +196,7 @@ def _ask(work: Callable[[Redis], T], server: _Server) -> T:
 def _failed(error: Exception, breaker: Breaker) -> RedisUnavailable:
     FAILURES.labels(_kind(error)).inc()
     if breaker.fail(settings.REDIS_RETRY_SECONDS):
-        logger.warning("redis is unavailable, doing without: %s", error)
+        logger.warning("redis is unavailable, bypassing it: %s", error)
     return RedisUnavailable(str(error), was_asked=True)
 
 

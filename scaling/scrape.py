@@ -44,7 +44,7 @@ def fetch(url: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> str:
     try:
         return _get(url, Deadline(timeout_seconds))
     except TimeoutError as error:
-        raise ScrapeError(f"no whole answer within {timeout_seconds:g} s") from error
+        raise ScrapeError(f"no complete answer within {timeout_seconds:g} s") from error
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise ScrapeError(str(error) or type(error).__name__) from error
 

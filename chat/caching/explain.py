@@ -89,7 +89,7 @@ def _state(entry: Entry) -> str:
     if entry.is_fresh(now):
         return "fresh"
     if entry.may_be_served_stale(now):
-        return "stale, and given while one request renews it"
+        return "stale, and served while one request revalidates it"
     if entry.may_stand_in(now):
-        return "stale, and given only if the provider fails"
+        return "stale, and served only if the provider fails"
     return "over"

@@ -134,7 +134,7 @@ def _find(key: str) -> AIMessage | None:
         (message,) = messages_from_dict(orjson.loads(entry.body))
     # LangChain trusts that what it reads has its shape.
     except (ValueError, TypeError, LookupError, AttributeError) as error:
-        logger.warning("a kept model call cannot be read: %s", type(error).__name__)
+        logger.warning("a cached model call cannot be read: %s", type(error).__name__)
         return None
     if not isinstance(message, AIMessage) or not entry.is_fresh(CLOCK.now()):
         return None
@@ -168,7 +168,7 @@ def _keep(run: Run, key: str, message: AIMessage) -> None:
     try:
         get_store().set(key, encode(entry), entry.keep_seconds)
     except StoreUnavailable as error:
-        logger.debug("a model call was not kept: %s", error)
+        logger.debug("a model call was not stored: %s", error)
 
 
 def _is_whole(message: AIMessage) -> bool:

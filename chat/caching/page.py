@@ -90,7 +90,7 @@ def may_clear(request: HttpRequest) -> bool:
 
 def clear_chain(chain: Chain) -> Cleared:
     """Make the answers of a chain unreachable."""
-    return _clear(generations.chain_mark(chain.slug), f"the answers of chain {chain.slug}")
+    return _clear(generations.chain_mark(chain.slug), f"the cached responses of chain {chain.slug}")
 
 
 def clear_everything() -> Cleared:
@@ -117,10 +117,10 @@ def _clear(mark: str, what: str) -> Cleared:
     except StoreUnavailable as error:
         return Cleared(
             is_done=False,
-            text=f"The store gives no answer, so {what} may still be given: {error}. Try it again"
-            " later; to clear twice does no harm.",
+            text=f"The store is unavailable, so {what} may still be served: {error}. Try it again"
+            " later; clearing twice does no harm.",
         )
-    return Cleared(is_done=True, text=f"Cleared {what}; every node obeys within a second.")
+    return Cleared(is_done=True, text=f"Cleared {what}; all nodes apply it within a second.")
 
 
 def _rows(figures: Sequence[ChainStatistics]) -> list[Row]:

@@ -82,7 +82,7 @@ def decide(history: Sequence[Snapshot], policy: Policy, state: State, *, now: fl
     """
     if not history or not 0 <= now - history[-1].at <= policy.stale_seconds:
         size = history[-1].size if history else None
-        reason = "the measurements are stale" if history else "nothing was measured yet"
+        reason = "the measurements are stale" if history else "no measurements yet"
         return Decision(kind=Kind.MISSING, size=size, target=size, reason=reason)
     size = history[-1].size
     if size < policy.minimum:
@@ -97,7 +97,7 @@ def decide(history: Sequence[Snapshot], policy: Policy, state: State, *, now: fl
     if shrinking := [found for found in holding if not found[0].grows]:
         missing = [rule.measure for rule, mean in means if mean is None]
         if missing:
-            return _stay(Kind.MISSING, size, f"would shrink, but {missing[0]} is not known")
+            return _stay(Kind.MISSING, size, f"would shrink, but {missing[0]} is unknown")
         seconds = max(rule.for_seconds for rule, _ in shrinking)
         up = [
             (rule, max(mean.value, _highest_mean(history, rule, policy, seconds)))
@@ -169,7 +169,7 @@ def _idle(size: int, means: Sequence[tuple[Rule, _Mean | None]], policy: Policy)
     if not policy.rules:
         return _stay(Kind.KEEP, size, "there are no rules")
     if missing := [rule.measure for rule, mean in means if mean is None]:
-        return _stay(Kind.MISSING, size, f"{missing[0]} is not known")
+        return _stay(Kind.MISSING, size, f"{missing[0]} is unknown")
     if not any(mean and mean.is_whole for _, mean in means):
         return _stay(Kind.KEEP, size, "no rule has been watched for long enough")
     return _stay(Kind.KEEP, size, "no rule holds")

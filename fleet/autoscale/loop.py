@@ -123,9 +123,9 @@ class Loop:
         is_leader = self.lease.keep()
         LEADER.set(is_leader)
         if not is_leader:
-            self._tell("lease", "another autoscaler is at work; waiting for it to end")
+            self._tell("lease", "another autoscaler holds the lease; waiting for it")
         elif not self._is_leader:
-            self._tell("lease", "this autoscaler is the one that scales")
+            self._tell("lease", "this autoscaler holds the lease")
             for fleet in self.policies:
                 self._snapshots[fleet] = history.read_snapshots(fleet)
                 entries = history.read(fleet)
@@ -172,7 +172,7 @@ class Loop:
             work()
         except RedisUnavailable as error:
             FAILURES.labels("record").inc()
-            logger.warning("the autoscaler's history is not kept: %s", error)
+            logger.warning("the autoscaler's history is not stored: %s", error)
 
     @contextmanager
     def _in(self, step: str) -> Iterator[None]:

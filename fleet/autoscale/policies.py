@@ -207,7 +207,7 @@ def _number(
 def _refuse_unknown(table: Mapping[str, Any], known: Any, place: str) -> None:
     if unknown := sorted(table.keys() - set(known)):
         where = f"{place}: " if place else ""
-        raise PolicyError(f"{where}{unknown[0]!r} is unknown; known are {_list(known)}")
+        raise PolicyError(f"{where}{unknown[0]!r} is unknown; supported are {_list(known)}")
 
 
 def _list(names: Any) -> str:

@@ -11,7 +11,7 @@ class ClusterError(Exception):
 
 
 class PartFailed(ClusterError):
-    """A part never got ready, or keeps dying; `part` names it, and its log says why."""
+    """A part never got ready, or fails repeatedly; `part` names it, and its log says why."""
 
     def __init__(self, part: str, message: str) -> None:
         super().__init__(message)

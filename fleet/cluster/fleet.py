@@ -193,7 +193,7 @@ def hold(layout: Layout, *, tell: Callable[[str], None]) -> Iterator[Fleet]:
         try:
             yield Fleet(layout=layout, supervisord=supervisord, api=api, tell=tell)
         except HAProxyError as error:
-            raise ClusterError(f"HAProxy did not do as it was told: {error}") from error
+            raise ClusterError(f"HAProxy refused a command: {error}") from error
 
 
 def member(part: PartId) -> Member:

@@ -60,7 +60,7 @@ def restart(
                     overrides.forget(layout)
                     if _runs_as_before(fleet, one, was_drained=was_drained):
                         raise ClusterError(
-                            f"{error}. {one.id.name} runs again with the settings from before."
+                            f"{error}. {one.id.name} runs again with its previous settings."
                         ) from error
                 raise _failed(fleet, error, one, chosen[done + 1 :], stand_in) from error
             overrides.keep(layout)
@@ -70,17 +70,17 @@ def restart(
 
 def _start_stand_in(fleet: Fleet) -> list[Member]:
     if len(fleet.members("node")) >= settings.MAX_NODES:
-        fleet.tell("there are MAX_NODES nodes: none stands in meanwhile")
+        fleet.tell("there are MAX_NODES nodes: no stand-in is started")
         return []
-    fleet.tell("one node more stands in for each that is restarted")
+    fleet.tell("one more node stands in for each that is restarted")
     try:
         return grow(fleet, "node", 1)
     except ClusterError as error:
-        raise ClusterError(f"{error}. The others run on as they were.") from error
+        raise ClusterError(f"{error}. The others run unchanged.") from error
 
 
 def _stop(fleet: Fleet, one: Member) -> None:
-    fleet.tell(f"{one.id.name}: leaving; it finishes what it has")
+    fleet.tell(f"{one.id.name}: draining; it finishes its running requests or jobs")
     if isinstance(one, Node):
         fleet.leave(one)
     fleet.stop(one)
@@ -100,7 +100,7 @@ def _start(fleet: Fleet, one: Member, *, was_drained: bool) -> None:
 
 def _runs_as_before(fleet: Fleet, one: Member, *, was_drained: bool) -> bool:
     """Start what did not start with changed settings without them; say whether it does."""
-    fleet.tell(f"{one.id.name}: failed; once more with the settings from before")
+    fleet.tell(f"{one.id.name}: failed; retrying with the previous settings")
     try:
         _start(fleet, one, was_drained=was_drained)
     except ClusterError:
@@ -116,9 +116,9 @@ def _failed(
     parts = [f"{error}. {name} is out of use"]
     if isinstance(one, Node):
         fleet.close(one)
-        parts += [f"{other.id.name} stays in its place" for other in stand_in]
+        parts += [f"{other.id.name} runs in its place" for other in stand_in]
     elif stand_in:
         retire(fleet, stand_in)
     if rest:
-        parts.append(f"{', '.join(other.id.name for other in rest)} run on as they were")
+        parts.append(f"{', '.join(other.id.name for other in rest)} run unchanged")
     return ClusterError("; ".join(parts) + ".")

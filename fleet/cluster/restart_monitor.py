@@ -59,7 +59,7 @@ class Watch:
         for process in processes:
             seen = self._seen.setdefault(process.name, _Seen(pid=process.pid, since=now))
             if process.is_fatal:
-                changes.append(Change(part=process.name, text="keeps dying", is_final=True))
+                changes.append(Change(part=process.name, text="fails repeatedly", is_final=True))
             elif process.state in {"stopping", "stopped"}:
                 seen.begin(0, now)
             elif process.pid == 0:
@@ -87,5 +87,5 @@ def _began(seen: _Seen, process: ProcessInfo, now: float) -> list[Change]:
         return []
     seen.restarts += 1
     if seen.short_lives >= MAX_SHORT_LIVES:
-        return [Change(part=process.name, text="keeps dying", is_final=True)]
+        return [Change(part=process.name, text="fails repeatedly", is_final=True)]
     return [Change(part=process.name, text=f"died and was started again (process {process.pid})")]

@@ -86,7 +86,7 @@ def _start(fleet: Fleet, new: Sequence[Member]) -> None:
         except PartFailed as error:
             fleet.stop(one)
             fleet.remove(one)
-            fleet.tell(f"{one.id.name}: failed, and is gone")
+            fleet.tell(f"{one.id.name}: failed, and was removed")
             failure = error
             continue
         if isinstance(one, Node):
@@ -100,7 +100,7 @@ def retire(fleet: Fleet, leaving: list[Member]) -> None:
     """Drain and stop parts, all at once, and forget them."""
     nodes = [one for one in leaving if isinstance(one, Node)]
     for one in leaving:
-        fleet.tell(f"{one.id.name}: leaving; it finishes what it has")
+        fleet.tell(f"{one.id.name}: draining; it finishes its running requests or jobs")
     fleet.leave(*nodes)
     fleet.stop(*leaving)
     fleet.close(*nodes)
@@ -121,4 +121,4 @@ def _clear_away(fleet: Fleet, kind: str) -> None:
         fleet.close(*gone)
     fleet.remove(*gone)
     for one in gone:
-        fleet.tell(f"{one.id.name}: was of no use, and is forgotten")
+        fleet.tell(f"{one.id.name}: was unused, and was removed")

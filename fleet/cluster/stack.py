@@ -64,8 +64,8 @@ class Stack:
             check_privileges()
             if has_orphaned_data(self.layout):
                 raise ClusterError(
-                    f"{self.layout.secrets_file} is gone, and with it the password of the "
-                    f"database; bring it back, or remove {self.layout.state_dir} to begin anew."
+                    f"{self.layout.secrets_file} is missing, and with it the password of the "
+                    f"database; bring it back, or remove {self.layout.state_dir} to start empty."
                 )
             kept = credentials.load(self.layout.secrets_file)
             plan = make_plan(
@@ -121,7 +121,7 @@ class Stack:
         self._follow_logs()
 
     def _look(self) -> None:
-        """Tell of parts that died; raise `PartFailed` for one that keeps dying."""
+        """Tell of parts that died; raise `PartFailed` for one that fails repeatedly."""
         try:
             processes = self.supervisord.processes()
         except SupervisorGone as error:

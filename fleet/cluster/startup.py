@@ -129,7 +129,7 @@ class BringUp:
         primary = servers.primary
         servers.check_data()
         if primary.create():
-            self.console.say("made a new database cluster", part=primary.id.name)
+            self.console.say("created a new database cluster", part=primary.id.name)
         # From now on it is known which server has the data.
         servers.topology.save(servers.layout.topology_file)
         self._start(primary)
@@ -180,7 +180,7 @@ class BringUp:
                         checks[name] = (part, threads.submit(part.is_ready))
                 self.prepare.is_done()
                 if checks and time.monotonic() > deadline:
-                    raise PartFailed(next(iter(checks)), "did not get ready in time")
+                    raise PartFailed(next(iter(checks)), "was not ready in time")
                 if checks:
                     self.pause(POLL_SECONDS)
 

@@ -41,8 +41,8 @@ def migrate(*, tell: Callable[[str], None], is_forced: bool = False) -> None:
     problems = list(find_problems(migrations, state, connection))
     if problems and not is_forced:
         raise ClusterError(
-            "The running release could not work on the database after these migrations; nothing "
-            "was changed (--force applies them all the same): " + "; ".join(problems)
+            "The running release could not use the database after these migrations; nothing "
+            "was changed (--force applies them anyway): " + "; ".join(problems)
         )
     for migration in migrations:
         tell(f"migrating: {migration}")
@@ -100,7 +100,7 @@ def _altered_problem(
     database: BaseDatabaseWrapper,
 ) -> str:
     if old is None:
-        return "the field as it was is not known"
+        return "the field before the change is unknown"
     if old.null and not new.null:
         return "NULL is no longer allowed"
     if new.unique and not old.unique:

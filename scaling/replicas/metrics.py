@@ -17,11 +17,11 @@ READS = Counter(
 )
 READS_REPEATED = Counter(
     "headrace_database_reads_repeated",
-    "Reads that failed on a replica and were done again on another server.",
+    "Reads that failed on a replica and were repeated on another server.",
 )
 POSITIONS_UNSAVED = Counter(
     "headrace_positions_unsaved",
-    "Writes whose position Redis did not take at once, by what their answer then waited for.",
+    "Writes whose position Redis did not store at once, by what their response then waited for.",
     ["outcome"],
 )
 for _outcome in ("saved_late", "replayed", "given_up"):

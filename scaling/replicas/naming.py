@@ -60,6 +60,6 @@ def _tell(name: str, work: Callable[[], T]) -> T:
         except RedisUnavailable as error:
             if time.monotonic() >= deadline:
                 raise NotDone(
-                    f"The nodes were not told about {name}: Redis gives no answer ({error})."
+                    f"The nodes were not informed about {name}: Redis does not answer ({error})."
                 ) from error
         time.sleep(PAUSE_SECONDS)

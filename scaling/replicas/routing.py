@@ -293,7 +293,7 @@ def record(accounts: Iterable[str] = (), *, wait_seconds: float = 0.0) -> Positi
             break
         except (OperationalError, PoolTimeout) as error:
             if not must_know or time.monotonic() >= deadline:
-                logger.warning("the position of a write is not known: %s", error)
+                logger.warning("the position of a write is unknown: %s", error)
                 if must_know:
                     raise
                 return None
@@ -323,7 +323,7 @@ def repeated_elsewhere(read: Callable[[], T]) -> T:
             try:
                 found = read()
                 if not found and reader.is_late:
-                    raise OperationalError("a late replica lacks it, and the primary is away")
+                    raise OperationalError("a late replica lacks it; the primary is unavailable")
                 return found
             except (OperationalError, PoolTimeout):
                 if not reader.can_repeat():

@@ -63,7 +63,7 @@ class Watcher:
             before = server.fault
             server.judge(now, TOPOLOGY.log)
             if server.fault != before:
-                logger.warning("%s: %s", server.name, server.fault or "is well again")
+                logger.warning("%s: %s", server.name, server.fault or "is healthy again")
                 if server.fault == "unreachable":
                     _abandon(server.name)
 
@@ -114,7 +114,7 @@ class Watcher:
         primary.silent_ticks += 1
         is_away = primary.is_away
         if is_away and not self._was_away:
-            logger.warning("the primary is away: reads go on, writes are refused")
+            logger.warning("the primary is unavailable: reads continue, writes are refused")
             _abandon(PRIMARY)
         if self._was_away and not is_away:
             logger.warning("the primary is back")

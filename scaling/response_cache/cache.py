@@ -106,9 +106,9 @@ def jittered(seconds: float) -> float:
 def _check(entry: Entry) -> None:
     """Raise ValueError for what no answer has: a type that is no header, tokens below none."""
     if not (entry.content_type.isascii() and entry.content_type.isprintable()):
-        raise ValueError("a content type that is none")
+        raise ValueError("an invalid content type")
     if min(entry.prompt_tokens, entry.completion_tokens) < 0:
-        raise ValueError("less than no tokens")
+        raise ValueError("negative token count")
 
 
 def _remember(key: str, entry: Entry) -> Prepared:

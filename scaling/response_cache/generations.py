@@ -49,7 +49,7 @@ class Marks:
         try:
             self._marks = get_store().read_marks()
         except StoreUnavailable as error:
-            logger.debug("the marks of the cache stay as they are: %s", error)
+            logger.debug("the generations of the cache stay unchanged: %s", error)
 
     def _start(self) -> None:
         with self._lock:

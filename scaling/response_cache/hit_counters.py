@@ -37,7 +37,7 @@ LOOKUPS = prometheus_client.Counter(
     "headrace_cache_results", "Results of requests at the response cache.", ["chain", "result"]
 )
 SAVED = prometheus_client.Counter(
-    "headrace_cache_saved_tokens", "Tokens that kept answers did not cost.", ["chain", "kind"]
+    "headrace_cache_saved_tokens", "Tokens that cached responses saved.", ["chain", "kind"]
 )
 
 

@@ -97,7 +97,7 @@ def hold(subjects: Sequence[str]) -> None:
         get_store().set_many([version_key(subject) for subject in subjects], HELD, HOLD_SECONDS)
     except StoreUnavailable as error:
         TRUST.lose()
-        logger.debug("kept reads may be old for a moment: %s", error)
+        logger.debug("cached reads may be stale for a moment: %s", error)
 
 
 @contextmanager

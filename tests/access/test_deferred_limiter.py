@@ -132,7 +132,7 @@ def test_a_thousand_hits_cost_two_round_trips(make_principal, counter):
     before = scripts_run()
     assert passes(counter, principal, 1000) == 1000
     assert scripts_run() == before
-    assert counter.sync_once() == "told 1000 hits of 1 keys"
+    assert counter.sync_once() == "reported 1000 hits of 1 keys"
     assert counter.sync_once() == "told 0 hits of 0 keys"
     assert remaining(principal) == pytest.approx(5000 - 1002, abs=60)
 
@@ -366,7 +366,7 @@ def test_a_forked_child_tells_nothing_of_its_parent_and_starts_a_thread_of_its_o
         counter.count(principal)
         is_running = any(thread.name == "hit-counter" for thread in threading.enumerate())
         counter.count(principal)
-        has_told = counter.sync_once() == "told 1 hits of 1 keys"
+        has_told = counter.sync_once() == "reported 1 hits of 1 keys"
         os._exit(0 if is_empty and is_running and has_told else 1)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0

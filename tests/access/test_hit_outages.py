@@ -79,10 +79,10 @@ def test_hits_of_an_outage_are_told_when_redis_is_back(
     own_redis.kill()
     failures = sample("headrace_limits_sync_failures_total")
     for _ in range(3):
-        assert counter.sync_once().startswith("could not tell")
+        assert counter.sync_once().startswith("could not report hits")
     assert sample("headrace_limits_sync_failures_total") == failures + 3
     own_redis.start()
-    assert counter.sync_once() == "told 10 hits of 1 keys"
+    assert counter.sync_once() == "reported 10 hits of 1 keys"
     assert remaining(principal) == 49
 
 
@@ -125,7 +125,7 @@ def test_hits_that_a_frozen_redis_was_told_of_are_counted_once(
     own_redis.freeze()
     dropped = sample("headrace_limits_hits_dropped_total", reason="unanswered")
     for _ in range(3):
-        assert counter.sync_once().startswith("could not tell")
+        assert counter.sync_once().startswith("could not report hits")
     assert sample("headrace_limits_hits_dropped_total", reason="unanswered") == dropped + 10
     assert counter.count(principal).headers["x-ratelimit-remaining-requests"] == "47"
     own_redis.thaw()

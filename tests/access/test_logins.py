@@ -199,7 +199,7 @@ def test_an_operator_forgets_failures(own_redis: OwnRedis, capsys: Any, of: str)
     call_command("logins", "show", f"--{of}", value)
     assert re.search(rf"{of} \S+: [36] failed logins, forgotten in \d\d s", capsys.readouterr().out)
     call_command("logins", "unlock", f"--{of}", value)
-    assert capsys.readouterr().out == "Forgotten.\n"
+    assert capsys.readouterr().out == "Reset.\n"
     succeed("ann", OFFICE)
     call_command("logins", "unlock", f"--{of}", value)
     assert capsys.readouterr().out == "There were no failed logins.\n"

@@ -147,10 +147,10 @@ def test_list_as_json_holds_what_there_is_to_know() -> None:
     ("words", "sentence"),
     [
         (["list", "--status", "lost"], "'lost' is none of queued, running"),
-        (["list", "--limit", "many"], "--limit: 'many' is no whole number."),
+        (["list", "--limit", "many"], "--limit: 'many' is not an integer."),
         (["list", "--limit", "0"], "--limit must be 1 to"),
         (["purge", "--older-than-days", "-1"], "--older-than-days must be 0 to"),
-        (["purge", "--older-than-days", "1.5"], "no whole number"),
+        (["purge", "--older-than-days", "1.5"], "is not an integer"),
         (["purge", "--older-than-days", "9" * 20], "--older-than-days must be 0 to"),
     ],
 )
@@ -190,7 +190,7 @@ def test_what_cannot_be_changed_is_told_and_keeps_nothing_else_from_it(sent: lis
     waiting, running, nobody = make(), make_running(), f"job_{'0' * 32}"
     text = failing("requeue", str(waiting), nobody, "x", str(running))
     assert text.splitlines() == [
-        f"{waiting}: It does not run.",
+        f"{waiting}: The job is not running.",
         f"{nobody}: There is no such job.",
         "x: There is no such job.",
     ]

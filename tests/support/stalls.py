@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-STALL = re.compile(rb"the event loop stood still for ([0-9.]+) s: (.*)")
+STALL = re.compile(rb"the event loop was blocked for ([0-9.]+) s: (.*)")
 # Frames of a stack that are shown.
 FRAMES = 6
 

@@ -40,7 +40,7 @@ def check_version(data_dir: Path, bin_dir: Path) -> None:
     if made_by != str(version[0] if version else ""):
         raise ClusterError(
             f"{data_dir} was made by PostgreSQL {made_by}, but {bin_dir} is {version[0]}; set "
-            f"EMBEDDED_POSTGRES_BIN to release {made_by}, or remove {data_dir} to begin anew"
+            f"EMBEDDED_POSTGRES_BIN to release {made_by}, or remove {data_dir} to start empty"
         )
 
 

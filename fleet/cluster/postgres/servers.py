@@ -64,9 +64,9 @@ class Servers:
             return
         if others := sorted(self.layout.state_dir.glob("postgres*/PG_VERSION")):
             raise ClusterError(
-                f"{self.primary.data_dir}, the primary's data, is gone, but {others[0].parent} is"
+                f"{self.primary.data_dir}, the primary's data, is lost, but {others[0].parent} is"
                 f" there; write the name of the server with your data as primary into"
-                f" {self.layout.topology_file}, or remove {self.layout.state_dir} to begin anew."
+                f" {self.layout.topology_file}, or remove {self.layout.state_dir} to start empty."
             )
 
     def publish(self, *, without: frozenset[str] = frozenset()) -> None:

@@ -72,9 +72,7 @@ def load(path: Path) -> Topology | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ClusterError(
-            f"cannot read {path}, which says which server is the primary: {error}"
-        ) from error
+        raise ClusterError(f"cannot read {path}, which names the primary: {error}") from error
 
 
 def number_of(name: str) -> int:

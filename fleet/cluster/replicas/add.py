@@ -15,7 +15,7 @@ def add(stack: RunningStack) -> str:
     servers = stack.servers
     if servers.primary.is_in_recovery() is not False:
         raise ClusterError(
-            f"{servers.topology.primary}, the primary, gives no answer; promote a replica first."
+            f"{servers.topology.primary}, the primary, does not answer; promote a replica first."
         )
     name = servers.topology.next_name()
     (port,) = free_ports(1, avoid={settings.PORT, settings.STATS_PORT, *servers.ports.values()})

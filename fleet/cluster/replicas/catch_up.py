@@ -82,6 +82,6 @@ def _ask_the_others(stack: RunningStack, candidate: Replica) -> None:
         stack.servers.replica(candidate.id.name, primary=best).reload(process.pid)
     if not until(lambda: candidate.received() >= others[best], seconds=RECEIVE_SECONDS * 2):
         raise ClusterError(
-            f"{candidate.id.name} does not receive what {best.id.name} has; "
+            f"{candidate.id.name} does not receive the log that {best.id.name} has; "
             f"promote {best.id.name} instead."
         )

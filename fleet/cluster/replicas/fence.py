@@ -49,7 +49,7 @@ def _kill_all(name: str, data_dir: Path) -> None:
                 continue
         psutil.wait_procs(found, timeout=POLL_SECONDS)
         if time.monotonic() > deadline:
-            raise PartFailed(name, f"{name} cannot be killed; nothing was done")
+            raise PartFailed(name, f"{name} cannot be killed; nothing was changed")
 
 
 def _processes_in(data_dir: Path) -> list[psutil.Process]:

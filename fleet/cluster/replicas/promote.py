@@ -63,7 +63,7 @@ def promote(stack: RunningStack, name: str) -> Promotion:
             f"`manage.py replicas promote {old.id.name}` ends it."
         )
     if candidate.is_in_recovery() is None:
-        raise ClusterError(f"{name} gives no answer; nothing was changed.")
+        raise ClusterError(f"{name} does not answer; nothing was changed.")
     was_planned = in_recovery is False
     if was_planned:
         catch_up(stack, old, candidate)
@@ -71,7 +71,7 @@ def promote(stack: RunningStack, name: str) -> Promotion:
 
     started = time.monotonic()
     try:
-        stack.say(f"{old.id.name}: stopping, so that it takes no more writes")
+        stack.say(f"{old.id.name}: stopping, so that it accepts no more writes")
         stack.stop(old.id.name)
         lost = _receive(stack, old, candidate, was_planned=was_planned)
     except BaseException:

@@ -27,14 +27,14 @@ def settle(stack: RunningStack, servers: Servers) -> Settled:
     primary, replicas = servers.primary, servers.replicas
     name = primary.id.name
     if primary.is_in_recovery() is None:
-        raise ClusterError(f"{name}, the recorded primary, gives no answer.")
+        raise ClusterError(f"{name}, the recorded primary, does not answer.")
     if primary.promote():
         stack.say(f"{name}: promoted")
     primary.make_slots(servers.topology.replicas)
     standing = {r.id.name for r in replicas if r.is_standby and _pid(stack, r.id.name)}
     servers.publish(without=frozenset(servers.topology.replicas) - standing)
     writable_at = time.monotonic()
-    stack.say(f"{name}: takes the writes at {primary.id.address}")
+    stack.say(f"{name}: accepts writes at {primary.id.address}")
 
     stack.supervisord.describe(primary.id, primary.program())
     primary.reload(_pid(stack, name))
@@ -60,8 +60,8 @@ def _join(stack: RunningStack, replica: Replica, standing: set[str]) -> str:
             stack.say(f"{name}: follows")
             return "follows"
         if replica.is_in_recovery() is None:
-            stack.say(f"{name}: gives no answer; it follows when it is back")
-            return "gives no answer"
+            stack.say(f"{name}: does not answer; it follows when it is back")
+            return "does not answer"
         # It has received WAL that the new primary never had.
         is_diverged = True
     stack.stop(name)

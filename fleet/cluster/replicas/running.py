@@ -21,7 +21,7 @@ from fleet.cluster.supervisord import Supervisord
 STREAM_SECONDS = 60.0
 POLL_SECONDS = 0.05
 BUSY = (
-    "Another `manage.py replicas` is at work (process {pid}, STATE_DIR={state_dir}); wait for it."
+    "Another `manage.py replicas` is running (process {pid}, STATE_DIR={state_dir}); wait for it."
 )
 
 
@@ -79,7 +79,7 @@ def hold(layout: Layout, *, say: Callable[[str], None]) -> Iterator[RunningStack
         try:
             yield RunningStack(layout=layout, supervisord=supervisord, servers=servers, say=say)
         except psycopg.Error as error:
-            raise ClusterError(f"A server did not do as it was told: {error}") from error
+            raise ClusterError(f"A server refused a command: {error}") from error
 
 
 def until(check: Callable[[], bool], *, seconds: float) -> bool:

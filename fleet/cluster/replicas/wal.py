@@ -25,7 +25,7 @@ def read_end(server: Server) -> WalEnd:
     def value(name: str) -> str:
         match = re.search(rf"^{re.escape(name)}:\s+(.+)$", text, flags=re.MULTILINE)
         if match is None:
-            raise PartFailed(server.id.name, f"pg_controldata tells no {name!r}")
+            raise PartFailed(server.id.name, f"pg_controldata reports no {name!r}")
         return match[1]
 
     return WalEnd(

@@ -90,7 +90,7 @@ class Command(BaseCommand):
         finally:
             loop.close()
         if not decisions:
-            raise CommandError("Nothing was decided.")
+            raise CommandError("There are no decisions.")
 
     def _history(self, options: dict[str, Any]) -> None:
         entries = [entry for fleet in MEASURES for entry in history.read(fleet)]
@@ -124,5 +124,5 @@ def _add_run_options(parser: argparse.ArgumentParser, *, is_verb: bool) -> None:
     flag: dict[str, Any] = {"default": argparse.SUPPRESS} if is_verb else {"default": False}
     path: dict[str, Any] = {"default": argparse.SUPPRESS} if is_verb else {"default": None}
     parser.add_argument("--once", action="store_true", help="decide once", **flag)
-    parser.add_argument("--dry-run", action="store_true", help="only say what would be", **flag)
+    parser.add_argument("--dry-run", action="store_true", help="report decisions only", **flag)
     parser.add_argument("--policies", type=Path, metavar="FILE", **path)

@@ -40,8 +40,8 @@ class Command(BaseCommand):
         up.add_argument("--no-llm", action="store_true", help="do not start the local model")
         up.add_argument("--autoscale", action="store_true", help="let policies set the sizes")
         actions.add_parser("down", help="stop the running stack")
-        show = actions.add_parser("status", help="show the parts of the running stack")
-        show.add_argument("--watch", action="store_true", help="what they do now, each second")
+        show = actions.add_parser("status", help="show the processes of the running stack")
+        show.add_argument("--watch", action="store_true", help="show their load every second")
         show.add_argument("--json", action="store_true", dest="as_json")
         size = actions.add_parser("scale", help="change the number of nodes and workers")
         size.add_argument("--nodes", type=_count(1, settings.MAX_NODES), metavar="N")
@@ -77,11 +77,11 @@ class Command(BaseCommand):
         except OSError as error:
             if error.errno not in NO_ROOM:
                 raise
-            raise CommandError(f"{error}; make room for STATE_DIR={layout.state_dir}.") from error
+            raise CommandError(f"{error}; free space for STATE_DIR={layout.state_dir}.") from error
         except KeyboardInterrupt:
             raise CommandError(
-                "Interrupted. What was done by then stays; give the command again, or "
-                "`cluster scale`, to end what was begun."
+                "Interrupted. Completed steps remain; run the command again, or "
+                "`cluster scale`, to complete the change."
             ) from None
 
     def _up(self, layout: Layout, options: dict[str, Any]) -> None:
@@ -102,7 +102,7 @@ class Command(BaseCommand):
     def _scale(self, layout: Layout, options: dict[str, Any]) -> None:
         nodes, workers = options["nodes"], options["workers"]
         if nodes is None and workers is None:
-            raise CommandError("Say how many: --nodes N, --workers N, or both.", returncode=2)
+            raise CommandError("Set the number: --nodes N, --workers N, or both.", returncode=2)
         scale(layout, nodes=nodes, workers=workers, tell=self._teller(options))
         self._report(layout, options)
 
@@ -115,7 +115,7 @@ class Command(BaseCommand):
     def _restart(self, layout: Layout, options: dict[str, Any]) -> None:
         if bool(options["node"]) == options["rolling"]:
             raise CommandError(
-                "Name a node or worker, or say --rolling for all, one at a time.", returncode=2
+                "Name a node or worker, or use --rolling for all, one at a time.", returncode=2
             )
         restart(
             layout,

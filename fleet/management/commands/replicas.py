@@ -40,18 +40,18 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Add the verbs."""
         verbs = parser.add_subparsers(dest="verb", required=True)
-        show = verbs.add_parser("status", help="show how every server is")
+        show = verbs.add_parser("status", help="show the state of every server")
         show.add_argument("--json", action="store_true")
-        show.add_argument("--watch", action="store_true", help="show it again every second")
-        check = verbs.add_parser("check", help="find what is wrong with servers and settings")
+        show.add_argument("--watch", action="store_true", help="refresh it every second")
+        check = verbs.add_parser("check", help="report problems of servers and settings")
         check.add_argument("--json", action="store_true")
         off = verbs.add_parser("detach", help="take a replica out of rotation on every node")
         off.add_argument("name")
         off.add_argument("--json", action="store_true")
-        on = verbs.add_parser("attach", help="let a detached replica have reads again")
+        on = verbs.add_parser("attach", help="return a detached replica to rotation")
         on.add_argument("name")
         on.add_argument("--json", action="store_true")
-        more = verbs.add_parser("add", help="start one replica more")
+        more = verbs.add_parser("add", help="start one more replica")
         more.add_argument("--json", action="store_true")
         less = verbs.add_parser("remove", help="stop a replica and delete its data")
         less.add_argument("name")
@@ -112,7 +112,7 @@ class Command(BaseCommand):
                     f"{finding.level.name} {finding.subject}: {finding.text} {finding.advice}"
                 )
             if not found:
-                self.stdout.write("OK: nothing is wrong.")
+                self.stdout.write("OK: no problems.")
         if level:
             sys.exit(level)
 
@@ -131,7 +131,7 @@ class Command(BaseCommand):
         if options["json"]:
             self.stdout.write(json.dumps({"name": name, "is_detached": done == "detached"}))
         else:
-            self.stdout.write(f"{name} is {done}; every node obeys within a second.")
+            self.stdout.write(f"{name} is {done}; all nodes apply it within a second.")
 
     def _add(self, options: dict[str, Any]) -> None:
         name = self._on_stack(options, add)
@@ -175,9 +175,9 @@ class Command(BaseCommand):
         except OSError as error:
             if error.errno not in NO_ROOM:
                 raise
-            raise CommandError(f"{error}; make room for STATE_DIR={layout.state_dir}.") from error
+            raise CommandError(f"{error}; free space for STATE_DIR={layout.state_dir}.") from error
         except KeyboardInterrupt as error:
-            raise CommandError("Cut short; give the command again to end what it began.") from error
+            raise CommandError("Interrupted; run the command again to complete it.") from error
 
 
 def _readers() -> list[str]:

@@ -89,10 +89,10 @@ class DatabaseWrapper(DjangoWrapper):  # type: ignore[misc]
         """Take a connection of the pool; raises OperationalError at once if the server is away."""
         server = TOPOLOGY.server(self.alias)
         if server is not None and server is TOPOLOGY.primary and server.is_away:
-            raise psycopg.OperationalError("the primary is away")
+            raise psycopg.OperationalError("the primary is unavailable")
         # It was chosen a moment before. Its pool is abandoned; in a new one nobody ends the wait.
         if server is not None and server.fault == "unreachable" and self.alias != PRIMARY:
-            raise psycopg.OperationalError(f"{self.alias} is away")
+            raise psycopg.OperationalError(f"{self.alias} is unavailable")
         # Who holds a connection to one server while waiting for one to another, as others do the
         # other way round, waits until the pools time out.
         for other in held_here():

@@ -243,7 +243,9 @@ def test_a_chain_is_cleared_and_it_is_logged_with_the_chain(
     after = get_store().read_marks()
     assert after[chain_mark(chain.slug)] == before.get(chain_mark(chain.slug), 0) + 1
     assert after[ALL_MARK] == before[ALL_MARK]
-    sentence = f"Cleared the answers of chain {chain.slug}; every node obeys within a second."
+    sentence = (
+        f"Cleared the cached responses of chain {chain.slug}; all nodes apply it within a second."
+    )
     assert told(response) == [("success", sentence)]
     line = LogEntry.objects.get()
     assert (line.object_id, line.change_message) == (str(chain.pk), sentence)
@@ -255,7 +257,7 @@ def test_everything_is_cleared_and_it_is_logged(
     before = get_store().read_marks()[ALL_MARK]
     response = admin_client.post(clear_everything, follow=True)
     assert get_store().read_marks()[ALL_MARK] == before + 1
-    assert "Cleared all answers; every node obeys within a second." in response.content.decode()
+    assert "Cleared all answers; all nodes apply it within a second." in response.content.decode()
     line = LogEntry.objects.get()
     assert (line.object_id, str(line.object_repr)) == (None, "Response cache")
     assert "Cleared all answers" in line.change_message
@@ -342,8 +344,8 @@ def test_without_redis_nothing_is_said_to_be_cleared(
         response = admin_client.post(url)
         ((level, text),) = told(response)
         assert level == "error"
-        assert text.startswith("The store gives no answer, so ")
-        assert "may still be given" in text
+        assert text.startswith("The store is unavailable, so ")
+        assert "may still be served" in text
         admin_client.get(response.headers["location"])
     assert not LogEntry.objects.exists()
 

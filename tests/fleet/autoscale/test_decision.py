@@ -134,7 +134,7 @@ def test_a_missing_measurement_stops_the_shrinking_and_not_the_growing() -> None
     cold = tuple(replace(s, values={"cpu_percent": 5.0}) for s in seen(600))
     decision = decided(cold)
     assert (decision.kind, decision.target) == (Kind.MISSING, 2)
-    assert decision.reason == "would shrink, but requests_per_minute is not known"
+    assert decision.reason == "would shrink, but requests_per_minute is unknown"
     hot = tuple(replace(s, values={"cpu_percent": 90.0}) for s in seen(600))
     assert decided(hot).target == 3
 

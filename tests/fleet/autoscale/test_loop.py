@@ -182,8 +182,8 @@ def test_two_loops_never_act_both(world: World) -> None:
     for thread in threads:
         thread.join()
     assert sorted([any(decided[0]), any(decided[1])]) == [False, True]
-    assert "lease: another autoscaler is at work; waiting for it to end" in world.said
-    assert world.said.count("lease: this autoscaler is the one that scales") == 1
+    assert "lease: another autoscaler holds the lease; waiting for it" in world.said
+    assert world.said.count("lease: this autoscaler holds the lease") == 1
 
 
 def test_the_other_takes_over_when_the_first_ends_or_is_silent(world: World) -> None:
@@ -218,9 +218,9 @@ def test_measuring_goes_on_while_a_change_takes_its_time(world: World) -> None:
 def test_it_survives_the_failure_of_each_step(world: World) -> None:
     loop = world.loop()
     before = {step: failures(step) for step in ("count", "measure")}
-    world.fleet.error = "the engine is away"
+    world.fleet.error = "the engine is unavailable"
     world.ticks(loop, 2)
-    assert world.said.count("count failed: the engine is away") == 1
+    assert world.said.count("count failed: the engine is unavailable") == 1
     world.fleet.error = ""
     world.load.is_broken = True
     world.ticks(loop, 1)
@@ -263,13 +263,13 @@ def test_without_redis_nothing_is_changed(
     world.ticks(loop, 2)
 
     def away(*_: object, **__: object) -> None:
-        raise redis_client.RedisUnavailable("it is away", was_asked=False)
+        raise redis_client.RedisUnavailable("it is unavailable", was_asked=False)
 
     with monkeypatch.context() as patch:
         patch.setattr(redis_client, "run", away)
         world.ticks(loop, 3)
     assert world.fleet.told == []
-    assert "lease failed: it is away" in world.said
+    assert "lease failed: it is unavailable" in world.said
 
 
 def test_a_dry_run_only_looks(world: World) -> None:

@@ -77,12 +77,12 @@ def test_without_redis_the_page_says_so(
     admin_client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(*_: object) -> None:
-        raise redis_client.RedisUnavailable("it is away", was_asked=False)
+        raise redis_client.RedisUnavailable("it is unavailable", was_asked=False)
 
     with monkeypatch.context() as patch:
         patch.setattr(redis_client, "run", away)
         response = admin_client.get(reverse("autoscaler"))
-    assert b"cannot be read: it is away" in response.content
+    assert b"cannot be read: it is unavailable" in response.content
 
 
 def test_reasons_are_shown_as_text(admin_client: Client) -> None:

@@ -56,7 +56,7 @@ def test_a_rule_changes_the_count_or_the_share_whichever_is_more() -> None:
         ("stale_seconds = 30", "stale_seconds = nan", "stale_seconds must be at least 1"),
         ("stale_seconds = 30", 'stale_seconds = "30"', "stale_seconds must be a number"),
         ("step_limit = 2", "step_limit = 2\nmaximun = 3", "web: 'maximun' is unknown"),
-        ("[web]", "[wep]", "'wep' is unknown; known are web, workers"),
+        ("[web]", "[wep]", "'wep' is unknown; supported are web, workers"),
         ("above = 60", "above = 60\nbelow = 3", "number 1: needs either above or below"),
         ("above = 60", "", "number 1: needs either above or below"),
         ("above = 60", "above = inf", "above must be at least 0"),

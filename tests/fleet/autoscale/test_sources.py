@@ -147,7 +147,7 @@ def test_a_second_one_says_that_there_is_another(stack: EmbeddedStack) -> None:
     redis_client.run(lambda client: client.set(KEY, "another", px=30_000))
     done = run_manage(stack, "autoscale", "--once", env={"AUTOSCALE_SECONDS": "0.1"})
     assert done.returncode == 1
-    assert "another autoscaler is at work" in done.stdout
+    assert "another autoscaler holds the lease" in done.stdout
 
 
 def test_a_history_without_redis_says_what_to_do(stack: EmbeddedStack) -> None:
@@ -189,7 +189,7 @@ def test_a_signal_ends_it_and_frees_the_lease(stack: EmbeddedStack) -> None:
     )
     try:
         assert process.stdout is not None
-        assert process.stdout.readline() == "lease: this autoscaler is the one that scales\n"
+        assert process.stdout.readline() == "lease: this autoscaler holds the lease\n"
         assert redis_client.run(lambda client: client.get(KEY)) is not None
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0

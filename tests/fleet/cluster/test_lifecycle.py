@@ -90,7 +90,7 @@ def test_later_starts_reuse_the_data_and_down_works_from_another_terminal(own: O
         own.start()
         processes = own.processes()
         assert own.answers()
-        assert "made a new database" not in own.output()
+        assert "created a new database" not in own.output()
         assert [
             n for n in ("postgres2", "postgres3") if f"{n:<9} | copied" in own.output()
         ] == copied
@@ -191,7 +191,7 @@ def test_a_part_that_cannot_start_stops_the_stack_with_its_last_lines(
         own.start()
 
     assert "redis     | the disk is on fire" in str(failure.value)
-    assert "redis: keeps dying; the stack stops." in str(failure.value)
+    assert "redis: fails repeatedly; the stack stops." in str(failure.value)
     assert own.process is not None
     assert own.process.returncode == 1
     assert not (own.state_dir / "stack.env").exists()

@@ -147,7 +147,7 @@ def test_a_server_that_is_frozen_meanwhile_follows_later(own: OwnStack) -> None:
     finally:
         os.kill(pid, signal.SIGCONT)
 
-    assert done["replicas"][other] == "gives no answer"
+    assert done["replicas"][other] == "does not answer"
 
     def follows() -> bool:
         with psycopg.connect(own.database_url) as connection:

@@ -108,7 +108,7 @@ def test_nodes_are_added_and_removed_under_load_without_an_error(one_node: OwnSt
 
 def test_what_cannot_be_is_refused(one_node: OwnStack) -> None:
     for arguments, code, why in (
-        (("scale",), 2, "Say how many"),
+        (("scale",), 2, "Set the number"),
         (("scale", "--nodes", "\N{ARABIC-INDIC DIGIT THREE}"), 2, "must be a number from 1 to"),
         (("drain", "node9"), 1, "There is no node or worker node9"),
         (("drain", "node1"), 1, "No other node than node1"),
@@ -225,7 +225,7 @@ def test_new_code_that_does_not_start_changes_nothing(three_nodes: OwnStack) -> 
 
     assert failed.returncode == 1
     assert "node4 ended" in failed.stderr
-    assert "The others run on as they were" in failed.stderr
+    assert "The others run unchanged" in failed.stderr
     assert pids(three_nodes) == before
     assert load.failures == []
 
@@ -241,7 +241,7 @@ def test_the_first_node_that_does_not_start_again_ends_a_rolling_restart(
         time.sleep(1)
 
     assert failed.returncode == 1
-    assert "node2 is out of use; node4 stays in its place; node3 run" in failed.stderr
+    assert "node2 is out of use; node4 runs in its place; node3 run" in failed.stderr
     assert states(three_nodes)["node2"] == "stopped"
     assert pids(three_nodes)["node3"] == before["node3"]
     assert set(load.nodes) >= {"node1", "node3", "node4"}
@@ -280,7 +280,7 @@ def test_a_worker_that_does_not_start_with_a_setting_runs_again_without(one_node
     )
 
     assert failed.returncode == 1
-    assert "worker1 runs again with the settings from before" in failed.stderr
+    assert "worker1 runs again with its previous settings" in failed.stderr
     worker = one_node.part("worker1")
     assert (worker["state"], worker["pid"] == before) == ("ready", False)
     assert "JOB_CONCURRENCY" not in Path(f"/proc/{worker['pid']}/environ").read_text()

@@ -163,7 +163,7 @@ def test_addresses_are_looked_at(settings: Any, monkeypatch: pytest.MonkeyPatch)
 def test_the_stack_is_well(stack: EmbeddedStack, check: Check) -> None:
     assert check() == (0, [])
     done = run_manage(stack, "replicas", "check")
-    assert (done.returncode, done.stdout) == (0, "OK: nothing is wrong.\n")
+    assert (done.returncode, done.stdout) == (0, "OK: no problems.\n")
 
 
 def test_a_slot_that_nobody_uses_and_a_replica_that_is_detached_are_warnings(

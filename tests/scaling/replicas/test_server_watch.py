@@ -124,7 +124,7 @@ def test_a_primary_whose_name_leads_to_a_replica_is_found_once_that_moves(
     primary_watch, forwarder, ports
 ) -> None:
     one, samples = primary_watch
-    eventually(lambda: one.server.is_away, seconds=SECONDS, what="it is away")
+    eventually(lambda: one.server.is_away, seconds=SECONDS, what="it is unavailable")
     assert not samples
     # What is open stays at the replica.
     forwarder.target = ports[0]
@@ -163,7 +163,7 @@ def test_a_pooler_that_is_frozen_is_away_until_it_goes_on(
             one.tick(time.monotonic())
             return one.server.is_away
 
-        eventually(is_away, seconds=SECONDS, what="it is away")
+        eventually(is_away, seconds=SECONDS, what="it is unavailable")
         pooler.process.send_signal(signal.SIGCONT)
         eventually(lambda: not one.server.is_away, seconds=SECONDS, what="it is back")
 
