@@ -15,7 +15,7 @@ import gevent
 from loadtest import cached, fleet, jobs, overload, replicas, streams, wrk
 from loadtest.servers import Headrace, headrace, langserve
 from loadtest.settings import ANSWER, QUESTION
-from loadtest.table import Row, print_table, tell
+from loadtest.table import Row, print_table, print_progress
 
 WARM_UP_SECONDS = 3
 SETTLE_SECONDS = 2
@@ -91,7 +91,9 @@ def measure_chat(*, seconds: int, runs: int) -> list[Row]:
                     )
                     if run:
                         loads[name].append(load)
-                    tell(f"{name} {connections} connections: {load.per_second:.0f} requests/s")
+                    print_progress(
+                        f"{name} {connections} connections: {load.per_second:.0f} requests/s"
+                    )
             rows += chat_rows(connections, loads)
         check_answer(node, body, ours.key)
     return rows
@@ -204,7 +206,7 @@ def measure_streams(*, count: int) -> list[Row]:
     p99 = delays[int(len(delays) * 0.99)] if delays else float("inf")
     lost = len(result.lost)
     for reason in sorted(set(result.lost))[:5]:
-        tell(f"lost stream: {reason}")
+        print_progress(f"lost stream: {reason}")
     label = f"{count} streams on two nodes at 2 tokens/s"
     return [
         Row(

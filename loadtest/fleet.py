@@ -19,7 +19,7 @@ from loadtest.cached import body_of
 from loadtest.servers import Headrace, headrace, manage
 from loadtest.settings import QUESTION
 from loadtest.steady import CHAT, Answers, SteadyLoad, open_streams, percentile
-from loadtest.table import Row, tell
+from loadtest.table import Row, print_progress
 
 STEADY_PER_SECOND = 300.0
 STREAMS = 200
@@ -105,7 +105,7 @@ def rows(*, seconds: int, runs: int) -> list[Row]:
 
 def change_row(seen: Change) -> Row:
     """Return the line of one change under load."""
-    tell(f"{seen.name}: {seen.what or 'nothing was lost'}")
+    print_progress(f"{seen.name}: {seen.what or 'nothing was lost'}")
     is_kill = seen.name == KILL
     lost = seen.lost + seen.lost_keyed + seen.refused
     figure = f"{seen.seconds:.0f} s, {seen.asked} requests, {lost} lost; {seen.streams} streams,"

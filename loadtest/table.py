@@ -27,6 +27,6 @@ def print_table(rows: list[Row]) -> None:
         print(f"| {row.measure} | {row.figure} | {row.bound} | {kept} |")
 
 
-def tell(text: str) -> None:
+def print_progress(text: str) -> None:
     """Show progress."""
     print(text, file=sys.stderr, flush=True)

@@ -42,14 +42,14 @@ class Loop:
         source: Source,
         actuator: Actuator,
         lease: Lease | None,
-        say: Callable[[str], None],
+        on_progress: Callable[[str], None],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.policies = policies
         self.source = source
         self.acting = Acting(actuator)
         self.lease = lease
-        self._say = say
+        self._on_progress = on_progress
         self._clock = clock
         self._snapshots: dict[str, list[Snapshot]] = {fleet: [] for fleet in policies}
         self._states = dict.fromkeys(policies, State())
@@ -92,7 +92,7 @@ class Loop:
             sizes = self.acting.actuator.sizes()
         with self._in("measure"):
             measured = self.source.measure(sizes)
-            self._tell("measure", "; ".join(measured.problems))
+            self._report("measure", "; ".join(measured.problems))
         now = self._clock()
         for fleet in self.policies:
             snapshot = Snapshot(at=now, size=sizes[fleet], values=measured.values.get(fleet, {}))
@@ -100,7 +100,7 @@ class Loop:
             self._remember(fleet, snapshot)
         if error := self.acting.take_error():
             self._retry_at = now + RETRY_SECONDS
-            self._tell("act", error)
+            self._report("act", error)
         if self.acting.is_busy:
             return {}
         with self._in("decide"):
@@ -112,7 +112,7 @@ class Loop:
             DECISIONS.labels(fleet, decision.kind.value).inc()
             if decision.target is not None:
                 TARGET.labels(fleet).set(decision.target)
-            self._tell(fleet, _sentence(decision), key=str((decision.kind, decision.target)))
+            self._report(fleet, _sentence(decision), key=str((decision.kind, decision.target)))
         self._act(decisions, now)
         return decisions
 
@@ -123,9 +123,9 @@ class Loop:
         is_leader = self.lease.keep()
         LEADER.set(is_leader)
         if not is_leader:
-            self._tell("lease", "another autoscaler holds the lease; waiting for it")
+            self._report("lease", "another autoscaler holds the lease; waiting for it")
         elif not self._is_leader:
-            self._tell("lease", "this autoscaler holds the lease")
+            self._report("lease", "this autoscaler holds the lease")
             for fleet in self.policies:
                 self._snapshots[fleet] = history.read_snapshots(fleet)
                 entries = history.read(fleet)
@@ -183,15 +183,15 @@ class Loop:
 
     def _fail(self, text: str) -> None:
         FAILURES.labels(self._step).inc()
-        self._tell(f"{self._step} failed", text)
+        self._report(f"{self._step} failed", text)
 
-    def _tell(self, topic: str, text: str, *, key: str | None = None) -> None:
+    def _report(self, topic: str, text: str, *, key: str | None = None) -> None:
         """Say something unless it was the last thing said about it."""
         key = text if key is None else key
         if self._said.get(topic) != key:
             self._said[topic] = key
             if text:
-                self._say(f"{topic}: {text}")
+                self._on_progress(f"{topic}: {text}")
 
 
 def _sentence(decision: Decision) -> str:

@@ -22,7 +22,7 @@ def are_there(layout: Layout) -> bool:
     return layout.env_file.exists() or layout.record_file.exists()
 
 
-def clean_up(layout: Layout, *, say: Callable[[str], None]) -> None:
+def clean_up(layout: Layout, *, on_progress: Callable[[str], None]) -> None:
     """Stop whatever an earlier stack left running, and remove the files that told of it.
 
     Only processes that are surely its own are touched: those that its supervisord names, those
@@ -30,7 +30,7 @@ def clean_up(layout: Layout, *, say: Callable[[str], None]) -> None:
     """
     supervisord = Supervisord(layout)
     if supervisord.is_alive():
-        kill(stop_parts(supervisord, read_all(layout.parts_dir), say=say))
+        kill(stop_parts(supervisord, read_all(layout.parts_dir), on_progress=on_progress))
     if last := records.load(layout.record_file):
         # supervisord first, lest it start again what is being killed.
         kill([last.supervisord] if last.supervisord else [])

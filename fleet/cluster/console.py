@@ -31,7 +31,7 @@ class Console:
     has_colours: bool
     is_closed: bool = False
 
-    def say(self, text: str, *, part: str = OWN_NAME) -> None:
+    def print(self, text: str, *, part: str = OWN_NAME) -> None:
         """Write one line of a part, or of the stack itself."""
         prefix = f"{part:<{WIDTH}} |"
         colour = COLOURS.get(part.rstrip("0123456789"))

@@ -41,12 +41,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Fleet:
-    """Nodes and workers that nobody else changes now; `tell` tells a person of each step."""
+    """Nodes and workers that nobody else changes now; `on_progress` gets a line for each step."""
 
     layout: Layout
     supervisord: Supervisord
     api: RuntimeApi
-    tell: Callable[[str], None]
+    on_progress: Callable[[str], None]
 
     def members(self, kind: str) -> list[Member]:
         """Return the parts of a kind, `node` or `worker`, by their numbers."""
@@ -181,7 +181,7 @@ class Fleet:
 
 
 @contextlib.contextmanager
-def hold(layout: Layout, *, tell: Callable[[str], None]) -> Iterator[Fleet]:
+def hold(layout: Layout, *, on_progress: Callable[[str], None]) -> Iterator[Fleet]:
     """Keep other commands from changing nodes and workers; raise `ClusterError` without a stack."""
     last = state_file.load(layout.record_file)
     supervisord = Supervisord(layout)
@@ -191,7 +191,7 @@ def hold(layout: Layout, *, tell: Callable[[str], None]) -> Iterator[Fleet]:
     with lock.hold(layout.fleet_lock_file, taken=BUSY):
         overrides.forget(layout)
         try:
-            yield Fleet(layout=layout, supervisord=supervisord, api=api, tell=tell)
+            yield Fleet(layout=layout, supervisord=supervisord, api=api, on_progress=on_progress)
         except HAProxyError as error:
             raise ClusterError(f"HAProxy refused a command: {error}") from error
 

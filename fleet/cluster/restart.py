@@ -20,7 +20,7 @@ def restart(
     name: str | None = None,
     is_forced: bool = False,
     changes: Mapping[str, str] | None = None,
-    tell: Callable[[str], None] = lambda text: None,
+    on_progress: Callable[[str], None] = lambda text: None,
 ) -> None:
     """Restart a node or worker, or without a name all of them, one at a time.
 
@@ -31,15 +31,15 @@ def restart(
     `changes` are settings for every part that starts from now on, unless the first does not start
     with them: they are forgotten then, and it runs as before.
     """
-    with hold(layout, tell=tell) as fleet:
+    with hold(layout, on_progress=on_progress) as fleet:
         members = [*fleet.members("node"), *fleet.members("worker")]
         chosen = [fleet.find(name)] if name else members
         nodes = [one for one in chosen if isinstance(one, Node)]
         stand_in: list[Member] = []
         if nodes:
-            migrate(tell=tell, is_forced=is_forced)
+            migrate(on_progress=on_progress, is_forced=is_forced)
             if collect_if_changed():
-                tell("collected the static files")
+                on_progress("collected the static files")
         overrides.attempt(layout, changes or {})
         if nodes:
             try:
@@ -70,9 +70,9 @@ def restart(
 
 def _start_stand_in(fleet: Fleet) -> list[Member]:
     if len(fleet.members("node")) >= settings.MAX_NODES:
-        fleet.tell("there are MAX_NODES nodes: no stand-in is started")
+        fleet.on_progress("there are MAX_NODES nodes: no stand-in is started")
         return []
-    fleet.tell("one more node stands in for each that is restarted")
+    fleet.on_progress("one more node stands in for each that is restarted")
     try:
         return grow(fleet, "node", 1)
     except ClusterError as error:
@@ -80,7 +80,7 @@ def _start_stand_in(fleet: Fleet) -> list[Member]:
 
 
 def _stop(fleet: Fleet, one: Member) -> None:
-    fleet.tell(f"{one.id.name}: draining; it finishes its running requests or jobs")
+    fleet.on_progress(f"{one.id.name}: draining; it finishes its running requests or jobs")
     if isinstance(one, Node):
         fleet.leave(one)
     fleet.stop(one)
@@ -88,19 +88,19 @@ def _stop(fleet: Fleet, one: Member) -> None:
 
 def _start(fleet: Fleet, one: Member, *, was_drained: bool) -> None:
     name, is_node = one.id.name, isinstance(one, Node)
-    fleet.tell(f"{name}: starting")
+    fleet.on_progress(f"{name}: starting")
     fleet.launch(one)
     fleet.await_ready(one)
     if is_node and was_drained:
         fleet.leave(one)
     elif is_node:
         fleet.enter(one)
-    fleet.tell(f"{name}: {'ready, and drained as before' if was_drained else 'ready'}")
+    fleet.on_progress(f"{name}: {'ready, and drained as before' if was_drained else 'ready'}")
 
 
 def _runs_as_before(fleet: Fleet, one: Member, *, was_drained: bool) -> bool:
     """Start what did not start with changed settings without them; say whether it does."""
-    fleet.tell(f"{one.id.name}: failed; retrying with the previous settings")
+    fleet.on_progress(f"{one.id.name}: failed; retrying with the previous settings")
     try:
         _start(fleet, one, was_drained=was_drained)
     except ClusterError:

@@ -19,7 +19,7 @@ def scale(
     *,
     nodes: int | None = None,
     workers: int | None = None,
-    tell: Callable[[str], None] = lambda text: None,
+    on_progress: Callable[[str], None] = lambda text: None,
 ) -> None:
     """Bring the running stack to so many nodes and workers; None leaves a kind as it is.
 
@@ -31,7 +31,7 @@ def scale(
         raise ClusterError(f"There may be 1 to {settings.MAX_NODES} nodes (MAX_NODES).")
     if workers is not None and not 0 <= workers <= MAX_WORKERS:
         raise ClusterError(f"There may be 0 to {MAX_WORKERS} workers.")
-    with hold(layout, tell=tell) as fleet:
+    with hold(layout, on_progress=on_progress) as fleet:
         for kind, wanted in (("node", nodes), ("worker", workers)):
             if wanted is not None:
                 _clear_away(fleet, kind)
@@ -77,7 +77,7 @@ def grow(fleet: Fleet, kind: str, count: int) -> list[Member]:
 
 def _start(fleet: Fleet, new: Sequence[Member]) -> None:
     for one in new:
-        fleet.tell(f"{one.id.name}: starting at {one.id.address}")
+        fleet.on_progress(f"{one.id.name}: starting at {one.id.address}")
     fleet.launch(*new)
     failure: PartFailed | None = None
     for one in new:
@@ -86,12 +86,12 @@ def _start(fleet: Fleet, new: Sequence[Member]) -> None:
         except PartFailed as error:
             fleet.stop(one)
             fleet.remove(one)
-            fleet.tell(f"{one.id.name}: failed, and was removed")
+            fleet.on_progress(f"{one.id.name}: failed, and was removed")
             failure = error
             continue
         if isinstance(one, Node):
             fleet.enter(one)
-        fleet.tell(f"{one.id.name}: ready")
+        fleet.on_progress(f"{one.id.name}: ready")
     if failure is not None:
         raise failure
 
@@ -100,13 +100,13 @@ def retire(fleet: Fleet, leaving: list[Member]) -> None:
     """Drain and stop parts, all at once, and forget them."""
     nodes = [one for one in leaving if isinstance(one, Node)]
     for one in leaving:
-        fleet.tell(f"{one.id.name}: draining; it finishes its running requests or jobs")
+        fleet.on_progress(f"{one.id.name}: draining; it finishes its running requests or jobs")
     fleet.leave(*nodes)
     fleet.stop(*leaving)
     fleet.close(*nodes)
     fleet.remove(*leaving)
     for one in leaving:
-        fleet.tell(f"{one.id.name}: stopped")
+        fleet.on_progress(f"{one.id.name}: stopped")
 
 
 def _clear_away(fleet: Fleet, kind: str) -> None:
@@ -121,4 +121,4 @@ def _clear_away(fleet: Fleet, kind: str) -> None:
         fleet.close(*gone)
     fleet.remove(*gone)
     for one in gone:
-        fleet.tell(f"{one.id.name}: was unused, and was removed")
+        fleet.on_progress(f"{one.id.name}: was unused, and was removed")

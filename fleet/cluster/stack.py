@@ -57,8 +57,8 @@ class Stack:
         self.layout.create()
         with lock.hold(self.layout.lock_file), self._signals():
             if cleanup.are_there(self.layout):
-                self.console.say("cleaning up after a stack that was killed")
-                cleanup.clean_up(self.layout, say=self.console.say)
+                self.console.print("cleaning up after a stack that was killed")
+                cleanup.clean_up(self.layout, on_progress=self.console.print)
                 # The settings were read from that stack's file; begin again without it.
                 os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
             check_privileges()
@@ -128,7 +128,7 @@ class Stack:
             raise ClusterError("supervisord was killed; the stack stops.") from error
         changes = self._watch.observe(processes, now=time.monotonic())
         for change in changes:
-            self.console.say(change.text, part=change.part)
+            self.console.print(change.text, part=change.part)
             if change.is_final:
                 raise PartFailed(change.part, change.text)
         pids = {process.name: process.pid for process in processes if process.pid}
@@ -147,7 +147,7 @@ class Stack:
             self._record.save(self.layout.record_file)
         except OSError as error:
             if self._is_saved:
-                self.console.say(f"{self.layout.record_file} cannot be written: {error}")
+                self.console.print(f"{self.layout.record_file} cannot be written: {error}")
             self._is_saved = False
         else:
             self._is_saved = True
@@ -155,23 +155,23 @@ class Stack:
     def _follow_logs(self) -> None:
         for name, follower in self._followers.items():
             for line in follower.lines():
-                self.console.say(line, part=name)
+                self.console.print(line, part=name)
 
     def _show_last_lines(self, part: str) -> None:
-        self.console.say(f"the last lines of {part}:")
+        self.console.print(f"the last lines of {part}:")
         for line in last_lines(self.layout.log_file(part), LAST_LINES):
-            self.console.say(line, part=part)
+            self.console.print(line, part=part)
 
     def _down(self) -> None:
         """Stop everything and leave no process and no file that says it runs."""
         started = time.monotonic()
         parts = read_all(self.layout.parts_dir)
-        left = stop_parts(self.supervisord, parts, say=self.console.say)
+        left = stop_parts(self.supervisord, parts, on_progress=self.console.print)
         if self._record.supervisord:
             left.append(self._record.supervisord)
         kill(left)
-        cleanup.clean_up(self.layout, say=self.console.say)
-        self.console.say(f"stopped in {time.monotonic() - started:.1f} s")
+        cleanup.clean_up(self.layout, on_progress=self.console.print)
+        self.console.print(f"stopped in {time.monotonic() - started:.1f} s")
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:

@@ -104,7 +104,7 @@ class BringUp:
         replicas = self._start_replicas(plan.servers) if plan.servers else []
         # The nodes read the list of static files when they start.
         if collect_if_changed():
-            self.console.say("collected the static files")
+            self.console.print("collected the static files")
         for node in plan.nodes:
             self._start(node)
         for worker in plan.workers:
@@ -129,20 +129,20 @@ class BringUp:
         primary = servers.primary
         servers.check_data()
         if primary.create():
-            self.console.say("created a new database cluster", part=primary.id.name)
+            self.console.print("created a new database cluster", part=primary.id.name)
         # From now on it is known which server has the data.
         servers.topology.save(servers.layout.topology_file)
         self._start(primary)
         self._await(primary)
         if primary.promote():
-            self.console.say("finished its promotion", part=primary.id.name)
+            self.console.print("finished its promotion", part=primary.id.name)
         primary.create_database()
 
     def _start_replicas(self, servers: Servers) -> list[Replica]:
         servers.primary.drop_slots(keep=servers.topology.replicas)
         for replica in servers.replicas:
             if (how := replica.create()) != Joined.KEPT:
-                self.console.say(how, part=replica.id.name)
+                self.console.print(how, part=replica.id.name)
             self._start(replica)
         return servers.replicas
 
@@ -160,7 +160,7 @@ class BringUp:
         for replica in waiting:
             if replica.is_in_recovery():
                 stop_server(replica.id.name, replica.data_dir, self.supervisord)
-                self.console.say(replica.create(anew=True), part=replica.id.name)
+                self.console.print(replica.create(anew=True), part=replica.id.name)
                 self.supervisord.start_again(replica.id.name)
 
     def _start(self, part: Part) -> None:
@@ -186,4 +186,4 @@ class BringUp:
 
     def _say_ready(self, part: Part) -> None:
         elapsed = time.monotonic() - self.started_at
-        self.console.say(f"ready at {part.id.address} ({elapsed:.1f} s)", part=part.id.name)
+        self.console.print(f"ready at {part.id.address} ({elapsed:.1f} s)", part=part.id.name)

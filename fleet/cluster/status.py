@@ -70,13 +70,13 @@ def read(layout: Layout) -> StackStatus:
     return StackStatus(url=last.url, parts=parts)
 
 
-def stop(layout: Layout, *, say: Callable[[str], None]) -> bool:
+def stop(layout: Layout, *, on_progress: Callable[[str], None]) -> bool:
     """Stop the stack from another process; return whether there was one."""
     pid = lock.holder(layout.lock_file)
     if pid is None:
         if not cleanup.are_there(layout):
             return False
-        cleanup.clean_up(layout, say=say)
+        cleanup.clean_up(layout, on_progress=on_progress)
         return True
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGTERM)

@@ -18,7 +18,7 @@ POLL_SECONDS = 0.03
 
 
 def stop_parts(
-    supervisord: Supervisord, parts: Iterable[PartId], *, say: Callable[[str], None]
+    supervisord: Supervisord, parts: Iterable[PartId], *, on_progress: Callable[[str], None]
 ) -> list[ProcessId]:
     """Stop kind after kind, then supervisord; return the processes that may still live.
 
@@ -35,7 +35,7 @@ def stop_parts(
         for kind in STOP_ORDER:
             names = {part.name for part in parts if part.kind == kind}
             if names:
-                say(f"stopping {', '.join(sorted(names))}")
+                on_progress(f"stopping {', '.join(sorted(names))}")
                 # Nothing reaches a node any more: HAProxy is gone, and with it every client.
                 is_quick = kind == "node"
                 for name in names if is_quick else ():

@@ -25,7 +25,7 @@ ADDITIVE = (
 )
 
 
-def migrate(*, tell: Callable[[str], None], is_forced: bool = False) -> None:
+def migrate(*, on_progress: Callable[[str], None], is_forced: bool = False) -> None:
     """Apply what is missing; raise `ClusterError` with a list if the old release could not go on.
 
     `is_forced` applies it all the same.
@@ -45,7 +45,7 @@ def migrate(*, tell: Callable[[str], None], is_forced: bool = False) -> None:
             "was changed (--force applies them anyway): " + "; ".join(problems)
         )
     for migration in migrations:
-        tell(f"migrating: {migration}")
+        on_progress(f"migrating: {migration}")
     call_command("migrate", interactive=False, verbosity=0)
 
 

@@ -59,7 +59,7 @@ def fleet_behind(proxy: object, state_dir: Path) -> Fleet:
         layout=layout,
         supervisord=cast("Supervisord", None),
         api=cast("RuntimeApi", proxy),
-        tell=lambda text: None,
+        on_progress=lambda text: None,
     )
 
 

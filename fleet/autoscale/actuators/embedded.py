@@ -47,7 +47,7 @@ class Embedded:
                 self._layout,
                 nodes=allowed.get(WEB),
                 workers=allowed.get(WORKERS),
-                tell=logger.info,
+                on_progress=logger.info,
             )
         except ClusterError as error:
             raise ActuatorError(str(error)) from error

@@ -22,13 +22,13 @@ def add(stack: RunningStack) -> str:
     servers = servers.changed(servers.topology.with_replica(name), ports={name: port})
     replica = servers.replica(name)
     discard(stack, name)
-    stack.say(f"{name}: {replica.create()}")
+    stack.on_progress(f"{name}: {replica.create()}")
     try:
         stack.start(replica)
     except ClusterError:
         discard(stack, name)
         raise
-    stack.say(f"{name}: streams at {replica.id.address}")
+    stack.on_progress(f"{name}: streams at {replica.id.address}")
     servers.topology.save(stack.layout.topology_file)
     servers.publish()
     return name

@@ -22,7 +22,7 @@ def catch_up(stack: RunningStack, primary: Primary, candidate: Replica) -> None:
     name = candidate.id.name
     if not until(candidate.is_ready, seconds=RECEIVE_SECONDS):
         raise ClusterError(f"{name} does not stream from {primary.id.name}; nothing was changed.")
-    stack.say(f"{primary.id.name}: writing a checkpoint, so that it stops soon")
+    stack.on_progress(f"{primary.id.name}: writing a checkpoint, so that it stops soon")
     silent = [
         replica.id.name for replica in stack.servers.replicas if replica.is_in_recovery() is None
     ]
@@ -75,7 +75,7 @@ def _ask_the_others(stack: RunningStack, candidate: Replica) -> None:
     best = max(others, key=lambda replica: others[replica])
     if others[best] <= candidate.received():
         return
-    stack.say(f"{candidate.id.name}: receiving from {best.id.name}, which has more")
+    stack.on_progress(f"{candidate.id.name}: receiving from {best.id.name}, which has more")
     best.make_slots([candidate.id.name])
     process = stack.supervisord.find(candidate.id.name)
     if process and process.pid:

@@ -71,13 +71,13 @@ def promote(stack: RunningStack, name: str) -> Promotion:
 
     started = time.monotonic()
     try:
-        stack.say(f"{old.id.name}: stopping, so that it accepts no more writes")
+        stack.on_progress(f"{old.id.name}: stopping, so that it accepts no more writes")
         stack.stop(old.id.name)
         lost = _receive(stack, old, candidate, was_planned=was_planned)
     except BaseException:
         # Ctrl-C too: whoever reads this wants the primary back.
         stack.supervisord.start_again(old.id.name)
-        stack.say(f"{old.id.name}: started again; it still is the primary")
+        stack.on_progress(f"{old.id.name}: started again; it still is the primary")
         with contextlib.suppress(psycopg.Error):
             candidate.drop_slots()
         raise
@@ -113,5 +113,7 @@ def _receive(stack: RunningStack, old: Primary, candidate: Replica, *, was_plann
             f"{candidate.id.name} did not receive the last {lost} commits of {old.id.name}."
         )
     if lost:
-        stack.say(f"{candidate.id.name}: {lost} commits were on {old.id.name} alone, and are lost")
+        stack.on_progress(
+            f"{candidate.id.name}: {lost} commits were on {old.id.name} alone, and are lost"
+        )
     return lost

@@ -32,7 +32,7 @@ class RunningStack:
     layout: Layout
     supervisord: Supervisord
     servers: Servers
-    say: Callable[[str], None]
+    on_progress: Callable[[str], None]
 
     def start(self, replica: Replica, *, seconds: float = STREAM_SECONDS) -> None:
         """Start a stopped or a new server and wait until it streams; raise `PartFailed`."""
@@ -54,7 +54,7 @@ class RunningStack:
 
 
 @contextlib.contextmanager
-def hold(layout: Layout, *, say: Callable[[str], None]) -> Iterator[RunningStack]:
+def hold(layout: Layout, *, on_progress: Callable[[str], None]) -> Iterator[RunningStack]:
     """Keep other commands from changing the servers; raise `ClusterError` when there are none."""
     last = state_file.load(layout.record_file)
     supervisord = Supervisord(layout)
@@ -77,7 +77,9 @@ def hold(layout: Layout, *, say: Callable[[str], None]) -> Iterator[RunningStack
             ports=ports,
         )
         try:
-            yield RunningStack(layout=layout, supervisord=supervisord, servers=servers, say=say)
+            yield RunningStack(
+                layout=layout, supervisord=supervisord, servers=servers, on_progress=on_progress
+            )
         except psycopg.Error as error:
             raise ClusterError(f"A server refused a command: {error}") from error
 

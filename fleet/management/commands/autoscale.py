@@ -65,7 +65,7 @@ class Command(BaseCommand):
             source=import_string(settings.AUTOSCALE_SOURCE)(),
             actuator=import_string(settings.AUTOSCALE_ACTUATOR)(),
             lease=None if options["dry_run"] else Lease(seconds=settings.AUTOSCALE_LEASE_SECONDS),
-            say=self._say,
+            on_progress=self._print,
         )
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -109,9 +109,9 @@ class Command(BaseCommand):
 
     def _simulate(self, options: dict[str, Any]) -> None:
         for line in simulate(options, read_policies(options["policies"])):
-            self._say(line)
+            self._print(line)
 
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         self.stdout.write(text)
         self.stdout.flush()
 

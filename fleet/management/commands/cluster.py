@@ -96,21 +96,21 @@ class Command(BaseCommand):
         )
 
     def _down(self, layout: Layout, options: dict[str, Any]) -> None:
-        was_running = status.stop(layout, say=self._say)
-        self._say("The stack is stopped." if was_running else "No stack is running.")
+        was_running = status.stop(layout, on_progress=self._print)
+        self._print("The stack is stopped." if was_running else "No stack is running.")
 
     def _scale(self, layout: Layout, options: dict[str, Any]) -> None:
         nodes, workers = options["nodes"], options["workers"]
         if nodes is None and workers is None:
             raise CommandError("Set the number: --nodes N, --workers N, or both.", returncode=2)
-        scale(layout, nodes=nodes, workers=workers, tell=self._teller(options))
+        scale(layout, nodes=nodes, workers=workers, on_progress=self._progress_writer(options))
         self._report(layout, options)
 
     def _drain(self, layout: Layout, options: dict[str, Any]) -> None:
-        drain(layout, options["node"], tell=self._say)
+        drain(layout, options["node"], on_progress=self._print)
 
     def _undrain(self, layout: Layout, options: dict[str, Any]) -> None:
-        undrain(layout, options["node"], tell=self._say)
+        undrain(layout, options["node"], on_progress=self._print)
 
     def _restart(self, layout: Layout, options: dict[str, Any]) -> None:
         if bool(options["node"]) == options["rolling"]:
@@ -122,13 +122,13 @@ class Command(BaseCommand):
             name=options["node"],
             is_forced=options["force"],
             changes=overrides.parse(options["set"]),
-            tell=self._teller(options),
+            on_progress=self._progress_writer(options),
         )
         self._report(layout, options)
 
-    def _teller(self, options: dict[str, Any]) -> Callable[[str], None]:
+    def _progress_writer(self, options: dict[str, Any]) -> Callable[[str], None]:
         """Return where progress goes: with --json the result alone is on standard output."""
-        return self.stderr.write if options["as_json"] else self._say
+        return self.stderr.write if options["as_json"] else self._print
 
     def _report(self, layout: Layout, options: dict[str, Any]) -> None:
         names = {
@@ -138,7 +138,7 @@ class Command(BaseCommand):
         if options["as_json"]:
             self.stdout.write(json.dumps({"nodes": names["node"], "workers": names["worker"]}))
         else:
-            self._say(", ".join(_of(len(found), kind) for kind, found in names.items()))
+            self._print(", ".join(_of(len(found), kind) for kind, found in names.items()))
 
     def _status(self, layout: Layout, options: dict[str, Any]) -> None:
         as_json = options["as_json"]
@@ -166,7 +166,7 @@ class Command(BaseCommand):
         else:
             table.watch(layout, write=lambda text: self.stdout.write(text, ending=""))
 
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         self.stdout.write(text)
 
 

@@ -161,14 +161,14 @@ class Command(BaseCommand):
         """Run something on the stack's servers; with --json, what happens goes to stderr."""
         output = self.stderr if options["json"] else self.stdout
 
-        def say(text: str) -> None:
+        def print_progress(text: str) -> None:
             output.write(text, style_func=str)
             # A person who pipes it sees each step too.
             output.flush()
 
         layout = Layout(state_dir=settings.STATE_DIR)
         try:
-            with hold(layout, say=say) as stack:
+            with hold(layout, on_progress=print_progress) as stack:
                 return work(stack)
         except ClusterError as error:
             raise CommandError(str(error)) from error

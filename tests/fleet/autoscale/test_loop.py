@@ -83,7 +83,7 @@ class World:
             source=self.load,
             actuator=self.fleet,
             lease=Lease(seconds=seconds) if seconds else None,
-            say=self.said.append,
+            on_progress=self.said.append,
             clock=lambda: self.now,
         )
 

@@ -95,7 +95,7 @@ def promote(own: OwnStack, name: str) -> dict[str, Any]:
 
 def held(own: OwnStack) -> AbstractContextManager[RunningStack]:
     """Return the stack's servers as the commands see them."""
-    return hold(Layout(state_dir=own.state_dir), say=print)
+    return hold(Layout(state_dir=own.state_dir), on_progress=print)
 
 
 def command(own: OwnStack, *arguments: str) -> dict[str, Any]:

@@ -197,7 +197,7 @@ def test_lines_are_coloured_by_part_on_a_terminal_and_plain_in_a_pipe(
     has_colours: bool, line: str
 ) -> None:
     stream = io.StringIO()
-    Console(stream=stream, has_colours=has_colours).say("ready", part="node2")
+    Console(stream=stream, has_colours=has_colours).print("ready", part="node2")
 
     assert stream.getvalue() == line
 
@@ -210,5 +210,5 @@ def test_a_reader_that_left_asks_for_the_stop_once() -> None:
     console = Console(stream=Closed(), has_colours=False)
 
     with pytest.raises(StopRequested):
-        console.say("anybody?")
-    console.say("nobody")
+        console.print("anybody?")
+    console.print("nobody")
