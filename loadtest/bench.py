@@ -15,7 +15,7 @@ import gevent
 from loadtest import cached, fleet, jobs, overload, replicas, streams, wrk
 from loadtest.servers import Headrace, headrace, langserve
 from loadtest.settings import ANSWER, QUESTION
-from loadtest.table import Row, print_table, print_progress
+from loadtest.table import Row, print_progress, print_table
 
 WARM_UP_SECONDS = 3
 SETTLE_SECONDS = 2

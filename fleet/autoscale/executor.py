@@ -13,7 +13,7 @@ from fleet.autoscale.metrics import FAILURES
 logger = logging.getLogger(__name__)
 
 
-class Acting:
+class ActionExecutor:
     """At most one change at a time."""
 
     def __init__(self, actuator: Actuator) -> None:

@@ -12,7 +12,7 @@ from fleet.autoscale import history
 from fleet.autoscale.actuators import Actuator
 from fleet.autoscale.decision import Decision, Kind, Snapshot, State, decide
 from fleet.autoscale.errors import AutoscaleError
-from fleet.autoscale.executor import Acting
+from fleet.autoscale.executor import ActionExecutor
 from fleet.autoscale.history import Entry
 from fleet.autoscale.lease import Lease
 from fleet.autoscale.metrics import DECISIONS, FAILURES, LEADER, SIZE, TARGET
@@ -47,7 +47,7 @@ class Loop:
     ) -> None:
         self.policies = policies
         self.source = source
-        self.acting = Acting(actuator)
+        self.executor = ActionExecutor(actuator)
         self.lease = lease
         self._on_progress = on_progress
         self._clock = clock
@@ -68,7 +68,7 @@ class Loop:
 
     def close(self) -> None:
         """Give the lease back, unless a change is still under way: then it runs out by itself."""
-        if self.acting.wait(STOP_SECONDS) and self.lease:
+        if self.executor.wait(STOP_SECONDS) and self.lease:
             self.lease.release()
         LEADER.set(0)
 
@@ -89,7 +89,7 @@ class Loop:
             if not self._may_act():
                 return {}
         with self._in("count"):
-            sizes = self.acting.actuator.sizes()
+            sizes = self.executor.actuator.sizes()
         with self._in("measure"):
             measured = self.source.measure(sizes)
             self._report("measure", "; ".join(measured.problems))
@@ -98,10 +98,10 @@ class Loop:
             snapshot = Snapshot(at=now, size=sizes[fleet], values=measured.values.get(fleet, {}))
             SIZE.labels(fleet).set(snapshot.size)
             self._remember(fleet, snapshot)
-        if error := self.acting.take_error():
+        if error := self.executor.take_error():
             self._retry_at = now + RETRY_SECONDS
             self._report("act", error)
-        if self.acting.is_busy:
+        if self.executor.is_busy:
             return {}
         with self._in("decide"):
             decisions = {
@@ -164,7 +164,7 @@ class Loop:
                 self._written[fleet] = entry
                 self._write(lambda entry=entry: history.add(entry))  # type: ignore[misc]
         if targets:
-            self.acting.start(targets)
+            self.executor.start(targets)
 
     def _write(self, work: Callable[[], None]) -> None:
         """Write something down; that it cannot be written must not keep us from scaling."""

@@ -81,11 +81,11 @@ class Command(BaseCommand):
     def _run_once(self, loop: Loop, stop: threading.Event) -> None:
         """Decide once, on rates of AUTOSCALE_SECONDS, and wait for what comes of it."""
         try:
-            loop.source.measure(loop.acting.actuator.sizes())
+            loop.source.measure(loop.executor.actuator.sizes())
             stop.wait(settings.AUTOSCALE_SECONDS)
             decisions = loop.tick()
-            loop.acting.wait()
-            if error := loop.acting.take_error():
+            loop.executor.wait()
+            if error := loop.executor.take_error():
                 raise AutoscaleError(error)
         finally:
             loop.close()

@@ -90,7 +90,7 @@ class World:
     def ticks(self, loop: Loop, count: int) -> None:
         for _ in range(count):
             loop.tick()
-            assert not self.fleet.gate.is_set() or loop.acting.wait(10)
+            assert not self.fleet.gate.is_set() or loop.executor.wait(10)
             self.now += 10
 
 
@@ -210,7 +210,7 @@ def test_measuring_goes_on_while_a_change_takes_its_time(world: World) -> None:
     assert loop.lease
     assert loop.lease.is_held
     world.fleet.gate.set()
-    assert loop.acting.wait(10)
+    assert loop.executor.wait(10)
     world.ticks(loop, 3)
     assert world.fleet.told == [2, 3]
 
@@ -241,16 +241,16 @@ def test_a_change_that_failed_is_told_and_tried_again(world: World) -> None:
     before = failures("act")
     loop = world.loop()
     loop.tick()
-    assert loop.acting.wait(10)
+    assert loop.executor.wait(10)
     # Being below the minimum needs no window; only the failure makes it wait.
     for _ in range(3):
         loop.tick()
-        loop.acting.wait(10)
+        loop.executor.wait(10)
         world.now += 1
     assert world.fleet.told == [1]
     world.now += 10
     loop.tick()
-    loop.acting.wait(10)
+    loop.executor.wait(10)
     assert world.fleet.told == [1, 1]
     assert failures("act") == before + 2
     assert "act: there is no room" in world.said
