@@ -51,7 +51,7 @@ $(VENV)/.compose: requirements/compose.txt $(VENV)/.dev
 	@$(PIP) install --require-hashes -r requirements/compose.txt
 	@touch $@
 
-lint: install-dev ## Check format, style, types and the directions between rooms
+lint: install-dev ## Check format, style, types and the imports between packages
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy

@@ -1,4 +1,4 @@
-"""What the chat room counts, for Prometheus."""
+"""Prometheus metrics of the chat package."""
 
 from prometheus_client import Counter, Histogram
 

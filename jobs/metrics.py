@@ -1,4 +1,4 @@
-"""What the jobs room counts, for Prometheus."""
+"""Prometheus metrics of the jobs package."""
 
 from prometheus_client import Counter, Gauge, Histogram
 

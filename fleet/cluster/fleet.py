@@ -189,7 +189,7 @@ def hold(layout: Layout, *, on_progress: Callable[[str], None]) -> Iterator[Flee
         raise ClusterError(f"No stack is running (STATE_DIR={layout.state_dir}).")
     api = RuntimeApi(layout.haproxy_socket, state_file=layout.haproxy_state_file)
     with lock.hold(layout.fleet_lock_file, taken=BUSY):
-        overrides.forget(layout)
+        overrides.roll_back(layout)
         try:
             yield Fleet(layout=layout, supervisord=supervisord, api=api, on_progress=on_progress)
         except HAProxyError as error:

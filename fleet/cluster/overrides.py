@@ -29,22 +29,22 @@ def load(layout: Layout) -> dict[str, str]:
 
 
 def attempt(layout: Layout, changes: Mapping[str, str]) -> None:
-    """Have every part that starts from now on read these too, until `forget`; `keep` ends that.
+    """Apply the changes to every process that starts from now on, until `roll_back` or `commit`.
 
-    The next command forgets what one that died neither kept nor forgot.
+    The next command rolls back an attempt whose command died before either.
     """
     before = load(layout)
     _write(layout.overrides_before_file, before)
     _write(layout.overrides_file, {**before, **changes})
 
 
-def keep(layout: Layout) -> None:
-    """Keep what was attempted."""
+def commit(layout: Layout) -> None:
+    """Make an attempt's changes permanent."""
     layout.overrides_before_file.unlink(missing_ok=True)
 
 
-def forget(layout: Layout) -> None:
-    """Go back to what was before an attempt, if there is one."""
+def roll_back(layout: Layout) -> None:
+    """Restore the values from before an attempt, if there is one."""
     with contextlib.suppress(FileNotFoundError):
         layout.overrides_before_file.replace(layout.overrides_file)
 

@@ -46,10 +46,10 @@ def restart(
                 stand_in = _start_stand_in(fleet)
             # Ctrl-C, too, while it waits for a node that does not get ready.
             except BaseException:
-                overrides.forget(layout)
+                overrides.roll_back(layout)
                 raise
         if stand_in:
-            overrides.keep(layout)
+            overrides.commit(layout)
         for done, one in enumerate(chosen):
             was_drained = layout.drain_file(one.id.name).exists()
             try:
@@ -57,13 +57,13 @@ def restart(
                 _start(fleet, one, was_drained=was_drained)
             except ClusterError as error:
                 if changes and not stand_in and not done:
-                    overrides.forget(layout)
+                    overrides.roll_back(layout)
                     if _runs_as_before(fleet, one, was_drained=was_drained):
                         raise ClusterError(
                             f"{error}. {one.id.name} runs again with its previous settings."
                         ) from error
                 raise _failed(fleet, error, one, chosen[done + 1 :], stand_in) from error
-            overrides.keep(layout)
+            overrides.commit(layout)
         if stand_in:
             retire(fleet, stand_in)
 

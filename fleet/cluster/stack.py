@@ -56,7 +56,7 @@ class Stack:
         os.umask(0o077)
         self.layout.create()
         with lock.hold(self.layout.lock_file), self._signals():
-            if cleanup.are_there(self.layout):
+            if cleanup.leftovers_exist(self.layout):
                 self.console.print("cleaning up after a stack that was killed")
                 cleanup.clean_up(self.layout, on_progress=self.console.print)
                 # The settings were read from that stack's file; begin again without it.

@@ -74,7 +74,7 @@ def stop(layout: Layout, *, on_progress: Callable[[str], None]) -> bool:
     """Stop the stack from another process; return whether there was one."""
     pid = lock.holder(layout.lock_file)
     if pid is None:
-        if not cleanup.are_there(layout):
+        if not cleanup.leftovers_exist(layout):
             return False
         cleanup.clean_up(layout, on_progress=on_progress)
         return True

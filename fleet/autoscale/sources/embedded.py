@@ -16,7 +16,7 @@ from fleet.autoscale.sources import Measured, Values, latency, processes, proxy_
 from fleet.autoscale.sources.latency import Buckets
 from fleet.autoscale.sources.processes import Usage
 from fleet.autoscale.sources.proxy_counts import ProxyCounts
-from fleet.cluster import state_file as records
+from fleet.cluster import state_file
 from fleet.cluster.parts import PartId, read_all
 from fleet.cluster.paths import Layout
 from scaling.scrape import ScrapeError, scrape
@@ -60,7 +60,7 @@ class EmbeddedSource:
         return Measured(values=values, problems=tuple(problems))
 
     def _usages(self, parts: Mapping[str, PartId]) -> dict[str, Usage]:
-        record = records.load(self._layout.record_file)
+        record = state_file.load(self._layout.record_file)
         known = record.processes if record else {}
         found = {
             name: processes.usage(known[name])

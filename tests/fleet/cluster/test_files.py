@@ -103,13 +103,13 @@ def test_changed_settings_are_kept_or_forgotten(tmp_path: Path) -> None:
     layout = Layout(state_dir=tmp_path)
     layout.create()
     overrides.attempt(layout, {"A": "1", "B": "1"})
-    overrides.keep(layout)
+    overrides.commit(layout)
     overrides.attempt(layout, {"B": "2"})
     assert overrides.load(layout) == {"A": "1", "B": "2"}
 
-    overrides.forget(layout)
+    overrides.roll_back(layout)
     assert overrides.load(layout) == {"A": "1", "B": "1"}
-    overrides.forget(layout)
+    overrides.roll_back(layout)
     assert overrides.load(layout) == {"A": "1", "B": "1"}
 
 
