@@ -137,7 +137,7 @@ def _shrink(
     if wait:
         return _stay(Kind.COOLDOWN, size, f"{why}, but it changed a moment ago: {wait:.0f} s more")
     target = max(size - min(rule.amount(size), policy.step_limit), policy.minimum)
-    # Fewer members have more each. To shrink into a growing rule would be to swing for ever, so
+    # Fewer have more each. To shrink into a growing rule would be to swing for ever, so
     # with fewer none may have held for as long as the shrinking rule has looked.
     for other, value in up:
         needed = _needed(size, other, value)
@@ -154,7 +154,7 @@ def _shrink(
 
 
 def _needed(size: int, rule: Rule, mean: float) -> int:
-    """Return how many members keep a growing rule from holding."""
+    """Return the size at which no growing rule holds."""
     if mean <= 0:
         return 0
     # Also where the threshold is 0, or so small that the division would overflow.

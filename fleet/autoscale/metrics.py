@@ -2,8 +2,8 @@
 
 from prometheus_client import Counter, Gauge
 
-TARGET = Gauge("headrace_autoscale_target", "Processes that a fleet should have.", ["fleet"])
-SIZE = Gauge("headrace_autoscale_size", "Processes that a fleet has.", ["fleet"])
+TARGET = Gauge("headrace_autoscale_target", "Nodes or workers that a fleet should have.", ["fleet"])
+SIZE = Gauge("headrace_autoscale_size", "Nodes or workers that a fleet has.", ["fleet"])
 LEADER = Gauge("headrace_autoscale_leader", "Whether this process holds the lease and scales.")
 DECISIONS = Counter(
     "headrace_autoscale_decisions", "Decisions by fleet and outcome.", ["fleet", "kind"]

@@ -17,7 +17,7 @@ DEFAULT_FILE = Path(__file__).with_name("default.toml")
 WEB = "web"
 WORKERS = "workers"
 
-# What may be measured of a member of each fleet, by its unit.
+# What may be measured of a node or worker of each fleet, by its unit.
 MEASURES: Mapping[str, frozenset[str]] = {
     WEB: frozenset(
         {
@@ -33,11 +33,11 @@ MEASURES: Mapping[str, frozenset[str]] = {
         {"cpu_percent", "memory_mb", "waiting_jobs", "running_jobs", "oldest_wait_seconds"}
     ),
 }
-# Of these each member has its share, so that fewer members have more each.
+# Of these each node or worker has its share, so that fewer have more each.
 SHARED_MEASURES = frozenset(
     {"cpu_percent", "requests_per_minute", "sessions", "waiting_jobs", "running_jobs"}
 )
-MAX_MEMBERS = 100_000
+MAX_SIZE = 100_000
 MAX_SECONDS = 86_400.0
 # More than anything that is measured; TOML's whole numbers have no end.
 MAX_NUMBER = 1e12
@@ -48,8 +48,8 @@ class Rule:
     """One sentence of a policy.
 
     It holds when the mean over `for_seconds` is above `threshold` (a rule that grows) or below it
-    (one that shrinks). The change is `count` members or `percent` of the fleet, rounded up,
-    whichever is more.
+    (one that shrinks). The change is `count`, or `percent` of the fleet, rounded up, whichever is
+    more.
     """
 
     measure: str
@@ -64,7 +64,7 @@ class Rule:
         return mean > self.threshold if self.grows else mean < self.threshold
 
     def amount(self, size: int) -> int:
-        """Return how many members the rule adds to a fleet of this size, or takes from it."""
+        """Return the number that the rule adds to a fleet of this size, or removes."""
         return max(self.count, math.ceil(size * self.percent / 100), 1)
 
 
@@ -90,11 +90,11 @@ Policies = Mapping[str, Policy]
 
 _NUMBERS = {
     # Name: whole number, least, most.
-    "minimum": (True, 0, MAX_MEMBERS),
-    "maximum": (True, 1, MAX_MEMBERS),
+    "minimum": (True, 0, MAX_SIZE),
+    "maximum": (True, 1, MAX_SIZE),
     "cooldown_up_seconds": (False, 0.0, MAX_SECONDS),
     "cooldown_down_seconds": (False, 0.0, MAX_SECONDS),
-    "step_limit": (True, 1, MAX_MEMBERS),
+    "step_limit": (True, 1, MAX_SIZE),
     "stale_seconds": (False, 1.0, MAX_SECONDS),
 }
 _RULE_KEYS = {
@@ -170,7 +170,7 @@ def _rule(fleet: str, table: dict[str, Any], place: str) -> Rule:
         threshold=float(_number(table, sides[0], place, least=0.0)),
         for_seconds=float(_number(table, "for_seconds", place, least=0.0, most=MAX_SECONDS)),
         grows=grows,
-        count=int(_number(table, verb, place, is_whole=True, least=1, most=MAX_MEMBERS, default=0)),
+        count=int(_number(table, verb, place, is_whole=True, least=1, most=MAX_SIZE, default=0)),
         percent=float(
             _number(table, f"{verb}_percent", place, least=0.01, most=1000.0, default=0.0)
         ),

@@ -71,7 +71,7 @@ class Layout:
         return self.run_dir / "replicas.lock"
 
     @property
-    def fleet_lock_file(self) -> Path:
+    def pool_lock_file(self) -> Path:
         """Locked while nodes or workers are added, removed, drained or restarted."""
         return self.run_dir / "fleet.lock"
 

@@ -13,7 +13,7 @@ from fleet.autoscale.errors import MeasureError
 
 T = TypeVar("T")
 
-# What a member of a fleet has of each measure (policies.MEASURES).
+# Each measure's value for a node or worker of a fleet (policies.MEASURES).
 Values = dict[str, float]
 
 

@@ -52,7 +52,7 @@ def test_the_page_shows_the_target_against_the_load(admin_client: Client) -> Non
     assert response.status_code == 200
     (section,) = response.context["sections"]
     assert section.chart.most == 800
-    assert section.most_members == 4
+    assert section.most_size == 4
     # Half the height for two of at most four, then the top.
     assert section.line.split()[0] == "0,60.0"
     assert section.line.split()[-1] == "48,0.0"

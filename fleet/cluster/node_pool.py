@@ -35,31 +35,33 @@ BUSY = (
     "wait for it."
 )
 
-Member = Node | Worker
+NodeOrWorker = Node | Worker
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fleet:
-    """Nodes and workers that nobody else changes now; `on_progress` gets a line for each step."""
+class NodePool:
+    """Nodes and workers, under a lock against other commands; `on_progress` gets each step."""
 
     layout: Layout
     supervisord: Supervisord
     api: RuntimeApi
     on_progress: Callable[[str], None]
 
-    def members(self, kind: str) -> list[Member]:
+    def of_kind(self, kind: str) -> list[NodeOrWorker]:
         """Return the parts of a kind, `node` or `worker`, by their numbers."""
         found = [part for part in read_all(self.layout.parts_dir) if part.kind == kind]
-        return [member(part) for part in sorted(found, key=lambda part: number_of(part.name))]
+        return [
+            node_or_worker(part) for part in sorted(found, key=lambda part: number_of(part.name))
+        ]
 
-    def find(self, name: str) -> Member:
+    def find(self, name: str) -> NodeOrWorker:
         """Return a node or worker by its name; raise `ClusterError` when there is none."""
-        members = [*self.members("node"), *self.members("worker")]
-        for one in members:
+        processes = [*self.of_kind("node"), *self.of_kind("worker")]
+        for one in processes:
             if one.id.name == name:
                 return one
-        names = ", ".join(one.id.name for one in members)
+        names = ", ".join(one.id.name for one in processes)
         raise ClusterError(f"There is no node or worker {name}; there are {names}.")
 
     def new_ports(self, count: int) -> list[int]:
@@ -68,39 +70,39 @@ class Fleet:
         return free_ports(count, avoid={settings.PORT, settings.STATS_PORT, *taken})
 
     # --- Processes ------------------------------------------------------------------------------
-    def launch(self, *members: Member) -> None:
+    def launch(self, *processes: NodeOrWorker) -> None:
         """Start parts that are new or stopped."""
-        for one in members:
+        for one in processes:
             self.layout.drain_file(one.id.name).unlink(missing_ok=True)
             if self.supervisord.find(one.id.name) is not None:
                 # Its command and environment may be others now.
                 self.supervisord.remove(one.id.name)
             self.supervisord.add(one.id, one.program())
 
-    def stop(self, *members: Member) -> None:
+    def stop(self, *processes: NodeOrWorker) -> None:
         """Tell parts to stop, all at once, and wait until they have finished what they had."""
-        for one in members:
+        for one in processes:
             self._halt(one.id.name)
-        names = {one.id.name for one in members}
-        seconds = max(one.program().stop_seconds for one in members) + LATE_SECONDS
+        names = {one.id.name for one in processes}
+        seconds = max(one.program().stop_seconds for one in processes) + LATE_SECONDS
         if not until(lambda: not names & self._living(), seconds=seconds):
             raise ClusterError(f"{', '.join(sorted(names & self._living()))} did not stop.")
 
-    def remove(self, *members: Member) -> None:
+    def remove(self, *processes: NodeOrWorker) -> None:
         """Forget parts that are stopped."""
-        for one in members:
+        for one in processes:
             self.supervisord.remove(one.id.name)
             self.layout.drain_file(one.id.name).unlink(missing_ok=True)
 
-    def dead(self, kind: str) -> list[Member]:
+    def dead(self, kind: str) -> list[NodeOrWorker]:
         """Return parts of a kind that have no process, and will have none by themselves."""
         living = self._living()
-        return [one for one in self.members(kind) if one.id.name not in living]
+        return [one for one in self.of_kind(kind) if one.id.name not in living]
 
     def _living(self) -> set[str]:
         return {one.name for one in self.supervisord.processes() if not one.is_stopped}
 
-    def await_ready(self, one: Member) -> None:
+    def await_ready(self, one: NodeOrWorker) -> None:
         """Wait for a part; raise `PartFailed` when it ends or takes too long, and stop it then."""
         name, pid = one.id.name, 0
         deadline = time.monotonic() + READY_SECONDS
@@ -129,7 +131,7 @@ class Fleet:
         until(is_told, seconds=LATE_SECONDS)
 
     # --- Rotation -------------------------------------------------------------------------------
-    def enter(self, node: Member) -> None:
+    def enter(self, node: NodeOrWorker) -> None:
         """Let HAProxy send to a node that is ready, and wait until it does."""
         name = node.id.name
         host, port = node.id.address.rsplit(":", 1)
@@ -138,13 +140,13 @@ class Fleet:
         if not until(lambda: name in self.in_rotation(), seconds=UP_SECONDS):
             raise ClusterError(f"HAProxy does not find {name} healthy; it gets no requests.")
 
-    def leave(self, *nodes: Member) -> None:
+    def leave(self, *nodes: NodeOrWorker) -> None:
         """Have HAProxy send no more to nodes, which finish what they have and say so themselves."""
         for node in nodes:
             self._set_state(node, ServerState.DRAIN)
             self.layout.drain_file(node.id.name).touch(mode=0o600)
 
-    def close(self, *nodes: Member) -> None:
+    def close(self, *nodes: NodeOrWorker) -> None:
         """Let HAProxy forget nodes that are gone."""
         for node in nodes:
             self._set_state(node, ServerState.MAINT)
@@ -162,7 +164,7 @@ class Fleet:
             if server.state == ServerState.READY and server.is_up
         }
 
-    def _set_state(self, node: Member, state: ServerState) -> None:
+    def _set_state(self, node: NodeOrWorker, state: ServerState) -> None:
         self._patiently(lambda: self.api.set_state(node.id.name, state))
 
     def _patiently(self, ask: Callable[[], T]) -> T:
@@ -181,22 +183,22 @@ class Fleet:
 
 
 @contextlib.contextmanager
-def hold(layout: Layout, *, on_progress: Callable[[str], None]) -> Iterator[Fleet]:
+def hold(layout: Layout, *, on_progress: Callable[[str], None]) -> Iterator[NodePool]:
     """Keep other commands from changing nodes and workers; raise `ClusterError` without a stack."""
     last = state_file.load(layout.record_file)
     supervisord = Supervisord(layout)
     if last is None or not last.is_ready or not supervisord.is_alive():
         raise ClusterError(f"No stack is running (STATE_DIR={layout.state_dir}).")
     api = RuntimeApi(layout.haproxy_socket, state_file=layout.haproxy_state_file)
-    with lock.hold(layout.fleet_lock_file, taken=BUSY):
+    with lock.hold(layout.pool_lock_file, taken=BUSY):
         overrides.roll_back(layout)
         try:
-            yield Fleet(layout=layout, supervisord=supervisord, api=api, on_progress=on_progress)
+            yield NodePool(layout=layout, supervisord=supervisord, api=api, on_progress=on_progress)
         except HAProxyError as error:
             raise ClusterError(f"HAProxy refused a command: {error}") from error
 
 
-def member(part: PartId) -> Member:
+def node_or_worker(part: PartId) -> NodeOrWorker:
     """Return a node or worker by its name, kind and address."""
     return Node(id=part) if part.kind == "node" else Worker(id=part)
 
@@ -206,7 +208,7 @@ def number_of(name: str) -> int:
     return int(name.lstrip("abcdefghijklmnopqrstuvwxyz"))
 
 
-def free_numbers(members: Iterable[Member], count: int) -> list[int]:
+def free_numbers(processes: Iterable[NodeOrWorker], count: int) -> list[int]:
     """Return the lowest numbers that no part has."""
-    taken = {number_of(one.id.name) for one in members}
+    taken = {number_of(one.id.name) for one in processes}
     return [n for n in range(1, len(taken) + count + 1) if n not in taken][:count]
