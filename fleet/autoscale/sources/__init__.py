@@ -1,6 +1,6 @@
 """Where measurements come from: a plug-in, named by dotted path in AUTOSCALE_SOURCE.
 
-`measure.EmbeddedSource` is the embedded stack's.
+`embedded.EmbeddedSource` is the embedded stack's.
 """
 
 from __future__ import annotations
