@@ -20,12 +20,12 @@ Address = tuple[str, int]
 
 
 def is_memcached(url: str) -> bool:
-    """Say whether a URL names Memcached servers."""
+    """Return whether a URL names Memcached servers."""
     return _scheme(url) == MEMCACHED_SCHEME
 
 
 def redis_url(*, cache_url: str, redis_url: str) -> str:
-    """Return the URL of the Redis that keeps limits: `REDIS_URL`, or else `CACHE_URL`.
+    """Return the URL of the Redis that stores limits: `REDIS_URL`, or else `CACHE_URL`.
 
     Raises ImproperlyConfigured when neither names a Redis.
     """
@@ -89,7 +89,7 @@ def _sentinel(name: str, url: str, timeout_seconds: float) -> tuple[str, dict[st
     # between all Sentinels whose master has the same name; so the host is the first Sentinel's.
     sentinels = _addresses(name, hosts, SENTINEL_PORT)
     pool: dict[str, Any] = {"service_name": unquote(master)}
-    # redis-py's own default is to ask a Sentinel again for seconds.
+    # redis-py's own default is to retry a Sentinel for seconds.
     sentinel: dict[str, Any] = {
         "socket_timeout": timeout_seconds,
         "socket_connect_timeout": timeout_seconds,

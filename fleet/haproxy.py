@@ -25,11 +25,11 @@ UP_STATES = {"1", "2", "3"}
 
 
 class HAProxyError(Exception):
-    """HAProxy could not be told something."""
+    """A command to HAProxy failed."""
 
 
 class HAProxyUnavailable(HAProxyError):
-    """Nobody answers at the Runtime API's socket; trying again may help."""
+    """The Runtime API's socket does not answer; a retry may help."""
 
 
 class HAProxyRefused(HAProxyError):
@@ -79,7 +79,7 @@ class RuntimeApi:
         return _parse_servers(self._ask(f"show servers state {self.backend}"))
 
     def add(self, name: str, *, host: str, port: int) -> None:
-        """Give the slot an address and let it take requests."""
+        """Set the slot's address and state `ready`."""
         command = f"set server {self._slot(name)} addr {host} port {port}"
         answer = self._ask(command)
         # Both a change and the lack of one are reported by a sentence that names its source.
@@ -88,7 +88,7 @@ class RuntimeApi:
         self.set_state(name, ServerState.READY)
 
     def set_state(self, name: str, state: ServerState) -> None:
-        """Let the slot take requests, only finish those it has, or do nothing at all."""
+        """Set the slot's state: take requests, only finish those it has, or do nothing."""
         command = f"set server {self._slot(name)} state {state.value}"
         # Success says nothing.
         if answer := self._ask(command):

@@ -1,4 +1,4 @@
-"""`make bench`: uncached chat, streams and jobs, beside LangServe, in one run and one table."""
+"""`make bench`: uncached chat, streams and jobs, and LangServe, in one run and one table."""
 
 from __future__ import annotations
 
@@ -274,7 +274,7 @@ def measure_jobs(*, seconds: int, runs: int) -> list[Row]:
             passed=seen.paced_p99_ms < 100,
         ),
         Row(
-            measure=f"submits at {jobs.PACED_PER_SECOND}/s while the jobs run beside them",
+            measure=f"submits at {jobs.PACED_PER_SECOND}/s while the jobs run too",
             figure=f"p99 {seen.paced_busy_p99_ms:.0f} ms",
             bound="< 150 ms (aim 100)",
             passed=seen.paced_busy_p99_ms < 150,

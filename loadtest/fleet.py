@@ -64,7 +64,7 @@ class Change:
 
     name: str
     seconds: float
-    asked: int
+    sent: int
     under_way: UnderWay
     lost: int
     lost_keyed: int
@@ -108,7 +108,7 @@ def change_row(seen: Change) -> Row:
     print_progress(f"{seen.name}: {seen.what or 'nothing was lost'}")
     is_kill = seen.name == KILL
     lost = seen.lost + seen.lost_keyed + seen.refused
-    figure = f"{seen.seconds:.0f} s, {seen.asked} requests, {lost} lost; {seen.streams} streams,"
+    figure = f"{seen.seconds:.0f} s, {seen.sent} requests, {lost} lost; {seen.streams} streams,"
     figure += f" {seen.lost_streams} lost; p99 {seen.p99_ms:.0f} ms"
     if is_kill:
         figure += f"; {seen.under_way.unkeyed} were in flight without a key,"
@@ -213,16 +213,16 @@ def _under_load(name: str, ours: Headrace, change: ChangeFleet) -> Change:
     ):
         gevent.sleep(8)
         answers = load.answers
-        asked, began = answers.asked, time.monotonic()
+        sent, began = answers.sent, time.monotonic()
         under_way = gevent.get_hub().threadpool.apply(change, (ours, answers))
         seconds = time.monotonic() - began
         gevent.sleep(3)
-        asked = answers.asked - asked
+        sent = answers.sent - sent
     reasons = [*answers.lost.items(), *answers.lost_keyed.items()]
     return Change(
         name=name,
         seconds=seconds,
-        asked=asked,
+        sent=sent,
         under_way=under_way,
         lost=answers.lost.total(),
         lost_keyed=answers.lost_keyed.total(),
@@ -249,12 +249,12 @@ def _kill(ours: Headrace, answers: Answers) -> UnderWay:
     master = psutil.Process(ours.nodes[0]["pid"])
     family = [master, *master.children(recursive=True)]
     at_node = ours.sessions_at(ours.nodes[0]["name"])
-    unkeyed, asked = answers.in_flight[False], answers.asked_unkeyed
+    unkeyed, sent = answers.in_flight[False], answers.sent_unkeyed
     # The master first: it would accept for a worker that is gone.
     for process in family:
         process.send_signal(signal.SIGKILL)
     # A process goes on for some milliseconds after that.
     time.sleep(DYING_SECONDS)
-    unkeyed += answers.asked_unkeyed - asked
+    unkeyed += answers.sent_unkeyed - sent
     time.sleep(AFTER_KILL_SECONDS)
     return UnderWay(unkeyed=unkeyed, at_node=at_node)

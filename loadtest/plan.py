@@ -1,4 +1,4 @@
-"""What a load test does: read from mix.json and the environment, and kept within its bounds.
+"""What a load test does: read from mix.json and the environment, and limited to its bounds.
 
 chat.js reads the same file and variables by the same rules.
 """
@@ -80,7 +80,7 @@ class Plan:
         return None
 
     def prompt(self) -> str:
-        """Return a user's text: one of the file's, or one that nobody has asked before."""
+        """Return a user's text: one of the file's, or one that was never sent before."""
         text: str = random.choice(self.mix["prompts"])
         if random.random() < self.mix["repeated_share"]:
             return text
@@ -142,7 +142,7 @@ def read(environment: Mapping[str, str] = os.environ) -> Plan:
 
 
 def check_url(url: str, *, may_be_remote: bool) -> bool:
-    """Return whether a URL leads away from this machine; raises BadPlan when it must not."""
+    """Return whether a URL leads to another machine; raises BadPlan when it must not."""
     match = URL.fullmatch(url)
     if match is None:
         raise BadPlan(f"LOAD_URL is {url!r}; it must be like http://127.0.0.1:8000")

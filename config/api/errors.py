@@ -41,7 +41,7 @@ class ApiError(Exception):
 
     `message` must be safe to show: no provider text, no path, no SQL. `code` is a stable word for
     programs. `retry_after_seconds` becomes `Retry-After` (rounded up) and says that the same
-    request may succeed later; `should_retry` False tells SDKs not to try a 409 or 5xx again.
+    request may succeed later; `should_retry` False tells SDKs not to retry a 409 or 5xx.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ DJANGO_ERRORS: list[tuple[type[Exception], ApiError]] = [
 
 
 def to_api_error(error: BaseException) -> ApiError:
-    """Return the error a client may see for any exception; unexpected ones are logged whole."""
+    """Return the error a client may see for any exception; unexpected ones are logged."""
     if isinstance(error, ApiError):
         return error
     if isinstance(error, UnreadablePostError):
@@ -161,7 +161,7 @@ def to_api_error(error: BaseException) -> ApiError:
 
 
 def is_database_down(error: BaseException) -> bool:
-    """Say whether waiting may cure this database error: no server, or no free connection.
+    """Return whether waiting may cure this database error: no server, or no free connection.
 
     Or a server that was the primary a moment ago, and takes no writes any more.
     """

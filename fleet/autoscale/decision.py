@@ -74,11 +74,12 @@ def decide(history: Sequence[Snapshot], policy: Policy, state: State, *, now: fl
     """Return what to do with a fleet, given what was seen of it, the oldest first.
 
     Invariants, as long as the newest snapshot is not stale: the target is from `minimum` to
-    `maximum`; apart from getting there it is at most `step_limit` away; it is smaller only if every
-    measurement that a rule names is there and no growing rule holds, nor would hold with so few.
+    `maximum`; apart from getting there it differs by at most `step_limit`; it is smaller only if
+    every measurement that a rule names is there and no growing rule holds, nor would hold with so
+    few.
 
     Only snapshots count since the fleet has had its present size: what was measured before is of
-    another fleet. So each change must wait for its rule's whole window anew.
+    another fleet. So each change must wait for its rule's full window again.
     """
     if not history or not 0 <= now - history[-1].at <= policy.stale_seconds:
         size = history[-1].size if history else None
@@ -186,7 +187,7 @@ def _mean(history: Sequence[Snapshot], rule: Rule, policy: Policy, now: float) -
         if value is None or not math.isfinite(value):
             continue
         newer = snapshot.at
-        # The first one from before the window shows that the window is whole.
+        # The first one from before the window shows that the window is complete.
         if newer < start and count:
             return _Mean(value=total / count, is_whole=True)
         total, count = total + value, count + 1
@@ -211,7 +212,7 @@ def _highest_mean(history: Sequence[Snapshot], rule: Rule, policy: Policy, secon
             total += series[oldest][1]
             oldest += 1
         if series[-1][0] > end - rule.for_seconds:
-            # From here on no window is whole.
+            # From here on no window is complete.
             break
         highest = max(highest, total / (oldest - number))
         total -= value

@@ -60,14 +60,14 @@ class Loop:
         self._is_leader = False
 
     def run(self, stop: threading.Event, *, seconds: float) -> None:
-        """Tick every so many seconds until told to stop."""
+        """Tick every so many seconds until the stop is requested."""
         while not stop.is_set():
             self.tick()
             stop.wait(seconds)
         self.close()
 
     def close(self) -> None:
-        """Give the lease back, unless a change is still under way: then it runs out by itself."""
+        """Release the lease, unless a change is still under way: then it expires by itself."""
         if self.executor.wait(STOP_SECONDS) and self.lease:
             self.lease.release()
         LEADER.set(0)
@@ -78,7 +78,7 @@ class Loop:
             return self._tick()
         except (AutoscaleError, RedisUnavailable) as error:
             self._fail(str(error))
-        # The outermost tick of the loop: it must go on whatever happens.
+        # The outermost tick of the loop: no failure may end it.
         except Exception:
             logger.exception("the autoscaler's step %s failed", self._step)
             FAILURES.labels(self._step).inc()
@@ -117,10 +117,10 @@ class Loop:
         return decisions
 
     def _may_act(self) -> bool:
-        """Keep the lease; read what the holder before us left when it is new."""
+        """Take or renew the lease; read the previous holder's history when it is new."""
         if self.lease is None:
             return True
-        is_leader = self.lease.keep()
+        is_leader = self.lease.acquire()
         LEADER.set(is_leader)
         if not is_leader:
             self._report("lease", "another autoscaler holds the lease; waiting for it")
@@ -137,7 +137,7 @@ class Loop:
 
     def _remember(self, fleet: str, snapshot: Snapshot) -> None:
         policy = self.policies[fleet]
-        # One from before the window shows that the window is whole.
+        # One from before the window shows that the window is complete.
         oldest = snapshot.at - policy.longest_window_seconds - policy.stale_seconds
         # After the clock was set back, the later ones are of a time that is still to come.
         kept = [s for s in self._snapshots[fleet] if oldest <= s.at < snapshot.at]
@@ -167,7 +167,7 @@ class Loop:
             self.executor.start(targets)
 
     def _write(self, work: Callable[[], None]) -> None:
-        """Write something down; that it cannot be written must not keep us from scaling."""
+        """Write to the history; a failure to write must not stop the scaling."""
         try:
             work()
         except RedisUnavailable as error:
@@ -186,7 +186,7 @@ class Loop:
         self._report(f"{self._step} failed", text)
 
     def _report(self, topic: str, text: str, *, key: str | None = None) -> None:
-        """Say something unless it was the last thing said about it."""
+        """Report a line unless it was the last one of its topic."""
         key = text if key is None else key
         if self._said.get(topic) != key:
             self._said[topic] = key

@@ -39,7 +39,7 @@ SHARED_MEASURES = frozenset(
 )
 MAX_SIZE = 100_000
 MAX_SECONDS = 86_400.0
-# More than anything that is measured; TOML's whole numbers have no end.
+# More than anything that is measured; TOML's integers have no end.
 MAX_NUMBER = 1e12
 
 
@@ -60,7 +60,7 @@ class Rule:
     percent: float = 0.0
 
     def holds(self, mean: float) -> bool:
-        """Say whether a mean is beyond the threshold."""
+        """Return whether a mean is beyond the threshold."""
         return mean > self.threshold if self.grows else mean < self.threshold
 
     def amount(self, size: int) -> int:
@@ -89,7 +89,7 @@ class Policy:
 Policies = Mapping[str, Policy]
 
 _NUMBERS = {
-    # Name: whole number, least, most.
+    # Name: whether an integer, least, most.
     "minimum": (True, 0, MAX_SIZE),
     "maximum": (True, 1, MAX_SIZE),
     "cooldown_up_seconds": (False, 0.0, MAX_SECONDS),

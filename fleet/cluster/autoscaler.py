@@ -30,7 +30,7 @@ class Autoscaler:
         )
 
     def is_ready(self) -> bool:
-        """Say whether it goes round."""
+        """Return whether its loop runs."""
         return answers(self.id.address, "/metrics")
 
 

@@ -50,7 +50,7 @@ class Console:
             self.stream.write(text)
             self.stream.flush()
         except BrokenPipeError:
-            # Nobody reads any more, as in `make run | head`: stop, and in silence.
+            # No reader is left, as in `make run | head`: stop, and in silence.
             self.is_closed = True
             raise StopRequested from None
         except OSError:
@@ -72,7 +72,7 @@ class LogFollower:
             self._file.seek(0, os.SEEK_END)
 
     def lines(self) -> list[str]:
-        """Return the whole lines that were added since the last call."""
+        """Return the complete lines that were added since the last call."""
         data = self._rest + self._read()
         *whole, self._rest = data.split(b"\n")
         return [line.decode("utf-8", errors="replace").rstrip("\r") for line in whole]

@@ -63,7 +63,7 @@ class Llm:
         return Program(command=[*watched(STOP_SIGNAL), *command], stop_signal=STOP_SIGNAL)
 
     def is_ready(self) -> bool:
-        """Say whether the model is loaded."""
+        """Return whether the model is loaded."""
         return answers(self.id.address, "/health")
 
 

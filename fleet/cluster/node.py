@@ -45,7 +45,7 @@ class Node:
         )
 
     def is_ready(self) -> bool:
-        """Say whether the node can answer real requests, database included."""
+        """Return whether the node can answer real requests, database included."""
         return answers(self.id.address, "/health/ready")
 
 
@@ -66,7 +66,7 @@ def max_requests_in_flight() -> int:
 
 
 def max_stop_seconds() -> int:
-    """Return when a node that was told to stop is killed: gunicorn does so to its workers first."""
+    """Return when a node is killed after its stop signal; gunicorn kills its workers first."""
     return int(_gunicorn_config()["graceful_timeout"]) + 3
 
 

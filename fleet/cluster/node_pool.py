@@ -80,7 +80,7 @@ class NodePool:
             self.supervisord.add(one.id, one.program())
 
     def stop(self, *processes: NodeOrWorker) -> None:
-        """Tell parts to stop, all at once, and wait until they have finished what they had."""
+        """Stop parts, all at once, and wait until they have finished their work."""
         for one in processes:
             self._halt(one.id.name)
         names = {one.id.name for one in processes}
@@ -89,7 +89,7 @@ class NodePool:
             raise ClusterError(f"{', '.join(sorted(names & self._living()))} did not stop.")
 
     def remove(self, *processes: NodeOrWorker) -> None:
-        """Forget parts that are stopped."""
+        """Remove parts that are stopped."""
         for one in processes:
             self.supervisord.remove(one.id.name)
             self.layout.drain_file(one.id.name).unlink(missing_ok=True)
@@ -116,23 +116,23 @@ class NodePool:
                 pid = process.pid
                 time.sleep(POLL_SECONDS)
                 continue
-            # Before supervisord has tried so often that the whole stack would give up.
+            # Before supervisord has tried so often that the stack would end.
             self._halt(name)
             raise PartFailed(name, f"{name} {problem}; see {self.layout.log_file(name)}")
 
     def _halt(self, name: str) -> None:
-        """Have supervisord stop a part, also one that is just being started again."""
+        """Stop a part by supervisord, also one that is just being started again."""
 
-        def is_told() -> bool:
+        def is_stopping() -> bool:
             self.supervisord.request_stop(name)
             process = self.supervisord.find(name)
             return process is None or process.is_stopped or process.state == "stopping"
 
-        until(is_told, seconds=LATE_SECONDS)
+        until(is_stopping, seconds=LATE_SECONDS)
 
     # --- Rotation -------------------------------------------------------------------------------
     def enter(self, node: NodeOrWorker) -> None:
-        """Let HAProxy send to a node that is ready, and wait until it does."""
+        """Put a node that is ready into HAProxy's rotation, and wait until it is there."""
         name = node.id.name
         host, port = node.id.address.rsplit(":", 1)
         self.layout.drain_file(name).unlink(missing_ok=True)
@@ -141,13 +141,13 @@ class NodePool:
             raise ClusterError(f"HAProxy does not find {name} healthy; it gets no requests.")
 
     def leave(self, *nodes: NodeOrWorker) -> None:
-        """Have HAProxy send no more to nodes, which finish what they have and say so themselves."""
+        """Drain nodes: HAProxy sends no more, and they finish what they have."""
         for node in nodes:
             self._set_state(node, ServerState.DRAIN)
             self.layout.drain_file(node.id.name).touch(mode=0o600)
 
     def close(self, *nodes: NodeOrWorker) -> None:
-        """Let HAProxy forget nodes that are gone."""
+        """Free the HAProxy slots of nodes that have ended."""
         for node in nodes:
             self._set_state(node, ServerState.MAINT)
 
@@ -167,15 +167,15 @@ class NodePool:
     def _set_state(self, node: NodeOrWorker, state: ServerState) -> None:
         self._patiently(lambda: self.api.set_state(node.id.name, state))
 
-    def _patiently(self, ask: Callable[[], T]) -> T:
-        """Ask HAProxy; one that died is there again in a moment, with the servers as they were.
+    def _patiently(self, call: Callable[[], T]) -> T:
+        """Call HAProxy; one that died is back in a moment, with the servers as they were.
 
-        All of `ask` is done again, because the address or state it gave may not have been saved.
+        All of `call` is repeated, because the address or state that it set may not have been saved.
         """
         deadline = time.monotonic() + RETURN_SECONDS
         while True:
             try:
-                return ask()
+                return call()
             except HAProxyUnavailable:
                 if time.monotonic() > deadline:
                     raise
@@ -184,7 +184,7 @@ class NodePool:
 
 @contextlib.contextmanager
 def hold(layout: Layout, *, on_progress: Callable[[str], None]) -> Iterator[NodePool]:
-    """Keep other commands from changing nodes and workers; raise `ClusterError` without a stack."""
+    """Lock out other changes of nodes and workers; raise `ClusterError` without a stack."""
     last = state_file.load(layout.record_file)
     supervisord = Supervisord(layout)
     if last is None or not last.is_ready or not supervisord.is_alive():

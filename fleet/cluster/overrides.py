@@ -1,6 +1,6 @@
 """Settings of nodes and workers that were changed while the stack runs.
 
-They are beside the environment of `cluster up`, and win over it. The next `cluster up` begins
+They come on top of the environment of `cluster up`, and win over it. The next `cluster up` begins
 without.
 """
 

@@ -22,7 +22,7 @@ CHECK_TIMEOUT_SECONDS = 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class PartId:
-    """A part as everybody sees it: `kind` is one of `STOP_ORDER`, `address` is `host:port`."""
+    """A part's identity: `kind` is one of `STOP_ORDER`, `address` is `host:port`."""
 
     name: str
     kind: str
@@ -33,7 +33,7 @@ class PartId:
 class Program:
     """How supervisord runs a part.
 
-    `stop_signal` asks it to end; after `stop_seconds` it is killed, with its children.
+    `stop_signal` requests its end; after `stop_seconds` it is killed, with its children.
     """
 
     command: list[str]
@@ -54,7 +54,7 @@ class Part(Protocol):
         """Write the part's configuration files and return how to run it."""
 
     def is_ready(self) -> bool:
-        """Say whether the part does its work; never raises because it does not."""
+        """Return whether the part does its work; never raises because it does not."""
 
 
 def render(part: PartId, program: Program, *, log_file: Path) -> str:
@@ -111,7 +111,7 @@ def python_module(module: str, *arguments: str) -> list[str]:
 
 
 def accepts(address: str) -> bool:
-    """Say whether something accepts connections at an address."""
+    """Return whether something accepts connections at an address."""
     host, port = address.rsplit(":", 1)
     try:
         socket.create_connection((host, int(port)), timeout=CHECK_TIMEOUT_SECONDS).close()
@@ -121,7 +121,7 @@ def accepts(address: str) -> bool:
 
 
 def answers(address: str, path: str) -> bool:
-    """Say whether a GET is answered with 200."""
+    """Return whether a GET is answered with 200."""
     try:
         fetch(f"http://{address}{path}", timeout_seconds=CHECK_TIMEOUT_SECONDS)
     except ScrapeError:

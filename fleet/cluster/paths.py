@@ -1,4 +1,4 @@
-"""Where the stack keeps its files below `STATE_DIR`."""
+"""The paths of the stack's files below `STATE_DIR`."""
 
 import hashlib
 import os
@@ -135,7 +135,7 @@ class Layout:
                 f"cannot make {error.filename}: {error.strerror}; set STATE_DIR to a directory "
                 "that you may write"
             ) from error
-        # /tmp is everybody's: a directory that somebody else made there could steal the sockets.
+        # All users write to /tmp: a directory that another one made there could steal the sockets.
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
             raise ClusterError(f"{self.socket_dir} belongs to another user; remove it")
 

@@ -133,7 +133,7 @@ def make_plan(
 
 
 def has_orphaned_data(layout: Layout) -> bool:
-    """Say whether there is a database whose password was lost."""
+    """Return whether there is a database whose password was lost."""
     return any(layout.state_dir.glob("postgres*/PG_VERSION")) and not layout.secrets_file.exists()
 
 

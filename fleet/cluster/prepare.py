@@ -1,7 +1,7 @@
 """Fill the database of a new stack: schema, chains, an admin and a demo key.
 
 `bring_up` runs this as a process of its own, because its settings must name the stack's database.
-It loads Django at once, and begins when it is told that the database is there. Everything here may
+It loads Django at once, and begins at the signal that the database is there. Everything here may
 be run again at any time.
 """
 
@@ -40,7 +40,7 @@ def migrate() -> None:
 
 
 def create_admin() -> None:
-    """Make the admin user; one that exists keeps a password changed since."""
+    """Create the admin user; the changed password of an existing one stays."""
     users = get_user_model().objects
     if not users.filter(username=credentials.ADMIN_USER).exists():
         kept = credentials.load(_layout().secrets_file)

@@ -13,7 +13,7 @@ from fleet.cluster.errors import ClusterError
 
 
 def is_root() -> bool:
-    """Say whether this process is root, under which PostgreSQL refuses to run."""
+    """Return whether this process is root, under which PostgreSQL refuses to run."""
     return os.geteuid() == 0
 
 
@@ -30,7 +30,7 @@ def watched(stop_signal: str) -> list[str]:
 def as_postgres(stop_signal: str | None = None) -> list[str]:
     """Return the command prefix for PostgreSQL's programs: an unprivileged user under root.
 
-    The user keeps one capability, to pass directories that are closed to it: `STATE_DIR` or the
+    The user retains one capability, to pass directories that are closed to it: `STATE_DIR` or the
     virtualenv may lie below a home directory of mode 0700.
     """
     if not is_root():

@@ -105,7 +105,7 @@ class Proxy:
         )
 
     def is_ready(self) -> bool:
-        """Say whether HAProxy listens and takes commands."""
+        """Return whether HAProxy listens and takes commands."""
         try:
             self.api.servers()
         except HAProxyError:

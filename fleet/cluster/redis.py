@@ -64,7 +64,7 @@ class Redis:
             "dir": f'"{data_dir}"',
             "appendonly": "yes",
             "appendfsync": "everysec",
-            # The append-only file is enough; no snapshots beside it.
+            # The append-only file is enough; no snapshots in addition.
             "save": '""',
             "maxmemory": MAX_MEMORY,
             "maxmemory-policy": EVICTION,
@@ -79,7 +79,7 @@ class Redis:
         )
 
     def is_ready(self) -> bool:
-        """Say whether Redis answers and has loaded its file."""
+        """Return whether Redis answers and has loaded its file."""
         try:
             with redis.Redis.from_url(self.url, socket_timeout=1.0) as client:
                 return bool(client.ping())

@@ -1,4 +1,4 @@
-"""Tell from one look at the parts to the next which of them died, and which keep dying."""
+"""Detects, between two looks at the parts, those that died and those that fail repeatedly."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -29,17 +29,17 @@ class _Seen:
     short_lives: int = 0
 
     def end(self, now: float) -> None:
-        """Note that the process of `pid` is no more."""
+        """Record that the process of `pid` has ended."""
         self.is_down = True
         self.short_lives = self.short_lives + 1 if now - self.since < SHORT_LIFE_SECONDS else 0
 
     def begin(self, pid: int, now: float) -> None:
-        """Note that there is a new process."""
+        """Record that there is a new process."""
         self.pid, self.since, self.is_down = pid, now, False
 
 
 class Watch:
-    """What was seen of the parts so far. A part that was told to stop has not died."""
+    """The state of the parts at the last look. A part that was stopped has not died."""
 
     def __init__(self) -> None:
         self._seen: dict[str, _Seen] = {}
@@ -53,7 +53,7 @@ class Watch:
         """Return what changed since the last look; `now` is a monotonic clock in seconds."""
         changes = []
         processes = list(processes)
-        # One that was removed may come back under its name, and has not died meanwhile.
+        # One that was removed may come back under its name, and has not died in between.
         names = {process.name for process in processes}
         self._seen = {name: seen for name, seen in self._seen.items() if name in names}
         for process in processes:

@@ -34,7 +34,7 @@ def scale(
     with hold(layout, on_progress=on_progress) as pool:
         for kind, wanted in (("node", nodes), ("worker", workers)):
             if wanted is not None:
-                _clear_away(pool, kind)
+                _remove_leftovers(pool, kind)
                 _resize(pool, kind, wanted)
 
 
@@ -62,7 +62,7 @@ def choose_leaving(
 def grow(pool: NodePool, kind: str, count: int) -> list[NodeOrWorker]:
     """Start so many more; those that are ready serve even if another fails.
 
-    A start takes a processor for seconds. Those that serve keep half of them, so that their clients
+    A start takes a processor for seconds. Those that serve get half of them, so that their clients
     notice nothing.
     """
     numbers = free_numbers(pool.of_kind(kind), count)
@@ -111,8 +111,8 @@ def retire(pool: NodePool, leaving: list[NodeOrWorker]) -> None:
         pool.on_progress(f"{one.id.name}: stopped")
 
 
-def _clear_away(pool: NodePool, kind: str) -> None:
-    """Forget what an earlier command left that failed or was cut short."""
+def _remove_leftovers(pool: NodePool, kind: str) -> None:
+    """Remove what an earlier command left that failed or was cut short."""
     gone = pool.dead(kind)
     if kind == "node":
         out = pool.out_of_use()

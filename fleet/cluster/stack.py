@@ -112,7 +112,7 @@ class Stack:
             self._down()
 
     def _pause(self, seconds: float) -> None:
-        """Wait, and look after the parts meanwhile."""
+        """Wait, and restart parts that die."""
         if self._stop.wait(seconds):
             raise StopRequested
         if time.monotonic() >= self._next_look:
@@ -121,7 +121,7 @@ class Stack:
         self._follow_logs()
 
     def _look(self) -> None:
-        """Tell of parts that died; raise `PartFailed` for one that fails repeatedly."""
+        """Report parts that died; raise `PartFailed` for one that fails repeatedly."""
         try:
             processes = self.supervisord.processes()
         except SupervisorGone as error:
@@ -175,7 +175,7 @@ class Stack:
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        """Let Ctrl-C, SIGTERM and a closed terminal ask for the stop, whatever is going on."""
+        """Handle Ctrl-C, SIGTERM and a closed terminal as a request to stop, at any time."""
 
         def request_stop(number: int, frame: FrameType | None) -> None:
             self._stop.set()

@@ -54,15 +54,15 @@ class PrepareProcess:
         self._process.wait()
 
     def begin(self) -> None:
-        """Say that the database is there."""
-        # A process that ended early has closed the pipe; `is_done` tells of that.
+        """Signal that the database is there."""
+        # A process that ended early has closed the pipe; `is_done` reports that.
         with contextlib.suppress(BrokenPipeError):
             if self._process.stdin:
                 self._process.stdin.write(b"go\n")
                 self._process.stdin.close()
 
     def is_done(self) -> bool:
-        """Say whether it has ended; raise `PartFailed` when it failed."""
+        """Return whether it has ended; raise `PartFailed` when it failed."""
         code = self._process.poll()
         if code:
             raise PartFailed("prepare", "the database could not be prepared")
@@ -72,8 +72,8 @@ class PrepareProcess:
 class BringUp:
     """One start of the stack.
 
-    `pause` waits the seconds that it is given; it raises `StopRequested` when somebody wants the
-    stack to stop, and `PartFailed` when a part cannot be kept alive.
+    `pause` waits for its argument in seconds; it raises `StopRequested` when the stack is to stop,
+    and `PartFailed` when a part fails repeatedly.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class BringUp:
         for worker in plan.workers:
             self._start(worker)
         self._rebuild_those_that_cannot_follow(replicas)
-        # A node loads most of its code with the first request, so it is asked early.
+        # A node loads most of its code with the first request, so it gets one early.
         self._await(plan.redis, plan.proxy, plan.llm, *replicas, *plan.nodes)
         for replica in replicas:
             # A promotion that was cut short has made them.
@@ -147,9 +147,9 @@ class BringUp:
         return servers.replicas
 
     def _rebuild_those_that_cannot_follow(self, replicas: list[Replica]) -> None:
-        """Copy replicas anew that answer and do not stream.
+        """Copy replicas again that answer and do not stream.
 
-        One that was away during a promotion may have WAL that the new primary never had.
+        One that was down during a promotion may have WAL that the new primary never had.
         """
         deadline = time.monotonic() + FOLLOW_SECONDS
         waiting = replicas
@@ -160,7 +160,7 @@ class BringUp:
         for replica in waiting:
             if replica.is_in_recovery():
                 stop_server(replica.id.name, replica.data_dir, self.supervisord)
-                self.console.print(replica.create(anew=True), part=replica.id.name)
+                self.console.print(replica.create(from_scratch=True), part=replica.id.name)
                 self.supervisord.start_again(replica.id.name)
 
     def _start(self, part: Part) -> None:

@@ -1,4 +1,4 @@
-"""What other processes may ask of a stack: its state, and to stop."""
+"""What other processes can do with a stack: read its state, and stop it."""
 
 import contextlib
 import os
@@ -22,7 +22,7 @@ READY_PATHS = {"node": "/health/ready", "worker": "/health/ready", "llm": "/heal
 class PartStatus:
     """One part as `cluster status` shows it.
 
-    `state` is `ready`, `starting` (alive, not ready), `draining` (a node that is kept out of
+    `state` is `ready`, `starting` (alive, not ready), `draining` (a node that is out of
     rotation), `backoff` (died, waits to be started again), `stopping`, `stopped` or `failed`. `pid`
     is null without a process.
     """
@@ -38,7 +38,7 @@ class PartStatus:
 
 @dataclass(frozen=True, kw_only=True)
 class StackStatus:
-    """The whole stack; `url` is None, and there are no parts, when none runs."""
+    """The stack's state; `url` is None, and there are no parts, when none runs."""
 
     url: str | None
     parts: list[PartStatus]
@@ -49,7 +49,7 @@ class StackStatus:
 
 
 def read(layout: Layout) -> StackStatus:
-    """Ask supervisord and the parts themselves how they are."""
+    """Query supervisord and the parts themselves for their state."""
     last = state_file.load(layout.record_file)
     if last is None:
         return StackStatus(url=None, parts=[])

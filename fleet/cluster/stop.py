@@ -71,7 +71,7 @@ def _stop_all(supervisord: Supervisord, names: set[str], deadline: float) -> Non
 
 
 def _interrupt(process: ProcessId | None) -> None:
-    """Have gunicorn stop at once instead of settling and draining first."""
+    """Stop gunicorn at once, without settling and draining first."""
     if process and (found := process.find()):
         with contextlib.suppress(psutil.Error):
             found.send_signal(signal.SIGINT)

@@ -1,7 +1,7 @@
 """Run supervisord, and speak to it: a typed adapter to its XML-RPC.
 
 supervisord starts the parts, restarts them with backoff, gives up on those that cannot start,
-keeps their logs and stops them. It lives in its own session, so that Ctrl-C in the terminal
+writes their logs and stops them. It lives in its own session, so that Ctrl-C in the terminal
 reaches only `cluster up`, which stops the parts in order.
 """
 
@@ -99,7 +99,7 @@ class Supervisord:
         return process
 
     def is_alive(self) -> bool:
-        """Say whether supervisord answers."""
+        """Return whether supervisord answers."""
         try:
             self._call("getState")
         except SupervisorGone:
@@ -117,12 +117,12 @@ class Supervisord:
         self._call("addProcessGroup", part.name)
 
     def describe(self, part: PartId, program: Program) -> None:
-        """Write a part's configuration, which also tells what kind of part it is."""
+        """Write a part's configuration, which also has the part's kind."""
         path = self.layout.parts_dir / f"{part.name}.conf"
         write_private(path, render(part, program, log_file=self.layout.log_file(part.name)))
 
     def remove(self, name: str) -> None:
-        """Forget a part that is stopped."""
+        """Remove a part that is stopped."""
         (self.layout.parts_dir / f"{name}.conf").unlink(missing_ok=True)
         self._call("removeProcessGroup", name)
 
@@ -160,7 +160,7 @@ class Supervisord:
         ]
 
     def shutdown(self) -> None:
-        """Let supervisord end, and stop what still runs."""
+        """End supervisord, which stops what still runs."""
         self._call("shutdown")
 
     def _call(self, method: str, *arguments: Any) -> Any:

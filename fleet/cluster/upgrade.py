@@ -52,7 +52,7 @@ def migrate(*, on_progress: Callable[[str], None], is_forced: bool = False) -> N
 def find_problems(
     migrations: list[Migration], state: ProjectState, database: BaseDatabaseWrapper
 ) -> Iterator[str]:
-    """Yield what takes away or changes something that code without these migrations may rely on.
+    """Yield operations that remove or change what code without these migrations may rely on.
 
     `state` is that of the models before them.
     """

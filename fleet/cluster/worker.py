@@ -12,7 +12,7 @@ from fleet.cluster.ports import address
 from fleet.cluster.privileges import watched
 
 STOP_SIGNAL = "TERM"
-# Shorter than in production, where nobody waits at a terminal.
+# Shorter than in production, where no user waits at a terminal.
 GRACE_SECONDS = env_float("EMBEDDED_JOB_GRACE_SECONDS", 2.0)
 
 
@@ -38,7 +38,7 @@ class Worker:
         )
 
     def is_ready(self) -> bool:
-        """Say whether the worker takes jobs."""
+        """Return whether the worker takes jobs."""
         return answers(self.id.address, "/health/ready")
 
 

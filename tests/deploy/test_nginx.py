@@ -324,7 +324,7 @@ def test_logins_are_few(nginx: Nginx) -> None:
     assert httpx.post(f"{nginx.url}/v1/models").status_code == 200
 
 
-# --- Who asks -----------------------------------------------------------------------------------
+# --- The client ---------------------------------------------------------------------------------
 def test_only_nginx_says_who_the_client_is(nginx: Nginx) -> None:
     lies = {
         "forwarded": "for=1.2.3.4",

@@ -18,7 +18,7 @@ def commands() -> dict[str, dict[str, argparse.ArgumentParser]]:
         if app not in PACKAGES:
             continue
         parser = load_command_class(app, name).create_parser("manage.py", name)
-        # argparse has no public way to ask for the verbs.
+        # argparse has no public way to list the verbs.
         verbs = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
         found[name] = dict(verbs[0].choices) if verbs else {}
     return found

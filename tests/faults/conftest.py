@@ -38,7 +38,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def provider() -> Iterator[Provider]:
-    """The model provider of the chains that ask one."""
+    """The model provider of the chains that call one."""
     with Provider().running() as running:
         yield running
 

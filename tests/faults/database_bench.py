@@ -210,7 +210,7 @@ def small_disk(path: Path, *, megabytes: int) -> Iterator[Path]:
 
 
 class Steady:
-    """Writes and reads in turn meanwhile, by one thread each."""
+    """Writes and reads in turn in the background, by one thread each."""
 
     def __init__(self, bench: Bench, *, every_seconds: float = 0.25) -> None:
         self.writes: list[Answer] = []

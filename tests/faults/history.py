@@ -37,7 +37,7 @@ class Read:
     client: str = ""
 
     def shows(self, write: Write) -> bool:
-        """Say whether this could not have been read without the write."""
+        """Return whether this could not have been read without the write."""
         if isinstance(self.shown, int):
             return isinstance(write.value, int) and self.shown >= write.value
         return write.value in self.shown

@@ -51,7 +51,7 @@ def check_service(faults: Faults, mark: str) -> list[str]:
 
 @contextmanager
 def full(faults: Faults) -> Iterator[None]:
-    """Leave Redis no memory, and forbid it to throw anything away."""
+    """Leave Redis no memory, and forbid eviction."""
     redis = faults.redis("BROKER_URL")
     names = ("maxmemory-policy", "maxmemory")
     before = {name: redis.config_get(name)[name] for name in names}
@@ -74,7 +74,7 @@ def frozen(faults: Faults) -> Iterator[None]:
 
 @contextmanager
 def read_only(faults: Faults) -> Iterator[None]:
-    """Make Redis a replica of a server that is away."""
+    """Make Redis a replica of a server that is down."""
     redis = faults.redis("BROKER_URL")
     redis.execute_command("REPLICAOF", "127.0.0.1", "1")
     try:

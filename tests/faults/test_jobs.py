@@ -1,4 +1,4 @@
-"""Nothing is lost: 200 jobs and more in flight, and whatever may break does."""
+"""Nothing is lost: 200 jobs and more in flight, while every process that can break does."""
 
 from __future__ import annotations
 
@@ -257,7 +257,7 @@ class Receiver(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *arguments: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 def test_every_webhook_arrives_at_a_receiver_that_fails_at_first(faults: Faults) -> None:

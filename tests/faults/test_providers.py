@@ -1,4 +1,4 @@
-"""A provider that is frozen, whose certificate has expired, or whose name nobody knows."""
+"""A provider that is frozen, whose certificate has expired, or whose name does not exist."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def own_provider() -> Iterator[tuple[int, str]]:
 
 
 def add_chain(faults: Faults, slug: str, base_url: str) -> None:
-    """Add a chain that asks this provider, or lead it there."""
+    """Add a chain that calls this provider, or point it there."""
     faults.python(
         "from chat.models import Chain\n"
         f"Chain.objects.update_or_create(slug={slug!r}, defaults=dict(runnable='ask',"
@@ -73,7 +73,7 @@ def post_jobs(faults: Faults, chain: str, count: int) -> list[str]:
 
 
 def ask(faults: Faults, chain: str, *, stream: bool = False) -> httpx.Response:
-    """Ask a chain, not its cache."""
+    """Call a chain, not its cache."""
     message = {"role": "user", "content": f"Hi {time.monotonic()}"}
     body = {"model": chain, "messages": [message], "stream": stream}
     return faults.http.post("/v1/chat/completions", json=body)
@@ -103,7 +103,7 @@ def test_a_frozen_provider_costs_each_request_its_timeout(faults: Faults) -> Non
                 assert response.status_code == 504 or stream, response.text
                 assert '"timeout_error"' in response.text.replace(" ", "")
                 assert time.monotonic() - began < GIVEN_UP_SECONDS
-            # Others are served meanwhile.
+            # Others are served in that time.
             quick = faults.post_many(5, mark="beside", chain="quick")
             wait_for_attempts(faults, ids, 1)
             faults.check(quick)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Load:
-    """Clients that send one request after another; every failure is kept with its time."""
+    """Clients that send one request after another; every failure is recorded with its time."""
 
     def __init__(self, stack: OwnStack, *, clients: int = 3, pause_seconds: float = 0.1) -> None:
         self.answers: Counter[str] = Counter()

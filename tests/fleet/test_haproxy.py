@@ -20,7 +20,7 @@ NODE = Node(id=node_id(1, 9001))
 
 
 class Proxy:
-    """A Runtime API with one slot, whose HAProxy is away for the first `away` calls."""
+    """A Runtime API with one slot, whose HAProxy is down for the first `away` calls."""
 
     def __init__(self, away: int) -> None:
         self.away = away

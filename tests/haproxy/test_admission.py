@@ -1,4 +1,4 @@
-"""What HAProxy turns away itself: floods, what waits too long, bad addresses, slow clients."""
+"""What HAProxy refuses itself: floods, what waits too long, bad addresses, slow clients."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.waiting import eventually
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Nobody who calls here.
+# No client of these tests.
 NOBODY = "192.0.2.1"
 HEAD = b"GET /echo HTTP/1.1\r\nHost: localhost\r\n\r\n"
 

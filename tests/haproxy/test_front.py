@@ -1,4 +1,4 @@
-"""What HAProxy does for clients beside choosing a node: TLS, proxies in front, static files."""
+"""What HAProxy does for clients besides choosing a node: TLS, proxies in front, static files."""
 
 from __future__ import annotations
 

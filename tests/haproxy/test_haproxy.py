@@ -296,7 +296,7 @@ def test_an_absent_haproxy_is_an_error_that_may_pass(tmp_path: Path) -> None:
 
 
 def check(lone: LoneProxy, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """Have HAProxy read the configuration only."""
+    """Check the configuration by HAProxy, without running it."""
     return subprocess.run(
         [lone.part.binary, "-c", "-f", proxy.CONFIG_DIR / "haproxy.cfg"],
         cwd="/",
@@ -313,5 +313,5 @@ def ask(lone: LoneProxy, count: int) -> set[str]:
 
 
 def state_of(api: RuntimeApi, name: str) -> ServerState:
-    """Return what was asked of one server."""
+    """Return the requests to one server."""
     return next(server.state for server in api.servers() if server.name == name)

@@ -1,4 +1,4 @@
-"""Pages, and logins above all: what one address, and all together, may ask for at HAProxy."""
+"""Pages, and logins above all: what one address, and all together, may request at HAProxy."""
 
 from __future__ import annotations
 

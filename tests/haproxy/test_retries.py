@@ -90,7 +90,7 @@ def test_failures_have_a_node_looked_at_and_leave_it_in(lone: LoneProxy) -> None
     node = lone.add_node()
     eventually(lambda: node.checks >= 2, seconds=5, what="checks")
 
-    # A provider that is away makes every answer one, and no check's answer comes meanwhile.
+    # A provider that is down makes every answer one, and no check's answer comes in that time.
     node.check_seconds = 1.0
     with httpx.Client() as client:
         for _ in range(50):
@@ -117,7 +117,7 @@ def test_only_a_post_may_wait_as_long_as_a_chain(make_proxy: Callable[..., LoneP
 
 
 def test_a_machine_that_vanishes_is_noticed(lone: LoneProxy) -> None:
-    """While both are silent the kernel asks whether the other side is there."""
+    """While both are silent the kernel probes the other side (TCP keepalive)."""
     node = lone.add_node()
     with httpx.stream("GET", f"{lone.url}/stream"):
         for side in (1, 2):

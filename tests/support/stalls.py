@@ -1,7 +1,7 @@
-"""Stalls of the event loops of nodes and workers, as their logs tell of them.
+"""Stalls of the event loops of nodes and workers, from their logs.
 
 Read while the stacks are there, and printed at the end of the test run. They fail no test: what
-this machine does beside may make them.
+this machine does besides may cause them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ FRAMES = 6
 
 
 class Stalls:
-    """What the logs of this test run's stacks have told."""
+    """The stalls in the logs of this test run's stacks."""
 
     def __init__(self) -> None:
         self._offsets: dict[Path, int] = {}

@@ -26,7 +26,7 @@ class Embedded:
         self._layout = Layout(state_dir=settings.STATE_DIR)
 
     def sizes(self) -> Mapping[str, int]:
-        """Return how many nodes and workers supervisord keeps alive."""
+        """Return how many nodes and workers supervisord runs."""
         if lock.holder(self._layout.lock_file) is None:
             raise ActuatorError(f"no stack is running (STATE_DIR={self._layout.state_dir})")
         kinds = Counter(part.kind for part in read_all(self._layout.parts_dir))

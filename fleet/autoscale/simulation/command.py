@@ -1,4 +1,4 @@
-"""`manage.py autoscale simulate`: its options, and what it tells."""
+"""`manage.py autoscale simulate`: its options and its output."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from fleet.autoscale.errors import TraceError
 
 TIME = "time"
 RATE = "requests_per_second"
-# More than anybody has, and sums of it stay numbers.
+# More than any site has, and sums of it stay numbers.
 MAX_RATE = 1e9
 
 

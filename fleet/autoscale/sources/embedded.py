@@ -42,7 +42,7 @@ class EmbeddedSource:
         self._before: _Reading | None = None
 
     def measure(self, sizes: Mapping[str, int]) -> Measured:
-        """Look at everything once."""
+        """Measure everything once."""
         problems: list[str] = []
         parts = {part.name: part for part in read_all(self._layout.parts_dir)}
         reading = _Reading(

@@ -43,7 +43,7 @@ class WorkerFigures:
 
 @dataclass(frozen=True, kw_only=True)
 class ServerFigures:
-    """A database server; `lag_seconds` is None for the primary, and where nobody can say."""
+    """A database server; `lag_seconds` is None for the primary, and where it is unknown."""
 
     name: str
     role: str
@@ -70,7 +70,7 @@ class Figures:
 
 
 def compare(before: Sample, after: Sample) -> Figures:
-    """Return what came of the time between two samples; what began in between counts whole."""
+    """Return the figures of the time between two samples; what began in between counts fully."""
     seconds = max(0.001, after.at - before.at)
     old = {part.status.name: part for part in before.parts}
     nodes, workers, servers = [], [], []
@@ -161,7 +161,7 @@ def _buckets(metrics: Metrics) -> dict[float, float]:
 
 def _server(part: PartSample, after: Sample, cpu: float) -> ServerFigures:
     name = part.status.name
-    # Every node sees the same; the first that answers tells.
+    # Every node sees the same; the first answer counts.
     lag = next(
         (
             value

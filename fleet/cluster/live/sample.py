@@ -33,7 +33,7 @@ class PartSample:
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """All parts at the time `at`, a monotonic clock; `waiting_jobs` is None when nobody can say."""
+    """All parts at the time `at`, a monotonic clock; `waiting_jobs` is None when it is unknown."""
 
     at: float
     url: str | None
@@ -43,7 +43,7 @@ class Sample:
 
 
 def measure(layout: Layout) -> Sample:
-    """Ask supervisord, HAProxy, the parts and the database; what does not answer is left out."""
+    """Query supervisord, HAProxy, the parts and the database, without those that do not answer."""
     found = status.read(layout)
     with ThreadPoolExecutor(MAX_SCRAPES) as threads:
         asked = threads.submit(

@@ -58,7 +58,7 @@ class Primary(Server):
     def promote(self) -> bool:
         """Take the role when the server still is a replica; return whether it was one.
 
-        PostgreSQL first replays all WAL that it has received, whatever its apply delay.
+        PostgreSQL first replays all WAL that it has received, without its apply delay.
         """
         if not self.is_in_recovery():
             return False

@@ -29,14 +29,14 @@ class Replica(Server):
 
     primary: Server
 
-    def create(self, *, anew: bool = False) -> Joined:
+    def create(self, *, from_scratch: bool = False) -> Joined:
         """Make the data directory one that can follow the primary; the server must not run.
 
-        It goes on where it stopped when the primary still has its slot. One that was the primary
-        is rewound. When neither is possible, an earlier try was cut short, or `anew` is asked for,
-        it is a new copy.
+        It goes on where it stopped when the primary still has its slot. One that was the primary is
+        rewound. When neither is possible, an earlier attempt was cut short, or `from_scratch` is
+        set, it is a new copy.
         """
-        if anew:
+        if from_scratch:
             return self._copy()
         if not self._is_rewinding and self.is_standby and self._has_slot():
             return Joined.KEPT
@@ -55,10 +55,10 @@ class Replica(Server):
         return {"primary_conninfo": conninfo, "primary_slot_name": self.id.name}
 
     def is_ready(self) -> bool:
-        """Say whether the replica answers queries and receives the primary's WAL.
+        """Return whether the replica answers queries and receives the primary's WAL.
 
-        Both are asked. A receiver calls itself streaming before it is let to; and one that has WAL
-        of an older timeline that the primary never had, is sent what came before it for ever.
+        Both are queried. A receiver calls itself streaming before it is let to; and one that has
+        WAL of an older timeline that the primary never had, is sent what came before it for ever.
         """
         try:
             with self.connect() as connection:
@@ -79,7 +79,7 @@ class Replica(Server):
         return bool(received[0] == int(sent[0][:8], 16))
 
     def is_connected(self) -> bool:
-        """Say whether there may be WAL of the primary on its way; raises psycopg.Error."""
+        """Return whether there may be WAL of the primary on its way; raises psycopg.Error."""
         query = "SELECT 1 FROM pg_stat_wal_receiver WHERE sender_port = %s"
         with self.connect() as connection:
             return connection.execute(query, [self.primary.port]).fetchone() is not None
@@ -103,7 +103,7 @@ class Replica(Server):
 
     @property
     def _rewind_mark(self) -> Path:
-        # Beside the data directory, in which pg_rewind removes what the primary does not have.
+        # Outside the data directory, in which pg_rewind removes what the primary does not have.
         return self.layout.state_dir / f"{self.id.name}.rewinding"
 
     def _copy(self) -> Joined:
@@ -129,7 +129,7 @@ class Replica(Server):
 
     def _rewind(self) -> Joined:
         self.primary.make_slots([self.id.name])
-        # A rewind that is cut short leaves data that only look whole.
+        # A rewind that is cut short leaves data that only look complete.
         self._rewind_mark.touch()
         with self._own_settings_kept():
             run_tool(
@@ -145,7 +145,7 @@ class Replica(Server):
         return Joined.REWOUND
 
     def _become_standby(self) -> None:
-        # Last, so that a copy that was cut short is not taken for a whole one.
+        # Last, so that a copy that was cut short is not taken for a complete one.
         signal_file = self.data_dir / "standby.signal"
         signal_file.touch(mode=0o600)
         give_to_postgres(signal_file)
@@ -153,7 +153,7 @@ class Replica(Server):
 
     @contextlib.contextmanager
     def _own_settings_kept(self) -> Iterator[None]:
-        """Keep what `ALTER SYSTEM` set on this server: the primary's would come with its files."""
+        """Preserve what `ALTER SYSTEM` set here: the primary's would come with its files."""
         path = self.data_dir / "postgresql.auto.conf"
         kept = path.read_bytes() if path.exists() else None
         yield

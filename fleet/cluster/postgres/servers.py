@@ -72,7 +72,7 @@ class Servers:
     def publish(self, *, without: frozenset[str] = frozenset()) -> None:
         """Write the files that every process of the stack watches: the primary's URL first.
 
-        `without` leaves replicas out that nobody can read from yet.
+        `without` leaves replicas out that cannot be read yet.
         """
         write_private(self.layout.database_url_file, self.primary.url() + "\n")
         lines = [

@@ -1,7 +1,7 @@
 """The record of which servers there are, and which of them is the primary.
 
-It outlives the stack. A promotion changes it before the server itself is promoted: whoever finds
-the recorded primary still in recovery, promotes it.
+It outlives the stack. A promotion changes it before the server itself is promoted: a command that
+finds the recorded primary still in recovery, promotes it.
 """
 
 import json

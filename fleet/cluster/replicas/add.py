@@ -10,7 +10,7 @@ from fleet.cluster.replicas.running import RunningStack
 def add(stack: RunningStack) -> str:
     """Make a replica, start it, and let all processes read from it; return its name.
 
-    Cut short, it leaves nothing that the next call does not clear away.
+    Cut short, it leaves nothing that the next call does not remove.
     """
     servers = stack.servers
     if servers.primary.is_in_recovery() is not False:

@@ -1,4 +1,4 @@
-"""Let a replica receive what the primary, alive or gone, has and it has not."""
+"""Catch-up of a replica with the WAL of a primary, alive or dead."""
 
 import psycopg
 
@@ -43,7 +43,7 @@ def catch_up(stack: RunningStack, primary: Primary, candidate: Replica) -> None:
 
 
 def await_all(stack: RunningStack, old: Primary, candidate: Replica) -> int:
-    """Let the candidate receive all it can of a stopped primary's WAL.
+    """Wait until the candidate has received all it can of a stopped primary's WAL.
 
     Returns how many commits it lacks. What is received is replayed before a promotion ends.
     """
@@ -57,12 +57,12 @@ def await_all(stack: RunningStack, old: Primary, candidate: Replica) -> int:
     if end.is_clean and until(has_all, seconds=RECEIVE_SECONDS):
         return 0
     until(lambda: not candidate.is_connected(), seconds=RECEIVE_SECONDS)
-    _ask_the_others(stack, candidate)
+    _receive_from_others(stack, candidate)
     return commits_after(old, candidate.received(), timeline=end.timeline)
 
 
-def _ask_the_others(stack: RunningStack, candidate: Replica) -> None:
-    """Let the candidate stream what another replica has received and it has not."""
+def _receive_from_others(stack: RunningStack, candidate: Replica) -> None:
+    """Stream to the candidate the WAL that another replica has more of."""
     others = {}
     for replica in stack.servers.replicas:
         if replica.id.name != candidate.id.name:

@@ -75,7 +75,7 @@ def promote(stack: RunningStack, name: str) -> Promotion:
         stack.stop(old.id.name)
         lost = _receive(stack, old, candidate, was_planned=was_planned)
     except BaseException:
-        # Ctrl-C too: whoever reads this wants the primary back.
+        # Ctrl-C too: its user wants the primary back.
         stack.supervisord.start_again(old.id.name)
         stack.on_progress(f"{old.id.name}: started again; it still is the primary")
         with contextlib.suppress(psycopg.Error):

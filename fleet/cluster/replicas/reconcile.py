@@ -65,7 +65,7 @@ def _join(stack: RunningStack, replica: Replica, standing: set[str]) -> str:
         # It has received WAL that the new primary never had.
         is_diverged = True
     stack.stop(name)
-    how = replica.create(anew=is_diverged)
+    how = replica.create(from_scratch=is_diverged)
     stack.on_progress(f"{name}: {how}")
     stack.start(replica)
     stack.on_progress(f"{name}: follows")

@@ -27,7 +27,7 @@ BUSY = (
 
 @dataclass(frozen=True, kw_only=True)
 class RunningStack:
-    """A stack whose servers nobody else changes now; `say` tells a person of each step."""
+    """A stack whose servers no other command changes now; `on_progress` gets each step."""
 
     layout: Layout
     supervisord: Supervisord
@@ -55,7 +55,7 @@ class RunningStack:
 
 @contextlib.contextmanager
 def hold(layout: Layout, *, on_progress: Callable[[str], None]) -> Iterator[RunningStack]:
-    """Keep other commands from changing the servers; raise `ClusterError` when there are none."""
+    """Lock out other commands' changes of the servers; raise `ClusterError` when there are none."""
     last = state_file.load(layout.record_file)
     supervisord = Supervisord(layout)
     if last is None or not last.is_ready or not supervisord.is_alive():

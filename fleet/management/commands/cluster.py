@@ -1,4 +1,4 @@
-"""`manage.py cluster`: the whole stack on one machine."""
+"""`manage.py cluster`: the complete stack on one machine."""
 
 import json
 import sys

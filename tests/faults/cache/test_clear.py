@@ -24,7 +24,7 @@ def test_a_clear_says_whether_it_was_done_and_is_obeyed_once_redis_is_back(
             assert refused.returncode == 1
             assert refused.stdout == ""
             assert "Nothing was cleared yet" in refused.stderr
-    # A frozen Redis may do what it was told when it thaws; so the answer is made once more.
+    # A frozen Redis may run a received command when it thaws; so the answer is computed once more.
     time.sleep(1.5)
     for client in clients:
         client.ask("cached", mark)

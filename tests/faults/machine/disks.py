@@ -42,7 +42,7 @@ class SmallDisk:
             ballast.unlink(missing_ok=True)
 
     def fill(self) -> None:
-        """Take what is free."""
+        """Fill the free space."""
         with (self.path / BALLAST).open("ab", buffering=0) as file:
             try:
                 while file.write(bytes(4096)):

@@ -57,7 +57,7 @@ class MixedLoad:
 
     def _run(self, number: int) -> None:
         rng = random.Random(f"{self._seed} mixed {number}")
-        # Its answers are counted here, and not kept.
+        # Its answers are counted here, and not stored.
         client = Client(
             f"mixed {number}", self._account, History(), {"haproxy": self._address}, str(number)
         )

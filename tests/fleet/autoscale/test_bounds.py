@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int | None, int | None]]:
-    """What `cluster scale` was asked for: nodes and workers."""
+    """The arguments of `cluster scale`: nodes and workers."""
     calls = []
 
     def scale(layout: Any, *, nodes: int | None, workers: int | None, on_progress: Any) -> None:

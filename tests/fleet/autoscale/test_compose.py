@@ -80,7 +80,7 @@ services:
 
 
 def succeeds(*command: str) -> bool:
-    """Say whether a program is there and ends well."""
+    """Return whether a program is there and ends well."""
     if shutil.which(command[0]) is None:
         return False
     return subprocess.run(command, capture_output=True, check=False).returncode == 0

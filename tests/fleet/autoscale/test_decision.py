@@ -261,7 +261,7 @@ def test_it_never_shrinks_into_a_growing_rule(
     for rule in policy.rules:
         if not rule.grows:
             continue
-        # A window that was never whole says nothing.
+        # A window that was never complete says nothing.
         if rule.for_seconds <= window:
             assert not values[rule.measure] > rule.threshold
         if rule.measure in SHARED_MEASURES and values[rule.measure] > 0:

@@ -12,7 +12,7 @@ import pytest
 from tests.support.own_stack import QUICK, OwnStack
 from tests.support.waiting import eventually
 
-# Whole stacks that start and stop take long.
+# Complete stacks that start and stop take long.
 pytestmark = pytest.mark.faults
 
 POLICIES = """

@@ -1,4 +1,4 @@
-"""The loop: what it does with decisions, with failures, and beside another loop."""
+"""The loop: what it does with decisions, with failures, and with another loop."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ POLICIES: Policies = {"web": POLICY}
 
 
 class Fleet:
-    """An actuator of a fleet that is only a number, which remembers what it was told."""
+    """An actuator of a fleet that is only a number, which remembers its targets."""
 
     def __init__(self, size: int = 1) -> None:
         self.size = size

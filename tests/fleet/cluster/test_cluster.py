@@ -177,6 +177,6 @@ def test_a_second_up_names_the_running_one(running: OwnStack) -> None:
 
 
 def has_ready_nodes(own: OwnStack, count: int) -> bool:
-    """Say whether that many nodes are ready."""
+    """Return whether that many nodes are ready."""
     parts = own.status()["parts"]
     return sum(part["kind"] == "node" and part["state"] == "ready" for part in parts) == count

@@ -1,4 +1,4 @@
-"""The files that the stack keeps, and what it makes of those it finds."""
+"""The files that the stack writes, and how it reads those it finds."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-# Not hard to break, but whole stacks that start and stop take minutes.
+# Not hard to break, but complete stacks that start and stop take minutes.
 pytestmark = pytest.mark.faults
 
 
@@ -32,7 +32,7 @@ def assert_gone(processes: list[psutil.Process]) -> None:
 
 
 def is_zombie(process: psutil.Process) -> bool:
-    """Say whether only the parent's wait is missing."""
+    """Return whether only the parent's wait is missing."""
     try:
         return process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

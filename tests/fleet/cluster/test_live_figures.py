@@ -1,4 +1,4 @@
-"""What is told of the time between two samples."""
+"""The figures of the time between two samples."""
 
 from __future__ import annotations
 

@@ -319,7 +319,7 @@ def test_a_setting_is_forgotten_when_the_restart_is_interrupted(
         assert "Traceback" not in errors
         run(one_node, "scale", "--nodes", "2")
     else:
-        # Nobody took away what was being started.
+        # No command removed what was being started.
         run(one_node, "restart", "node2")
     assert states(one_node) == {"node1": "ready", "node2": "ready"}
     run(one_node, "scale", "--nodes", "1")
@@ -348,7 +348,7 @@ def test_a_node_says_that_it_is_not_ready_before_it_stops(one_node: OwnStack) ->
             served.append(client.get("/health/live").status_code)
             time.sleep(0.1)
 
-    # It is asked to stop at once, and hears of it a moment later.
+    # It gets the stop signal at once, and handles it a moment later.
     assert (503, "close") in readiness[:8]
     assert readiness[-1] == (503, "close")
     assert set(served) == {200}
