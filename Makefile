@@ -38,7 +38,7 @@ run: install ## Start the whole stack on this machine; ARGS go to `cluster up`
 test: install-dev ## Run every test on the real stack; ARGS go to pytest
 	@$(BIN)/python -m pytest $(ARGS)
 
-test-faults: install-dev ## Break every part under load and look at every job; ARGS go to pytest
+test-faults: install-dev ## Break every process under load and look at every job; ARGS go to pytest
 	@$(BIN)/python -m pytest -m faults tests $(ARGS)
 
 soak: install-dev ## Load and break a stack for MINUTES=20, by SEED=; ARGS=--json
