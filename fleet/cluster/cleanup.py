@@ -8,10 +8,10 @@ from pathlib import Path
 import psutil
 
 from fleet.cluster import state_file
-from fleet.cluster.parts import read_all
 from fleet.cluster.paths import Layout
+from fleet.cluster.processes import read_all
 from fleet.cluster.state_file import ProcessId
-from fleet.cluster.stop import kill, stop_parts
+from fleet.cluster.stop import kill, stop_processes
 from fleet.cluster.supervisord import Supervisord
 
 GENTLE_SECONDS = 3.0
@@ -30,7 +30,7 @@ def clean_up(layout: Layout, *, on_progress: Callable[[str], None]) -> None:
     """
     supervisord = Supervisord(layout)
     if supervisord.is_alive():
-        kill(stop_parts(supervisord, read_all(layout.parts_dir), on_progress=on_progress))
+        kill(stop_processes(supervisord, read_all(layout.specs_dir), on_progress=on_progress))
     if last := state_file.load(layout.record_file):
         # supervisord first, lest it start again what is being killed.
         kill([last.supervisord] if last.supervisord else [])
@@ -51,7 +51,7 @@ def remove_runtime_files(layout: Layout) -> None:
         layout.replica_urls_file,
         layout.supervisor_socket,
         layout.haproxy_socket,
-        *layout.parts_dir.glob("*.conf"),
+        *layout.specs_dir.glob("*.conf"),
         *layout.run_dir.glob("*.drain"),
     ):
         path.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """The nodes and workers of the stack that runs, for commands that change them.
 
-A part exists as long as its file in `supervisor.d`, so that what was scaled is remembered while the
-stack runs; HAProxy's own state is in its state file.
+A process exists as long as its file in `supervisor.d`, so that a new size holds while the stack
+runs; HAProxy's own state is in its state file.
 """
 
 import contextlib
@@ -13,11 +13,11 @@ from typing import TypeVar
 from django.conf import settings
 
 from fleet.cluster import lock, overrides, state_file
-from fleet.cluster.errors import ClusterError, PartFailed
+from fleet.cluster.errors import ClusterError, ProcessFailed
 from fleet.cluster.node import Node
-from fleet.cluster.parts import PartId, read_all
 from fleet.cluster.paths import Layout
 from fleet.cluster.ports import free_ports
+from fleet.cluster.processes import ProcessSpec, read_all
 from fleet.cluster.replicas.running import until
 from fleet.cluster.supervisord import Supervisord
 from fleet.cluster.worker import Worker
@@ -49,10 +49,10 @@ class NodePool:
     on_progress: Callable[[str], None]
 
     def of_kind(self, kind: str) -> list[NodeOrWorker]:
-        """Return the parts of a kind, `node` or `worker`, by their numbers."""
-        found = [part for part in read_all(self.layout.parts_dir) if part.kind == kind]
+        """Return the processes of a kind, `node` or `worker`, by their numbers."""
+        found = [spec for spec in read_all(self.layout.specs_dir) if spec.kind == kind]
         return [
-            node_or_worker(part) for part in sorted(found, key=lambda part: number_of(part.name))
+            node_or_worker(spec) for spec in sorted(found, key=lambda spec: number_of(spec.name))
         ]
 
     def find(self, name: str) -> NodeOrWorker:
@@ -65,13 +65,13 @@ class NodePool:
         raise ClusterError(f"There is no node or worker {name}; there are {names}.")
 
     def new_ports(self, count: int) -> list[int]:
-        """Return ports for new parts."""
-        taken = {int(part.address.rsplit(":", 1)[1]) for part in read_all(self.layout.parts_dir)}
+        """Return ports for new processes."""
+        taken = {int(spec.address.rsplit(":", 1)[1]) for spec in read_all(self.layout.specs_dir)}
         return free_ports(count, avoid={settings.PORT, settings.STATS_PORT, *taken})
 
     # --- Processes ------------------------------------------------------------------------------
     def launch(self, *processes: NodeOrWorker) -> None:
-        """Start parts that are new or stopped."""
+        """Start processes that are new or stopped."""
         for one in processes:
             self.layout.drain_file(one.id.name).unlink(missing_ok=True)
             if self.supervisord.find(one.id.name) is not None:
@@ -80,7 +80,7 @@ class NodePool:
             self.supervisord.add(one.id, one.program())
 
     def stop(self, *processes: NodeOrWorker) -> None:
-        """Stop parts, all at once, and wait until they have finished their work."""
+        """Stop processes, all at once, and wait until they have finished their work."""
         for one in processes:
             self._halt(one.id.name)
         names = {one.id.name for one in processes}
@@ -89,13 +89,13 @@ class NodePool:
             raise ClusterError(f"{', '.join(sorted(names & self._living()))} did not stop.")
 
     def remove(self, *processes: NodeOrWorker) -> None:
-        """Remove parts that are stopped."""
+        """Remove processes that are stopped."""
         for one in processes:
             self.supervisord.remove(one.id.name)
             self.layout.drain_file(one.id.name).unlink(missing_ok=True)
 
     def dead(self, kind: str) -> list[NodeOrWorker]:
-        """Return parts of a kind that have no process, and will have none by themselves."""
+        """Return nodes or workers without a process, which will not restart by themselves."""
         living = self._living()
         return [one for one in self.of_kind(kind) if one.id.name not in living]
 
@@ -103,7 +103,7 @@ class NodePool:
         return {one.name for one in self.supervisord.processes() if not one.is_stopped}
 
     def await_ready(self, one: NodeOrWorker) -> None:
-        """Wait for a part; raise `PartFailed` when it ends or takes too long, and stop it then."""
+        """Wait for a process; stop it and raise `ProcessFailed` when it ends or takes too long."""
         name, pid = one.id.name, 0
         deadline = time.monotonic() + READY_SECONDS
         while not one.is_ready():
@@ -118,10 +118,10 @@ class NodePool:
                 continue
             # Before supervisord has tried so often that the stack would end.
             self._halt(name)
-            raise PartFailed(name, f"{name} {problem}; see {self.layout.log_file(name)}")
+            raise ProcessFailed(name, f"{name} {problem}; see {self.layout.log_file(name)}")
 
     def _halt(self, name: str) -> None:
-        """Stop a part by supervisord, also one that is just being started again."""
+        """Stop a process by supervisord, also one that is just being started again."""
 
         def is_stopping() -> bool:
             self.supervisord.request_stop(name)
@@ -198,17 +198,17 @@ def hold(layout: Layout, *, on_progress: Callable[[str], None]) -> Iterator[Node
             raise ClusterError(f"HAProxy refused a command: {error}") from error
 
 
-def node_or_worker(part: PartId) -> NodeOrWorker:
+def node_or_worker(spec: ProcessSpec) -> NodeOrWorker:
     """Return a node or worker by its name, kind and address."""
-    return Node(id=part) if part.kind == "node" else Worker(id=part)
+    return Node(id=spec) if spec.kind == "node" else Worker(id=spec)
 
 
 def number_of(name: str) -> int:
-    """Return the number in a part's name."""
+    """Return the number in a process's name."""
     return int(name.lstrip("abcdefghijklmnopqrstuvwxyz"))
 
 
 def free_numbers(processes: Iterable[NodeOrWorker], count: int) -> list[int]:
-    """Return the lowest numbers that no part has."""
+    """Return the lowest numbers that no process has."""
     taken = {number_of(one.id.name) for one in processes}
     return [n for n in range(1, len(taken) + count + 1) if n not in taken][:count]

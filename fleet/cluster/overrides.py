@@ -12,7 +12,7 @@ from pathlib import Path
 from fleet.cluster.errors import ClusterError
 from fleet.cluster.paths import Layout, write_private
 
-# Where a part is, and when supervisord kills it, is not for the part alone to know.
+# Where a process is, and when supervisord kills it, is not for the process alone to know.
 FIXED = {"STATE_DIR", "PORT", "STATS_PORT", "BIND", "NODE_NAME", "WORKER_BIND", "WORKER_NAME"}
 FIXED |= {"DRAIN_FILE", "DRAIN_SECONDS", "DRAIN_SETTLE_SECONDS"}
 # supervisord would read these as something else.

@@ -27,12 +27,12 @@ class Layout:
 
     @property
     def log_dir(self) -> Path:
-        """One log a part, rotated by supervisord."""
+        """One log a process, rotated by supervisord."""
         return self.state_dir / "logs"
 
     @property
-    def parts_dir(self) -> Path:
-        """One supervisord configuration a part: a part exists as long as its file."""
+    def specs_dir(self) -> Path:
+        """One supervisord configuration a process, which exists as long as its file."""
         return self.state_dir / "supervisor.d"
 
     @property
@@ -117,16 +117,16 @@ class Layout:
         """Return the file that, as long as it is there, makes a node say that it is not ready."""
         return self.run_dir / f"{node}.drain"
 
-    def log_file(self, part: str) -> Path:
-        """Return the log of a part."""
-        return self.log_dir / f"{part}.log"
+    def log_file(self, name: str) -> Path:
+        """Return the log of a process."""
+        return self.log_dir / f"{name}.log"
 
     def create(self) -> None:
         """Make the directories; raise `ClusterError` when they cannot be ours alone."""
         if any(word in str(self.state_dir) for word in ('"', "\\", "'", "\n", " ;", " #")):
             raise ClusterError(f"STATE_DIR={self.state_dir}: no quotes or comment signs, please")
         try:
-            for path in (self.state_dir, self.run_dir, self.log_dir, self.parts_dir):
+            for path in (self.state_dir, self.run_dir, self.log_dir, self.specs_dir):
                 path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.socket_dir.mkdir(mode=0o700, exist_ok=True)
             found = self.socket_dir.lstat()

@@ -1,4 +1,4 @@
-"""Choose the addresses of the parts."""
+"""Choose the addresses of the processes."""
 
 import random
 import socket
@@ -7,7 +7,7 @@ from fleet.cluster.errors import ClusterError
 
 HOST = "127.0.0.1"
 # Below the range from which Linux takes the ports of outgoing connections (32768 and up): while a
-# killed part is being restarted, no connection of another program may sit on its port.
+# killed process is being restarted, no connection of another program may sit on its port.
 FREE_PORTS = range(20000, 32768)
 
 

@@ -1,4 +1,4 @@
-"""Run parts under another user, and let them end with the process that watches them."""
+"""Run processes under another user, and let them end with the process that watches them."""
 
 import functools
 import os
@@ -18,9 +18,9 @@ def is_root() -> bool:
 
 
 def watched(stop_signal: str) -> list[str]:
-    """Return the command prefix under which a part gets its stop signal when supervisord dies.
+    """Return the command prefix under which a process gets its stop signal when supervisord dies.
 
-    Without it a part that was restarted after the last record would be missed by the clean-up
+    Without it a process that was restarted after the last record would be missed by the clean-up
     after a `kill -9`. On a system without util-linux there is no prefix.
     """
     setpriv = shutil.which("setpriv")

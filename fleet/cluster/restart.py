@@ -28,8 +28,8 @@ def restart(
     code starts at all: if it does not, nothing is changed. Raises `ClusterError` with the first
     that fails; it is out of rotation then, the stand-in stays, and the rest runs on as it was.
     Migrations come before all that; `is_forced` applies also those that the old code cannot bear.
-    `changes` are settings for every part that starts from now on, unless the first does not start
-    with them: they are forgotten then, and it runs as before.
+    `changes` are settings for every process that starts from now on, unless the first does not
+    start with them: they are rolled back then, and it runs as before.
     """
     with hold(layout, on_progress=on_progress) as pool:
         processes = [*pool.of_kind("node"), *pool.of_kind("worker")]

@@ -1,21 +1,21 @@
-"""Detects, between two looks at the parts, those that died and those that fail repeatedly."""
+"""Detects, between two looks at the processes, those that died and those that fail repeatedly."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fleet.cluster.supervisord import ProcessInfo
 
-# supervisord itself gives up on a part that does not live a second. One that lives a little longer
-# would be restarted for ever.
+# supervisord itself gives up on a process that does not live a second. One that lives a little
+# longer would be restarted for ever.
 SHORT_LIFE_SECONDS = 10.0
 MAX_SHORT_LIVES = 5
 
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """Something that happened to a part; `is_final` when it is not worth restarting it again."""
+    """Something that happened to a process; `is_final` when it is not worth restarting it again."""
 
-    part: str
+    process: str
     text: str
     is_final: bool = False
 
@@ -39,14 +39,14 @@ class _Seen:
 
 
 class Watch:
-    """The state of the parts at the last look. A part that was stopped has not died."""
+    """The state of the processes at the last look. A process that was stopped has not died."""
 
     def __init__(self) -> None:
         self._seen: dict[str, _Seen] = {}
 
     @property
     def restarts(self) -> dict[str, int]:
-        """How often each part was started again."""
+        """How often each process was started again."""
         return {name: seen.restarts for name, seen in self._seen.items()}
 
     def observe(self, processes: Iterable[ProcessInfo], *, now: float) -> list[Change]:
@@ -59,7 +59,7 @@ class Watch:
         for process in processes:
             seen = self._seen.setdefault(process.name, _Seen(pid=process.pid, since=now))
             if process.is_fatal:
-                changes.append(Change(part=process.name, text="fails repeatedly", is_final=True))
+                changes.append(Change(process=process.name, text="fails repeatedly", is_final=True))
             elif process.state in {"stopping", "stopped"}:
                 seen.begin(0, now)
             elif process.pid == 0:
@@ -74,7 +74,7 @@ def _ended(seen: _Seen, process: ProcessInfo, now: float) -> list[Change]:
         return []
     seen.end(now)
     why = process.problem or "it ended"
-    return [Change(part=process.name, text=f"died ({why}); starting it again")]
+    return [Change(process=process.name, text=f"died ({why}); starting it again")]
 
 
 def _began(seen: _Seen, process: ProcessInfo, now: float) -> list[Change]:
@@ -87,5 +87,7 @@ def _began(seen: _Seen, process: ProcessInfo, now: float) -> list[Change]:
         return []
     seen.restarts += 1
     if seen.short_lives >= MAX_SHORT_LIVES:
-        return [Change(part=process.name, text="fails repeatedly", is_final=True)]
-    return [Change(part=process.name, text=f"died and was started again (process {process.pid})")]
+        return [Change(process=process.name, text="fails repeatedly", is_final=True)]
+    return [
+        Change(process=process.name, text=f"died and was started again (process {process.pid})")
+    ]

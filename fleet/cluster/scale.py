@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence, Set
 
 from django.conf import settings
 
-from fleet.cluster.errors import ClusterError, PartFailed
+from fleet.cluster.errors import ClusterError, ProcessFailed
 from fleet.cluster.node import Node, node_id
 from fleet.cluster.node_pool import NodeOrWorker, NodePool, free_numbers, hold
 from fleet.cluster.paths import Layout
@@ -81,11 +81,11 @@ def _start(pool: NodePool, new: Sequence[NodeOrWorker]) -> None:
     for one in new:
         pool.on_progress(f"{one.id.name}: starting at {one.id.address}")
     pool.launch(*new)
-    failure: PartFailed | None = None
+    failure: ProcessFailed | None = None
     for one in new:
         try:
             pool.await_ready(one)
-        except PartFailed as error:
+        except ProcessFailed as error:
             pool.stop(one)
             pool.remove(one)
             pool.on_progress(f"{one.id.name}: failed, and was removed")
@@ -99,7 +99,7 @@ def _start(pool: NodePool, new: Sequence[NodeOrWorker]) -> None:
 
 
 def retire(pool: NodePool, leaving: list[NodeOrWorker]) -> None:
-    """Drain and stop parts, all at once, and forget them."""
+    """Drain and stop processes, all at once, and forget them."""
     nodes = [one for one in leaving if isinstance(one, Node)]
     for one in leaving:
         pool.on_progress(f"{one.id.name}: draining; it finishes its running requests or jobs")

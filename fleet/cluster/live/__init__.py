@@ -1,4 +1,4 @@
-"""What the parts do now: `cluster status --watch`.
+"""What the processes do now: `cluster status --watch`.
 
 `sample` measures, `figures` compares two samples, and `table` draws.
 """

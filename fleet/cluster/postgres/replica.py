@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 from django.conf import settings
 
-from fleet.cluster.errors import PartFailed
+from fleet.cluster.errors import ProcessFailed
 from fleet.cluster.postgres.programs import empty_data_dir, run_tool
 from fleet.cluster.postgres.server import Server
 from fleet.cluster.privileges import give_to_postgres
@@ -46,7 +46,7 @@ class Replica(Server):
             return self._copy()
         try:
             return self._rewind()
-        except PartFailed:
+        except ProcessFailed:
             return self._copy()
 
     def extra_settings(self) -> Mapping[str, str]:

@@ -11,11 +11,11 @@ import psycopg
 from django.conf import settings
 
 from fleet.cluster.credentials import Credentials
-from fleet.cluster.parts import PartId, Program
 from fleet.cluster.paths import Layout, write_private
 from fleet.cluster.ports import HOST
 from fleet.cluster.postgres.programs import check_version
 from fleet.cluster.privileges import as_postgres, give_to_postgres
+from fleet.cluster.processes import ProcessSpec, Program
 
 USER = "headrace"
 DATABASE = "headrace"
@@ -56,7 +56,7 @@ SYNCHRONOUS_SETTINGS = {
 class Server:
     """One server; `Primary` and `Replica` add what it does in that role."""
 
-    id: PartId
+    id: ProcessSpec
     layout: Layout
     credentials: Credentials
     bin_dir: Path

@@ -7,13 +7,13 @@ from typing import Self
 
 from fleet.cluster.credentials import Credentials
 from fleet.cluster.errors import ClusterError
-from fleet.cluster.parts import PartId
 from fleet.cluster.paths import Layout, write_private
 from fleet.cluster.ports import address
 from fleet.cluster.postgres.primary import Primary
 from fleet.cluster.postgres.replica import Replica
 from fleet.cluster.postgres.server import Server
 from fleet.cluster.postgres.topology import Topology
+from fleet.cluster.processes import ProcessSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,5 +82,5 @@ class Servers:
         ]
         write_private(self.layout.replica_urls_file, "".join(lines))
 
-    def _id(self, name: str, kind: str) -> PartId:
-        return PartId(name=name, kind=kind, address=address(self.ports[name]))
+    def _id(self, name: str, kind: str) -> ProcessSpec:
+        return ProcessSpec(name=name, kind=kind, address=address(self.ports[name]))

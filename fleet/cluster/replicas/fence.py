@@ -5,7 +5,7 @@ from pathlib import Path
 
 import psutil
 
-from fleet.cluster.errors import PartFailed
+from fleet.cluster.errors import ProcessFailed
 from fleet.cluster.supervisord import ProcessInfo, Supervisord
 
 # supervisord kills the server's process after its `stop_seconds` (5); this is for the rest.
@@ -18,7 +18,7 @@ POLL_SECONDS = 0.05
 def stop_server(name: str, data_dir: Path, supervisord: Supervisord) -> None:
     """Stop a server fast, or kill it if it is frozen or late; all its processes have ended then.
 
-    Raises `PartFailed` when one of them is not.
+    Raises `ProcessFailed` when one of them is not.
     """
     deadline = time.monotonic() + STOP_SECONDS
     while (info := supervisord.find(name)) and not info.is_stopped:
@@ -50,7 +50,7 @@ def _kill_all(name: str, data_dir: Path) -> None:
                 continue
         psutil.wait_procs(found, timeout=POLL_SECONDS)
         if time.monotonic() > deadline:
-            raise PartFailed(name, f"{name} cannot be killed; nothing was changed")
+            raise ProcessFailed(name, f"{name} cannot be killed; nothing was changed")
 
 
 def _processes_in(data_dir: Path) -> list[psutil.Process]:

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import psycopg
 
 from fleet.cluster import credentials, lock, state_file
-from fleet.cluster.errors import ClusterError, PartFailed
-from fleet.cluster.parts import read_all
+from fleet.cluster.errors import ClusterError, ProcessFailed
 from fleet.cluster.paths import Layout
 from fleet.cluster.postgres import topology
 from fleet.cluster.postgres.programs import find_bin
 from fleet.cluster.postgres.replica import Replica
 from fleet.cluster.postgres.servers import Servers
+from fleet.cluster.processes import read_all
 from fleet.cluster.replicas.fence import stop_server
 from fleet.cluster.supervisord import Supervisord
 
@@ -35,14 +35,14 @@ class RunningStack:
     on_progress: Callable[[str], None]
 
     def start(self, replica: Replica, *, seconds: float = STREAM_SECONDS) -> None:
-        """Start a stopped or a new server and wait until it streams; raise `PartFailed`."""
+        """Start a stopped or a new server and wait until it streams; raise `ProcessFailed`."""
         if self.supervisord.find(replica.id.name) is None:
             self.supervisord.add(replica.id, replica.program())
         else:
             self.supervisord.describe(replica.id, replica.program())
             self.supervisord.start_again(replica.id.name)
         if not until(replica.is_ready, seconds=seconds):
-            raise PartFailed(
+            raise ProcessFailed(
                 replica.id.name,
                 f"{replica.id.name} did not begin to stream in {seconds:.0f} s; see "
                 f"{self.layout.log_file(replica.id.name)}",
@@ -65,7 +65,7 @@ def hold(layout: Layout, *, on_progress: Callable[[str], None]) -> Iterator[Runn
     with lock.hold(layout.replicas_lock_file, taken=BUSY):
         roles = topology.load(layout.topology_file) or topology.Topology()
         ports = {
-            part.name: int(part.address.rsplit(":", 1)[1]) for part in read_all(layout.parts_dir)
+            spec.name: int(spec.address.rsplit(":", 1)[1]) for spec in read_all(layout.specs_dir)
         }
         if missing := sorted(set(roles.names) - ports.keys()):
             raise ClusterError(f"{', '.join(missing)} is not there; start the stack again.")

@@ -15,13 +15,13 @@ from fleet.cluster.console import Console
 from fleet.cluster.drain import drain, undrain
 from fleet.cluster.errors import NO_ROOM, ClusterError
 from fleet.cluster.live import table
-from fleet.cluster.parts import read_all
 from fleet.cluster.paths import Layout
 from fleet.cluster.postgres.topology import MAX_REPLICAS
+from fleet.cluster.processes import read_all
 from fleet.cluster.restart import restart
 from fleet.cluster.scale import MAX_WORKERS, scale
 from fleet.cluster.stack import Stack
-from fleet.cluster.status import PartStatus
+from fleet.cluster.status import ProcessStatus
 
 
 class Command(BaseCommand):
@@ -132,7 +132,7 @@ class Command(BaseCommand):
 
     def _report(self, layout: Layout, options: dict[str, Any]) -> None:
         names = {
-            kind: [part.name for part in read_all(layout.parts_dir) if part.kind == kind]
+            kind: [process.name for process in read_all(layout.specs_dir) if process.kind == kind]
             for kind in ("node", "worker")
         }
         if options["as_json"]:
@@ -153,11 +153,11 @@ class Command(BaseCommand):
         if as_json:
             return
         self.stdout.write(found.url)
-        for part in found.parts:
+        for one in found.parts:
             self.stdout.write(
-                f"  {part.name:<10} {_role(part):<7} {part.state:<9} {part.address:<22} "
-                f"process {part.pid or '-'}  up {part.uptime_seconds:.0f} s  "
-                f"{part.restarts} restarts"
+                f"  {one.name:<10} {_role(one):<7} {one.state:<9} {one.address:<22} "
+                f"process {one.pid or '-'}  up {one.uptime_seconds:.0f} s  "
+                f"{one.restarts} restarts"
             )
 
     def _watch(self, layout: Layout, *, as_json: bool) -> None:
@@ -170,9 +170,9 @@ class Command(BaseCommand):
         self.stdout.write(text)
 
 
-def _role(part: PartStatus) -> str:
+def _role(process: ProcessStatus) -> str:
     """Return what the name does not say: which server is the primary changes."""
-    return part.kind if part.kind in ("primary", "replica") else ""
+    return process.kind if process.kind in ("primary", "replica") else ""
 
 
 def _of(count: int, kind: str) -> str:

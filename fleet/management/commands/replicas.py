@@ -14,8 +14,8 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from fleet.cluster.errors import NO_ROOM, ClusterError
-from fleet.cluster.parts import read_all
 from fleet.cluster.paths import Layout
+from fleet.cluster.processes import read_all
 from fleet.cluster.replicas.add import add
 from fleet.cluster.replicas.promote import promote
 from fleet.cluster.replicas.remove import remove
@@ -182,8 +182,8 @@ class Command(BaseCommand):
 
 def _readers() -> list[str]:
     """Return the addresses of the processes of the stack here, if one runs."""
-    parts = read_all(Layout(state_dir=settings.STATE_DIR).parts_dir)
-    return [part.address for part in parts if part.kind in READERS]
+    specs = read_all(Layout(state_dir=settings.STATE_DIR).specs_dir)
+    return [spec.address for spec in specs if spec.kind in READERS]
 
 
 def _as_dict(finding: Finding) -> dict[str, object]:

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from config.env import read_stack_env
-from fleet.cluster import binaries, credentials, lock, overrides, parts, ports, state_file
+from fleet.cluster import binaries, credentials, lock, overrides, ports, processes, state_file
 from fleet.cluster.console import Console, LogFollower, last_lines
 from fleet.cluster.errors import ClusterError, StopRequested
 from fleet.cluster.paths import Layout, write_private
@@ -22,7 +22,7 @@ from fleet.cluster.stop import kill
 if TYPE_CHECKING:
     from pathlib import Path
 
-PART = parts.PartId(name="node1", kind="node", address="127.0.0.1:20001")
+PART = processes.ProcessSpec(name="node1", kind="node", address="127.0.0.1:20001")
 
 
 def test_stack_env_keeps_values_with_equal_signs_and_an_absent_file_is_empty(
@@ -38,11 +38,11 @@ def test_stack_env_keeps_values_with_equal_signs_and_an_absent_file_is_empty(
 
 
 def test_a_part_is_read_as_it_was_written(tmp_path: Path) -> None:
-    program = parts.Program(command=["a program", "100%"], environment={"NAME": "v"})
+    program = processes.Program(command=["a program", "100%"], environment={"NAME": "v"})
     path = tmp_path / "node1.conf"
-    path.write_text(parts.render(PART, program, log_file=tmp_path / "node1.log"))
+    path.write_text(processes.render(PART, program, log_file=tmp_path / "node1.log"))
 
-    assert parts.read_all(tmp_path) == [PART]
+    assert processes.read_all(tmp_path) == [PART]
     assert "command='a program' 100%%" in path.read_text()
 
 
@@ -197,7 +197,7 @@ def test_lines_are_coloured_by_part_on_a_terminal_and_plain_in_a_pipe(
     has_colours: bool, line: str
 ) -> None:
     stream = io.StringIO()
-    Console(stream=stream, has_colours=has_colours).print("ready", part="node2")
+    Console(stream=stream, has_colours=has_colours).print("ready", process="node2")
 
     assert stream.getvalue() == line
 
