@@ -31,7 +31,7 @@ class ReadOnlyServer(exceptions.ConnectionError):
 
 
 class _Connections:
-    """What clients and pipelines have in common."""
+    """The common part of clients and pipelines."""
 
     connection_pool: ConnectionPool
 

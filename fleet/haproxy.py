@@ -42,7 +42,7 @@ class HAProxyRefused(HAProxyError):
 
 
 class ServerState(Enum):
-    """What an operator wants of a server."""
+    """The administrative state of a server."""
 
     READY = "ready"
     DRAIN = "drain"

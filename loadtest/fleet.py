@@ -46,7 +46,7 @@ add = 1
 
 @dataclass(frozen=True, kw_only=True)
 class UnderWay:
-    """What was under way when a node was killed.
+    """Requests and streams under way when a node was killed.
 
     Requests without an Idempotency-Key at all nodes, and the requests and streams of that node.
     """

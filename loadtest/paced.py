@@ -21,7 +21,7 @@ TIMEOUT_SECONDS = 30
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What came of a load between two moments of time.monotonic()."""
+    """The results of a load between two moments of time.monotonic()."""
 
     answers: Answers
     began: float

@@ -1,4 +1,4 @@
-"""What a load test does: read from mix.json and the environment, and limited to its bounds.
+"""The plan of a load test: read from mix.json and the environment, and limited to its bounds.
 
 chat.js reads the same file and variables by the same rules.
 """
@@ -60,7 +60,7 @@ class Plan:
 
     @property
     def seconds(self) -> float:
-        """How long the users come and go; what they have begun may end later."""
+        """The seconds in which users come and go; what they have begun may end later."""
         return sum(stage.seconds for stage in self.stages)
 
     @property

@@ -34,7 +34,7 @@ KEYED_SHARE = 0.5
 
 @dataclass
 class Answers:
-    """What came back; times in milliseconds, moments by time.monotonic()."""
+    """The answers; times in milliseconds, moments by time.monotonic()."""
 
     sent: int = 0
     sent_unkeyed: int = 0

@@ -14,7 +14,7 @@ SCRIPT = Path(__file__).with_name("post.lua")
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """What one run of wrk saw; times in milliseconds, `max_ms` the slowest answer of all."""
+    """The results of one run of wrk; times in milliseconds, `max_ms` the slowest answer of all."""
 
     requests: int
     seconds: float

@@ -111,7 +111,7 @@ class NotFound(ApiError):
 
 
 class DeletedMeanwhile(ApiError):
-    """What the request belongs to was deleted after it was looked up."""
+    """The account or chain of the request was deleted after it was looked up."""
 
     def __init__(self) -> None:
         super().__init__(

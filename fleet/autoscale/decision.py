@@ -20,7 +20,7 @@ class Snapshot:
 
 
 class Kind(StrEnum):
-    """What came of a decision; all but UP and DOWN leave the fleet as it is."""
+    """The outcome of a decision; all but UP and DOWN leave the fleet unchanged."""
 
     UP = "up"
     DOWN = "down"
@@ -50,7 +50,7 @@ class Decision:
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """When the fleet was last made to grow and to shrink; None is never."""
+    """The times of the fleet's last growth and shrinkage; None is never."""
 
     up_at: float | None = None
     down_at: float | None = None

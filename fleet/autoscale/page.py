@@ -37,7 +37,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """What the page shows of a fleet. `line` is the target's, in the chart's units."""
+    """The page's view of a fleet. `line` is the target's, in the chart's units."""
 
     fleet: str
     load_name: str

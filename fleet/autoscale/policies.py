@@ -70,7 +70,7 @@ class Rule:
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """What holds for one fleet. Invariant: 0 <= minimum <= maximum, step_limit >= 1."""
+    """The policy of one fleet. Invariant: 0 <= minimum <= maximum, step_limit >= 1."""
 
     minimum: int
     maximum: int
@@ -82,7 +82,7 @@ class Policy:
 
     @property
     def longest_window_seconds(self) -> float:
-        """How far back a decision looks."""
+        """The seconds that a decision looks back."""
         return max((rule.for_seconds for rule in self.rules), default=0.0)
 
 

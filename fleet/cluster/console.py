@@ -1,4 +1,4 @@
-"""What the person at the terminal sees: a line an event, and the logs of all processes."""
+"""The terminal's output: a line an event, and the logs of all processes."""
 
 import os
 from dataclasses import dataclass, field

@@ -37,7 +37,7 @@ class Layout:
 
     @property
     def env_file(self) -> Path:
-        """What config/env.py reads so that every command finds the running stack."""
+        """The settings that config/env.py reads, so that every command finds the running stack."""
         return self.state_dir / "stack.env"
 
     @property
@@ -82,12 +82,12 @@ class Layout:
 
     @property
     def overrides_before_file(self) -> Path:
-        """Those before an attempt to change them that is under way."""
+        """The overrides before an attempt to change them that is under way."""
         return self.run_dir / "overrides-before.json"
 
     @property
     def record_file(self) -> Path:
-        """What runs: see `record`."""
+        """The running processes: see `state_file`."""
         return self.run_dir / "stack.json"
 
     @property

@@ -31,7 +31,7 @@ class ProcessSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class Program:
-    """How supervisord runs a process.
+    """The command and options with which supervisord runs a process.
 
     `stop_signal` requests its end; after `stop_seconds` it is killed, with its children.
     """

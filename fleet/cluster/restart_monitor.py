@@ -46,7 +46,7 @@ class Watch:
 
     @property
     def restarts(self) -> dict[str, int]:
-        """How often each process was started again."""
+        """The number of restarts by process."""
         return {name: seen.restarts for name, seen in self._seen.items()}
 
     def observe(self, processes: Iterable[ProcessInfo], *, now: float) -> list[Change]:

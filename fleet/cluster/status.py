@@ -1,4 +1,4 @@
-"""What other processes can do with a stack: read its state, and stop it."""
+"""Control of a stack by other processes: read its state, and stop it."""
 
 import contextlib
 import os

@@ -34,7 +34,7 @@ class SupervisorGone(ClusterError):
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessInfo:
-    """What supervisord knows of one process; `pid` is 0 while it has none."""
+    """supervisord's state of one process; `pid` is 0 while it has none."""
 
     name: str
     state: str

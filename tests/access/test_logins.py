@@ -205,7 +205,7 @@ def test_an_operator_forgets_failures(own_redis: OwnRedis, capsys: Any, of: str)
     assert capsys.readouterr().out == "There were no failed logins.\n"
 
 
-def test_the_command_says_what_is_wrong(own_redis: OwnRedis) -> None:
+def test_the_command_reports_its_errors(own_redis: OwnRedis) -> None:
     with pytest.raises(CommandError, match="Name a --user"):
         call_command("logins", "show")
     with pytest.raises(CommandError, match="no IP address"):

@@ -44,7 +44,7 @@ def test_every_setting_has_a_row_and_every_row_a_setting() -> None:
     assert set(setting_rows()) == settings_read().keys() | haproxy_variables()
 
 
-def test_the_rows_tell_the_defaults_and_the_allowed_values() -> None:
+def test_the_rows_have_the_defaults_and_the_allowed_values() -> None:
     rows = setting_rows()
     for name, setting in settings_read().items():
         _, _, default, values, meaning = rows[name]
@@ -57,7 +57,7 @@ def test_the_rows_tell_the_defaults_and_the_allowed_values() -> None:
         assert meaning.endswith("."), name
 
 
-def test_the_rows_tell_haproxys_own_variables_and_their_defaults() -> None:
+def test_the_rows_have_haproxys_own_variables_and_their_defaults() -> None:
     rows = entries(sections(document("docs/reference/settings.md"))["HAProxy"])
     own = haproxy_variables() - settings_read().keys()
     assert unique([bare(row[0]) for row in rows]) == own

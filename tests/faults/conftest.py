@@ -45,7 +45,7 @@ def provider() -> Iterator[Provider]:
 
 @pytest.fixture(scope="session")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """Whose certificates the stack trusts."""
+    """The authority whose certificates the stack trusts."""
     return Authority(Path(tmp_path_factory.mktemp("authority")))
 
 

@@ -41,7 +41,7 @@ FAKETIME = "/usr/lib/*/faketime/libfaketimeMT.so.1"
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What a request was answered, when it was sent and how long it took."""
+    """The answer to a request, when it was sent and how long it took."""
 
     status: int
     sent_at: float

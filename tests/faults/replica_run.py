@@ -21,7 +21,7 @@ ACTIVE_ACCOUNTS = 3
 
 @dataclass
 class Outcome:
-    """What a run showed."""
+    """The result of a run."""
 
     history: History
     nemesis: Nemesis

@@ -76,7 +76,7 @@ def chat(faults: Faults, chain: str) -> tuple[httpx.Response, float]:
     return answered, time.monotonic() - began
 
 
-def test_a_name_server_that_hangs_holds_up_nobody_else(named: Faults, names: NameServer) -> None:
+def test_a_name_server_that_hangs_delays_no_other_request(named: Faults, names: NameServer) -> None:
     assert chat(named, "ask")[0].status_code == 200
     assert "provider.test" in names.asked
     with Receiver(answer(200)) as receiver:

@@ -84,7 +84,7 @@ def read_only(faults: Faults) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("illness", [full, frozen, read_only])
-def test_jobs_run_while_redis_is_ill(
+def test_jobs_run_while_redis_is_faulty(
     faults: Faults, illness: Callable[[Faults], AbstractContextManager[None]]
 ) -> None:
     with illness(faults):
@@ -93,7 +93,7 @@ def test_jobs_run_while_redis_is_ill(
     faults.check(ids)
 
 
-def test_jobs_run_while_rabbitmq_is_ill(tmp_path: Path) -> None:
+def test_jobs_run_while_rabbitmq_is_faulty(tmp_path: Path) -> None:
     with (
         rabbitmq(tmp_path) as server,
         stack_on(server.settings, tmp_path / "stack", arguments=SMALL) as faults,
@@ -109,7 +109,7 @@ def test_jobs_run_while_rabbitmq_is_ill(tmp_path: Path) -> None:
         faults.check(ids)
 
 
-def test_jobs_run_while_sqs_is_ill(tmp_path: Path) -> None:
+def test_jobs_run_while_sqs_is_faulty(tmp_path: Path) -> None:
     port = free_public_port()
     settings = sqs_settings(port)
     # Workers start, and run jobs, before there is an SQS.

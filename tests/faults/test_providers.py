@@ -126,7 +126,7 @@ def test_a_provider_and_a_worker_that_are_frozen_at_once_lose_nothing(faults: Fa
         faults.check(ids)
 
 
-def test_an_expired_certificate_is_told_and_a_new_one_is_taken(
+def test_an_expired_certificate_is_reported_and_a_new_one_accepted(
     faults: Faults, authority: Authority
 ) -> None:
     provider = Provider()
@@ -150,9 +150,7 @@ def test_an_expired_certificate_is_told_and_a_new_one_is_taken(
         assert ask(faults, "asks-expired").status_code == 200
 
 
-def test_a_name_that_nobody_knows_is_tried_again_until_it_is_known(
-    faults: Faults, provider: Provider
-) -> None:
+def test_an_unknown_name_is_retried_until_it_resolves(faults: Faults, provider: Provider) -> None:
     add_chain(faults, "asks-unknown", "http://provider.invalid/v1")
     response = ask(faults, "asks-unknown")
     assert response.status_code == 502, response.text
@@ -164,7 +162,7 @@ def test_a_name_that_nobody_knows_is_tried_again_until_it_is_known(
     faults.check(ids)
 
 
-def test_a_receiver_whose_name_nobody_knows_holds_up_no_other(faults: Faults) -> None:
+def test_a_receiver_with_an_unknown_name_delays_no_other(faults: Faults) -> None:
     lost = faults.post_many(
         COUNT, mark="lost", chain="quick", webhook_url="http://receiver.invalid/hook"
     )

@@ -82,7 +82,7 @@ def test_a_replica_that_crashes_again_and_again_costs_no_request(bench: Bench, t
     assert not outcome.stale, show(outcome.stale)
 
 
-def test_nobody_misses_a_write_while_replicas_break_and_the_primary_moves(
+def test_read_your_writes_holds_while_replicas_break_and_the_primary_moves(
     bench: Bench, tell: Tell
 ) -> None:
     with bench.run() as outcome:

@@ -1,4 +1,4 @@
-"""What commands that change the nodes do while HAProxy is being started again."""
+"""Commands that change the nodes, while HAProxy is being restarted."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_a_haproxy_that_is_started_again_is_waited_for(tmp_path: Path) -> None:
     assert pool.out_of_use() == {"node1"}
 
 
-def test_a_haproxy_that_stays_away_or_refuses_is_an_error(
+def test_a_haproxy_that_stays_down_or_refuses_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fleet.cluster.node_pool.RETURN_SECONDS", 0.2)

@@ -86,7 +86,7 @@ def test_a_node_without_a_limit_takes_what_others_do_not(lone: LoneProxy) -> Non
     assert limited.counting.most < free.counting.most
 
 
-def test_what_a_node_asked_for_is_soon_forgotten(lone: LoneProxy) -> None:
+def test_a_nodes_limit_expires_soon(lone: LoneProxy) -> None:
     node = lone.add_node()
     httpx.get(f"{lone.url}/v1/limit/2/1")
     assert limit(lone, node.name) == "2"

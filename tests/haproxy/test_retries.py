@@ -1,4 +1,4 @@
-"""What HAProxy sends a second time, and what it thinks of nodes that fail."""
+"""HAProxy's retries, and its judgement of nodes that fail."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_what_may_not_be_repeated_is_not(lone: LoneProxy, method: str) -> None:
     assert len(first.requests) + len(second.requests) == 1
 
 
-def test_a_client_that_kept_its_connection_is_hung_up_on_instead(lone: LoneProxy) -> None:
+def test_a_clients_reused_connection_is_closed_instead(lone: LoneProxy) -> None:
     """HAProxy lets such a client try again by itself, as after an idle connection's end."""
     node = lone.add_node()
     with httpx.Client(base_url=lone.url) as client:
@@ -100,7 +100,7 @@ def test_failures_have_a_node_looked_at_and_leave_it_in(lone: LoneProxy) -> None
     assert lone.api.servers()[0].is_up
 
 
-def test_a_node_that_says_nothing_is_a_504(make_proxy: Callable[..., LoneProxy]) -> None:
+def test_a_node_that_does_not_answer_is_a_504(make_proxy: Callable[..., LoneProxy]) -> None:
     lone = make_proxy(PROXY_RESPONSE_TIMEOUT="300ms")
     lone.add_node()
 

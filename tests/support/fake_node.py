@@ -22,7 +22,7 @@ STATIC_HEADERS = {
 
 
 class Counting:
-    """How many threads are inside at a time, and how many were at most."""
+    """The number of threads inside at a time, and their maximum."""
 
     def __init__(self) -> None:
         self.inside = 0

@@ -1,4 +1,4 @@
-"""What carries a decision out. An actuator is a plug-in, named in AUTOSCALE_ACTUATOR.
+"""Actuators, which carry decisions out: plug-ins, named in AUTOSCALE_ACTUATOR.
 
 `embedded` scales the stack of `cluster up`, `compose` a Docker Compose project.
 """

@@ -1,4 +1,4 @@
-"""How long requests take at a fleet: a fluid queue, and M/M/c for the chance within it.
+"""Response times of a fleet: a fluid queue, and M/M/c for the chance within it.
 
 Autoscaling is about the minutes in which more comes than can be served. There M/M/c, which knows
 only the equilibrium, has no answer, and a fluid queue is exact for means: what comes in less what
@@ -22,14 +22,14 @@ TAIL = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class NodeModel:
-    """What one node can do: requests a second, and how long one takes when nothing waits."""
+    """A node's capacity: requests a second, and the time of one when nothing waits."""
 
     requests_per_second: float
     service_seconds: float
 
     @property
     def slots(self) -> float:
-        """How many requests it has in work at a time when it is full (Little's law)."""
+        """Requests in work at a time when it is full (Little's law)."""
         return max(1.0, self.requests_per_second * self.service_seconds)
 
 

@@ -1,4 +1,4 @@
-"""Where measurements come from: a plug-in, named by dotted path in AUTOSCALE_SOURCE.
+"""Sources of measurements: plug-ins, named by dotted path in AUTOSCALE_SOURCE.
 
 `embedded.EmbeddedSource` is the embedded stack's.
 """

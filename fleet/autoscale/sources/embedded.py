@@ -1,4 +1,4 @@
-"""What is measured of the embedded stack."""
+"""Measurements of the embedded stack."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is measured where no process is at hand: only by HTTP, and of the jobs by PostgreSQL.
+"""Measurements of remote nodes: by HTTP, and of the jobs by PostgreSQL.
 
 The nodes' addresses are those that HAProxy's statistics name. They must be reachable from here, as
 in a network of Docker Compose.

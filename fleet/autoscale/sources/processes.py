@@ -13,7 +13,7 @@ MEGABYTE = 1024 * 1024
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """What one process has used: CPU seconds since its start, by process, and memory now."""
+    """Resource usage of one process: CPU seconds since its start, by process, and memory now."""
 
     cpu_seconds: dict[tuple[int, float], float]
     memory_mb: float

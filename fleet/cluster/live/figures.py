@@ -1,4 +1,4 @@
-"""What happened between two samples. Pure: nothing is measured here."""
+"""Figures of the time between two samples. Pure: nothing is measured here."""
 
 from dataclasses import asdict, dataclass
 from itertools import pairwise

@@ -16,7 +16,7 @@ from fleet.cluster.privileges import give_to_postgres
 
 
 class Joined(StrEnum):
-    """How a server came to follow the primary."""
+    """The way in which a server came to follow the primary."""
 
     KEPT = "went on where it stopped"
     REWOUND = "rewound to follow the primary"

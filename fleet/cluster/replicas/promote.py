@@ -27,7 +27,7 @@ from fleet.cluster.replicas.running import RunningStack
 
 @dataclass(frozen=True, kw_only=True)
 class Promotion:
-    """What came of it.
+    """The result of a promotion.
 
     `lost_commits` were on the old primary alone; `replicas` says how each server joined.
     """

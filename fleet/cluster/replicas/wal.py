@@ -1,4 +1,4 @@
-"""What the data directory of a stopped server says about the end of its WAL."""
+"""The end of a stopped server's WAL, from its data directory."""
 
 import re
 from dataclasses import dataclass

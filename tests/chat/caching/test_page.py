@@ -319,7 +319,7 @@ def test_who_is_not_logged_in_is_sent_to_the_login(client: Client, page: str) ->
 
 # --- What is away, and what is hostile ----------------------------------------------------------
 @pytest.mark.usefixtures("_redis_away")
-def test_without_redis_the_page_says_so(admin_client: Client, page: str, chain: Chain) -> None:
+def test_the_page_without_redis_has_a_note(admin_client: Client, page: str, chain: Chain) -> None:
     started = time.monotonic()
     response = admin_client.get(page)
     assert time.monotonic() - started < 2

@@ -177,7 +177,7 @@ def jobs(make_http: Any, chains: None) -> list[str]:
 
 
 @pytest.mark.parametrize(("method", "path", "mode"), CASES)
-def test_the_api_keeps_to_its_description(
+def test_the_api_conforms_to_its_document(
     call: Any, *, method: str, path: str, mode: GenerationMode
 ) -> None:
     @settings(

@@ -15,7 +15,7 @@ CHAT = "/v1/chat/completions"
 
 @dataclass(frozen=True)
 class Answer:
-    """What came, and how long it took."""
+    """An answer, and how long it took."""
 
     status: int
     headers: dict[str, str]

@@ -12,7 +12,7 @@ from tests.provider import Provider
 pytestmark = pytest.mark.timeout(90)
 
 
-def test_a_clear_says_whether_it_was_done_and_is_obeyed_once_redis_is_back(
+def test_a_clear_reports_its_success_and_has_effect_once_redis_is_back(
     faults: CacheFaults, provider: Provider, mark: str
 ) -> None:
     clients = [faults.client(node) for node in range(2)]

@@ -52,7 +52,7 @@ class SmallDisk:
 
     @property
     def free(self) -> int:
-        """How many bytes are free."""
+        """The number of free bytes."""
         found = os.statvfs(self.path)
         return found.f_bavail * found.f_frsize
 

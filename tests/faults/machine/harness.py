@@ -23,7 +23,7 @@ PAUSE_SECONDS = 0.1
 
 @dataclass
 class Answers:
-    """What clients got during a fault: the kind of request, its status and its seconds."""
+    """Answers during a fault: the kind of request, its status and its seconds."""
 
     given: list[tuple[str, int, float]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)

@@ -45,7 +45,7 @@ def test_a_redis_that_fails_over_behind_its_name_is_found_again(faults: MachineF
 
 
 @pytest.mark.parametrize("how", ["frozen", "silent"])
-def test_a_redis_that_does_not_answer_holds_nobody_up(faults: MachineFaults, how: str) -> None:
+def test_a_redis_that_does_not_answer_delays_no_client(faults: MachineFaults, how: str) -> None:
     server = faults.current
     with faults.clients() as answers:
         time.sleep(1)

@@ -90,7 +90,7 @@ def test_a_full_disk_of_the_stack_loses_nothing_and_is_got_over(
     cramped.check(list(cramped.texts))
 
 
-def test_a_stack_does_not_start_on_a_full_disk_and_says_so(
+def test_a_stack_does_not_start_on_a_full_disk_and_reports_it(
     cramped: Faults, disk: SmallDisk
 ) -> None:
     stack = cramped.stack

@@ -52,7 +52,7 @@ class MixedLoad:
 
     @property
     def answered(self) -> int:
-        """How many requests succeeded."""
+        """The number of requests that succeeded."""
         return sum(n for (_, status), n in self.statuses.items() if 200 <= status < 300)
 
     def _run(self, number: int) -> None:

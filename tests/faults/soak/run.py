@@ -42,7 +42,7 @@ UNFINISHED = (
 
 @dataclass
 class Findings:
-    """What all rounds showed."""
+    """The results of all rounds."""
 
     seed: int
     seconds: float = 0.0

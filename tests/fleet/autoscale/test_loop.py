@@ -123,7 +123,7 @@ def test_it_grows_and_shrinks_with_the_load(world: World) -> None:
     assert value == 1
 
 
-def test_decisions_are_kept_with_their_reasons(world: World) -> None:
+def test_decisions_are_stored_with_their_reasons(world: World) -> None:
     world.ticks(world.loop(), 4)
     found = history.read("web")
     assert [entry.kind for entry in found] == ["keep", "up", "keep"]
@@ -132,7 +132,7 @@ def test_decisions_are_kept_with_their_reasons(world: World) -> None:
     assert found[1].values == {"cpu_percent": 90.0}
 
 
-def test_only_a_thousand_decisions_are_kept(world: World) -> None:
+def test_only_a_thousand_decisions_are_stored(world: World) -> None:
     world.ticks(world.loop(), 3)
     entry = history.read("web")[0]
     for number in range(history.MAX_DECISIONS + 5):
@@ -231,7 +231,7 @@ def test_it_survives_the_failure_of_each_step(world: World) -> None:
     assert failures("measure") == before["measure"] + 1
 
 
-def test_a_change_that_failed_is_told_and_tried_again(world: World) -> None:
+def test_a_change_that_failed_is_reported_and_retried(world: World) -> None:
     class Refusing(Fleet):
         def scale(self, targets: Mapping[str, int]) -> None:
             self.told.append(targets["web"])
@@ -283,7 +283,7 @@ def test_a_dry_run_only_looks(world: World) -> None:
     assert redis_client.run(lambda client: client.get(KEY)) is None
 
 
-def test_it_stops_when_told(world: World) -> None:
+def test_it_stops_at_a_stop_request(world: World) -> None:
     loop, stop = world.loop(), threading.Event()
     thread = threading.Thread(target=lambda: loop.run(stop, seconds=60))
     thread.start()

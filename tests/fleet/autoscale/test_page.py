@@ -69,11 +69,11 @@ def test_a_thousand_decisions_are_drawn_in_ninety_columns(admin_client: Client) 
     assert len(section.rows) == 100
 
 
-def test_without_decisions_the_page_says_so(admin_client: Client) -> None:
+def test_the_page_without_decisions_has_a_note(admin_client: Client) -> None:
     assert b"Nothing has been decided yet" in admin_client.get(reverse("autoscaler")).content
 
 
-def test_without_redis_the_page_says_so(
+def test_the_page_without_redis_has_a_note(
     admin_client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(*_: object) -> None:

@@ -73,7 +73,7 @@ def test_a_rule_changes_the_count_or_the_share_whichever_is_more() -> None:
         ("[web]", "[web", "policies.toml: "),
     ],
 )
-def test_a_mistake_is_named_with_its_place(
+def test_an_error_names_its_position_in_the_file(
     tmp_path: Path, old: str, new: str, problem: str
 ) -> None:
     assert old in GOOD
@@ -85,7 +85,7 @@ def test_a_mistake_is_named_with_its_place(
     assert str(error.value).startswith(f"{path}: ")
 
 
-def test_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:
+def test_a_missing_policy_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(PolicyError, match="No such file"):
         load(tmp_path / "none.toml")
 

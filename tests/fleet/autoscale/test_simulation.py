@@ -80,12 +80,12 @@ def test_a_spreadsheets_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
         ("time,requests_per_second\n1,2\n1,3\n", "row 2: time must grow"),
     ],
 )
-def test_a_bad_trace_is_refused_with_its_place(tmp_path: Path, text: str, problem: str) -> None:
+def test_a_bad_trace_is_refused_with_its_line(tmp_path: Path, text: str, problem: str) -> None:
     with pytest.raises(TraceError, match=problem):
         trace.read(written(tmp_path, text))
 
 
-def test_a_trace_that_is_not_there_is_said(tmp_path: Path) -> None:
+def test_a_missing_trace_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(TraceError, match="No such file"):
         trace.read(tmp_path / "none.csv")
 
@@ -191,7 +191,7 @@ def test_a_day_of_thousands_of_nodes_takes_seconds() -> None:
 
 
 # --- The command --------------------------------------------------------------------------------
-def test_the_command_tells_and_draws(stack: EmbeddedStack, tmp_path: Path) -> None:
+def test_the_command_prints_and_draws(stack: EmbeddedStack, tmp_path: Path) -> None:
     picture = tmp_path / "day.png"
     done = run_manage(stack, "autoscale", "simulate", str(DAY), "--output", str(picture))
     assert done.returncode == 0, done.stderr
@@ -217,7 +217,7 @@ def test_the_command_tells_and_draws(stack: EmbeddedStack, tmp_path: Path) -> No
         ([str(DAY), "--capacity", "0"], "must be a number from 0.001"),
     ],
 )
-def test_the_command_says_what_is_wrong(
+def test_the_command_reports_its_errors(
     stack: EmbeddedStack, options: list[str], problem: str
 ) -> None:
     done = run_manage(stack, "autoscale", "simulate", *options)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 PART = processes.ProcessSpec(name="node1", kind="node", address="127.0.0.1:20001")
 
 
-def test_stack_env_keeps_values_with_equal_signs_and_an_absent_file_is_empty(
+def test_stack_env_reads_values_with_equal_signs_and_an_absent_file_is_empty(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "stack.env"
@@ -46,7 +46,7 @@ def test_a_part_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert "command='a program' 100%%" in path.read_text()
 
 
-def test_sockets_are_in_a_short_place_when_the_state_directory_is_deep(tmp_path: Path) -> None:
+def test_sockets_have_a_short_path_when_the_state_directory_is_deep(tmp_path: Path) -> None:
     deep = Layout(state_dir=tmp_path / ("x" * 100))
     deep.create()
 
@@ -60,7 +60,7 @@ def test_a_directory_with_a_quote_is_refused(tmp_path: Path) -> None:
         Layout(state_dir=tmp_path / "it's").create()
 
 
-def test_credentials_are_made_once_and_kept(tmp_path: Path) -> None:
+def test_credentials_are_created_once_and_stored(tmp_path: Path) -> None:
     path = tmp_path / "secrets.json"
     made = credentials.load(path)
 
@@ -99,7 +99,7 @@ def test_changed_settings_are_read_as_they_were_written(tmp_path: Path) -> None:
     assert overrides.load(layout) == {"LLM_MODEL": "openai:a=b", "LLM_BASE_URL": ""}
 
 
-def test_changed_settings_are_kept_or_forgotten(tmp_path: Path) -> None:
+def test_changed_settings_are_committed_or_rolled_back(tmp_path: Path) -> None:
     layout = Layout(state_dir=tmp_path)
     layout.create()
     overrides.attempt(layout, {"A": "1", "B": "1"})

@@ -1,4 +1,4 @@
-"""What writes logs goes on when nothing can be written.
+"""Processes that write logs go on when nothing can be written.
 
 tests/faults/machine has a stack whose disk of logs is full.
 """

@@ -73,7 +73,7 @@ def test_sigterm_stops_everything_in_order_within_ten_seconds(own: OwnStack) -> 
     ]
 
 
-def test_without_a_stack_status_says_so(own: OwnStack) -> None:
+def test_status_reports_that_no_stack_is_running(own: OwnStack) -> None:
     status = own.manage("cluster", "status", "--json")
 
     assert status.returncode == 1
@@ -171,7 +171,7 @@ def test_a_taken_port_is_named(own: OwnStack, setting: str) -> None:
             second.start()
 
 
-def test_a_database_without_its_password_is_told(own: OwnStack) -> None:
+def test_a_database_without_its_password_is_an_error(own: OwnStack) -> None:
     secrets_file = own.state_dir / "secrets.json"
     kept = secrets_file.rename(own.state_dir / "secrets.kept")
 

@@ -16,6 +16,6 @@ def test_a_program_may_take_its_time_and_no_longer() -> None:
     assert time.monotonic() - began < 10
 
 
-def test_a_program_that_fails_says_why() -> None:
+def test_a_failing_programs_error_has_its_output() -> None:
     with pytest.raises(ProcessFailed, match=r"pg_controldata failed: .*no-such-place"):
         run_tool("postgres2", [str(find_bin() / "pg_controldata"), "/no-such-place"])

@@ -155,7 +155,7 @@ def test_a_drained_node_is_the_first_to_leave(three_nodes: OwnStack) -> None:
     run(three_nodes, "scale", "--nodes", "1")
 
 
-def test_a_stream_that_outlives_the_draining_is_told_so(three_nodes: OwnStack) -> None:
+def test_a_stream_that_outlives_the_drain_ends_with_an_error_event(three_nodes: OwnStack) -> None:
     long = [OpenStream(three_nodes, 60) for _ in range(3)]
     short = [OpenStream(three_nodes, 2) for _ in range(3)]
 
@@ -175,7 +175,7 @@ def test_a_stream_that_outlives_the_draining_is_told_so(three_nodes: OwnStack) -
     assert all(stream.is_whole for stream in short)
 
 
-def test_every_api_says_in_its_own_words_that_the_node_stops(one_node: OwnStack) -> None:
+def test_every_api_has_an_error_event_for_a_node_that_stops(one_node: OwnStack) -> None:
     run(one_node, "scale", "--nodes", "2")
     asked = DirectClient(one_node, "node2").ask()
     time.sleep(1)
@@ -333,7 +333,7 @@ def test_two_commands_cannot_mix(one_node: OwnStack) -> None:
     assert "Another command changes the nodes" in refused.stderr
 
 
-def test_a_node_says_that_it_is_not_ready_before_it_stops(one_node: OwnStack) -> None:
+def test_a_node_is_not_ready_before_it_stops(one_node: OwnStack) -> None:
     run(one_node, "scale", "--nodes", "2")
     address = one_node.part("node2")["address"]
     readiness: list[tuple[int, str]] = []
