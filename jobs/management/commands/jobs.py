@@ -180,7 +180,7 @@ def _whole_number(
     try:
         number = int(value)
     except ValueError as error:
-        raise CommandError(f"{option}: {value!r} is no whole number.") from error
+        raise CommandError(f"{option}: {value!r} is not an integer.") from error
     if not minimum <= number <= maximum:
         raise CommandError(f"{option} must be {minimum} to {maximum}.")
     return number
