@@ -198,12 +198,12 @@ def test_what_cannot_be_changed_is_told_and_keeps_nothing_else_from_it(sent: lis
     assert running.status == "queued"
     assert sent == [str(running)]
     assert "only a failed or cancelled one" in failing("retry", str(waiting))
-    assert "It is over: succeeded." in failing("cancel", str(make_ended(1)))
+    assert "The job has already ended: succeeded." in failing("cancel", str(make_ended(1)))
 
 
-def test_a_broker_that_is_away_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broker_that_is_down_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "send", lambda job_id: False)
-    assert "without the broker" in run("requeue", str(make_running()))
+    assert "the broker accepted no message" in run("requeue", str(make_running()))
 
 
 # --- reap ---------------------------------------------------------------------------------------

@@ -161,7 +161,7 @@ def test_a_server_that_is_frozen_during_a_promotion_follows_later(own: OwnStack)
     assert_well(own, primary=name, replicas=sorted([primary, other]))
 
 
-@pytest.mark.parametrize("line", ["stopping, so that", "promoted", "takes the writes"])
+@pytest.mark.parametrize("line", ["stopping, so that", "promoted", "accepts writes"])
 def test_a_promotion_that_was_killed_is_ended_by_the_next(own: OwnStack, line: str) -> None:
     primary, (name, other) = roles(own)
     writer = Writer(own)
@@ -258,7 +258,7 @@ def test_two_commands_do_not_work_at_once(own: OwnStack) -> None:
     with held(own):
         refused = own.manage("replicas", "add")
     assert refused.returncode == 1
-    assert f"at work (process {os.getpid()}" in refused.stderr
+    assert f"is running (process {os.getpid()}" in refused.stderr
 
 
 def test_without_a_stack_there_is_nothing_to_change(own: OwnStack) -> None:

@@ -54,10 +54,10 @@ def test_each_status_has_its_buttons(admin_client: Client) -> None:
         ("succeeded", "retry", "only a failed or cancelled one can be retried", "succeeded"),
         ("queued", "cancel", "Cancelled.", "cancelled"),
         ("running", "cancel", "Cancellation was requested from its worker.", "running"),
-        ("succeeded", "cancel", "was already over: succeeded", "succeeded"),
+        ("succeeded", "cancel", "had already ended: succeeded", "succeeded"),
         ("running", "requeue", "Requeued; the attempt", "queued"),
-        ("queued", "requeue", "does not run", "queued"),
-        ("failed", "requeue", "does not run", "failed"),
+        ("queued", "requeue", "is not running", "queued"),
+        ("failed", "requeue", "is not running", "failed"),
     ],
 )
 def test_a_button_does_its_work_and_says_what_came_of_it(
@@ -196,7 +196,7 @@ def test_a_delivery_is_delivered_again_from_the_jobs_page(admin_client: Client) 
     back = reverse(f"{JOBS}_change", args=[job.pk])
     response = admin_client.post(url, {"next": back})
     assert (response.status_code, response["Location"]) == (302, back)
-    assert "delivered again" in said(response)
+    assert "Queued for immediate delivery" in said(response)
     delivery.refresh_from_db()
     assert delivery.status == "pending"
     assert LogEntry.objects.get().object_id == str(delivery.pk)
