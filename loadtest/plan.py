@@ -87,7 +87,7 @@ class Plan:
         return f"{text} ({uuid.uuid4().hex[:12]})"
 
     def job_input(self) -> Any:
-        """Return a job's input, a prompt in the place of PROMPT."""
+        """Return a job's input, a prompt instead of PROMPT."""
         text = json.dumps(self.mix["job"]["input"])
         return json.loads(text.replace('"PROMPT"', json.dumps(self.prompt())))
 

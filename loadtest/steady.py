@@ -110,12 +110,12 @@ def open_streams(ours: Headrace, *, count: int) -> Iterator[streams.StreamResult
     result = streams.StreamResult()
     is_over = gevent.event.Event()
 
-    def keep_one() -> None:
+    def hold_one() -> None:
         gevent.sleep(random.uniform(0, 5))
         while not is_over.is_set():
             streams.read(f"{ours.url}{CHAT}", ours.key, result)
 
-    readers = [gevent.spawn(keep_one) for _ in range(count)]
+    readers = [gevent.spawn(hold_one) for _ in range(count)]
     try:
         yield result
     finally:
@@ -146,7 +146,7 @@ class _Client:
         into.in_flight[is_keyed] += 1
         began = time.monotonic()
         try:
-            status, head, body = self._ask(f"{self._head}{extra}\r\n{BODY}".encode())
+            status, head, body = self._send(f"{self._head}{extra}\r\n{BODY}".encode())
         except (OSError, ValueError, LookupError) as error:
             (into.lost_keyed if is_keyed else into.lost)[f"{type(error).__name__}: {error}"] += 1
             return
@@ -162,7 +162,7 @@ class _Client:
         else:
             (into.lost_keyed if is_keyed else into.lost)[str(status)] += 1
 
-    def _ask(self, request: bytes) -> tuple[int, bytes, bytes]:
+    def _send(self, request: bytes) -> tuple[int, bytes, bytes]:
         """Return status, head in small letters, and body."""
         connection = self._take()
         try:

@@ -64,10 +64,10 @@ class State:
 
 @dataclass(frozen=True, kw_only=True)
 class _Mean:
-    """A mean over a rule's window, or over what there is of it (`is_whole` False)."""
+    """A mean over a rule's window, or over what there is of it (`is_complete` False)."""
 
     value: float
-    is_whole: bool
+    is_complete: bool
 
 
 def decide(history: Sequence[Snapshot], policy: Policy, state: State, *, now: float) -> Decision:
@@ -92,7 +92,7 @@ def decide(history: Sequence[Snapshot], policy: Policy, state: State, *, now: fl
         return _change(size, policy.maximum, f"above the maximum of {policy.maximum}")
 
     means = [(rule, _mean(history, rule, policy, now)) for rule in policy.rules]
-    holding = [(r, m.value) for r, m in means if m and m.is_whole and r.holds(m.value)]
+    holding = [(r, m.value) for r, m in means if m and m.is_complete and r.holds(m.value)]
     if growing := [found for found in holding if found[0].grows]:
         return _grow(size, growing, policy, state, now)
     if shrinking := [found for found in holding if not found[0].grows]:
@@ -171,7 +171,7 @@ def _idle(size: int, means: Sequence[tuple[Rule, _Mean | None]], policy: Policy)
         return _stay(Kind.KEEP, size, "there are no rules")
     if missing := [rule.measure for rule, mean in means if mean is None]:
         return _stay(Kind.MISSING, size, f"{missing[0]} is unknown")
-    if not any(mean and mean.is_whole for _, mean in means):
+    if not any(mean and mean.is_complete for _, mean in means):
         return _stay(Kind.KEEP, size, "no rule has been watched for long enough")
     return _stay(Kind.KEEP, size, "no rule holds")
 
@@ -189,11 +189,11 @@ def _mean(history: Sequence[Snapshot], rule: Rule, policy: Policy, now: float) -
         newer = snapshot.at
         # The first one from before the window shows that the window is complete.
         if newer < start and count:
-            return _Mean(value=total / count, is_whole=True)
+            return _Mean(value=total / count, is_complete=True)
         total, count = total + value, count + 1
         if newer <= start:
-            return _Mean(value=total / count, is_whole=True)
-    return _Mean(value=total / count, is_whole=False) if count else None
+            return _Mean(value=total / count, is_complete=True)
+    return _Mean(value=total / count, is_complete=False) if count else None
 
 
 def _highest_mean(history: Sequence[Snapshot], rule: Rule, policy: Policy, seconds: float) -> float:

@@ -52,7 +52,7 @@ class Entry:
             values=snapshot.values,
         )
 
-    def is_news(self, before: Entry | None) -> bool:
+    def is_new(self, before: Entry | None) -> bool:
         """Return whether this differs from the one before it and is to be stored."""
         if before is None or self.kind in (Kind.UP, Kind.DOWN):
             return True

@@ -1,4 +1,4 @@
-"""Measure, decide, act; again and again, and never in two places at once."""
+"""Measure, decide, act; again and again, and never in two processes at once."""
 
 from __future__ import annotations
 
@@ -140,8 +140,8 @@ class Loop:
         # One from before the window shows that the window is complete.
         oldest = snapshot.at - policy.longest_window_seconds - policy.stale_seconds
         # After the clock was set back, the later ones are of a time that is still to come.
-        kept = [s for s in self._snapshots[fleet] if oldest <= s.at < snapshot.at]
-        self._snapshots[fleet] = [*kept, snapshot]
+        recent = [s for s in self._snapshots[fleet] if oldest <= s.at < snapshot.at]
+        self._snapshots[fleet] = [*recent, snapshot]
         if self.lease:
             self._write(lambda: history.add_snapshot(fleet, snapshot))
 
@@ -160,7 +160,7 @@ class Loop:
                 continue
             self._states[fleet] = self._states[fleet].after(decision, now=now)
             entry = Entry.of(fleet, decision, self._snapshots[fleet][-1])
-            if entry.is_news(self._written.get(fleet)):
+            if entry.is_new(self._written.get(fleet)):
                 self._written[fleet] = entry
                 self._write(lambda entry=entry: history.add(entry))  # type: ignore[misc]
         if targets:

@@ -104,7 +104,7 @@ _RULE_KEYS = {
 
 
 def load(path: Path = DEFAULT_FILE) -> Policies:
-    """Return the policies of a file; raise `PolicyError` that names the file and the place."""
+    """Return the policies of a file; raise `PolicyError` that names the file and the position."""
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
         return parse(data)
@@ -134,8 +134,8 @@ def _policy(fleet: str, table: Any) -> Policy:
         raise PolicyError(f"{fleet}: must be a table, [{fleet}]")
     _refuse_unknown(table, {*_NUMBERS, "rules"}, fleet)
     numbers: dict[str, Any] = {
-        name: _number(table, name, fleet, is_whole=is_whole, least=least, most=most)
-        for name, (is_whole, least, most) in _NUMBERS.items()
+        name: _number(table, name, fleet, is_integer=is_integer, least=least, most=most)
+        for name, (is_integer, least, most) in _NUMBERS.items()
     }
     if numbers["minimum"] > numbers["maximum"]:
         raise PolicyError(f"{fleet}.minimum: must be at most maximum ({numbers['maximum']})")
@@ -151,28 +151,30 @@ def _policy(fleet: str, table: Any) -> Policy:
     )
 
 
-def _rule(fleet: str, table: dict[str, Any], place: str) -> Rule:
-    _refuse_unknown(table, _RULE_KEYS, place)
+def _rule(fleet: str, table: dict[str, Any], position: str) -> Rule:
+    _refuse_unknown(table, _RULE_KEYS, position)
     measure = table.get("measure")
     if not isinstance(measure, str) or measure not in MEASURES[fleet]:
-        raise PolicyError(f"{place}: measure must be one of {_list(MEASURES[fleet])}")
+        raise PolicyError(f"{position}: measure must be one of {_list(MEASURES[fleet])}")
     sides = [side for side in ("above", "below") if side in table]
     if len(sides) != 1:
-        raise PolicyError(f"{place}: needs either above or below")
+        raise PolicyError(f"{position}: needs either above or below")
     grows = sides == ["above"]
     verb, other = ("add", "remove") if grows else ("remove", "add")
     if wrong := [key for key in (other, f"{other}_percent") if key in table]:
-        raise PolicyError(f"{place}: {wrong[0]} does not go with {sides[0]}, {verb} does")
+        raise PolicyError(f"{position}: {wrong[0]} does not go with {sides[0]}, {verb} does")
     if verb not in table and f"{verb}_percent" not in table:
-        raise PolicyError(f"{place}: needs {verb} or {verb}_percent")
+        raise PolicyError(f"{position}: needs {verb} or {verb}_percent")
     return Rule(
         measure=measure,
-        threshold=float(_number(table, sides[0], place, least=0.0)),
-        for_seconds=float(_number(table, "for_seconds", place, least=0.0, most=MAX_SECONDS)),
+        threshold=float(_number(table, sides[0], position, least=0.0)),
+        for_seconds=float(_number(table, "for_seconds", position, least=0.0, most=MAX_SECONDS)),
         grows=grows,
-        count=int(_number(table, verb, place, is_whole=True, least=1, most=MAX_SIZE, default=0)),
+        count=int(
+            _number(table, verb, position, is_integer=True, least=1, most=MAX_SIZE, default=0)
+        ),
         percent=float(
-            _number(table, f"{verb}_percent", place, least=0.01, most=1000.0, default=0.0)
+            _number(table, f"{verb}_percent", position, least=0.01, most=1000.0, default=0.0)
         ),
     )
 
@@ -180,9 +182,9 @@ def _rule(fleet: str, table: dict[str, Any], place: str) -> Rule:
 def _number(
     table: Mapping[str, Any],
     name: str,
-    place: str,
+    position: str,
     *,
-    is_whole: bool = False,
+    is_integer: bool = False,
     least: float,
     most: float = MAX_NUMBER,
     default: float | None = None,
@@ -190,23 +192,25 @@ def _number(
     """Return a number of a table; `default` may be beyond the bounds."""
     if name not in table:
         if default is None:
-            raise PolicyError(f"{place}: {name} is missing")
+            raise PolicyError(f"{position}: {name} is missing")
         return default
     value = table[name]
     # To Python True is a number.
-    if isinstance(value, bool) or not isinstance(value, int if is_whole else int | float):
-        raise PolicyError(f"{place}: {name} must be a {'whole ' if is_whole else ''}number")
+    if isinstance(value, bool) or not isinstance(value, int if is_integer else int | float):
+        raise PolicyError(
+            f"{position}: {name} must be {'an integer' if is_integer else 'a number'}"
+        )
     # Written so that a NaN, which compares false to all, is refused too.
     if not least <= value <= most:
         raise PolicyError(
-            f"{place}: {name} must be at least {least:g} and at most {most:g}, and is {value}"
+            f"{position}: {name} must be at least {least:g} and at most {most:g}, and is {value}"
         )
     return value
 
 
-def _refuse_unknown(table: Mapping[str, Any], known: Any, place: str) -> None:
+def _refuse_unknown(table: Mapping[str, Any], known: Any, position: str) -> None:
     if unknown := sorted(table.keys() - set(known)):
-        where = f"{place}: " if place else ""
+        where = f"{position}: " if position else ""
         raise PolicyError(f"{where}{unknown[0]!r} is unknown; supported are {_list(known)}")
 
 

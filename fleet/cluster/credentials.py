@@ -32,13 +32,13 @@ class Credentials:
 def load(path: Path) -> Credentials:
     """Return the stored credentials, created when there are none yet."""
     try:
-        kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        kept = {}
+        stored = {}
     except (OSError, ValueError) as error:
         raise ClusterError(f"cannot read {path}: {error}") from error
-    credentials = Credentials(**kept)
-    if asdict(credentials) != kept:
+    credentials = Credentials(**stored)
+    if asdict(credentials) != stored:
         save(path, credentials)
     return credentials
 

@@ -43,15 +43,15 @@ def create_admin() -> None:
     """Create the admin user; the changed password of an existing one stays."""
     users = get_user_model().objects
     if not users.filter(username=credentials.ADMIN_USER).exists():
-        kept = credentials.load(_layout().secrets_file)
-        users.create_superuser(credentials.ADMIN_USER, password=kept.admin_password)
+        stored = credentials.load(_layout().secrets_file)
+        users.create_superuser(credentials.ADMIN_USER, password=stored.admin_password)
 
 
 def create_demo_key() -> None:
     """Make the demo key unless the one that was written down is still good."""
     path = _layout().secrets_file
-    kept = credentials.load(path)
-    if kept.demo_key_id and kept.demo_key_id in _good_key_ids():
+    stored = credentials.load(path)
+    if stored.demo_key_id and stored.demo_key_id in _good_key_ids():
         return
     made = _json_of("apikey", "create", "--name", "demo", "--json")
     credentials.save_demo_key(path, key_id=str(made["id"]), key=made["key"])

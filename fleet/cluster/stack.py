@@ -67,10 +67,10 @@ class Stack:
                     f"{self.layout.secrets_file} is missing, and with it the password of the "
                     f"database; bring it back, or remove {self.layout.state_dir} to start empty."
                 )
-            kept = credentials.load(self.layout.secrets_file)
+            stored = credentials.load(self.layout.secrets_file)
             plan = make_plan(
                 self.layout,
-                kept,
+                stored,
                 nodes=nodes,
                 workers=workers,
                 replicas=replicas,

@@ -139,9 +139,9 @@ class BringUp:
         primary.create_database()
 
     def _start_replicas(self, servers: Servers) -> list[Replica]:
-        servers.primary.drop_slots(keep=servers.topology.replicas)
+        servers.primary.drop_slots(except_of=servers.topology.replicas)
         for replica in servers.replicas:
-            if (how := replica.create()) != Joined.KEPT:
+            if (how := replica.create()) != Joined.RESUMED:
                 self.console.print(how, process=replica.id.name)
             self._start(replica)
         return servers.replicas

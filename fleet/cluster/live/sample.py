@@ -46,7 +46,7 @@ def measure(layout: Layout) -> Sample:
     """Query supervisord, HAProxy, the processes and the database; those that fail are left out."""
     found = status.read(layout)
     with ThreadPoolExecutor(MAX_SCRAPES) as threads:
-        asked = threads.submit(
+        proxy = threads.submit(
             _scrape,
             f"127.0.0.1:{settings.STATS_PORT}",
             "haproxy_server_",
@@ -67,7 +67,7 @@ def measure(layout: Layout) -> Sample:
         at=time.monotonic(),
         url=found.url,
         processes=processes,
-        proxy=asked.result(),
+        proxy=proxy.result(),
         waiting_jobs=_waiting_jobs() if found.url else None,
     )
 

@@ -18,7 +18,7 @@ from fleet.cluster.privileges import give_to_postgres
 class Joined(StrEnum):
     """The way in which a server came to follow the primary."""
 
-    KEPT = "went on where it stopped"
+    RESUMED = "went on where it stopped"
     REWOUND = "rewound to follow the primary"
     COPIED = "copied the primary"
 
@@ -39,7 +39,7 @@ class Replica(Server):
         if from_scratch:
             return self._copy()
         if not self._is_rewinding and self.is_standby and self._has_slot():
-            return Joined.KEPT
+            return Joined.RESUMED
         # A copy that was cut short has a label, and no signal file.
         is_cut_short = self._is_rewinding or (self.data_dir / "backup_label").exists()
         if is_cut_short or self.is_standby or not self.has_data:
@@ -107,7 +107,7 @@ class Replica(Server):
         return self.layout.state_dir / f"{self.id.name}.rewinding"
 
     def _copy(self) -> Joined:
-        with self._own_settings_kept():
+        with self._own_settings_preserved():
             self.primary.drop_slot(self.id.name)
             empty_data_dir(self.data_dir)
             run_tool(
@@ -131,7 +131,7 @@ class Replica(Server):
         self.primary.make_slots([self.id.name])
         # A rewind that is cut short leaves data that only look complete.
         self._rewind_mark.touch()
-        with self._own_settings_kept():
+        with self._own_settings_preserved():
             run_tool(
                 self.id.name,
                 [
@@ -152,11 +152,11 @@ class Replica(Server):
         self._rewind_mark.unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def _own_settings_kept(self) -> Iterator[None]:
+    def _own_settings_preserved(self) -> Iterator[None]:
         """Preserve what `ALTER SYSTEM` set here: the primary's would come with its files."""
         path = self.data_dir / "postgresql.auto.conf"
-        kept = path.read_bytes() if path.exists() else None
+        own = path.read_bytes() if path.exists() else None
         yield
-        if kept is not None:
-            path.write_bytes(kept)
+        if own is not None:
+            path.write_bytes(own)
             give_to_postgres(path)

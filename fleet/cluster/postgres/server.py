@@ -197,14 +197,14 @@ class Server:
                 [name],
             )
 
-    def drop_slots(self, *, keep: Iterable[str] = ()) -> None:
+    def drop_slots(self, *, except_of: Iterable[str] = ()) -> None:
         """Drop slots of servers that need them no more, which would hold WAL back for ever."""
         with self.connect() as connection:
             connection.execute(
                 "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots"
                 " WHERE slot_type = 'physical' AND NOT active AND slot_name ~ '^(postgres|replica)'"
                 " AND NOT slot_name = ANY(%s)",
-                [list(keep)],
+                [list(except_of)],
             )
 
 

@@ -55,9 +55,9 @@ def _kill_all(name: str, data_dir: Path) -> None:
 
 def _processes_in(data_dir: Path) -> list[psutil.Process]:
     """Return the PostgreSQL processes that work in a data directory, also those without parent."""
-    place = str(data_dir.resolve())
+    path = str(data_dir.resolve())
     return [
         process
         for process in psutil.process_iter(["name", "cwd"])
-        if process.info["name"] == "postgres" and process.info["cwd"] == place
+        if process.info["name"] == "postgres" and process.info["cwd"] == path
     ]

@@ -48,7 +48,7 @@ def settle(stack: RunningStack, servers: Servers) -> Settled:
         # From the time when it was the primary.
         if replica.is_ready():
             replica.drop_slots()
-    primary.drop_slots(keep=servers.topology.replicas)
+    primary.drop_slots(except_of=servers.topology.replicas)
     return Settled(writable_at=writable_at, replicas=joined)
 
 

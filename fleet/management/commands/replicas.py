@@ -117,12 +117,14 @@ class Command(BaseCommand):
             sys.exit(level)
 
     def _detach(self, options: dict[str, Any]) -> None:
-        self._tell_nodes(options, naming.detach, "detached")
+        self._notify_nodes(options, naming.detach, "detached")
 
     def _attach(self, options: dict[str, Any]) -> None:
-        self._tell_nodes(options, naming.attach, "attached")
+        self._notify_nodes(options, naming.attach, "attached")
 
-    def _tell_nodes(self, options: dict[str, Any], work: Callable[[str], None], done: str) -> None:
+    def _notify_nodes(
+        self, options: dict[str, Any], work: Callable[[str], None], done: str
+    ) -> None:
         name = options["name"]
         try:
             work(name)

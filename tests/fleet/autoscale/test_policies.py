@@ -49,8 +49,8 @@ def test_a_rule_changes_the_count_or_the_share_whichever_is_more() -> None:
     [
         ("minimum = 2", "minimum = -1", "minimum must be at least 0"),
         ("minimum = 2", "minimum = 9", "web.minimum: must be at most maximum"),
-        ("minimum = 2", "minimum = 2.5", "minimum must be a whole number"),
-        ("minimum = 2", "minimum = true", "minimum must be a whole number"),
+        ("minimum = 2", "minimum = 2.5", "minimum must be an integer"),
+        ("minimum = 2", "minimum = true", "minimum must be an integer"),
         ("minimum = 2", "", "minimum is missing"),
         ("step_limit = 2", "step_limit = 0", "step_limit must be at least 1"),
         ("stale_seconds = 30", "stale_seconds = nan", "stale_seconds must be at least 1"),

@@ -132,7 +132,7 @@ def test_a_drained_node_finishes_what_it_has_and_gets_nothing_new(three_nodes: O
     assert states(three_nodes) == {"node1": "ready", "node2": "draining", "node3": "ready"}
     for stream in streams:
         stream.join()
-    assert all(stream.is_whole for stream in streams)
+    assert all(stream.is_complete for stream in streams)
 
     run(three_nodes, "undrain", "node2")
 
@@ -172,7 +172,7 @@ def test_a_stream_that_outlives_the_drain_ends_with_an_error_event(three_nodes: 
     assert cut[0].error["should_retry"] is True
     for stream in short:
         stream.join()
-    assert all(stream.is_whole for stream in short)
+    assert all(stream.is_complete for stream in short)
 
 
 def test_every_api_has_an_error_event_for_a_node_that_stops(one_node: OwnStack) -> None:
