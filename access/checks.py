@@ -58,8 +58,8 @@ def check_exposed_logins(
     if "*" in settings.FORWARDED_ALLOW_IPS:
         problems.append(
             Warning(
-                "Whoever reaches a node may say what address it has, so limits by address hold"
-                " only where nobody but the proxy reaches nodes.",
+                "A client that reaches a node directly can claim any address, so limits by address"
+                " hold only where the proxy alone reaches nodes.",
                 hint="Set FORWARDED_ALLOW_IPS to the proxy's addresses.",
                 id="access.W003",
             )

@@ -41,13 +41,13 @@ def validate_notify_emails(value: str) -> None:
             if entry != "*":
                 validate_email(f"{name or 'anybody'}@{domain}")
         except ValidationError as error:
-            raise ValidationError(f"{entry!r} is no address, no domain and not '*'.") from error
+            raise ValidationError(f"{entry!r} is not an address, a domain or '*'.") from error
 
 
 def validate_scopes(value: list[str]) -> None:
     """Refuse scopes that do not exist."""
     if unknown := sorted(set(value) - set(SCOPES)):
-        raise ValidationError(f"{unknown[0]!r} is no scope; there are {', '.join(SCOPES)}.")
+        raise ValidationError(f"{unknown[0]!r} is not a scope; scopes are {', '.join(SCOPES)}.")
 
 
 def all_scopes() -> list[str]:
@@ -69,8 +69,8 @@ class Account(models.Model):
         default=DEFAULT_JOB_PRIORITY,
         db_default=DEFAULT_JOB_PRIORITY,
         validators=[MaxValueValidator(MAX_JOB_PRIORITY)],
-        help_text="0 to 9. Its background jobs wait for all of accounts with a higher one. Its own"
-        " priorities rank its jobs among themselves. Holds for jobs that come to wait from now on.",
+        help_text="0 to 9. Its background jobs wait for accounts with a higher one. Its own"
+        " priorities rank its jobs among themselves. Applies to jobs queued from now on.",
     )
     notify_emails = models.TextField(
         "Addresses for e-mail",
@@ -79,8 +79,8 @@ class Account(models.Model):
         db_default="",
         max_length=4000,
         validators=[validate_notify_emails],
-        help_text="Whom its jobs may tell of their end by e-mail, beside NOTIFY_EMAIL_ALLOWED:"
-        " addresses and domains, one a line. '*' is everybody.",
+        help_text="Who may receive e-mail about its jobs, in addition to NOTIFY_EMAIL_ALLOWED:"
+        " addresses and domains, one a line. '*' allows all.",
     )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 

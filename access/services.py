@@ -213,7 +213,7 @@ def _note_use(key: ApiKey) -> None:
             ApiKey.objects.filter(is_due, pk=key.pk).update(last_used_at=now)
     except DatabaseError as error:
         # The database may take no writes just now; the key is good all the same.
-        logger.warning("could not note the use of %s: %s", key.public_id, error)
+        logger.warning("could not record the use of %s: %s", key.public_id, error)
 
 
 def _is_well_formed(secret: str) -> bool:

@@ -157,9 +157,8 @@ class ChainAdmin(BoundedDelete):
                     "cache_stale_if_error_seconds",
                     "cache_model_calls",
                 ],
-                "description": "A cached answer costs no model call. Turn caching off for chains"
-                " that fetch changing data, have side effects, or need the time. Times are in"
-                " seconds.",
+                "description": "A cached response costs no model call. Turn caching off for chains"
+                " that fetch changing data or have side effects. Times are in seconds.",
             },
         ),
         ("History", {"fields": ["version", "created_at", "updated_at"]}),

@@ -32,7 +32,7 @@ class ChainUnavailable(ApiError):
         super().__init__(
             503,
             f"{slug} is unavailable: its model or its code is not set up. Choose another of"
-            " GET /v1/models, or ask who runs it: the operator's log has the reason.",
+            " GET /v1/models, or contact the operator, whose log has the reason.",
             code="chain_unavailable",
             should_retry=False,
         )

@@ -1,4 +1,4 @@
-"""The Prometheus metrics of chains and their APIs."""
+"""Prometheus metrics of the chat package."""
 
 from prometheus_client import Counter, Histogram
 
@@ -9,12 +9,12 @@ CHAIN_CALLS = Counter(
 )
 MODEL_CALLS_CACHED = Counter(
     "headrace_model_calls_cached",
-    "Model calls of chains that cache them, by whether an equal one was cached.",
+    "Model calls of chains that cache them, by result.",
     ["result"],
 )
-READS = Counter("headrace_reads", "Reads that may be cached, by their source.", ["result"])
+READS = Counter("headrace_reads", "Cacheable reads, by where they came from.", ["result"])
 CHAIN_SECONDS = Histogram(
-    "headrace_chain_seconds", "Time of chain calls.", ["chain"], buckets=SECONDS
+    "headrace_chain_seconds", "Time of chain calls, from begin to end.", ["chain"], buckets=SECONDS
 )
 TOKENS = Counter("headrace_tokens", "Tokens that providers reported.", ["chain", "kind"])
 PROVIDER_CALLS = Counter(

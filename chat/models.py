@@ -55,7 +55,7 @@ class Chain(models.Model):
     timeout_seconds = models.PositiveIntegerField(
         default=120,
         validators=[MinValueValidator(1), MaxValueValidator(3600)],
-        help_text="The whole answer must be there by then, fallbacks included.",
+        help_text="Time limit of an answer, fallbacks included.",
     )
     fallback_models = models.JSONField(
         default=list,
@@ -74,38 +74,38 @@ class Chain(models.Model):
             (CacheMode.DETERMINISTIC, "requests with temperature 0 or a seed"),
             (CacheMode.ALWAYS, "all requests"),
         ],
-        help_text="Which answers are kept and given again. A chain that looks up what changes, or"
-        " acts on something, wants off.",
+        help_text="Which responses are cached. Turn off for chains that fetch changing data or have"
+        " side effects.",
     )
     cache_scope = models.CharField(
         max_length=16,
         default=CacheScope.ACCOUNT,
         db_default=CacheScope.ACCOUNT,
-        choices=[(CacheScope.ACCOUNT, "the same account"), (CacheScope.SHARED, "everybody")],
-        help_text="Who may be given an answer that another request was given.",
+        choices=[(CacheScope.ACCOUNT, "the same account"), (CacheScope.SHARED, "all accounts")],
+        help_text="Which requests may share a cached response.",
     )
     cache_ttl_seconds = models.PositiveIntegerField(
         default=3600,
         db_default=3600,
         validators=[MinValueValidator(1), MaxValueValidator(MAX_CACHE_SECONDS)],
-        help_text="How long an answer is fresh.",
+        help_text="How long a cached response is fresh.",
     )
     cache_stale_seconds = models.PositiveIntegerField(
         default=0,
         db_default=0,
         validators=[MaxValueValidator(MAX_CACHE_SECONDS)],
-        help_text="How long after that it is still given while one request renews it.",
+        help_text="How long after that it is still served while one request revalidates it.",
     )
     cache_stale_if_error_seconds = models.PositiveIntegerField(
         default=0,
         db_default=0,
         validators=[MaxValueValidator(MAX_CACHE_SECONDS)],
-        help_text="How long after that it is given instead of a provider's failure.",
+        help_text="How long after that it is served instead of a provider's failure.",
     )
     cache_model_calls = models.BooleanField(
         default=False,
         db_default=False,
-        help_text="Also keep the answers of single model calls, so that equal steps of different"
+        help_text="Also cache single model calls, so that equal steps of different"
         " requests are paid once.",
     )
     is_enabled = models.BooleanField(default=True)

@@ -1,4 +1,4 @@
-"""What the admin says before it deletes something, without loading all that belongs to it."""
+"""The admin's confirmation of a deletion, without loading all that belongs to the rows."""
 
 from __future__ import annotations
 

@@ -20,21 +20,21 @@ Address = tuple[str, int]
 
 
 def is_memcached(url: str) -> bool:
-    """Say whether a URL names Memcached servers."""
+    """Return whether a URL names Memcached servers."""
     return _scheme(url) == MEMCACHED_SCHEME
 
 
 def redis_url(*, cache_url: str, redis_url: str) -> str:
-    """Return the URL of the Redis that keeps limits: `REDIS_URL`, or else `CACHE_URL`.
+    """Return the URL of the Redis that stores limits: `REDIS_URL`, or else `CACHE_URL`.
 
     Raises ImproperlyConfigured when neither names a Redis.
     """
     if not redis_url and is_memcached(cache_url):
         raise ImproperlyConfigured(
-            "CACHE_URL names a Memcached, which cannot keep limits: set REDIS_URL to a Redis too"
+            "CACHE_URL names a Memcached, which cannot store limits: set REDIS_URL to a Redis too"
         )
     if is_memcached(redis_url):
-        raise ImproperlyConfigured("REDIS_URL must name a Redis; Memcached cannot keep limits")
+        raise ImproperlyConfigured("REDIS_URL must name a Redis; Memcached cannot store limits")
     return redis_url or cache_url
 
 
@@ -84,12 +84,12 @@ def _sentinel(name: str, url: str, timeout_seconds: float) -> tuple[str, dict[st
     if not master or not (database or "0").isdecimal():
         raise ImproperlyConfigured(f"{name} must end with the master's name and a number: /main/0")
     if unknown := given.keys() - {"sentinel_username", "sentinel_password"}:
-        raise ImproperlyConfigured(f"{name} knows no parameter {min(unknown)}")
+        raise ImproperlyConfigured(f"{name} has no parameter {min(unknown)}")
     # django-redis would take the name from the URL's host, in lower case, and would share one pool
     # between all Sentinels whose master has the same name; so the host is the first Sentinel's.
     sentinels = _addresses(name, hosts, SENTINEL_PORT)
     pool: dict[str, Any] = {"service_name": unquote(master)}
-    # redis-py's own default is to ask a Sentinel again for seconds.
+    # redis-py's own default is to retry a Sentinel for seconds.
     sentinel: dict[str, Any] = {
         "socket_timeout": timeout_seconds,
         "socket_connect_timeout": timeout_seconds,

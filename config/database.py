@@ -83,7 +83,7 @@ def database_from_url(
     ).strip()
     return {
         "ENGINE": "scaling.replicas.backend",
-        # The pool keeps connections; Django must give each back at the end of a request.
+        # The pool holds the connections; Django must return each at the end of a request.
         "CONN_MAX_AGE": 0,
         # A cursor that outlives its transaction is lost behind a PgBouncer.
         "DISABLE_SERVER_SIDE_CURSORS": True,

@@ -19,7 +19,7 @@ class Deadline:
     def remaining_seconds(self) -> float:
         """Return the time that is left; raises TimeoutError when there is none."""
         if (seconds := self._at - time.monotonic()) <= 0:
-            raise TimeoutError("the time is over")
+            raise TimeoutError("the time limit has passed")
         return seconds
 
     @contextmanager
@@ -36,8 +36,8 @@ class AnswerTooLong(OSError):
 class DeadlineSocket:
     """As much of a socket as http.client uses; no call outlasts the deadline.
 
-    A plain socket's timeout begins anew with every byte that arrives. At most `max_bytes` are
-    read, of whatever kind they are: http.client itself goes on for as long as a server sends
+    A plain socket's timeout restarts with every byte that arrives. At most `max_bytes` are
+    read, of every kind: http.client itself goes on for as long as a server sends
     `100 Continue`, trailers or chunk extensions.
     """
 

@@ -69,7 +69,7 @@ def env_choice(name: str, default: str, choices: tuple[str, ...]) -> str:
 
 
 def env_int(name: str, default: int, *, minimum: int = 0, maximum: int | None = None) -> int:
-    """Return a whole number within the bounds."""
+    """Return an integer within the bounds."""
 
     def parse(raw: str) -> int:
         return _bounded(int(raw), minimum, maximum)

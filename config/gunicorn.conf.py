@@ -36,22 +36,22 @@ worker_connections = env_int("WEB_CONNECTIONS", 2000, minimum=10)
 backlog = 2048
 
 # A worker whose event loop stands still for so long is killed and replaced. A long answer, or a
-# stream, is not meant: the loop turns meanwhile.
+# stream, is not meant: the loop turns in that time.
 timeout = env_int("WEB_TIMEOUT_SECONDS", 30, minimum=1)
 # A worker is replaced after so many requests, or when it has grown too large; 0 is never.
 max_requests = env_int("WEB_MAX_REQUESTS", 0)
 max_requests_jitter = env_int("WEB_MAX_REQUESTS_JITTER", max_requests // 10)
 DrainingWorker.max_rss_bytes = env_int("WEB_MAX_MEMORY_MB", 0) * 1024 * 1024
 DrainingWorker.dns_timeout_seconds = env_float("DNS_TIMEOUT_SECONDS", 5.0, minimum=0.1)
-# A node that was told to stop is not ready at first, then accepts no more, then ends what it has.
+# A draining node is not ready at first, then accepts no more, then ends what it has.
 DrainingWorker.settle_seconds = env_float("DRAIN_SETTLE_SECONDS", 3.0)
 DrainingWorker.drain_seconds = env_float("DRAIN_SECONDS", 30.0)
 DrainingWorker.drain_file = Path(env_str("DRAIN_FILE")) if env_str("DRAIN_FILE") else None
-# When the arbiter kills a worker that is told to stop and does not end by itself.
+# When the arbiter kills a worker that does not end after its stop signal.
 graceful_timeout = math.ceil(
     DrainingWorker.settle_seconds + DrainingWorker.drain_seconds + STREAM_END_SECONDS + 5
 )
-# Longer than HAProxy and nginx keep an idle connection to a node (seconds and 60 s), so that it is
+# Longer than HAProxy and nginx hold an idle connection to a node (seconds and 60 s), so that it is
 # never the node that closes just as a request is on its way.
 keepalive = env_int("WEB_KEEPALIVE_SECONDS", 75, minimum=1)
 
@@ -77,12 +77,12 @@ worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
 
 
 def on_starting(server: Any) -> None:
-    """Let the node's workers hold as many connections as they may."""
+    """Raise the limit of open files to the node's connections."""
     raise_open_files_limit()
 
 
 def pre_fork(server: Any, worker: Any) -> None:
-    """Tell a new worker whom to tell that it serves."""
+    """Pass a new worker the pids to notify once it serves."""
     worker.siblings = list(server.WORKERS)
 
 
@@ -143,7 +143,8 @@ def post_request(worker: Any, req: Any, environ: Any, resp: Any) -> None:
 def _is_read_to_its_end(body: Any) -> bool:
     """Read what the application left of a body, for a moment.
 
-    A client that is refused while it still sends can read its answer meanwhile (as nginx lingers).
+    A client that is refused while it still sends can read its answer in that time (as nginx
+    lingers).
     """
     if getattr(body.reader, "length", None) == 0:
         return True
@@ -152,7 +153,7 @@ def _is_read_to_its_end(body: Any) -> bool:
         with gevent.Timeout(LINGER_SECONDS, TimeoutError()):
             while left > 0 and (data := body.read(65_536)):
                 left -= len(data)
-    # A body that cannot be read has no end; what is wrong with it was told in the answer.
+    # A body that cannot be read has no end; the answer has the reason.
     except Exception:
         return False
     return left > 0

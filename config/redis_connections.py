@@ -7,9 +7,9 @@ stay with the old server, so they are dropped, and the next call resolves the na
 | --- | --- | --- | --- |
 | READONLY, MASTERDOWN, NOREPLICAS | a server that takes no writes, mostly a demoted primary | dropped | ReadOnlyServer |
 | LOADING, NOAUTH, WRONGPASS, too many clients | not for us now | dropped | redis-py's ConnectionError |
-| no answer, a closed connection, no server | frozen, killed, away | dropped | redis-py's TimeoutError, ConnectionError |
-| CLUSTERDOWN | a cluster without a primary for the key | kept; its client looks for another | ClusterDownError |
-| OOM, MISCONF (a full disk), NOPERM, BUSY, others | the right server refuses one command, and may answer others | kept | ResponseError |
+| no answer, a closed connection, no server | frozen, killed, gone | dropped | redis-py's TimeoutError, ConnectionError |
+| CLUSTERDOWN | a cluster without a primary for the key | left; its client looks for another | ClusterDownError |
+| OOM, MISCONF (a full disk), NOPERM, BUSY, others | the right server refuses one command, and may answer others | left | ResponseError |
 """  # noqa: E501
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class ReadOnlyServer(exceptions.ConnectionError):
 
 
 class _Connections:
-    """What clients and pipelines have in common."""
+    """The common part of clients and pipelines."""
 
     connection_pool: ConnectionPool
 

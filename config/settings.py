@@ -217,7 +217,7 @@ REDIS_URL = redis_url(cache_url=CACHE_URL, redis_url=env_secret("REDIS_URL"))
 REDIS_TIMEOUT_SECONDS = env_float("REDIS_TIMEOUT_SECONDS", 0.05, minimum=0.001)
 REDIS_RETRY_SECONDS = env_float("REDIS_RETRY_SECONDS", 1.0, minimum=0.0)
 CACHES = {"default": redis_cache("REDIS_URL", REDIS_URL, timeout_seconds=REDIS_TIMEOUT_SECONDS)}
-# A Redis for answers alone may throw away what it likes; the one with the limits may not.
+# A Redis for answers alone may evict entries; the one with the limits may not.
 if CACHE_URL != REDIS_URL and not is_memcached(CACHE_URL):
     CACHES["responses"] = redis_cache("CACHE_URL", CACHE_URL, timeout_seconds=REDIS_TIMEOUT_SECONDS)
 
@@ -349,7 +349,7 @@ JOB_FILE_ORPHAN_HOURS = env_int("JOB_FILE_ORPHAN_HOURS", 24)
 MEDIA_ROOT = Path(env_str("MEDIA_ROOT", str(STATE_DIR / "media")))
 # The form's other fields come on top of the file.
 MAX_UPLOAD_BYTES = JOB_MAX_FILE_BYTES + 1024 * 1024
-# Documents are nobody's but the service's; nothing serves them.
+# Documents belong to the service alone; nothing serves them.
 FILE_UPLOAD_PERMISSIONS = 0o600
 FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o700
 
@@ -367,7 +367,7 @@ ANYMAIL = parse_map("ANYMAIL", env_secret("ANYMAIL"))
 if EMAIL_BACKEND.startswith("anymail."):
     INSTALLED_APPS.append("anymail")
 
-# Addresses and domains that every account's jobs may send e-mail to; "*" is everybody.
+# Addresses and domains that every account's jobs may send e-mail to; "*" allows all.
 NOTIFY_EMAIL_ALLOWED = env_list("NOTIFY_EMAIL_ALLOWED", [])
 NOTIFY_EMAIL_PER_ACCOUNT_HOUR = env_int("NOTIFY_EMAIL_PER_ACCOUNT_HOUR", 100, minimum=1)
 NOTIFY_EMAIL_PER_ADDRESS_HOUR = env_int("NOTIFY_EMAIL_PER_ADDRESS_HOUR", 20, minimum=1)
@@ -445,7 +445,7 @@ LOGGING = {
     "loggers": {
         # A client's mistake is the client's to see; only our own faults are logged.
         "django.request": {"level": "ERROR", "filters": ["drained"]},
-        # Every failed attempt to connect is a line; requests and health checks tell of it too.
+        # Every failed attempt to connect is a line; requests and health checks report it too.
         "psycopg.pool": {"level": "ERROR"},
         # httpx names every provider URL at INFO; a URL may hold a secret.
         "httpx": {"level": "WARNING"},

@@ -1,7 +1,7 @@
 """One TLS context for all of a process's HTTP clients that verify by the system's authorities.
 
-httpx reads all authorities for each client anew, which takes up to 50 ms. A chat model has two
-clients, each of its fallbacks two more, and they are made when a chain is first asked.
+httpx reads all authorities again for each client, which takes up to 50 ms. A chat model has two
+clients, each of its fallbacks two more, and they are created at a chain's first call.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Create = Callable[..., ssl.SSLContext]
 
 
 def install() -> None:
-    """Have new clients share the context of their library; a second call does nothing."""
+    """Share one TLS context among a library's clients; a second call does nothing."""
     for library in LIBRARIES:
         try:
             module: Any = import_module(f"{library}._transports.default")

@@ -26,7 +26,7 @@ django_application.request_class = Utf8Request
 
 
 def end_request(**_: object) -> None:
-    """Give the request's connections back."""
+    """Release the request's connections."""
     release_connections()
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Make the secrets of a stack: `make_secrets.py DIRECTORY [--give-away]`.
+"""Create the secrets of a stack: `make_secrets.py DIRECTORY [--give-away]`.
 
 What is there stays, so it may be run at every start. Each part has a directory of its own; with
 `--give-away` its files belong to the user that reads them in the part's container. Compose runs
@@ -48,7 +48,7 @@ def main() -> None:
     write(root / "app/cache_url", f"{cache}/0")
     write(root / "app/redis_url", f"{redis}/0")
     write(root / "app/broker_url", f"{redis}/1")
-    # The local model asks for none, but its client wants one.
+    # The local model needs none, but its client wants one.
     write(root / "app/llm_api_key", os.environ.get("LLM_API_KEY") or "none")
     if options.give_away:
         for part, owner in OWNERS.items():

@@ -2,9 +2,9 @@
 """Pin the images of others to their digests: `pin_images.py > .env`, and `pin_images.py --check`.
 
 A tag may be another image tomorrow; a digest never is. Which digest a tag has, only its registry
-knows, so this asks it with `docker buildx imagetools` and writes one line for each variable of
-docker-compose.yml, docker-compose.override.yml and Dockerfile. With `--check` it asks nobody, and
-fails unless each variable of the environment or of the file `.env` has a digest.
+knows, so this queries it with `docker buildx imagetools` and writes one line for each variable of
+docker-compose.yml, docker-compose.override.yml and Dockerfile. With `--check` it queries no
+registry, and fails unless each variable of the environment or of the file `.env` has a digest.
 """
 
 import argparse
@@ -41,13 +41,13 @@ def read_env(path: Path) -> dict[str, str]:
 
 
 def resolve(image: str) -> str:
-    """Return an image with its digest; asks the registry."""
+    """Return an image with its digest, from the registry."""
     command = ["docker", "buildx", "imagetools", "inspect", image]
     command += ["--format", "{{.Manifest.Digest}}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     pinned = f"{image.partition('@')[0]}@{done.stdout.strip()}"
     if done.returncode or not DIGEST.fullmatch(pinned):
-        sys.exit(f"{image}: {done.stderr.strip() or 'the registry told no digest'}")
+        sys.exit(f"{image}: {done.stderr.strip() or 'the registry has no digest'}")
     return pinned
 
 

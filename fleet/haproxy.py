@@ -25,11 +25,11 @@ UP_STATES = {"1", "2", "3"}
 
 
 class HAProxyError(Exception):
-    """HAProxy could not be told something."""
+    """A command to HAProxy failed."""
 
 
 class HAProxyUnavailable(HAProxyError):
-    """Nobody answers at the Runtime API's socket; trying again may help."""
+    """The Runtime API's socket does not answer; a retry may help."""
 
 
 class HAProxyRefused(HAProxyError):
@@ -42,7 +42,7 @@ class HAProxyRefused(HAProxyError):
 
 
 class ServerState(Enum):
-    """What an operator wants of a server."""
+    """The administrative state of a server."""
 
     READY = "ready"
     DRAIN = "drain"
@@ -76,22 +76,22 @@ class RuntimeApi:
 
     def servers(self) -> list[Server]:
         """Return every slot of the backend, used or not."""
-        return _parse_servers(self._ask(f"show servers state {self.backend}"))
+        return _parse_servers(self._run(f"show servers state {self.backend}"))
 
     def add(self, name: str, *, host: str, port: int) -> None:
-        """Give the slot an address and let it take requests."""
+        """Set the slot's address and state `ready`."""
         command = f"set server {self._slot(name)} addr {host} port {port}"
-        answer = self._ask(command)
+        answer = self._run(command)
         # Both a change and the lack of one are reported by a sentence that names its source.
         if "by 'stats socket command'" not in answer or answer.startswith("Invalid"):
             raise HAProxyRefused(command, answer)
         self.set_state(name, ServerState.READY)
 
     def set_state(self, name: str, state: ServerState) -> None:
-        """Let the slot take requests, only finish those it has, or do nothing at all."""
+        """Set the slot's state: take requests, only finish those it has, or do nothing."""
         command = f"set server {self._slot(name)} state {state.value}"
         # Success says nothing.
-        if answer := self._ask(command):
+        if answer := self._run(command):
             raise HAProxyRefused(command, answer)
         self.save_state()
 
@@ -99,7 +99,7 @@ class RuntimeApi:
         """Write the servers down for HAProxy's next start."""
         if self.state_file is None:
             return
-        text = self._ask("show servers state")
+        text = self._run("show servers state")
         if not text.startswith("1\n"):
             raise HAProxyRefused("show servers state", text)
         handle, name = tempfile.mkstemp(dir=self.state_file.parent, prefix=".haproxy.state.")
@@ -114,7 +114,7 @@ class RuntimeApi:
     def _slot(self, name: str) -> str:
         return f"{self.backend}/{name}"
 
-    def _ask(self, command: str) -> str:
+    def _run(self, command: str) -> str:
         if "\n" in command or ";" in command:
             raise HAProxyRefused(command, "a command is one line")
         try:

@@ -1,8 +1,9 @@
 -- End what a frozen node has, as nothing else would.
 --
--- A process that is stopped (SIGSTOP, a frozen container, a virtual machine that is moved, a disk that
--- hangs) keeps its connections open, and the kernel accepts new ones for it. HAProxy's checks time out
--- and take the node out; the requests it has would wait for `timeout server`, minutes for a POST.
+-- A process that is stopped (SIGSTOP, a frozen container, a virtual machine that is moved, a disk
+-- that hangs) holds its connections open, and the kernel accepts new ones for it. HAProxy's checks
+-- time out and take the node out; the requests it has would wait for `timeout server`, minutes for
+-- a POST.
 --
 -- A node that drains answers its checks (503), one that died refuses them; neither times out. A node
 -- that is merely busy answers something now and then. So requests end when checks time out, and the

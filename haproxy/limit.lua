@@ -1,8 +1,7 @@
--- Send a node no more requests at a time than it says it can take.
---
--- A node that is asked for more than it can do has two numbers in x-headrace-limit of each answer: how
--- many requests to send it at a time, and how many more may wait (docs/adr/0016). It must repeat them:
--- after half a second without, the node has its old limit again.
+-- Send a node no more requests at a time than it says it can take. An overloaded node has two
+-- numbers in x-headrace-limit of each answer: how many requests to send it at a time, and how many
+-- more may wait (docs/adr/0016). It must repeat them: after half a second without, the node has its
+-- old limit again.
 local BACKEND = "web"
 local LEASE_SECONDS = 0.5
 local usual_limit = os.getenv("PROXY_NODE_CONNECTIONS")

@@ -30,7 +30,7 @@ class AccountQueueFull(ApiError):
     def __init__(self, allowed: int) -> None:
         super().__init__(
             429,
-            f"This account has {allowed} jobs waiting, as many as it may (JOB_ACCOUNT_QUEUE_MAX).",
+            f"This account has {allowed} jobs waiting, the maximum (JOB_ACCOUNT_QUEUE_MAX).",
             code="account_queue_full",
             retry_after_seconds=10,
         )

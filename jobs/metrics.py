@@ -1,4 +1,4 @@
-"""What the jobs room counts, for Prometheus."""
+"""Prometheus metrics of the jobs package."""
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -16,13 +16,13 @@ WAIT_SECONDS = Histogram(
 RUN_SECONDS = Histogram("headrace_job_run_seconds", "Time of attempts.", ["chain"], buckets=SECONDS)
 RUNNING = Gauge("headrace_jobs_running", "Attempts that run in this worker now.")
 ANNOUNCE_FAILURES = Counter(
-    "headrace_job_announce_failures", "Times that the broker took no message."
+    "headrace_job_announce_failures", "Times that the broker accepted no message."
 )
 FOUND = Counter(
     "headrace_job_polls_found",
     "Times that this worker looked for due jobs by itself and found some.",
 )
-REAPED = Counter("headrace_jobs_reaped", "What was put right: lost, due, purged, files.", ["what"])
+REAPED = Counter("headrace_jobs_reaped", "Repairs by a reaper: lost, due, purged, files.", ["what"])
 CALLS_REPLAYED = Counter(
     "headrace_job_calls_replayed", "Model calls answered from an earlier attempt of their job."
 )

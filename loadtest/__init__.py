@@ -1,1 +1,1 @@
-"""Benchmarks: how fast and how small Headrace is, beside others on the same machine."""
+"""Benchmarks: how fast and how small Headrace is, compared with others on the same machine."""

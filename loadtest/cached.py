@@ -25,7 +25,7 @@ class Figures:
     loads: dict[str, list[wrk.Load]] = field(default_factory=dict)
 
     def add(self, name: str, load: wrk.Load) -> None:
-        """Note one run."""
+        """Record one run."""
         self.loads.setdefault(name, []).append(load)
 
     def per_second(self, name: str) -> float:
@@ -103,7 +103,7 @@ def _two_nodes(found: Figures, ours: Headrace, seconds: int, runs: int) -> None:
 
 
 def _one_node(ours: Headrace, theirs: str, proxy: str, seconds: int) -> dict[str, wrk.Load]:
-    """Ask each once; a proxy of "" is left out."""
+    """Send each one request; a proxy of "" is left out."""
     node = f"http://{ours.nodes[0]['address']}/v1/chat/completions"
     _fill(node, ours.key)
     loads = {
@@ -148,7 +148,7 @@ def _hits(
 
 
 def _fill(url: str, key: str) -> None:
-    """Ask until each node has the answer."""
+    """Send requests until each node has the answer cached."""
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
     for _ in range(8):
         request = urllib.request.Request(url, body_of(QUESTION).encode(), headers)  # noqa: S310

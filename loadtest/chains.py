@@ -46,7 +46,7 @@ def slow_chat(chain: BuildContext) -> Runnable[Any, Any]:
 
 
 def ticker(chain: BuildContext) -> Runnable[Any, Any]:
-    """Return a stream of time stamps, which let a client tell how late each arrives."""
+    """Return a stream of time stamps, by which a client measures how late each arrives."""
 
     def tick(inputs: Iterator[Any]) -> Iterator[str]:
         for _ in inputs:

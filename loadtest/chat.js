@@ -145,7 +145,7 @@ function think() {
   sleep(thinkMin + Math.random() * (thinkMax - thinkMin));
 }
 
-// One of the file's texts, or one that nobody has asked before.
+// One of the file's texts, or one that was never sent before.
 function prompt() {
   const text = mix.prompts[Math.floor(Math.random() * mix.prompts.length)];
   if (Math.random() < mix.repeated_share) {
@@ -262,7 +262,7 @@ function job() {
   }
 }
 
-// Returns the response, or null when it is not what was asked for, which is then counted.
+// Returns the response, or null when it is not the expected one, which is then counted.
 function call(path, { body, status, name, read, check }) {
   const parameters = {
     headers: { Authorization: `Bearer ${__ENV.LOAD_KEY}`, 'Content-Type': 'application/json' },

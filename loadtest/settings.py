@@ -1,4 +1,4 @@
-"""What both sides of a comparison share; no import of either."""
+"""Values that both sides of a comparison share; no import of either."""
 
 ANSWER = "A headrace leads the water from the reservoir to the turbine of a mill or a power plant."
 PROMPT = "You answer briefly. {text}"

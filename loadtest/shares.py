@@ -1,7 +1,7 @@
 """`python -m loadtest.shares`: the processor time that each part of the stack takes for a request.
 
-A plan for many machines begins with these figures. What the parts use while nothing is asked of
-them is taken off.
+A plan for many machines begins with these figures. What the processes use while no request is sent
+to them is taken off.
 """
 
 from __future__ import annotations

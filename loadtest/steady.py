@@ -34,10 +34,10 @@ KEYED_SHARE = 0.5
 
 @dataclass
 class Answers:
-    """What came back; times in milliseconds, moments by time.monotonic()."""
+    """The answers; times in milliseconds, moments by time.monotonic()."""
 
-    asked: int = 0
-    asked_unkeyed: int = 0
+    sent: int = 0
+    sent_unkeyed: int = 0
     # Those under way, with an Idempotency-Key and without.
     in_flight: Counter[bool] = field(default_factory=Counter)
     # Refusals are those that a client can act on: 429 or 503 with Retry-After.
@@ -65,7 +65,7 @@ def percentile(values: list[float], share: float) -> float:
 
 
 class SteadyLoad:
-    """Sends uncached chat requests at a steady pace, whatever becomes of them.
+    """Sends uncached chat requests at a steady pace, without waiting for answers.
 
     What is under way at the end is waited for.
     """
@@ -103,19 +103,19 @@ class SteadyLoad:
 
 @contextmanager
 def open_streams(ours: Headrace, *, count: int) -> Iterator[streams.StreamResult]:
-    """Keep so many streams open through HAProxy; each that ends is followed by another.
+    """Hold so many streams open through HAProxy; each that ends is followed by another.
 
     At the end they are left to end by themselves.
     """
     result = streams.StreamResult()
     is_over = gevent.event.Event()
 
-    def keep_one() -> None:
+    def hold_one() -> None:
         gevent.sleep(random.uniform(0, 5))
         while not is_over.is_set():
             streams.read(f"{ours.url}{CHAT}", ours.key, result)
 
-    readers = [gevent.spawn(keep_one) for _ in range(count)]
+    readers = [gevent.spawn(hold_one) for _ in range(count)]
     try:
         yield result
     finally:
@@ -125,7 +125,7 @@ def open_streams(ours: Headrace, *, count: int) -> Iterator[streams.StreamResult
 
 
 class _Client:
-    """HTTP over kept connections, with as little of the machine as Python can do with."""
+    """HTTP over persistent connections, with as little of the machine as Python can do with."""
 
     def __init__(self, ours: Headrace, keyed_share: float) -> None:
         target = urlsplit(ours.url)
@@ -141,12 +141,12 @@ class _Client:
         """Send one request, and note what came."""
         is_keyed = random.random() < self._keyed_share
         extra = f"Idempotency-Key: {uuid.uuid4().hex}\r\n" if is_keyed else ""
-        into.asked += 1
-        into.asked_unkeyed += not is_keyed
+        into.sent += 1
+        into.sent_unkeyed += not is_keyed
         into.in_flight[is_keyed] += 1
         began = time.monotonic()
         try:
-            status, head, body = self._ask(f"{self._head}{extra}\r\n{BODY}".encode())
+            status, head, body = self._send(f"{self._head}{extra}\r\n{BODY}".encode())
         except (OSError, ValueError, LookupError) as error:
             (into.lost_keyed if is_keyed else into.lost)[f"{type(error).__name__}: {error}"] += 1
             return
@@ -162,7 +162,7 @@ class _Client:
         else:
             (into.lost_keyed if is_keyed else into.lost)[str(status)] += 1
 
-    def _ask(self, request: bytes) -> tuple[int, bytes, bytes]:
+    def _send(self, request: bytes) -> tuple[int, bytes, bytes]:
         """Return status, head in small letters, and body."""
         connection = self._take()
         try:

@@ -17,7 +17,7 @@ CONNECT_ATTEMPTS = 3
 
 @dataclass
 class StreamResult:
-    """Delays of all tokens in milliseconds; streams that came whole, and why others did not."""
+    """Delays of all tokens in milliseconds; complete streams, and why others were not."""
 
     delays_ms: list[float] = field(default_factory=list)
     whole: int = 0

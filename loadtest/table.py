@@ -1,4 +1,4 @@
-"""The lines of `make bench`'s table, and how they are shown."""
+"""The rows of `make bench`'s table, and their output as Markdown."""
 
 import platform
 import sys
@@ -9,24 +9,24 @@ import psutil
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One line of the table; `bound` is what the figure must keep to, "" when it is only told."""
+    """One line of the table; `bound` is the limit of the figure, "" without one."""
 
     measure: str
     figure: str
     bound: str = ""
-    is_kept: bool = True
+    passed: bool = True
 
 
 def print_table(rows: list[Row]) -> None:
     """Print the rows as a Markdown table."""
     cores = psutil.cpu_count()
     print(f"\nPython {platform.python_version()}, {cores} cores, load generator on the same ones\n")
-    print("| measure | figure | bound | kept |\n| --- | --- | --- | --- |")
+    print("| measure | figure | bound | met |\n| --- | --- | --- | --- |")
     for row in rows:
-        kept = "" if not row.bound else ("yes" if row.is_kept else "NO")
-        print(f"| {row.measure} | {row.figure} | {row.bound} | {kept} |")
+        met = "" if not row.bound else ("yes" if row.passed else "NO")
+        print(f"| {row.measure} | {row.figure} | {row.bound} | {met} |")
 
 
-def tell(text: str) -> None:
+def print_progress(text: str) -> None:
     """Show progress."""
     print(text, file=sys.stderr, flush=True)

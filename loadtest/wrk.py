@@ -14,7 +14,7 @@ SCRIPT = Path(__file__).with_name("post.lua")
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """What one run of wrk saw; times in milliseconds, `max_ms` the slowest answer of all."""
+    """The results of one run of wrk; times in milliseconds, `max_ms` the slowest answer of all."""
 
     requests: int
     seconds: float
@@ -50,7 +50,7 @@ def post(
     expect: str = "",
     options: Mapping[str, object] = {},
 ) -> Load:
-    """POST `body` over keep-alive connections, each as fast as it is answered.
+    """POST `body` over persistent connections, each as fast as it is answered.
 
     `expect` must stand in every answer; `options` are those of post.lua. Raises RuntimeError if wrk
     fails, or if any answer was wrong, not 2xx, or did not come.
@@ -65,7 +65,7 @@ def post(
 
 
 def get(url: str, *, key: str, connections: int, seconds: int, expect: str) -> Load:
-    """GET over keep-alive connections, as `post` does."""
+    """GET over persistent connections, as `post` does."""
     return _run(url, key=key, connections=connections, seconds=seconds, options={"EXPECT": expect})
 
 

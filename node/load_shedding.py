@@ -181,9 +181,9 @@ class LoadShedder:
         self._forget()
         OVERLOAD_LIMIT.set(self.limit_state.limit)
         if self.limit_state.is_on and not before.is_on:
-            logger.warning("more requests than this process can handle; some get a 503")
+            logger.warning("this process is overloaded; some requests get a 503")
         elif before.is_on and not self.limit_state.is_on:
-            logger.info("requests are begun in time again")
+            logger.info("this process is no longer overloaded")
 
     @property
     def headers(self) -> list[tuple[str, str]]:

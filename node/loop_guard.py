@@ -43,7 +43,7 @@ MAX_STALLS = 100
 MAX_SAMPLES = 1200
 MAX_FRAMES = 30
 MAX_SCHEDSTAT_BYTES = 100
-STOOD = "the event loop stood still for"
+STOOD = "the event loop was blocked for"
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ OVERLOAD_REFUSED = Counter(
     "headrace_overload_refused", "Requests that a busy process refused at once."
 )
 OVERLOAD_LIMIT = Gauge(
-    "headrace_overload_limit", "Requests that may be begun at a time; +Inf while all is well."
+    "headrace_overload_limit", "Requests that may start at a time; +Inf without overload."
 )
 OVERLOAD_LIMIT.set(math.inf)
 LOOP_STALL_SECONDS = Histogram(

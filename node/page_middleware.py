@@ -31,7 +31,7 @@ PRIVATE_PATHS = "/admin/"
 # that changes or deletes the same row at that moment.
 PAGE_ERRORS: list[tuple[type[Exception], ApiError]] = [
     (ObjectDoesNotExist, NotFound("There is no such row any more.", code="not_found")),
-    (IntegrityError, ApiError(409, "Somebody changed this meanwhile.", code="changed_meanwhile")),
+    (IntegrityError, ApiError(409, "Another user has changed this.", code="changed_meanwhile")),
     (ValidationError, InvalidRequest("The request could not be read.")),
     (DataError, InvalidRequest("The request could not be read.")),
 ]
@@ -97,7 +97,7 @@ class Errors(PagesOnly):
         if request.path_info.startswith(NO_PAGE_PREFIXES):
             return None
         if _is_filtered_list(request) and isinstance(exception, BAD_FILTERS):
-            logger.warning("the parameters of a list are of no use", exc_info=exception)
+            logger.warning("the parameters of a list are invalid", exc_info=exception)
             return HttpResponseRedirect(f"{request.path}?e=1")
         # As where no thread was free to hash the password of a new user.
         if isinstance(exception, ApiError):

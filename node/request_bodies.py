@@ -62,7 +62,7 @@ class TimedInput:
 
     def _timed(self, read: Callable[..., bytes], *size: int) -> bytes:
         left = max(0.001, self._deadline - time.monotonic())
-        with gevent.Timeout(left, TimeoutError("the request's body did not come in time")):
+        with gevent.Timeout(left, TimeoutError("the request body did not arrive in time")):
             return read(*size)
 
 

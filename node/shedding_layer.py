@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 CANCEL = re.compile(r"/v1/(jobs|responses)/[^/]+/cancel")
 REFUSAL = ApiError(
     503,
-    "This node has more requests than it can handle now; try again shortly.",
+    "This node is overloaded; try again shortly.",
     code="overloaded",
     retry_after_seconds=1,
 )

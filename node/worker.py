@@ -202,9 +202,7 @@ class DrainingWorker(GeventWorker):  # type: ignore[misc]
                 lambda: self._has_successor or self._is_stopping, seconds=SUCCESSOR_SECONDS
             )
             if not has_started:
-                self.log.error(
-                    "no successor started in %d s; requesting another", SUCCESSOR_SECONDS
-                )
+                self.log.error("no successor in %d s; requesting one again", SUCCESSOR_SECONDS)
 
     def _notify_siblings(self) -> None:
         for pid in self.siblings:
@@ -243,7 +241,7 @@ class DrainingWorker(GeventWorker):  # type: ignore[misc]
 
         if not self._wait(is_idle, seconds=self.drain_seconds):
             if self.in_flight:
-                self.log.info("%d answers have to end now", self.in_flight)
+                self.log.info("%d responses are cut off now", self.in_flight)
             DRAINING.end()
             self._wait(lambda: not self.in_flight, seconds=STREAM_END_SECONDS)
             left = 0 if self._is_stopping else self.cfg.keepalive - self.drain_seconds

@@ -157,7 +157,7 @@ def run(work: Callable[[Redis], T], *, alias: str = "default") -> T:
     server = _servers.get(alias) or _servers.setdefault(alias, _Server(alias))
     if not server.semaphore.acquire(timeout_seconds=MAX_WAIT_SECONDS):
         FAILURES.labels("busy").inc()
-        raise RedisUnavailable("this process has too many calls of Redis", may_have_run=False)
+        raise RedisUnavailable("too many open calls to Redis", may_have_run=False)
     try:
         return _call_server(work, server)
     finally:
@@ -196,7 +196,7 @@ def _call_server(work: Callable[[Redis], T], server: _Server) -> T:
 def _failed(error: Exception, breaker: Breaker) -> RedisUnavailable:
     FAILURES.labels(_kind(error)).inc()
     if breaker.fail(settings.REDIS_RETRY_SECONDS):
-        logger.warning("redis is unavailable, doing without: %s", error)
+        logger.warning("redis is unavailable, bypassing it: %s", error)
     return RedisUnavailable(str(error), may_have_run=True)
 
 

@@ -1,6 +1,6 @@
 """Chains of the running stack that tests call, and clients to call them; `stack` is a plugin's.
 
-They are here, above the rooms, so that there is one of each: a second set of chains would change
+They are here, above the packages, so that there is one of each: a second set of chains would change
 the first while tests use it.
 """
 

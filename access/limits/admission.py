@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 LOCAL = Counter(
     "headrace_limits_local",
-    "Times that Redis was away: admit, finish or hit by a process's own limits, tokens by none.",
+    "Times that Redis was unavailable: admit, finish or hit used local limits, tokens none.",
     ["step"],
 )
 REFUSED = Counter("headrace_limits_refused", "Requests refused, by the limit.", ["limit"])

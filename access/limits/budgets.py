@@ -22,7 +22,7 @@ REFUSED = prometheus_client.Counter(
     ["budget", "scope"],
 )
 USED = prometheus_client.Gauge(
-    "headrace_budget_used", "What of a budget is in use in this process.", ["budget"]
+    "headrace_budget_used", "Amount of a budget that is in use in this process.", ["budget"]
 )
 SCOPES = ("key", "account", "node")
 

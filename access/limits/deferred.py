@@ -37,13 +37,13 @@ KEEP_PENDING_SECONDS = 60.0
 
 DROPPED = Counter(
     "headrace_limits_hits_dropped",
-    "Hits that Redis may not have counted: it was away for a minute, or left a call unanswered.",
+    "Hits that Redis may not have counted: unavailable for a minute, or a call unanswered.",
     ["reason"],
 )
 for _reason in ("away", "unanswered"):
     DROPPED.labels(_reason)
 SYNC_FAILURES = Counter(
-    "headrace_limits_sync_failures", "Rounds of telling Redis of hits that failed."
+    "headrace_limits_sync_failures", "Rounds of reporting hits to Redis that failed."
 )
 
 
@@ -139,11 +139,11 @@ class HitCounter:
                 keys += len(states)
         except RedisUnavailable as error:
             SYNC_FAILURES.inc()
-            return f"could not tell: {error}"
+            return f"could not report hits: {error}"
         finally:
             self._drop_old()
             self._forget_idle()
-        return f"told {hits} hits of {keys} keys"
+        return f"reported {hits} hits of {keys} keys"
 
     def clear(self) -> None:
         """Forget everything, also what was not told."""
@@ -315,7 +315,7 @@ class HitCounter:
                 self.sync_once()
             except Exception:
                 SYNC_FAILURES.inc()
-                logger.exception("telling of hits failed")
+                logger.exception("reporting hits failed")
 
 
 hit_counter = HitCounter()

@@ -169,7 +169,7 @@ def _store(run: Run, key: str, message: AIMessage) -> None:
     try:
         get_store().set(key, encode(entry), entry.retention_seconds)
     except StoreUnavailable as error:
-        logger.debug("a model call was not cached: %s", error)
+        logger.debug("a model call was not stored: %s", error)
 
 
 def _is_complete(message: AIMessage) -> bool:

@@ -89,8 +89,10 @@ def may_clear(request: HttpRequest) -> bool:
 
 
 def clear_chain(chain: Chain) -> ClearResult:
-    """Clear the answers of a chain."""
-    return _clear(generations.chain_counter(chain.slug), f"the answers of chain {chain.slug}")
+    """Make the answers of a chain unreachable."""
+    return _clear(
+        generations.chain_counter(chain.slug), f"the cached responses of chain {chain.slug}"
+    )
 
 
 def clear_everything() -> ClearResult:
@@ -117,10 +119,10 @@ def _clear(counter: str, what: str) -> ClearResult:
     except StoreUnavailable as error:
         return ClearResult(
             is_done=False,
-            text=f"The store gives no answer, so {what} may still be served: {error}. Try it again"
-            " later; to clear twice does no harm.",
+            text=f"The store is unavailable, so {what} may still be served: {error}. Try it again"
+            " later; clearing twice does no harm.",
         )
-    return ClearResult(is_done=True, text=f"Cleared {what}; every node obeys within a second.")
+    return ClearResult(is_done=True, text=f"Cleared {what}; all nodes apply it within a second.")
 
 
 def _rows(figures: Sequence[ChainStatistics]) -> list[Row]:

@@ -81,7 +81,7 @@ class Turn:
         if answer is None:
             raise ApiError(
                 409,
-                "The conversation was taken over or deleted while the answer was made.",
+                "The conversation was taken over or deleted while the answer was generated.",
                 code="conversation_lost",
                 should_retry=False,
             )

@@ -57,7 +57,7 @@ def make_model(name: str, config: ChainConfig) -> BaseChatModel:
         raise BadChain(f"model {name!r} is not a chat model")
     if name.startswith(OPENAI_COMPATIBLE) and (unknown := _unknown_to_openai(model)):
         raise BadChain(
-            f"model {name!r} takes no {unknown!r}; what only your server knows goes into "
+            f"model {name!r} takes no {unknown!r}; parameters of your server go into "
             f'"extra_body": {{"{unknown}": ...}}'
         )
     bound_answers(model)

@@ -89,7 +89,7 @@ class Budget:
                 yield self._inflater.decompress(data, PIECE_BYTES)
                 data = self._inflater.unconsumed_tail
         except zlib.error as error:
-            raise ConnectionError("the answer is compressed wrongly") from error
+            raise ConnectionError("the answer's compression is damaged") from error
 
     def _events(self, event: bytearray, piece: bytes) -> Iterator[bytes]:
         before = max(0, len(event) - LONGEST_END)
@@ -153,7 +153,7 @@ def _budget(response: Any) -> Budget:
         del response.headers["content-encoding"]
         response.headers.pop("content-length", None)
     elif encoding not in ("", "identity"):
-        raise ConnectionError("the answer is compressed in a way that was not accepted")
+        raise ConnectionError("the answer is compressed in a way that was not requested")
     budget = Budget(is_stream=content_type.startswith("text/event-stream"), encoding=encoding)
     expect_body(response, budget.setting)
     return budget

@@ -41,7 +41,7 @@ class ApiError(Exception):
 
     `message` must be safe to show: no provider text, no path, no SQL. `code` is a stable word for
     programs. `retry_after_seconds` becomes `Retry-After` (rounded up) and says that the same
-    request may succeed later; `should_retry` False tells SDKs not to try a 409 or 5xx again.
+    request may succeed later; `should_retry` False tells SDKs not to retry a 409 or 5xx.
     """
 
     def __init__(
@@ -111,12 +111,12 @@ class NotFound(ApiError):
 
 
 class DeletedMeanwhile(ApiError):
-    """What the request belongs to was deleted after it was looked up."""
+    """The account or chain of the request was deleted after it was looked up."""
 
     def __init__(self) -> None:
         super().__init__(
             409,
-            "The account or the chain of this request was deleted meanwhile.",
+            "The account or the chain of this request was deleted during it.",
             code="deleted_meanwhile",
             should_retry=False,
         )
@@ -124,7 +124,7 @@ class DeletedMeanwhile(ApiError):
 
 # Exceptions that Django raises for a request's own faults.
 DJANGO_ERRORS: list[tuple[type[Exception], ApiError]] = [
-    (Http404, NotFound("There is nothing at this address.", code="not_found")),
+    (Http404, NotFound("There is no resource at this address.", code="not_found")),
     (PermissionDenied, ApiError(403, "This is not allowed.", code="permission_denied")),
     (RequestDataTooBig, ApiError(413, "The request body is too large.", code="body_too_large")),
     (BadRequest, InvalidRequest("The request could not be read.")),
@@ -133,13 +133,13 @@ DJANGO_ERRORS: list[tuple[type[Exception], ApiError]] = [
 
 
 def to_api_error(error: BaseException) -> ApiError:
-    """Return the error a client may see for any exception; unexpected ones are logged whole."""
+    """Return the error a client may see for any exception; unexpected ones are logged."""
     if isinstance(error, ApiError):
         return error
     if isinstance(error, UnreadablePostError):
         if isinstance(error.__cause__, TimeoutError):
-            return ApiError(408, "The body did not come in time.", code="request_timeout")
-        return ApiError(499, "The client left.", code="client_closed_request")
+            return ApiError(408, "The request body did not arrive in time.", code="request_timeout")
+        return ApiError(499, "The client disconnected.", code="client_closed_request")
     for kind, api_error in DJANGO_ERRORS:
         if isinstance(error, kind):
             return api_error
@@ -152,7 +152,7 @@ def to_api_error(error: BaseException) -> ApiError:
         logger.warning("database unavailable: %s", error)
         return ApiError(
             503,
-            "The database is not available; try again shortly.",
+            "The database is unavailable; try again shortly.",
             code="database_unavailable",
             retry_after_seconds=2,
         )
@@ -161,7 +161,7 @@ def to_api_error(error: BaseException) -> ApiError:
 
 
 def is_database_down(error: BaseException) -> bool:
-    """Say whether waiting may cure this database error: no server, or no free connection.
+    """Return whether waiting may cure this database error: no server, or no free connection.
 
     Or a server that was the primary a moment ago, and takes no writes any more.
     """

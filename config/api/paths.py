@@ -1,4 +1,4 @@
-"""The addresses by which an API request is told from a page."""
+"""Path prefixes that distinguish an API request from a page."""
 
 # Requests with an API key: admission, load shedding, errors and reads follow the API's rules.
 API_PREFIXES = ("/v1/", "/chains/")

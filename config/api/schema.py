@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 
 class ErrorDetail(BaseModel):
-    """What went wrong: `type` is the class of error, `code` the exact one for programs."""
+    """An API error: `type` is the class of error, `code` the exact one for programs."""
 
     message: str
     type: str

@@ -1,6 +1,6 @@
 """`GET /v1/schema` and `/docs`: built once by each process, and served from memory.
 
-Building the document takes some 40 ms of processor, and anybody may ask for it.
+Building the document takes some 40 ms of processor, and needs no key.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from config.api.errors import ApiError, error_response
 
 ALLOW = "GET, HEAD, OPTIONS"
 SCRIPT_PATH = "/docs/script.js"
-# HAProxy keeps the document for so long, too.
+# HAProxy caches the document for so long, too.
 CACHE_CONTROL = "public, max-age=60"
 
 
 class Page(NamedTuple):
-    """An answer that is the same for everybody."""
+    """A response that is the same for every client."""
 
     body: bytes
     headers: dict[str, str]

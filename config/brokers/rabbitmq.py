@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def make(url: str) -> Broker:
     """Return a broker that waits for RabbitMQ's word that a message is safe.
 
-    A server that is away is given up after BROKER_TIMEOUT_SECONDS.
+    An unreachable server fails a call after BROKER_TIMEOUT_SECONDS.
     """
     timeout = settings.BROKER_TIMEOUT_SECONDS
     separator = "&" if "?" in url else "?"

@@ -25,7 +25,7 @@ VISIBILITY_SECONDS = 600
 
 
 class LongPollingSqsBroker(SQSBroker):  # type: ignore[misc]
-    """Waits for messages at SQS instead of asking again and again."""
+    """Waits for messages at SQS instead of polling it in a loop."""
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 0) -> Consumer:
         """Return a consumer with our own poll length."""

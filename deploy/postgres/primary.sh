@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs once, when the primary's data directory is new: the database, its owner, and a role and a
 # slot for the replica. Passwords come from files, so no process list shows them.
-# The image's entrypoint sources what it may not execute; the subshell keeps these options from it.
+# The image's entrypoint sources what it may not execute; the subshell confines these options.
 (
 set -euo pipefail
 
@@ -9,7 +9,7 @@ psql --no-psqlrc --set ON_ERROR_STOP=1 --username "$POSTGRES_USER" --dbname post
 \set headrace `cat /run/secrets/headrace_password`
 \set replicator `cat /run/secrets/replicator_password`
 CREATE ROLE headrace LOGIN PASSWORD :'headrace';
--- What nodes ask each server about its health needs this role.
+-- The nodes' health probes of each server need this role.
 GRANT pg_monitor TO headrace;
 CREATE DATABASE headrace OWNER headrace;
 CREATE ROLE replicator LOGIN REPLICATION PASSWORD :'replicator';

@@ -7,7 +7,7 @@ passfile=/tmp/pgpass
 primary="host=postgres user=replicator application_name=replica passfile=$passfile"
 
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
-    # Renamed when it is whole, so that a copy that was cut short is not taken for data.
+    # Renamed when it is complete, so that a copy that was cut short is not taken for data.
     rm -rf "$PGDATA" "$PGDATA.new"
     mkdir -p "$(dirname "$PGDATA")"
     pg_basebackup --pgdata "$PGDATA.new" --dbname "$primary" --slot replica --wal-method stream --checkpoint fast

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Starts Redis with its password from a file; on the command line everybody could read it.
+# Starts Redis with its password from a file; on the command line all users could read it.
 set -eu
 umask 077
 {

@@ -20,7 +20,7 @@ class Snapshot:
 
 
 class Kind(StrEnum):
-    """What came of a decision; all but UP and DOWN leave the fleet as it is."""
+    """The outcome of a decision; all but UP and DOWN leave the fleet unchanged."""
 
     UP = "up"
     DOWN = "down"
@@ -50,7 +50,7 @@ class Decision:
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """When the fleet was last made to grow and to shrink; None is never."""
+    """The times of the fleet's last growth and shrinkage; None is never."""
 
     up_at: float | None = None
     down_at: float | None = None
@@ -64,25 +64,26 @@ class State:
 
 @dataclass(frozen=True, kw_only=True)
 class _Mean:
-    """A mean over a rule's window, or over what there is of it (`is_whole` False)."""
+    """A mean over a rule's window, or over what there is of it (`is_complete` False)."""
 
     value: float
-    is_whole: bool
+    is_complete: bool
 
 
 def decide(history: Sequence[Snapshot], policy: Policy, state: State, *, now: float) -> Decision:
     """Return what to do with a fleet, given what was seen of it, the oldest first.
 
     Invariants, as long as the newest snapshot is not stale: the target is from `minimum` to
-    `maximum`; apart from getting there it is at most `step_limit` away; it is smaller only if every
-    measurement that a rule names is there and no growing rule holds, nor would hold with so few.
+    `maximum`; apart from getting there it differs by at most `step_limit`; it is smaller only if
+    every measurement that a rule names is there and no growing rule holds, nor would hold with so
+    few.
 
     Only snapshots count since the fleet has had its present size: what was measured before is of
-    another fleet. So each change must wait for its rule's whole window anew.
+    another fleet. So each change must wait for its rule's full window again.
     """
     if not history or not 0 <= now - history[-1].at <= policy.stale_seconds:
         size = history[-1].size if history else None
-        reason = "the measurements are stale" if history else "nothing was measured yet"
+        reason = "the measurements are stale" if history else "no measurements yet"
         return Decision(kind=Kind.MISSING, size=size, target=size, reason=reason)
     size = history[-1].size
     if size < policy.minimum:
@@ -91,13 +92,13 @@ def decide(history: Sequence[Snapshot], policy: Policy, state: State, *, now: fl
         return _change(size, policy.maximum, f"above the maximum of {policy.maximum}")
 
     means = [(rule, _mean(history, rule, policy, now)) for rule in policy.rules]
-    holding = [(r, m.value) for r, m in means if m and m.is_whole and r.holds(m.value)]
+    holding = [(r, m.value) for r, m in means if m and m.is_complete and r.holds(m.value)]
     if growing := [found for found in holding if found[0].grows]:
         return _grow(size, growing, policy, state, now)
     if shrinking := [found for found in holding if not found[0].grows]:
         missing = [rule.measure for rule, mean in means if mean is None]
         if missing:
-            return _stay(Kind.MISSING, size, f"would shrink, but {missing[0]} is not known")
+            return _stay(Kind.MISSING, size, f"would shrink, but {missing[0]} is unknown")
         seconds = max(rule.for_seconds for rule, _ in shrinking)
         up = [
             (rule, max(mean.value, _highest_mean(history, rule, policy, seconds)))
@@ -137,7 +138,7 @@ def _shrink(
     if wait:
         return _stay(Kind.COOLDOWN, size, f"{why}, but it changed a moment ago: {wait:.0f} s more")
     target = max(size - min(rule.amount(size), policy.step_limit), policy.minimum)
-    # Fewer members have more each. To shrink into a growing rule would be to swing for ever, so
+    # Fewer have more each. To shrink into a growing rule would be to swing for ever, so
     # with fewer none may have held for as long as the shrinking rule has looked.
     for other, value in up:
         needed = _needed(size, other, value)
@@ -154,7 +155,7 @@ def _shrink(
 
 
 def _needed(size: int, rule: Rule, mean: float) -> int:
-    """Return how many members keep a growing rule from holding."""
+    """Return the size at which no growing rule holds."""
     if mean <= 0:
         return 0
     # Also where the threshold is 0, or so small that the division would overflow.
@@ -169,8 +170,8 @@ def _idle(size: int, means: Sequence[tuple[Rule, _Mean | None]], policy: Policy)
     if not policy.rules:
         return _stay(Kind.KEEP, size, "there are no rules")
     if missing := [rule.measure for rule, mean in means if mean is None]:
-        return _stay(Kind.MISSING, size, f"{missing[0]} is not known")
-    if not any(mean and mean.is_whole for _, mean in means):
+        return _stay(Kind.MISSING, size, f"{missing[0]} is unknown")
+    if not any(mean and mean.is_complete for _, mean in means):
         return _stay(Kind.KEEP, size, "no rule has been watched for long enough")
     return _stay(Kind.KEEP, size, "no rule holds")
 
@@ -186,13 +187,13 @@ def _mean(history: Sequence[Snapshot], rule: Rule, policy: Policy, now: float) -
         if value is None or not math.isfinite(value):
             continue
         newer = snapshot.at
-        # The first one from before the window shows that the window is whole.
+        # The first one from before the window shows that the window is complete.
         if newer < start and count:
-            return _Mean(value=total / count, is_whole=True)
+            return _Mean(value=total / count, is_complete=True)
         total, count = total + value, count + 1
         if newer <= start:
-            return _Mean(value=total / count, is_whole=True)
-    return _Mean(value=total / count, is_whole=False) if count else None
+            return _Mean(value=total / count, is_complete=True)
+    return _Mean(value=total / count, is_complete=False) if count else None
 
 
 def _highest_mean(history: Sequence[Snapshot], rule: Rule, policy: Policy, seconds: float) -> float:
@@ -211,7 +212,7 @@ def _highest_mean(history: Sequence[Snapshot], rule: Rule, policy: Policy, secon
             total += series[oldest][1]
             oldest += 1
         if series[-1][0] > end - rule.for_seconds:
-            # From here on no window is whole.
+            # From here on no window is complete.
             break
         highest = max(highest, total / (oldest - number))
         total -= value

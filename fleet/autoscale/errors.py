@@ -2,7 +2,7 @@
 
 
 class AutoscaleError(Exception):
-    """Something that the autoscaler needs is wrong or away. The text is a sentence for a person."""
+    """Something that the autoscaler needs is invalid or unavailable; the text is a sentence."""
 
 
 class PolicyError(AutoscaleError):

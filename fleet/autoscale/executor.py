@@ -1,4 +1,4 @@
-"""Carry a decision out beside the loop, which goes on measuring and renewing its lease."""
+"""Runs a decision in a thread, while the loop goes on measuring and renewing its lease."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fleet.autoscale.metrics import FAILURES
 logger = logging.getLogger(__name__)
 
 
-class Acting:
+class ActionExecutor:
     """At most one change at a time."""
 
     def __init__(self, actuator: Actuator) -> None:
@@ -28,7 +28,7 @@ class Acting:
 
     def start(self, targets: Mapping[str, int]) -> None:
         """Begin a change; call it only when none is under way."""
-        # Shrinking waits for streams. A process that is told to stop does not wait for it.
+        # Shrinking waits for streams. A process with a stop signal does not wait for it.
         self._thread = threading.Thread(target=self._run, args=[targets], daemon=True)
         self._thread.start()
 
@@ -51,7 +51,7 @@ class Acting:
         except ActuatorError as error:
             FAILURES.labels("act").inc()
             self._error = str(error)
-        # The end of a thread: nobody above would hear of it.
+        # The outermost frame of a thread: no caller would see it.
         except Exception as error:
             logger.exception("scaling failed")
             FAILURES.labels("act").inc()

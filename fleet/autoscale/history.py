@@ -1,7 +1,7 @@
-"""What was decided, and what was measured lately, kept in Redis.
+"""Recent decisions and measurements, in Redis.
 
-The decisions are for people. They also tell an autoscaler that starts when the last change was, and
-the measurements spare it to watch for ten minutes what the one before it has seen.
+The decisions are for people. They also give an autoscaler that starts the time of the last change,
+and the measurements spare it to watch for ten minutes what the one before it has seen.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ REPEAT_SECONDS = 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A decision as it is kept; `values` are those of the newest snapshot."""
+    """A decision as it is stored; `values` are those of the newest snapshot."""
 
     fleet: str
     at: float
@@ -52,8 +52,8 @@ class Entry:
             values=snapshot.values,
         )
 
-    def is_news(self, before: Entry | None) -> bool:
-        """Say whether this is to be kept beside the one before it."""
+    def is_new(self, before: Entry | None) -> bool:
+        """Return whether this differs from the one before it and is to be stored."""
         if before is None or self.kind in (Kind.UP, Kind.DOWN):
             return True
         same = (self.kind, self.size, self.target) == (before.kind, before.size, before.target)
@@ -65,7 +65,7 @@ class Entry:
 
 
 def add(entry: Entry) -> None:
-    """Keep a decision, and forget the oldest; raises RedisUnavailable."""
+    """Store a decision, and drop the oldest; raises RedisUnavailable."""
     _push(_decisions_key(entry.fleet), entry.as_dict(), MAX_DECISIONS)
 
 
@@ -81,7 +81,7 @@ def last_state(entries: Sequence[Entry]) -> State:
 
 
 def add_snapshot(fleet: str, snapshot: Snapshot) -> None:
-    """Keep a measurement; raises RedisUnavailable."""
+    """Store a measurement; raises RedisUnavailable."""
     _push(_snapshots_key(fleet), asdict(snapshot), MAX_SNAPSHOTS)
 
 

@@ -2,8 +2,8 @@
 
 Not an advisory lock of PostgreSQL: behind a PgBouncer that pools by transaction those belong to
 nobody. A process that is frozen loses the lease when it runs out, and sees so by its own clock.
-A Redis that fails over, or throws the key away for want of memory, may give it to a second one; the
-first sees so the next time it asks, and an actuator that must not be called twice has its own lock.
+A Redis that fails over, or evicts the key for want of memory, may give it to a second one; the
+first sees so at its next call, and an actuator that must not be called twice has its own lock.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ RELEASE = Script(
 
 
 class Lease:
-    """Held from a `keep` that returned True until `seconds` later, or `release`."""
+    """Held from an `acquire` that returned True until `seconds` later, or `release`."""
 
     def __init__(self, *, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.seconds = seconds
@@ -41,26 +41,26 @@ class Lease:
 
     @property
     def is_held(self) -> bool:
-        """Whether nobody else can have it now."""
+        """Whether no other process can have it now."""
         return self._until is not None and self._clock() < self._until
 
-    def keep(self) -> bool:
+    def acquire(self) -> bool:
         """Take or renew it; return whether it is ours. Raises RedisUnavailable."""
         # Redis counts from a later moment, so we never believe in it for too long.
-        asked_at = self._clock()
+        called_at = self._clock()
         milliseconds = int(self.seconds * 1000)
 
-        def ask(client: Redis) -> bool:
+        def renew_or_set(client: Redis) -> bool:
             if self._until is not None and RENEW(client, [KEY], [self._token, milliseconds]):
                 return True
             return bool(client.set(KEY, self._token, nx=True, px=milliseconds))
 
-        is_ours = redis_client.run(ask)
-        self._until = asked_at + self.seconds if is_ours else None
+        is_ours = redis_client.run(renew_or_set)
+        self._until = called_at + self.seconds if is_ours else None
         return is_ours
 
     def release(self) -> None:
-        """Give it back, if it is ours; without Redis it runs out by itself."""
+        """Release it, if it is ours; without Redis it expires by itself."""
         if self._until is None:
             return
         self._until = None

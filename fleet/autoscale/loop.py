@@ -1,4 +1,4 @@
-"""Measure, decide, act; again and again, and never in two places at once."""
+"""Measure, decide, act; again and again, and never in two processes at once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fleet.autoscale import history
 from fleet.autoscale.actuators import Actuator
 from fleet.autoscale.decision import Decision, Kind, Snapshot, State, decide
 from fleet.autoscale.errors import AutoscaleError
-from fleet.autoscale.executor import Acting
+from fleet.autoscale.executor import ActionExecutor
 from fleet.autoscale.history import Entry
 from fleet.autoscale.lease import Lease
 from fleet.autoscale.metrics import DECISIONS, FAILURES, LEADER, SIZE, TARGET
@@ -42,14 +42,14 @@ class Loop:
         source: Source,
         actuator: Actuator,
         lease: Lease | None,
-        say: Callable[[str], None],
+        on_progress: Callable[[str], None],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.policies = policies
         self.source = source
-        self.acting = Acting(actuator)
+        self.executor = ActionExecutor(actuator)
         self.lease = lease
-        self._say = say
+        self._on_progress = on_progress
         self._clock = clock
         self._snapshots: dict[str, list[Snapshot]] = {fleet: [] for fleet in policies}
         self._states = dict.fromkeys(policies, State())
@@ -60,15 +60,15 @@ class Loop:
         self._is_leader = False
 
     def run(self, stop: threading.Event, *, seconds: float) -> None:
-        """Tick every so many seconds until told to stop."""
+        """Tick every so many seconds until the stop is requested."""
         while not stop.is_set():
             self.tick()
             stop.wait(seconds)
         self.close()
 
     def close(self) -> None:
-        """Give the lease back, unless a change is still under way: then it runs out by itself."""
-        if self.acting.wait(STOP_SECONDS) and self.lease:
+        """Release the lease, unless a change is still under way: then it expires by itself."""
+        if self.executor.wait(STOP_SECONDS) and self.lease:
             self.lease.release()
         LEADER.set(0)
 
@@ -78,7 +78,7 @@ class Loop:
             return self._tick()
         except (AutoscaleError, RedisUnavailable) as error:
             self._fail(str(error))
-        # The outermost tick of the loop: it must go on whatever happens.
+        # The outermost tick of the loop: no failure may end it.
         except Exception:
             logger.exception("the autoscaler's step %s failed", self._step)
             FAILURES.labels(self._step).inc()
@@ -89,19 +89,19 @@ class Loop:
             if not self._may_act():
                 return {}
         with self._in("count"):
-            sizes = self.acting.actuator.sizes()
+            sizes = self.executor.actuator.sizes()
         with self._in("measure"):
             measured = self.source.measure(sizes)
-            self._tell("measure", "; ".join(measured.problems))
+            self._report("measure", "; ".join(measured.problems))
         now = self._clock()
         for fleet in self.policies:
             snapshot = Snapshot(at=now, size=sizes[fleet], values=measured.values.get(fleet, {}))
             SIZE.labels(fleet).set(snapshot.size)
             self._remember(fleet, snapshot)
-        if error := self.acting.take_error():
+        if error := self.executor.take_error():
             self._retry_at = now + RETRY_SECONDS
-            self._tell("act", error)
-        if self.acting.is_busy:
+            self._report("act", error)
+        if self.executor.is_busy:
             return {}
         with self._in("decide"):
             decisions = {
@@ -112,20 +112,20 @@ class Loop:
             DECISIONS.labels(fleet, decision.kind.value).inc()
             if decision.target is not None:
                 TARGET.labels(fleet).set(decision.target)
-            self._tell(fleet, _sentence(decision), key=str((decision.kind, decision.target)))
+            self._report(fleet, _sentence(decision), key=str((decision.kind, decision.target)))
         self._act(decisions, now)
         return decisions
 
     def _may_act(self) -> bool:
-        """Keep the lease; read what the holder before us left when it is new."""
+        """Take or renew the lease; read the previous holder's history when it is new."""
         if self.lease is None:
             return True
-        is_leader = self.lease.keep()
+        is_leader = self.lease.acquire()
         LEADER.set(is_leader)
         if not is_leader:
-            self._tell("lease", "another autoscaler is at work; waiting for it to end")
+            self._report("lease", "another autoscaler holds the lease; waiting for it")
         elif not self._is_leader:
-            self._tell("lease", "this autoscaler is the one that scales")
+            self._report("lease", "this autoscaler holds the lease")
             for fleet in self.policies:
                 self._snapshots[fleet] = history.read_snapshots(fleet)
                 entries = history.read(fleet)
@@ -137,11 +137,11 @@ class Loop:
 
     def _remember(self, fleet: str, snapshot: Snapshot) -> None:
         policy = self.policies[fleet]
-        # One from before the window shows that the window is whole.
+        # One from before the window shows that the window is complete.
         oldest = snapshot.at - policy.longest_window_seconds - policy.stale_seconds
         # After the clock was set back, the later ones are of a time that is still to come.
-        kept = [s for s in self._snapshots[fleet] if oldest <= s.at < snapshot.at]
-        self._snapshots[fleet] = [*kept, snapshot]
+        recent = [s for s in self._snapshots[fleet] if oldest <= s.at < snapshot.at]
+        self._snapshots[fleet] = [*recent, snapshot]
         if self.lease:
             self._write(lambda: history.add_snapshot(fleet, snapshot))
 
@@ -160,19 +160,19 @@ class Loop:
                 continue
             self._states[fleet] = self._states[fleet].after(decision, now=now)
             entry = Entry.of(fleet, decision, self._snapshots[fleet][-1])
-            if entry.is_news(self._written.get(fleet)):
+            if entry.is_new(self._written.get(fleet)):
                 self._written[fleet] = entry
                 self._write(lambda entry=entry: history.add(entry))  # type: ignore[misc]
         if targets:
-            self.acting.start(targets)
+            self.executor.start(targets)
 
     def _write(self, work: Callable[[], None]) -> None:
-        """Write something down; that it cannot be written must not keep us from scaling."""
+        """Write to the history; a failure to write must not stop the scaling."""
         try:
             work()
         except RedisUnavailable as error:
             FAILURES.labels("record").inc()
-            logger.warning("the autoscaler's history is not kept: %s", error)
+            logger.warning("the autoscaler's history is not stored: %s", error)
 
     @contextmanager
     def _in(self, step: str) -> Iterator[None]:
@@ -183,15 +183,15 @@ class Loop:
 
     def _fail(self, text: str) -> None:
         FAILURES.labels(self._step).inc()
-        self._tell(f"{self._step} failed", text)
+        self._report(f"{self._step} failed", text)
 
-    def _tell(self, topic: str, text: str, *, key: str | None = None) -> None:
-        """Say something unless it was the last thing said about it."""
+    def _report(self, topic: str, text: str, *, key: str | None = None) -> None:
+        """Report a line unless it was the last one of its topic."""
         key = text if key is None else key
         if self._said.get(topic) != key:
             self._said[topic] = key
             if text:
-                self._say(f"{topic}: {text}")
+                self._on_progress(f"{topic}: {text}")
 
 
 def _sentence(decision: Decision) -> str:

@@ -2,11 +2,11 @@
 
 from prometheus_client import Counter, Gauge
 
-TARGET = Gauge("headrace_autoscale_target", "Members that a fleet should have.", ["fleet"])
-SIZE = Gauge("headrace_autoscale_size", "Members that a fleet has.", ["fleet"])
-LEADER = Gauge("headrace_autoscale_leader", "Whether this process is the one that scales.")
+TARGET = Gauge("headrace_autoscale_target", "Nodes or workers that a fleet should have.", ["fleet"])
+SIZE = Gauge("headrace_autoscale_size", "Nodes or workers that a fleet has.", ["fleet"])
+LEADER = Gauge("headrace_autoscale_leader", "Whether this process holds the lease and scales.")
 DECISIONS = Counter(
-    "headrace_autoscale_decisions", "Decisions by fleet and what came of them.", ["fleet", "kind"]
+    "headrace_autoscale_decisions", "Decisions by fleet and outcome.", ["fleet", "kind"]
 )
 FAILURES = Counter(
     "headrace_autoscale_failures",

@@ -23,7 +23,7 @@ from scaling.redis_client import RedisUnavailable
 PERMISSION = "scaling.view_autoscaler"
 MAX_COLUMNS = 90
 MAX_ROWS = 100
-# What of a member's values is its share of a fleet's load, and what the load is then called.
+# The measure of a node or worker that is its share of the fleet's load, and the load's name.
 LOADS = {WEB: ("requests_per_minute", "requests a minute"), WORKERS: ("waiting_jobs", "jobs wait")}
 
 
@@ -37,13 +37,13 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """What the page shows of a fleet. `line` is the target's, in the chart's units."""
+    """The page's view of a fleet. `line` is the target's, in the chart's units."""
 
     fleet: str
     load_name: str
     chart: Chart
     line: str
-    most_members: int
+    most_size: int
     since: datetime
     until: datetime
     rows: Sequence[Row]
@@ -85,7 +85,7 @@ def _section(fleet: str, entries: Sequence[Entry]) -> Section:
             [(label, {"load": load}) for label, load in zip(labels, loads, strict=True)]
         ),
         line=_line(targets, most),
-        most_members=most,
+        most_size=most,
         since=_moment(entries[-1]),
         until=_moment(entries[0]),
         rows=[Row(moment=_moment(entry), entry=entry) for entry in entries[:MAX_ROWS]],

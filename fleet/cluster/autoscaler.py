@@ -1,13 +1,13 @@
-"""The autoscaler as a part: it changes the stack that runs it."""
+"""The autoscaler as a process of the stack: it changes the stack that runs it."""
 
 import sys
 from dataclasses import dataclass
 
 from django.conf import settings
 
-from fleet.cluster.parts import PartId, Program, answers
 from fleet.cluster.ports import address
 from fleet.cluster.privileges import watched
+from fleet.cluster.processes import ProcessSpec, Program, answers
 
 STOP_SIGNAL = "TERM"
 
@@ -16,7 +16,7 @@ STOP_SIGNAL = "TERM"
 class Autoscaler:
     """`manage.py autoscale`, which serves its metrics at its address."""
 
-    id: PartId
+    id: ProcessSpec
 
     def program(self) -> Program:
         """Return its command; all else is inherited or read from `stack.env`."""
@@ -30,10 +30,10 @@ class Autoscaler:
         )
 
     def is_ready(self) -> bool:
-        """Say whether it goes round."""
+        """Return whether its loop runs."""
         return answers(self.id.address, "/metrics")
 
 
-def autoscaler_id(port: int) -> PartId:
+def autoscaler_id(port: int) -> ProcessSpec:
     """Return its name, kind and address."""
-    return PartId(name="autoscaler", kind="autoscaler", address=address(port))
+    return ProcessSpec(name="autoscaler", kind="autoscaler", address=address(port))

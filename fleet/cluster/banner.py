@@ -16,7 +16,7 @@ Headrace is ready at {url}
     -d '{{"model": "assistant", "stream": true,
          "messages": [{{"role": "user", "content": "What is a headrace?"}}]}}'
 
-Ctrl-C stops everything. The logs of all parts follow."""
+Ctrl-C stops everything. The logs of all processes follow."""
 
 
 def welcome(plan: Plan, credentials: Credentials) -> str:

@@ -1,4 +1,4 @@
-"""Clean up after a stack that did not end by itself."""
+"""Cleanup after a stack that was killed."""
 
 import contextlib
 import signal
@@ -7,40 +7,40 @@ from pathlib import Path
 
 import psutil
 
-from fleet.cluster import state_file as records
-from fleet.cluster.parts import read_all
+from fleet.cluster import state_file
 from fleet.cluster.paths import Layout
+from fleet.cluster.processes import read_all
 from fleet.cluster.state_file import ProcessId
-from fleet.cluster.stop import kill, stop_parts
+from fleet.cluster.stop import kill, stop_processes
 from fleet.cluster.supervisord import Supervisord
 
 GENTLE_SECONDS = 3.0
 
 
-def are_there(layout: Layout) -> bool:
-    """Say whether an earlier stack left anything that must go before the next one starts."""
+def leftovers_exist(layout: Layout) -> bool:
+    """Return whether an earlier stack left files that must go before the next one starts."""
     return layout.env_file.exists() or layout.record_file.exists()
 
 
-def clean_up(layout: Layout, *, say: Callable[[str], None]) -> None:
-    """Stop whatever an earlier stack left running, and remove the files that told of it.
+def clean_up(layout: Layout, *, on_progress: Callable[[str], None]) -> None:
+    """Stop the processes that an earlier stack left running, and remove its runtime files.
 
-    Only processes that are surely its own are touched: those that its supervisord names, those
+    Only processes that are certainly its own are touched: those that its supervisord names, those
     whose pid and start time were recorded, and PostgreSQL servers on its data directories.
     """
     supervisord = Supervisord(layout)
     if supervisord.is_alive():
-        kill(stop_parts(supervisord, read_all(layout.parts_dir), say=say))
-    if last := records.load(layout.record_file):
+        kill(stop_processes(supervisord, read_all(layout.specs_dir), on_progress=on_progress))
+    if last := state_file.load(layout.record_file):
         # supervisord first, lest it start again what is being killed.
         kill([last.supervisord] if last.supervisord else [])
         _end_gently(last.processes)
     for pid_file in layout.state_dir.glob("*/postmaster.pid"):
         _end_postgres(pid_file.parent)
-    forget(layout)
+    remove_runtime_files(layout)
 
 
-def forget(layout: Layout) -> None:
+def remove_runtime_files(layout: Layout) -> None:
     """Remove the files that only hold while a stack runs."""
     for path in (
         layout.env_file,
@@ -51,7 +51,7 @@ def forget(layout: Layout) -> None:
         layout.replica_urls_file,
         layout.supervisor_socket,
         layout.haproxy_socket,
-        *layout.parts_dir.glob("*.conf"),
+        *layout.specs_dir.glob("*.conf"),
         *layout.run_dir.glob("*.drain"),
     ):
         path.unlink(missing_ok=True)
@@ -74,7 +74,7 @@ def _end_gently(processes: dict[str, ProcessId]) -> None:
 
 
 def _end_postgres(data_dir: Path) -> None:
-    """Stop a server that PostgreSQL's own pid file names; it refuses to start beside a live one."""
+    """Stop a server that PostgreSQL's own pid file names; it refuses to start while one lives."""
     try:
         pid = int((data_dir / "postmaster.pid").read_text(encoding="utf-8").split("\n", 1)[0])
         process = psutil.Process(pid)

@@ -1,4 +1,4 @@
-"""What the person at the terminal sees: a line an event, and the logs of all parts."""
+"""The terminal's output: a line an event, and the logs of all processes."""
 
 import os
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from fleet.cluster.errors import StopRequested
 
 WIDTH = len("postgres1")
 OWN_NAME = "headrace"
-# ANSI colours, one a kind of part.
+# ANSI colours, one a kind of process.
 COLOURS = {
     "haproxy": "35",
     "autoscaler": "36",
@@ -25,16 +25,16 @@ COLOURS = {
 
 @dataclass(kw_only=True)
 class Console:
-    """Lines with the part's name in front, coloured on a terminal and plain in a pipe."""
+    """Lines with the process's name in front, coloured on a terminal and plain in a pipe."""
 
     stream: TextIO
     has_colours: bool
     is_closed: bool = False
 
-    def say(self, text: str, *, part: str = OWN_NAME) -> None:
-        """Write one line of a part, or of the stack itself."""
-        prefix = f"{part:<{WIDTH}} |"
-        colour = COLOURS.get(part.rstrip("0123456789"))
+    def print(self, text: str, *, process: str = OWN_NAME) -> None:
+        """Write one line of a process, or of the stack itself."""
+        prefix = f"{process:<{WIDTH}} |"
+        colour = COLOURS.get(process.rstrip("0123456789"))
         if self.has_colours and colour:
             prefix = f"\x1b[{colour}m{prefix}\x1b[0m"
         self._write(f"{prefix} {text}\n")
@@ -50,7 +50,7 @@ class Console:
             self.stream.write(text)
             self.stream.flush()
         except BrokenPipeError:
-            # Nobody reads any more, as in `make run | head`: stop, and in silence.
+            # No reader is left, as in `make run | head`: stop, and in silence.
             self.is_closed = True
             raise StopRequested from None
         except OSError:
@@ -72,7 +72,7 @@ class LogFollower:
             self._file.seek(0, os.SEEK_END)
 
     def lines(self) -> list[str]:
-        """Return the whole lines that were added since the last call."""
+        """Return the complete lines that were added since the last call."""
         data = self._rest + self._read()
         *whole, self._rest = data.split(b"\n")
         return [line.decode("utf-8", errors="replace").rstrip("\r") for line in whole]

@@ -1,4 +1,4 @@
-"""The stack's own passwords and keys: made once, kept in `STATE_DIR/secrets.json`."""
+"""The stack's own passwords and keys: created once, stored in `STATE_DIR/secrets.json`."""
 
 import json
 import secrets
@@ -30,15 +30,15 @@ class Credentials:
 
 
 def load(path: Path) -> Credentials:
-    """Return the kept credentials, made and written down when there are none yet."""
+    """Return the stored credentials, created when there are none yet."""
     try:
-        kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        kept = {}
+        stored = {}
     except (OSError, ValueError) as error:
         raise ClusterError(f"cannot read {path}: {error}") from error
-    credentials = Credentials(**kept)
-    if asdict(credentials) != kept:
+    credentials = Credentials(**stored)
+    if asdict(credentials) != stored:
         save(path, credentials)
     return credentials
 
@@ -49,5 +49,5 @@ def save(path: Path, credentials: Credentials) -> None:
 
 
 def save_demo_key(path: Path, *, key_id: str, key: str) -> None:
-    """Remember the demo key, which the database keeps only as a hash."""
+    """Remember the demo key, which the database stores only as a hash."""
     save(path, replace(load(path), demo_key_id=key_id, demo_key=key))

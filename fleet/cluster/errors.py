@@ -10,12 +10,12 @@ class ClusterError(Exception):
     """The stack cannot start, or cannot go on. The text is one sentence for a person."""
 
 
-class PartFailed(ClusterError):
-    """A part never got ready, or keeps dying; `part` names it, and its log says why."""
+class ProcessFailed(ClusterError):
+    """A process never got ready, or fails repeatedly; `process` names it, and its log says why."""
 
-    def __init__(self, part: str, message: str) -> None:
+    def __init__(self, process: str, message: str) -> None:
         super().__init__(message)
-        self.part = part
+        self.process = process
 
 
 class StopRequested(Exception):

@@ -7,9 +7,9 @@ from django.conf import settings
 
 from fleet.cluster import binaries
 from fleet.cluster.errors import ClusterError
-from fleet.cluster.parts import PartId, Program, answers, python_module
 from fleet.cluster.ports import address
 from fleet.cluster.privileges import watched
+from fleet.cluster.processes import ProcessSpec, Program, answers, python_module
 
 STOP_SIGNAL = "TERM"
 MODEL_NAME = "smollm2"
@@ -37,7 +37,7 @@ def find_weights() -> Path:
 class Llm:
     """The model server: `EMBEDDED_LLM_SLOTS` answers at a time, the rest wait their turn."""
 
-    id: PartId
+    id: ProcessSpec
     weights: Path
 
     @property
@@ -63,10 +63,10 @@ class Llm:
         return Program(command=[*watched(STOP_SIGNAL), *command], stop_signal=STOP_SIGNAL)
 
     def is_ready(self) -> bool:
-        """Say whether the model is loaded."""
+        """Return whether the model is loaded."""
         return answers(self.id.address, "/health")
 
 
-def llm_id(port: int) -> PartId:
+def llm_id(port: int) -> ProcessSpec:
     """Return the model server's name, kind and address."""
-    return PartId(name="llm", kind="llm", address=address(port))
+    return ProcessSpec(name="llm", kind="llm", address=address(port))

@@ -5,9 +5,9 @@ import signal
 
 import xllamacpp
 
-# SmolLM2 was trained on 8,192 tokens; half of it keeps four slots at about 0.5 GB.
+# SmolLM2 was trained on 8,192 tokens; half of it holds four slots at about 0.5 GB.
 CONTEXT_TOKENS_PER_SLOT = 4096
-# Prompts of earlier requests that are kept for their next turn; llama.cpp's default is 8 GB.
+# Prompts of earlier requests that are cached for their next turn; llama.cpp's default is 8 GB.
 PROMPT_CACHE_MIB = 64
 LOG_WARNINGS = 2
 # It seldom ends by itself once it rambles; five seconds of it are enough.
@@ -41,7 +41,7 @@ def main() -> None:
     params.sampling.penalty_repeat = 1.15
     params.n_predict = MAX_ANSWER_TOKENS
     params.ui = False
-    # By default any page in a browser on this machine could ask it.
+    # By default any page in a browser on this machine could call it.
     params.cors_origins = f"http://127.0.0.1:{options.port}"
     # A trial run at start only competes with the nodes for the processor.
     params.warmup = False

@@ -44,7 +44,7 @@ def holder(path: Path) -> int | None:
     except FileNotFoundError:
         return None
     try:
-        # A shared lock that is given back at once never keeps a `cluster up` from starting: `hold`
+        # A shared lock that is released at once never prevents a `cluster up`: `hold`
         # could only lose against it within these two calls.
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

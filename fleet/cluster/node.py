@@ -8,10 +8,10 @@ from django.conf import settings
 
 from config.env import env_str
 from fleet.cluster import overrides
-from fleet.cluster.parts import PartId, Program, answers, python_module
 from fleet.cluster.paths import Layout
 from fleet.cluster.ports import address
 from fleet.cluster.privileges import watched
+from fleet.cluster.processes import ProcessSpec, Program, answers, python_module
 
 STOP_SIGNAL = "TERM"
 # Benchmarks put something of theirs in front.
@@ -23,7 +23,7 @@ GUNICORN_CONFIG = settings.BASE_DIR / "config" / "gunicorn.conf.py"
 class Node:
     """One gunicorn with its workers; its HAProxy server has the same name."""
 
-    id: PartId
+    id: ProcessSpec
 
     def program(self) -> Program:
         """Return gunicorn's command; all else is inherited or read from `stack.env`."""
@@ -45,13 +45,13 @@ class Node:
         )
 
     def is_ready(self) -> bool:
-        """Say whether the node can answer real requests, database included."""
+        """Return whether the node can answer real requests, database included."""
         return answers(self.id.address, "/health/ready")
 
 
-def node_id(number: int, port: int) -> PartId:
+def node_id(number: int, port: int) -> ProcessSpec:
     """Return a node's name, kind and address."""
-    return PartId(name=f"node{number}", kind="node", address=address(port))
+    return ProcessSpec(name=f"node{number}", kind="node", address=address(port))
 
 
 def max_requests_in_flight() -> int:
@@ -66,7 +66,7 @@ def max_requests_in_flight() -> int:
 
 
 def max_stop_seconds() -> int:
-    """Return when a node that was told to stop is killed: gunicorn does so to its workers first."""
+    """Return when a node is killed after its stop signal; gunicorn kills its workers first."""
     return int(_gunicorn_config()["graceful_timeout"]) + 3
 
 

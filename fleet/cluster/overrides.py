@@ -1,6 +1,6 @@
 """Settings of nodes and workers that were changed while the stack runs.
 
-They are beside the environment of `cluster up`, and win over it. The next `cluster up` begins
+They come on top of the environment of `cluster up`, and win over it. The next `cluster up` begins
 without.
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from fleet.cluster.errors import ClusterError
 from fleet.cluster.paths import Layout, write_private
 
-# Where a part is, and when supervisord kills it, is not for the part alone to know.
+# Where a process is, and when supervisord kills it, is not for the process alone to know.
 FIXED = {"STATE_DIR", "PORT", "STATS_PORT", "BIND", "NODE_NAME", "WORKER_BIND", "WORKER_NAME"}
 FIXED |= {"DRAIN_FILE", "DRAIN_SECONDS", "DRAIN_SETTLE_SECONDS"}
 # supervisord would read these as something else.
@@ -29,22 +29,22 @@ def load(layout: Layout) -> dict[str, str]:
 
 
 def attempt(layout: Layout, changes: Mapping[str, str]) -> None:
-    """Have every part that starts from now on read these too, until `forget`; `keep` ends that.
+    """Apply the changes to every process that starts from now on, until `roll_back` or `commit`.
 
-    The next command forgets what one that died neither kept nor forgot.
+    The next command rolls back an attempt whose command died before either.
     """
     before = load(layout)
     _write(layout.overrides_before_file, before)
     _write(layout.overrides_file, {**before, **changes})
 
 
-def keep(layout: Layout) -> None:
-    """Keep what was attempted."""
+def commit(layout: Layout) -> None:
+    """Make an attempt's changes permanent."""
     layout.overrides_before_file.unlink(missing_ok=True)
 
 
-def forget(layout: Layout) -> None:
-    """Go back to what was before an attempt, if there is one."""
+def roll_back(layout: Layout) -> None:
+    """Restore the values from before an attempt, if there is one."""
     with contextlib.suppress(FileNotFoundError):
         layout.overrides_before_file.replace(layout.overrides_file)
 

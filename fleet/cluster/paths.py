@@ -1,4 +1,4 @@
-"""Where the stack keeps its files below `STATE_DIR`."""
+"""The paths of the stack's files below `STATE_DIR`."""
 
 import hashlib
 import os
@@ -27,17 +27,17 @@ class Layout:
 
     @property
     def log_dir(self) -> Path:
-        """One log a part, rotated by supervisord."""
+        """One log a process, rotated by supervisord."""
         return self.state_dir / "logs"
 
     @property
-    def parts_dir(self) -> Path:
-        """One supervisord configuration a part: a part exists as long as its file."""
+    def specs_dir(self) -> Path:
+        """One supervisord configuration a process, which exists as long as its file."""
         return self.state_dir / "supervisor.d"
 
     @property
     def env_file(self) -> Path:
-        """What config/env.py reads so that every command finds the running stack."""
+        """The settings that config/env.py reads, so that every command finds the running stack."""
         return self.state_dir / "stack.env"
 
     @property
@@ -71,7 +71,7 @@ class Layout:
         return self.run_dir / "replicas.lock"
 
     @property
-    def fleet_lock_file(self) -> Path:
+    def pool_lock_file(self) -> Path:
         """Locked while nodes or workers are added, removed, drained or restarted."""
         return self.run_dir / "fleet.lock"
 
@@ -82,12 +82,12 @@ class Layout:
 
     @property
     def overrides_before_file(self) -> Path:
-        """Those before an attempt to change them that is under way."""
+        """The overrides before an attempt to change them that is under way."""
         return self.run_dir / "overrides-before.json"
 
     @property
     def record_file(self) -> Path:
-        """What runs: see `record`."""
+        """The running processes: see `state_file`."""
         return self.run_dir / "stack.json"
 
     @property
@@ -117,16 +117,16 @@ class Layout:
         """Return the file that, as long as it is there, makes a node say that it is not ready."""
         return self.run_dir / f"{node}.drain"
 
-    def log_file(self, part: str) -> Path:
-        """Return the log of a part."""
-        return self.log_dir / f"{part}.log"
+    def log_file(self, name: str) -> Path:
+        """Return the log of a process."""
+        return self.log_dir / f"{name}.log"
 
     def create(self) -> None:
         """Make the directories; raise `ClusterError` when they cannot be ours alone."""
         if any(word in str(self.state_dir) for word in ('"', "\\", "'", "\n", " ;", " #")):
             raise ClusterError(f"STATE_DIR={self.state_dir}: no quotes or comment signs, please")
         try:
-            for path in (self.state_dir, self.run_dir, self.log_dir, self.parts_dir):
+            for path in (self.state_dir, self.run_dir, self.log_dir, self.specs_dir):
                 path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.socket_dir.mkdir(mode=0o700, exist_ok=True)
             found = self.socket_dir.lstat()
@@ -135,7 +135,7 @@ class Layout:
                 f"cannot make {error.filename}: {error.strerror}; set STATE_DIR to a directory "
                 "that you may write"
             ) from error
-        # /tmp is everybody's: a directory that somebody else made there could steal the sockets.
+        # All users write to /tmp: a directory that another one made there could steal the sockets.
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
             raise ClusterError(f"{self.socket_dir} belongs to another user; remove it")
 

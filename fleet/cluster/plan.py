@@ -1,4 +1,4 @@
-"""Decide what a stack consists of: its parts, their addresses, and what commands must know."""
+"""Decide what a stack consists of: its processes, their addresses, and what commands must know."""
 
 from dataclasses import dataclass
 
@@ -35,7 +35,7 @@ HANDED_ON = (
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The parts of one stack; a part is absent when the environment names another for its work."""
+    """The processes of one stack; one is absent when the environment names another server."""
 
     url: str
     environment: dict[str, str]
@@ -133,7 +133,7 @@ def make_plan(
 
 
 def has_orphaned_data(layout: Layout) -> bool:
-    """Say whether there is a database whose password was lost."""
+    """Return whether there is a database whose password was lost."""
     return any(layout.state_dir.glob("postgres*/PG_VERSION")) and not layout.secrets_file.exists()
 
 

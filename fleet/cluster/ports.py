@@ -1,4 +1,4 @@
-"""Choose the addresses of the parts."""
+"""Choose the addresses of the processes."""
 
 import random
 import socket
@@ -7,7 +7,7 @@ from fleet.cluster.errors import ClusterError
 
 HOST = "127.0.0.1"
 # Below the range from which Linux takes the ports of outgoing connections (32768 and up): while a
-# killed part is being restarted, no connection of somebody else may sit on its port.
+# killed process is being restarted, no connection of another program may sit on its port.
 FREE_PORTS = range(20000, 32768)
 
 
@@ -26,7 +26,7 @@ def free_ports(count: int, *, avoid: set[int]) -> list[int]:
 
 
 def is_free(port: int) -> bool:
-    """Say whether a server could bind the port on the loopback address."""
+    """Return whether a server could bind the port on the loopback address."""
     with socket.socket() as probe:
         # Connections that were closed a moment ago do not make a port taken.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

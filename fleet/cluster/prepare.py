@@ -1,7 +1,7 @@
 """Fill the database of a new stack: schema, chains, an admin and a demo key.
 
 `bring_up` runs this as a process of its own, because its settings must name the stack's database.
-It loads Django at once, and begins when it is told that the database is there. Everything here may
+It loads Django at once, and begins at the signal that the database is there. Everything here may
 be run again at any time.
 """
 
@@ -40,18 +40,18 @@ def migrate() -> None:
 
 
 def create_admin() -> None:
-    """Make the admin user; one that exists keeps a password changed since."""
+    """Create the admin user; the changed password of an existing one stays."""
     users = get_user_model().objects
     if not users.filter(username=credentials.ADMIN_USER).exists():
-        kept = credentials.load(_layout().secrets_file)
-        users.create_superuser(credentials.ADMIN_USER, password=kept.admin_password)
+        stored = credentials.load(_layout().secrets_file)
+        users.create_superuser(credentials.ADMIN_USER, password=stored.admin_password)
 
 
 def create_demo_key() -> None:
     """Make the demo key unless the one that was written down is still good."""
     path = _layout().secrets_file
-    kept = credentials.load(path)
-    if kept.demo_key_id and kept.demo_key_id in _good_key_ids():
+    stored = credentials.load(path)
+    if stored.demo_key_id and stored.demo_key_id in _good_key_ids():
         return
     made = _json_of("apikey", "create", "--name", "demo", "--json")
     credentials.save_demo_key(path, key_id=str(made["id"]), key=made["key"])

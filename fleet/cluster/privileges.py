@@ -1,4 +1,4 @@
-"""Run parts under another user, and let them end with the process that watches them."""
+"""Run processes under another user, and let them end with the process that watches them."""
 
 import functools
 import os
@@ -13,14 +13,14 @@ from fleet.cluster.errors import ClusterError
 
 
 def is_root() -> bool:
-    """Say whether this process is root, under which PostgreSQL refuses to run."""
+    """Return whether this process is root, under which PostgreSQL refuses to run."""
     return os.geteuid() == 0
 
 
 def watched(stop_signal: str) -> list[str]:
-    """Return the command prefix under which a part gets its stop signal when supervisord dies.
+    """Return the command prefix under which a process gets its stop signal when supervisord dies.
 
-    Without it a part that was restarted after the last record would be missed by the clean-up
+    Without it a process that was restarted after the last record would be missed by the clean-up
     after a `kill -9`. On a system without util-linux there is no prefix.
     """
     setpriv = shutil.which("setpriv")
@@ -30,7 +30,7 @@ def watched(stop_signal: str) -> list[str]:
 def as_postgres(stop_signal: str | None = None) -> list[str]:
     """Return the command prefix for PostgreSQL's programs: an unprivileged user under root.
 
-    The user keeps one capability, to pass directories that are closed to it: `STATE_DIR` or the
+    The user retains one capability, to pass directories that are closed to it: `STATE_DIR` or the
     virtualenv may lie below a home directory of mode 0700.
     """
     if not is_root():

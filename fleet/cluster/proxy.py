@@ -10,10 +10,10 @@ from django.conf import settings
 from config.env import env_float
 from fleet.cluster import binaries
 from fleet.cluster.node import max_requests_in_flight
-from fleet.cluster.parts import PartId, Program
 from fleet.cluster.paths import Layout
 from fleet.cluster.ports import address
 from fleet.cluster.privileges import watched
+from fleet.cluster.processes import ProcessSpec, Program
 from fleet.haproxy import HAProxyError, RuntimeApi
 
 # The configuration also runs on 2.6, which distributions still have; the package's is newer.
@@ -54,7 +54,7 @@ def max_connections() -> int:
 class Proxy:
     """HAProxy; its nodes are registered at run time and survive its restart in a state file."""
 
-    id: PartId
+    id: ProcessSpec
     layout: Layout
     binary: Path
     stats_port: int
@@ -105,7 +105,7 @@ class Proxy:
         )
 
     def is_ready(self) -> bool:
-        """Say whether HAProxy listens and takes commands."""
+        """Return whether HAProxy listens and takes commands."""
         try:
             self.api.servers()
         except HAProxyError:
@@ -113,6 +113,6 @@ class Proxy:
         return True
 
 
-def proxy_id(port: int) -> PartId:
+def proxy_id(port: int) -> ProcessSpec:
     """Return HAProxy's name, kind and public address."""
-    return PartId(name="haproxy", kind="haproxy", address=address(port))
+    return ProcessSpec(name="haproxy", kind="haproxy", address=address(port))

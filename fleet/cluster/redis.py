@@ -8,10 +8,10 @@ from django.conf import settings
 
 from fleet.cluster import binaries
 from fleet.cluster.credentials import Credentials
-from fleet.cluster.parts import PartId, Program
 from fleet.cluster.paths import Layout, write_private
 from fleet.cluster.ports import HOST, address
 from fleet.cluster.privileges import watched
+from fleet.cluster.processes import ProcessSpec, Program
 
 MINIMUM_VERSION = (6, 2)
 STOP_SIGNAL = "TERM"
@@ -37,7 +37,7 @@ def find_server() -> Path:
 class Redis:
     """One Redis server with an append-only file, written to disk every second."""
 
-    id: PartId
+    id: ProcessSpec
     layout: Layout
     credentials: Credentials
     server: Path
@@ -64,7 +64,7 @@ class Redis:
             "dir": f'"{data_dir}"',
             "appendonly": "yes",
             "appendfsync": "everysec",
-            # The append-only file is enough; no snapshots beside it.
+            # The append-only file is enough; no snapshots in addition.
             "save": '""',
             "maxmemory": MAX_MEMORY,
             "maxmemory-policy": EVICTION,
@@ -79,7 +79,7 @@ class Redis:
         )
 
     def is_ready(self) -> bool:
-        """Say whether Redis answers and has loaded its file."""
+        """Return whether Redis answers and has loaded its file."""
         try:
             with redis.Redis.from_url(self.url, socket_timeout=1.0) as client:
                 return bool(client.ping())
@@ -87,6 +87,6 @@ class Redis:
             return False
 
 
-def redis_id(port: int) -> PartId:
+def redis_id(port: int) -> ProcessSpec:
     """Return Redis's name, kind and address."""
-    return PartId(name="redis", kind="redis", address=address(port))
+    return ProcessSpec(name="redis", kind="redis", address=address(port))

@@ -6,8 +6,8 @@ from django.conf import settings
 
 from fleet.cluster import overrides
 from fleet.cluster.errors import ClusterError
-from fleet.cluster.fleet import Fleet, Member, hold
 from fleet.cluster.node import Node
+from fleet.cluster.node_pool import NodeOrWorker, NodePool, hold
 from fleet.cluster.paths import Layout
 from fleet.cluster.scale import grow, retire
 from fleet.cluster.static_files import collect_if_changed
@@ -20,7 +20,7 @@ def restart(
     name: str | None = None,
     is_forced: bool = False,
     changes: Mapping[str, str] | None = None,
-    tell: Callable[[str], None] = lambda text: None,
+    on_progress: Callable[[str], None] = lambda text: None,
 ) -> None:
     """Restart a node or worker, or without a name all of them, one at a time.
 
@@ -28,97 +28,101 @@ def restart(
     code starts at all: if it does not, nothing is changed. Raises `ClusterError` with the first
     that fails; it is out of rotation then, the stand-in stays, and the rest runs on as it was.
     Migrations come before all that; `is_forced` applies also those that the old code cannot bear.
-    `changes` are settings for every part that starts from now on, unless the first does not start
-    with them: they are forgotten then, and it runs as before.
+    `changes` are settings for every process that starts from now on, unless the first does not
+    start with them: they are rolled back then, and it runs as before.
     """
-    with hold(layout, tell=tell) as fleet:
-        members = [*fleet.members("node"), *fleet.members("worker")]
-        chosen = [fleet.find(name)] if name else members
+    with hold(layout, on_progress=on_progress) as pool:
+        processes = [*pool.of_kind("node"), *pool.of_kind("worker")]
+        chosen = [pool.find(name)] if name else processes
         nodes = [one for one in chosen if isinstance(one, Node)]
-        stand_in: list[Member] = []
+        stand_in: list[NodeOrWorker] = []
         if nodes:
-            migrate(tell=tell, is_forced=is_forced)
+            migrate(on_progress=on_progress, is_forced=is_forced)
             if collect_if_changed():
-                tell("collected the static files")
+                on_progress("collected the static files")
         overrides.attempt(layout, changes or {})
         if nodes:
             try:
-                stand_in = _start_stand_in(fleet)
+                stand_in = _start_stand_in(pool)
             # Ctrl-C, too, while it waits for a node that does not get ready.
             except BaseException:
-                overrides.forget(layout)
+                overrides.roll_back(layout)
                 raise
         if stand_in:
-            overrides.keep(layout)
+            overrides.commit(layout)
         for done, one in enumerate(chosen):
             was_drained = layout.drain_file(one.id.name).exists()
             try:
-                _stop(fleet, one)
-                _start(fleet, one, was_drained=was_drained)
+                _stop(pool, one)
+                _start(pool, one, was_drained=was_drained)
             except ClusterError as error:
                 if changes and not stand_in and not done:
-                    overrides.forget(layout)
-                    if _runs_as_before(fleet, one, was_drained=was_drained):
+                    overrides.roll_back(layout)
+                    if _runs_as_before(pool, one, was_drained=was_drained):
                         raise ClusterError(
-                            f"{error}. {one.id.name} runs again with the settings from before."
+                            f"{error}. {one.id.name} runs again with its previous settings."
                         ) from error
-                raise _failed(fleet, error, one, chosen[done + 1 :], stand_in) from error
-            overrides.keep(layout)
+                raise _failed(pool, error, one, chosen[done + 1 :], stand_in) from error
+            overrides.commit(layout)
         if stand_in:
-            retire(fleet, stand_in)
+            retire(pool, stand_in)
 
 
-def _start_stand_in(fleet: Fleet) -> list[Member]:
-    if len(fleet.members("node")) >= settings.MAX_NODES:
-        fleet.tell("there are MAX_NODES nodes: none stands in meanwhile")
+def _start_stand_in(pool: NodePool) -> list[NodeOrWorker]:
+    if len(pool.of_kind("node")) >= settings.MAX_NODES:
+        pool.on_progress("there are MAX_NODES nodes: no stand-in is started")
         return []
-    fleet.tell("one node more stands in for each that is restarted")
+    pool.on_progress("one more node stands in for each that is restarted")
     try:
-        return grow(fleet, "node", 1)
+        return grow(pool, "node", 1)
     except ClusterError as error:
-        raise ClusterError(f"{error}. The others run on as they were.") from error
+        raise ClusterError(f"{error}. The others run unchanged.") from error
 
 
-def _stop(fleet: Fleet, one: Member) -> None:
-    fleet.tell(f"{one.id.name}: leaving; it finishes what it has")
+def _stop(pool: NodePool, one: NodeOrWorker) -> None:
+    pool.on_progress(f"{one.id.name}: draining; it finishes its running requests or jobs")
     if isinstance(one, Node):
-        fleet.leave(one)
-    fleet.stop(one)
+        pool.leave(one)
+    pool.stop(one)
 
 
-def _start(fleet: Fleet, one: Member, *, was_drained: bool) -> None:
+def _start(pool: NodePool, one: NodeOrWorker, *, was_drained: bool) -> None:
     name, is_node = one.id.name, isinstance(one, Node)
-    fleet.tell(f"{name}: starting")
-    fleet.launch(one)
-    fleet.await_ready(one)
+    pool.on_progress(f"{name}: starting")
+    pool.launch(one)
+    pool.await_ready(one)
     if is_node and was_drained:
-        fleet.leave(one)
+        pool.leave(one)
     elif is_node:
-        fleet.enter(one)
-    fleet.tell(f"{name}: {'ready, and drained as before' if was_drained else 'ready'}")
+        pool.enter(one)
+    pool.on_progress(f"{name}: {'ready, and drained as before' if was_drained else 'ready'}")
 
 
-def _runs_as_before(fleet: Fleet, one: Member, *, was_drained: bool) -> bool:
+def _runs_as_before(pool: NodePool, one: NodeOrWorker, *, was_drained: bool) -> bool:
     """Start what did not start with changed settings without them; say whether it does."""
-    fleet.tell(f"{one.id.name}: failed; once more with the settings from before")
+    pool.on_progress(f"{one.id.name}: failed; retrying with the previous settings")
     try:
-        _start(fleet, one, was_drained=was_drained)
+        _start(pool, one, was_drained=was_drained)
     except ClusterError:
         return False
     return True
 
 
 def _failed(
-    fleet: Fleet, error: ClusterError, one: Member, rest: list[Member], stand_in: list[Member]
+    pool: NodePool,
+    error: ClusterError,
+    one: NodeOrWorker,
+    rest: list[NodeOrWorker],
+    stand_in: list[NodeOrWorker],
 ) -> ClusterError:
     """Return the error that says what is as it was and what is not."""
     name = one.id.name
     parts = [f"{error}. {name} is out of use"]
     if isinstance(one, Node):
-        fleet.close(one)
-        parts += [f"{other.id.name} stays in its place" for other in stand_in]
+        pool.close(one)
+        parts += [f"{other.id.name} runs in its place" for other in stand_in]
     elif stand_in:
-        retire(fleet, stand_in)
+        retire(pool, stand_in)
     if rest:
-        parts.append(f"{', '.join(other.id.name for other in rest)} run on as they were")
+        parts.append(f"{', '.join(other.id.name for other in rest)} run unchanged")
     return ClusterError("; ".join(parts) + ".")

@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence, Set
 
 from django.conf import settings
 
-from fleet.cluster.errors import ClusterError, PartFailed
-from fleet.cluster.fleet import Fleet, Member, free_numbers, hold
+from fleet.cluster.errors import ClusterError, ProcessFailed
 from fleet.cluster.node import Node, node_id
+from fleet.cluster.node_pool import NodeOrWorker, NodePool, free_numbers, hold
 from fleet.cluster.paths import Layout
 from fleet.cluster.worker import Worker, worker_id
 
@@ -19,7 +19,7 @@ def scale(
     *,
     nodes: int | None = None,
     workers: int | None = None,
-    tell: Callable[[str], None] = lambda text: None,
+    on_progress: Callable[[str], None] = lambda text: None,
 ) -> None:
     """Bring the running stack to so many nodes and workers; None leaves a kind as it is.
 
@@ -31,94 +31,96 @@ def scale(
         raise ClusterError(f"There may be 1 to {settings.MAX_NODES} nodes (MAX_NODES).")
     if workers is not None and not 0 <= workers <= MAX_WORKERS:
         raise ClusterError(f"There may be 0 to {MAX_WORKERS} workers.")
-    with hold(layout, tell=tell) as fleet:
+    with hold(layout, on_progress=on_progress) as pool:
         for kind, wanted in (("node", nodes), ("worker", workers)):
             if wanted is not None:
-                _clear_away(fleet, kind)
-                _resize(fleet, kind, wanted)
+                _remove_leftovers(pool, kind)
+                _resize(pool, kind, wanted)
 
 
-def _resize(fleet: Fleet, kind: str, wanted: int) -> None:
-    there = fleet.members(kind)
+def _resize(pool: NodePool, kind: str, wanted: int) -> None:
+    there = pool.of_kind(kind)
     if len(there) < wanted:
-        grow(fleet, kind, wanted - len(there))
+        grow(pool, kind, wanted - len(there))
     elif len(there) > wanted:
-        serving = fleet.in_rotation() if kind == "node" else set()
-        retire(fleet, choose_leaving(there, serving, len(there) - wanted))
+        serving = pool.in_rotation() if kind == "node" else set()
+        retire(pool, choose_leaving(there, serving, len(there) - wanted))
 
 
-def choose_leaving(members: Sequence[Member], serving: Set[str], count: int) -> list[Member]:
-    """Return so many of `members`, which are by age, the oldest first.
+def choose_leaving(
+    processes: Sequence[NodeOrWorker], serving: Set[str], count: int
+) -> list[NodeOrWorker]:
+    """Return so many of `processes`, which are by age, the oldest first.
 
     Those go first that take no requests, and then the newest: if any of those that remain could
     be one that serves, one is.
     """
-    newest_first = members[::-1]
+    newest_first = processes[::-1]
     return sorted(newest_first, key=lambda one: one.id.name in serving)[:count]
 
 
-def grow(fleet: Fleet, kind: str, count: int) -> list[Member]:
+def grow(pool: NodePool, kind: str, count: int) -> list[NodeOrWorker]:
     """Start so many more; those that are ready serve even if another fails.
 
-    A start takes a processor for seconds. Those that serve keep half of them, so that their clients
+    A start takes a processor for seconds. Those that serve get half of them, so that their clients
     notice nothing.
     """
-    numbers = free_numbers(fleet.members(kind), count)
-    ports = fleet.new_ports(count)
-    new: list[Member] = [
+    numbers = free_numbers(pool.of_kind(kind), count)
+    ports = pool.new_ports(count)
+    new: list[NodeOrWorker] = [
         Node(id=node_id(number, port)) if kind == "node" else Worker(id=worker_id(number, port))
         for number, port in zip(numbers, ports, strict=True)
     ]
     at_once = max(1, (os.cpu_count() or 1) // 2)
     for first in range(0, count, at_once):
-        _start(fleet, new[first : first + at_once])
+        _start(pool, new[first : first + at_once])
     return new
 
 
-def _start(fleet: Fleet, new: Sequence[Member]) -> None:
+def _start(pool: NodePool, new: Sequence[NodeOrWorker]) -> None:
     for one in new:
-        fleet.tell(f"{one.id.name}: starting at {one.id.address}")
-    fleet.launch(*new)
-    failure: PartFailed | None = None
+        pool.on_progress(f"{one.id.name}: starting at {one.id.address}")
+    pool.launch(*new)
+    failure: ProcessFailed | None = None
     for one in new:
         try:
-            fleet.await_ready(one)
-        except PartFailed as error:
-            fleet.stop(one)
-            fleet.remove(one)
-            fleet.tell(f"{one.id.name}: failed, and is gone")
+            pool.await_ready(one)
+        except ProcessFailed as error:
+            pool.stop(one)
+            pool.remove(one)
+            pool.on_progress(f"{one.id.name}: failed, and was removed")
             failure = error
             continue
         if isinstance(one, Node):
-            fleet.enter(one)
-        fleet.tell(f"{one.id.name}: ready")
+            pool.enter(one)
+        pool.on_progress(f"{one.id.name}: ready")
     if failure is not None:
         raise failure
 
 
-def retire(fleet: Fleet, leaving: list[Member]) -> None:
-    """Drain and stop parts, all at once, and forget them."""
+def retire(pool: NodePool, leaving: list[NodeOrWorker]) -> None:
+    """Drain and stop processes, all at once, and forget them."""
     nodes = [one for one in leaving if isinstance(one, Node)]
     for one in leaving:
-        fleet.tell(f"{one.id.name}: leaving; it finishes what it has")
-    fleet.leave(*nodes)
-    fleet.stop(*leaving)
-    fleet.close(*nodes)
-    fleet.remove(*leaving)
+        pool.on_progress(f"{one.id.name}: draining; it finishes its running requests or jobs")
+    pool.leave(*nodes)
+    pool.stop(*leaving)
+    pool.close(*nodes)
+    pool.remove(*leaving)
     for one in leaving:
-        fleet.tell(f"{one.id.name}: stopped")
+        pool.on_progress(f"{one.id.name}: stopped")
 
 
-def _clear_away(fleet: Fleet, kind: str) -> None:
-    """Forget what an earlier command left that failed or was cut short."""
-    gone = fleet.dead(kind)
+def _remove_leftovers(pool: NodePool, kind: str) -> None:
+    """Remove what an earlier command left that failed or was cut short."""
+    gone = pool.dead(kind)
     if kind == "node":
-        out = fleet.out_of_use()
-        unfinished = [one for one in fleet.members(kind) if one.id.name in out and one not in gone]
+        out = pool.out_of_use()
+        unfinished = [one for one in pool.of_kind(kind) if one.id.name in out and one not in gone]
         if unfinished:
-            fleet.stop(*unfinished)
+            pool.stop(*unfinished)
         gone += unfinished
-        fleet.close(*gone)
-    fleet.remove(*gone)
+        pool.close(*gone)
+    pool.remove(*gone)
     for one in gone:
-        fleet.tell(f"{one.id.name}: was of no use, and is forgotten")
+        pool.on_progress(f"{one.id.name}: was unused, and was removed")

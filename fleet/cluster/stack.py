@@ -1,4 +1,4 @@
-"""The foreground of a stack: bring it up, follow its logs and its parts, bring it down."""
+"""The foreground of a stack: bring it up, follow its logs and processes, bring it down."""
 
 import contextlib
 import os
@@ -12,15 +12,15 @@ from types import FrameType
 from fleet.cluster import cleanup, credentials, lock
 from fleet.cluster.banner import welcome
 from fleet.cluster.console import Console, LogFollower, last_lines
-from fleet.cluster.errors import ClusterError, PartFailed, StopRequested
-from fleet.cluster.parts import read_all
+from fleet.cluster.errors import ClusterError, ProcessFailed, StopRequested
 from fleet.cluster.paths import Layout, write_private
 from fleet.cluster.plan import Plan, has_orphaned_data, make_plan
 from fleet.cluster.privileges import check_privileges
+from fleet.cluster.processes import read_all
 from fleet.cluster.restart_monitor import Watch
 from fleet.cluster.startup import BringUp, PrepareProcess
 from fleet.cluster.state_file import ProcessId, StackRecord
-from fleet.cluster.stop import kill, stop_parts
+from fleet.cluster.stop import kill, stop_processes
 from fleet.cluster.supervisord import Supervisord, SupervisorGone
 from node.open_files import raise_open_files_limit
 
@@ -56,21 +56,21 @@ class Stack:
         os.umask(0o077)
         self.layout.create()
         with lock.hold(self.layout.lock_file), self._signals():
-            if cleanup.are_there(self.layout):
-                self.console.say("cleaning up after a stack that was killed")
-                cleanup.clean_up(self.layout, say=self.console.say)
+            if cleanup.leftovers_exist(self.layout):
+                self.console.print("cleaning up after a stack that was killed")
+                cleanup.clean_up(self.layout, on_progress=self.console.print)
                 # The settings were read from that stack's file; begin again without it.
                 os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
             check_privileges()
             if has_orphaned_data(self.layout):
                 raise ClusterError(
-                    f"{self.layout.secrets_file} is gone, and with it the password of the "
-                    f"database; bring it back, or remove {self.layout.state_dir} to begin anew."
+                    f"{self.layout.secrets_file} is missing, and with it the password of the "
+                    f"database; bring it back, or remove {self.layout.state_dir} to start empty."
                 )
-            kept = credentials.load(self.layout.secrets_file)
+            stored = credentials.load(self.layout.secrets_file)
             plan = make_plan(
                 self.layout,
-                kept,
+                stored,
                 nodes=nodes,
                 workers=workers,
                 replicas=replicas,
@@ -105,14 +105,14 @@ class Stack:
             self.console.block(welcome(plan, credentials.load(self.layout.secrets_file)))
             while True:
                 self._pause(WATCH_SECONDS)
-        except PartFailed as error:
-            self._show_last_lines(error.part)
-            raise ClusterError(f"{error.part}: {error}; the stack stops.") from error
+        except ProcessFailed as error:
+            self._show_last_lines(error.process)
+            raise ClusterError(f"{error.process}: {error}; the stack stops.") from error
         finally:
             self._down()
 
     def _pause(self, seconds: float) -> None:
-        """Wait, and look after the parts meanwhile."""
+        """Wait, and restart processes that die."""
         if self._stop.wait(seconds):
             raise StopRequested
         if time.monotonic() >= self._next_look:
@@ -121,16 +121,16 @@ class Stack:
         self._follow_logs()
 
     def _look(self) -> None:
-        """Tell of parts that died; raise `PartFailed` for one that keeps dying."""
+        """Report processes that died; raise `ProcessFailed` for one that fails repeatedly."""
         try:
             processes = self.supervisord.processes()
         except SupervisorGone as error:
             raise ClusterError("supervisord was killed; the stack stops.") from error
         changes = self._watch.observe(processes, now=time.monotonic())
         for change in changes:
-            self.console.say(change.text, part=change.part)
+            self.console.print(change.text, process=change.process)
             if change.is_final:
-                raise PartFailed(change.part, change.text)
+                raise ProcessFailed(change.process, change.text)
         pids = {process.name: process.pid for process in processes if process.pid}
         known = {name: identity.pid for name, identity in self._record.processes.items()}
         if pids != known or not self._is_saved:
@@ -147,7 +147,7 @@ class Stack:
             self._record.save(self.layout.record_file)
         except OSError as error:
             if self._is_saved:
-                self.console.say(f"{self.layout.record_file} cannot be written: {error}")
+                self.console.print(f"{self.layout.record_file} cannot be written: {error}")
             self._is_saved = False
         else:
             self._is_saved = True
@@ -155,27 +155,27 @@ class Stack:
     def _follow_logs(self) -> None:
         for name, follower in self._followers.items():
             for line in follower.lines():
-                self.console.say(line, part=name)
+                self.console.print(line, process=name)
 
-    def _show_last_lines(self, part: str) -> None:
-        self.console.say(f"the last lines of {part}:")
-        for line in last_lines(self.layout.log_file(part), LAST_LINES):
-            self.console.say(line, part=part)
+    def _show_last_lines(self, process: str) -> None:
+        self.console.print(f"the last lines of {process}:")
+        for line in last_lines(self.layout.log_file(process), LAST_LINES):
+            self.console.print(line, process=process)
 
     def _down(self) -> None:
         """Stop everything and leave no process and no file that says it runs."""
         started = time.monotonic()
-        parts = read_all(self.layout.parts_dir)
-        left = stop_parts(self.supervisord, parts, say=self.console.say)
+        specs = read_all(self.layout.specs_dir)
+        left = stop_processes(self.supervisord, specs, on_progress=self.console.print)
         if self._record.supervisord:
             left.append(self._record.supervisord)
         kill(left)
-        cleanup.clean_up(self.layout, say=self.console.say)
-        self.console.say(f"stopped in {time.monotonic() - started:.1f} s")
+        cleanup.clean_up(self.layout, on_progress=self.console.print)
+        self.console.print(f"stopped in {time.monotonic() - started:.1f} s")
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        """Let Ctrl-C, SIGTERM and a closed terminal ask for the stop, whatever is going on."""
+        """Handle Ctrl-C, SIGTERM and a closed terminal as a request to stop, at any time."""
 
         def request_stop(number: int, frame: FrameType | None) -> None:
             self._stop.set()

@@ -1,4 +1,4 @@
-"""Start the parts: everything at once that does not need another part to be ready.
+"""Start the processes: everything at once that does not need another process to be ready.
 
 Most of the time goes into Python imports (nodes, `prepare`) and, on first use, into `initdb`,
 `collectstatic` and the migrations, so these overlap as far as two cores allow.
@@ -15,12 +15,12 @@ from typing import Self
 from django.conf import settings
 
 from fleet.cluster.console import Console
-from fleet.cluster.errors import PartFailed
-from fleet.cluster.parts import Part, python_module
+from fleet.cluster.errors import ProcessFailed
 from fleet.cluster.paths import Layout
 from fleet.cluster.plan import Plan
 from fleet.cluster.postgres.replica import Joined, Replica
 from fleet.cluster.postgres.servers import Servers
+from fleet.cluster.processes import ManagedProcess, python_module
 from fleet.cluster.replicas.fence import stop_server
 from fleet.cluster.static_files import collect_if_changed
 from fleet.cluster.supervisord import Supervisord
@@ -54,26 +54,26 @@ class PrepareProcess:
         self._process.wait()
 
     def begin(self) -> None:
-        """Say that the database is there."""
-        # A process that ended early has closed the pipe; `is_done` tells of that.
+        """Signal that the database is there."""
+        # A process that ended early has closed the pipe; `is_done` reports that.
         with contextlib.suppress(BrokenPipeError):
             if self._process.stdin:
                 self._process.stdin.write(b"go\n")
                 self._process.stdin.close()
 
     def is_done(self) -> bool:
-        """Say whether it has ended; raise `PartFailed` when it failed."""
+        """Return whether it has ended; raise `ProcessFailed` when it failed."""
         code = self._process.poll()
         if code:
-            raise PartFailed("prepare", "the database could not be prepared")
+            raise ProcessFailed("prepare", "the database could not be prepared")
         return code == 0
 
 
 class BringUp:
     """One start of the stack.
 
-    `pause` waits the seconds that it is given; it raises `StopRequested` when somebody wants the
-    stack to stop, and `PartFailed` when a part cannot be kept alive.
+    `pause` waits for its argument in seconds; it raises `StopRequested` when the stack is to stop,
+    and `ProcessFailed` when a process fails repeatedly.
     """
 
     def __init__(
@@ -93,24 +93,24 @@ class BringUp:
         self.started_at = time.monotonic()
 
     def run(self) -> None:
-        """Start every part and return when all are ready; raise `PartFailed` when one is not."""
+        """Start all processes, and wait until they are ready; else raise `ProcessFailed`."""
         plan = self.plan
-        for part in (plan.redis, plan.llm, plan.proxy):
-            if part:
-                self._start(part)
+        for process in (plan.redis, plan.llm, plan.proxy):
+            if process:
+                self._start(process)
         if plan.servers:
             self._start_primary(plan.servers)
         self.prepare.begin()
         replicas = self._start_replicas(plan.servers) if plan.servers else []
         # The nodes read the list of static files when they start.
         if collect_if_changed():
-            self.console.say("collected the static files")
+            self.console.print("collected the static files")
         for node in plan.nodes:
             self._start(node)
         for worker in plan.workers:
             self._start(worker)
         self._rebuild_those_that_cannot_follow(replicas)
-        # A node loads most of its code with the first request, so it is asked early.
+        # A node loads most of its code with the first request, so it gets one early.
         self._await(plan.redis, plan.proxy, plan.llm, *replicas, *plan.nodes)
         for replica in replicas:
             # A promotion that was cut short has made them.
@@ -129,27 +129,27 @@ class BringUp:
         primary = servers.primary
         servers.check_data()
         if primary.create():
-            self.console.say("made a new database cluster", part=primary.id.name)
+            self.console.print("created a new database cluster", process=primary.id.name)
         # From now on it is known which server has the data.
         servers.topology.save(servers.layout.topology_file)
         self._start(primary)
         self._await(primary)
         if primary.promote():
-            self.console.say("finished its promotion", part=primary.id.name)
+            self.console.print("finished its promotion", process=primary.id.name)
         primary.create_database()
 
     def _start_replicas(self, servers: Servers) -> list[Replica]:
-        servers.primary.drop_slots(keep=servers.topology.replicas)
+        servers.primary.drop_slots(except_of=servers.topology.replicas)
         for replica in servers.replicas:
-            if (how := replica.create()) != Joined.KEPT:
-                self.console.say(how, part=replica.id.name)
+            if (how := replica.create()) != Joined.RESUMED:
+                self.console.print(how, process=replica.id.name)
             self._start(replica)
         return servers.replicas
 
     def _rebuild_those_that_cannot_follow(self, replicas: list[Replica]) -> None:
-        """Copy replicas anew that answer and do not stream.
+        """Copy replicas again that answer and do not stream.
 
-        One that was away during a promotion may have WAL that the new primary never had.
+        One that was down during a promotion may have WAL that the new primary never had.
         """
         deadline = time.monotonic() + FOLLOW_SECONDS
         waiting = replicas
@@ -160,30 +160,36 @@ class BringUp:
         for replica in waiting:
             if replica.is_in_recovery():
                 stop_server(replica.id.name, replica.data_dir, self.supervisord)
-                self.console.say(replica.create(anew=True), part=replica.id.name)
+                self.console.print(replica.create(from_scratch=True), process=replica.id.name)
                 self.supervisord.start_again(replica.id.name)
 
-    def _start(self, part: Part) -> None:
-        self.supervisord.add(part.id, part.program())
+    def _start(self, process: ManagedProcess) -> None:
+        self.supervisord.add(process.id, process.program())
 
-    def _await(self, *parts: Part | None) -> None:
+    def _await(self, *processes: ManagedProcess | None) -> None:
         deadline = time.monotonic() + READY_SECONDS
-        # At the same time, because a part that is not ready may take its time to say so.
+        # At the same time, because the check of a process that is not ready may be slow.
         with ThreadPoolExecutor() as threads:
-            checks = {part.id.name: (part, threads.submit(part.is_ready)) for part in parts if part}
+            checks = {
+                process.id.name: (process, threads.submit(process.is_ready))
+                for process in processes
+                if process
+            }
             while checks:
-                for name, (part, check) in list(checks.items()):
+                for name, (process, check) in list(checks.items()):
                     if check.done() and check.result():
                         del checks[name]
-                        self._say_ready(part)
+                        self._print_ready(process)
                     elif check.done():
-                        checks[name] = (part, threads.submit(part.is_ready))
+                        checks[name] = (process, threads.submit(process.is_ready))
                 self.prepare.is_done()
                 if checks and time.monotonic() > deadline:
-                    raise PartFailed(next(iter(checks)), "did not get ready in time")
+                    raise ProcessFailed(next(iter(checks)), "was not ready in time")
                 if checks:
                     self.pause(POLL_SECONDS)
 
-    def _say_ready(self, part: Part) -> None:
+    def _print_ready(self, process: ManagedProcess) -> None:
         elapsed = time.monotonic() - self.started_at
-        self.console.say(f"ready at {part.id.address} ({elapsed:.1f} s)", part=part.id.name)
+        self.console.print(
+            f"ready at {process.id.address} ({elapsed:.1f} s)", process=process.id.name
+        )

@@ -38,7 +38,7 @@ class ProcessId:
 
 @dataclass(kw_only=True)
 class StackRecord:
-    """What one `cluster up`, the process `pid`, started; written anew whenever it changes."""
+    """The processes of one `cluster up`, itself `pid`; rewritten at each change."""
 
     pid: int
     url: str

@@ -1,4 +1,4 @@
-"""What other processes may ask of a stack: its state, and to stop."""
+"""Control of a stack by other processes: read its state, and stop it."""
 
 import contextlib
 import os
@@ -9,20 +9,20 @@ from dataclasses import asdict, dataclass
 
 from fleet.cluster import cleanup, lock, state_file
 from fleet.cluster.errors import ClusterError
-from fleet.cluster.parts import PartId, accepts, answers, read_all
 from fleet.cluster.paths import Layout
+from fleet.cluster.processes import ProcessSpec, accepts, answers, read_all
 from fleet.cluster.supervisord import ProcessInfo, Supervisord, SupervisorGone
 
 DOWN_SECONDS = 20.0
-# What a running part must answer to be called ready; the others must take a connection.
+# What a running process must answer to be called ready; the others must take a connection.
 READY_PATHS = {"node": "/health/ready", "worker": "/health/ready", "llm": "/health"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class PartStatus:
-    """One part as `cluster status` shows it.
+class ProcessStatus:
+    """One process as `cluster status` shows it.
 
-    `state` is `ready`, `starting` (alive, not ready), `draining` (a node that is kept out of
+    `state` is `ready`, `starting` (alive, not ready), `draining` (a node that is out of
     rotation), `backoff` (died, waits to be started again), `stopping`, `stopped` or `failed`. `pid`
     is null without a process.
     """
@@ -38,10 +38,10 @@ class PartStatus:
 
 @dataclass(frozen=True, kw_only=True)
 class StackStatus:
-    """The whole stack; `url` is None, and there are no parts, when none runs."""
+    """The stack's state; `url` is None, and there are no processes, when none runs."""
 
     url: str | None
-    parts: list[PartStatus]
+    parts: list[ProcessStatus]
 
     def as_dict(self) -> dict[str, object]:
         """Return it ready for JSON."""
@@ -49,7 +49,7 @@ class StackStatus:
 
 
 def read(layout: Layout) -> StackStatus:
-    """Ask supervisord and the parts themselves how they are."""
+    """Query supervisord and the processes themselves for their state."""
     last = state_file.load(layout.record_file)
     if last is None:
         return StackStatus(url=None, parts=[])
@@ -59,24 +59,24 @@ def read(layout: Layout) -> StackStatus:
         return StackStatus(url=None, parts=[])
     parts = [
         _part_status(
-            part,
-            processes[part.name],
-            last.restarts.get(part.name, 0),
-            is_drained=layout.drain_file(part.name).exists(),
+            spec,
+            processes[spec.name],
+            last.restarts.get(spec.name, 0),
+            is_drained=layout.drain_file(spec.name).exists(),
         )
-        for part in read_all(layout.parts_dir)
-        if part.name in processes
+        for spec in read_all(layout.specs_dir)
+        if spec.name in processes
     ]
     return StackStatus(url=last.url, parts=parts)
 
 
-def stop(layout: Layout, *, say: Callable[[str], None]) -> bool:
+def stop(layout: Layout, *, on_progress: Callable[[str], None]) -> bool:
     """Stop the stack from another process; return whether there was one."""
     pid = lock.holder(layout.lock_file)
     if pid is None:
-        if not cleanup.are_there(layout):
+        if not cleanup.leftovers_exist(layout):
             return False
-        cleanup.clean_up(layout, say=say)
+        cleanup.clean_up(layout, on_progress=on_progress)
         return True
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGTERM)
@@ -89,26 +89,26 @@ def stop(layout: Layout, *, say: Callable[[str], None]) -> bool:
 
 
 def _part_status(
-    part: PartId, process: ProcessInfo, restarts: int, *, is_drained: bool
-) -> PartStatus:
+    spec: ProcessSpec, process: ProcessInfo, restarts: int, *, is_drained: bool
+) -> ProcessStatus:
     is_alive = process.pid != 0
-    return PartStatus(
-        name=part.name,
-        kind=part.kind,
-        state=_state(part, process, is_drained=is_drained),
+    return ProcessStatus(
+        name=spec.name,
+        kind=spec.kind,
+        state=_state(spec, process, is_drained=is_drained),
         pid=process.pid or None,
-        address=part.address,
+        address=spec.address,
         uptime_seconds=round(max(0.0, time.time() - process.started_at), 1) if is_alive else 0.0,
         restarts=restarts,
     )
 
 
-def _state(part: PartId, process: ProcessInfo, *, is_drained: bool) -> str:
+def _state(spec: ProcessSpec, process: ProcessInfo, *, is_drained: bool) -> str:
     if process.state in {"starting", "running"} and is_drained:
         return "draining"
     if process.state in {"starting", "running"}:
-        path = READY_PATHS.get(part.kind)
-        is_ready = answers(part.address, path) if path else accepts(part.address)
+        path = READY_PATHS.get(spec.kind)
+        is_ready = answers(spec.address, path) if path else accepts(spec.address)
         return "ready" if is_ready else "starting"
     return {"exited": "backoff", "fatal": "failed", "unknown": "failed"}.get(
         process.state, process.state

@@ -1,4 +1,4 @@
-"""Stop the parts in order, and kill what does not follow."""
+"""Stop the processes in order, and kill what does not follow."""
 
 import contextlib
 import signal
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 import psutil
 
-from fleet.cluster.parts import STOP_ORDER, PartId
+from fleet.cluster.processes import STOP_ORDER, ProcessSpec
 from fleet.cluster.state_file import ProcessId
 from fleet.cluster.supervisord import Supervisord, SupervisorGone
 
@@ -17,14 +17,14 @@ SHUTDOWN_SECONDS = 1.0
 POLL_SECONDS = 0.03
 
 
-def stop_parts(
-    supervisord: Supervisord, parts: Iterable[PartId], *, say: Callable[[str], None]
+def stop_processes(
+    supervisord: Supervisord, specs: Iterable[ProcessSpec], *, on_progress: Callable[[str], None]
 ) -> list[ProcessId]:
     """Stop kind after kind, then supervisord; return the processes that may still live.
 
     Within a kind all stop at once. What is late is killed by supervisord after its `stop_seconds`.
     """
-    parts = list(parts)
+    specs = list(specs)
     deadline = time.monotonic() + STOP_SECONDS
     processes: dict[str, ProcessId] = {}
     try:
@@ -33,9 +33,9 @@ def stop_parts(
             if process.pid and (found := ProcessId.of(process.pid)):
                 processes[process.name] = found
         for kind in STOP_ORDER:
-            names = {part.name for part in parts if part.kind == kind}
+            names = {spec.name for spec in specs if spec.kind == kind}
             if names:
-                say(f"stopping {', '.join(sorted(names))}")
+                on_progress(f"stopping {', '.join(sorted(names))}")
                 # Nothing reaches a node any more: HAProxy is gone, and with it every client.
                 is_quick = kind == "node"
                 for name in names if is_quick else ():
@@ -71,7 +71,7 @@ def _stop_all(supervisord: Supervisord, names: set[str], deadline: float) -> Non
 
 
 def _interrupt(process: ProcessId | None) -> None:
-    """Have gunicorn stop at once instead of settling and draining first."""
+    """Stop gunicorn at once, without settling and draining first."""
     if process and (found := process.find()):
         with contextlib.suppress(psutil.Error):
             found.send_signal(signal.SIGINT)

@@ -1,8 +1,8 @@
 """Run supervisord, and speak to it: a typed adapter to its XML-RPC.
 
-supervisord starts the parts, restarts them with backoff, gives up on those that cannot start,
-keeps their logs and stops them. It lives in its own session, so that Ctrl-C in the terminal
-reaches only `cluster up`, which stops the parts in order.
+supervisord starts the processes, restarts them with backoff, gives up on those that cannot start,
+writes their logs and stops them. It lives in its own session, so that Ctrl-C in the terminal
+reaches only `cluster up`, which stops the processes in order.
 """
 
 import socket
@@ -18,13 +18,13 @@ from xmlrpc.client import Fault, ProtocolError, ServerProxy
 from supervisor.xmlrpc import Faults, SupervisorTransport, UnixStreamHTTPConnection
 
 from fleet.cluster.errors import ClusterError
-from fleet.cluster.parts import PartId, Program, python_module, render
 from fleet.cluster.paths import Layout, write_private
 from fleet.cluster.privileges import is_root
+from fleet.cluster.processes import ProcessSpec, Program, python_module, render
 
 PROGRAM = "fleet.cluster.supervisord_program"
 START_SECONDS = 10.0
-# No call waits for a part; a machine that swaps may be slow all the same.
+# No call waits for a process; a machine that swaps may be slow all the same.
 CALL_SECONDS = 15.0
 
 
@@ -34,7 +34,7 @@ class SupervisorGone(ClusterError):
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessInfo:
-    """What supervisord knows of one part; `pid` is 0 while it has none."""
+    """supervisord's state of one process; `pid` is 0 while it has none."""
 
     name: str
     state: str
@@ -77,7 +77,7 @@ class Supervisord:
         self._server = ServerProxy("http://localhost", transport=self._transport)
 
     def start(self) -> subprocess.Popen[bytes]:
-        """Start supervisord without any part, and wait until it answers."""
+        """Start supervisord without any process, and wait until it answers."""
         config = self.layout.run_dir / "supervisord.conf"
         write_private(config, self._config())
         output = self.layout.log_dir / "supervisord.out"
@@ -99,7 +99,7 @@ class Supervisord:
         return process
 
     def is_alive(self) -> bool:
-        """Say whether supervisord answers."""
+        """Return whether supervisord answers."""
         try:
             self._call("getState")
         except SupervisorGone:
@@ -110,24 +110,24 @@ class Supervisord:
         """Return supervisord's own pid."""
         return int(self._call("getPID"))
 
-    def add(self, part: PartId, program: Program) -> None:
-        """Write a part's configuration and start it."""
-        self.describe(part, program)
+    def add(self, spec: ProcessSpec, program: Program) -> None:
+        """Write a process's configuration and start it."""
+        self.describe(spec, program)
         self._call("reloadConfig")
-        self._call("addProcessGroup", part.name)
+        self._call("addProcessGroup", spec.name)
 
-    def describe(self, part: PartId, program: Program) -> None:
-        """Write a part's configuration, which also tells what kind of part it is."""
-        path = self.layout.parts_dir / f"{part.name}.conf"
-        write_private(path, render(part, program, log_file=self.layout.log_file(part.name)))
+    def describe(self, spec: ProcessSpec, program: Program) -> None:
+        """Write a process's configuration, which also has the process's kind."""
+        path = self.layout.specs_dir / f"{spec.name}.conf"
+        write_private(path, render(spec, program, log_file=self.layout.log_file(spec.name)))
 
     def remove(self, name: str) -> None:
-        """Forget a part that is stopped."""
-        (self.layout.parts_dir / f"{name}.conf").unlink(missing_ok=True)
+        """Remove a process that is stopped."""
+        (self.layout.specs_dir / f"{name}.conf").unlink(missing_ok=True)
         self._call("removeProcessGroup", name)
 
     def request_stop(self, name: str) -> None:
-        """Send a part its stop signal without waiting; one that is not running is fine."""
+        """Send a process its stop signal without waiting; one that is not running is fine."""
         try:
             self._call("stopProcess", name, False)
         except Fault as fault:
@@ -135,7 +135,7 @@ class Supervisord:
                 raise
 
     def start_again(self, name: str) -> None:
-        """Start a part that was stopped; one that runs is fine."""
+        """Start a process that was stopped; one that runs is fine."""
         try:
             self._call("startProcess", name, False)
         except Fault as fault:
@@ -143,11 +143,11 @@ class Supervisord:
                 raise
 
     def find(self, name: str) -> "ProcessInfo | None":
-        """Return the state of one part, or None when there is no such part."""
+        """Return the state of one process, or None when there is no such process."""
         return next((process for process in self.processes() if process.name == name), None)
 
     def processes(self) -> list[ProcessInfo]:
-        """Return the state of every part."""
+        """Return the state of every process."""
         return [
             ProcessInfo(
                 name=info["name"],
@@ -160,7 +160,7 @@ class Supervisord:
         ]
 
     def shutdown(self) -> None:
-        """Let supervisord end, and stop what still runs."""
+        """End supervisord, which stops what still runs."""
         self._call("shutdown")
 
     def _call(self, method: str, *arguments: Any) -> Any:

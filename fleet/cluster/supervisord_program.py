@@ -1,7 +1,7 @@
 """supervisord, which goes on when the disk of its logs is full: `python -m` this module.
 
 supervisord prints the failure of a log to its stderr, which is a file on the same disk, and ends
-with all parts when that fails too.
+with all processes when that fails too.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class LossyStream:
 
 
 class PatientRotatingFileHandler(loggers.RotatingFileHandler):  # type: ignore[misc]
-    """A log whose rotation may fail; supervisord would close the part's stdout for good."""
+    """A log whose rotation may fail; supervisord would close the process's stdout for good."""
 
     def doRollover(self) -> None:
         """Rotate, or go on with the same file."""

@@ -25,7 +25,7 @@ ADDITIVE = (
 )
 
 
-def migrate(*, tell: Callable[[str], None], is_forced: bool = False) -> None:
+def migrate(*, on_progress: Callable[[str], None], is_forced: bool = False) -> None:
     """Apply what is missing; raise `ClusterError` with a list if the old release could not go on.
 
     `is_forced` applies it all the same.
@@ -41,18 +41,18 @@ def migrate(*, tell: Callable[[str], None], is_forced: bool = False) -> None:
     problems = list(find_problems(migrations, state, connection))
     if problems and not is_forced:
         raise ClusterError(
-            "The running release could not work on the database after these migrations; nothing "
-            "was changed (--force applies them all the same): " + "; ".join(problems)
+            "The running release could not use the database after these migrations; nothing "
+            "was changed (--force applies them anyway): " + "; ".join(problems)
         )
     for migration in migrations:
-        tell(f"migrating: {migration}")
+        on_progress(f"migrating: {migration}")
     call_command("migrate", interactive=False, verbosity=0)
 
 
 def find_problems(
     migrations: list[Migration], state: ProjectState, database: BaseDatabaseWrapper
 ) -> Iterator[str]:
-    """Yield what takes away or changes something that code without these migrations may rely on.
+    """Yield operations that remove or change what code without these migrations may rely on.
 
     `state` is that of the models before them.
     """
@@ -100,7 +100,7 @@ def _altered_problem(
     database: BaseDatabaseWrapper,
 ) -> str:
     if old is None:
-        return "the field as it was is not known"
+        return "the field before the change is unknown"
     if old.null and not new.null:
         return "NULL is no longer allowed"
     if new.unique and not old.unique:

@@ -6,13 +6,13 @@ from django.conf import settings
 
 from config.env import env_float
 from fleet.cluster import overrides
-from fleet.cluster.parts import PartId, Program, answers, python_module
 from fleet.cluster.paths import Layout
 from fleet.cluster.ports import address
 from fleet.cluster.privileges import watched
+from fleet.cluster.processes import ProcessSpec, Program, answers, python_module
 
 STOP_SIGNAL = "TERM"
-# Shorter than in production, where nobody waits at a terminal.
+# Shorter than in production, where no user waits at a terminal.
 GRACE_SECONDS = env_float("EMBEDDED_JOB_GRACE_SECONDS", 2.0)
 
 
@@ -20,7 +20,7 @@ GRACE_SECONDS = env_float("EMBEDDED_JOB_GRACE_SECONDS", 2.0)
 class Worker:
     """One worker; it needs no load balancer, the broker and the database feed it."""
 
-    id: PartId
+    id: ProcessSpec
 
     def program(self) -> Program:
         """Return the worker's command; all else is inherited or read from `stack.env`."""
@@ -38,10 +38,10 @@ class Worker:
         )
 
     def is_ready(self) -> bool:
-        """Say whether the worker takes jobs."""
+        """Return whether the worker takes jobs."""
         return answers(self.id.address, "/health/ready")
 
 
-def worker_id(number: int, port: int) -> PartId:
+def worker_id(number: int, port: int) -> ProcessSpec:
     """Return a worker's name, kind and address."""
-    return PartId(name=f"worker{number}", kind="worker", address=address(port))
+    return ProcessSpec(name=f"worker{number}", kind="worker", address=address(port))

@@ -147,9 +147,7 @@ class JobAdmin(JobList):
                 reasons[result.text] += 1
         level = messages.SUCCESS if done else messages.WARNING
         left = sum(reasons.values())
-        messages.add_message(
-            request, level, f"{done} jobs {operation.past}; {left} left as they were."
-        )
+        messages.add_message(request, level, f"{done} jobs {operation.past}; {left} unchanged.")
         for reason, count in reasons.items():
             messages.warning(request, f"{count} jobs: {reason}")
         if len(jobs) > MAX_ACTED:

@@ -46,26 +46,24 @@ def cancel(job: Job) -> Result:
         # What the caller has read may be old: a job that has ended since is not "cancelled" by us.
         before = services.reload(job)
         if before.is_over:
-            return Result(is_done=False, text=f"The job was already over: {before.status}.")
+            return Result(is_done=False, text=f"The job had already ended: {before.status}.")
         after = services.request_cancel(before)
     except ApiError as error:
         return Result(is_done=False, text=error.message)
     if after.status == Job.Status.CANCELLED:
         return Result(is_done=True, text="Cancelled.")
     if after.is_over:
-        return Result(is_done=False, text=f"The job was already over: {after.status}.")
+        return Result(is_done=False, text=f"The job had already ended: {after.status}.")
     if before.cancel_requested_at is not None:
-        return Result(is_done=False, text="Its worker had already been asked to cancel it.")
-    return Result(is_done=True, text="Its worker has been asked to cancel it.")
+        return Result(is_done=False, text="Its cancellation was already requested.")
+    return Result(is_done=True, text="Cancellation was requested from its worker.")
 
 
 def requeue(job: Job) -> Result:
     """Take a running job from its worker."""
     if services.requeue(job):
-        return Result(
-            is_done=True, text="Taken from its worker and queued again; the attempt does not count."
-        )
-    return Result(is_done=False, text="The job does not run, so there is nothing to take away.")
+        return Result(is_done=True, text="Requeued; the attempt does not count.")
+    return Result(is_done=False, text="The job is not running, so it cannot be requeued.")
 
 
 def redeliver(delivery: Delivery) -> Result:
@@ -74,7 +72,7 @@ def redeliver(delivery: Delivery) -> Result:
         notices.redeliver(delivery)
     except ApiError as error:
         return Result(is_done=False, text=error.message)
-    return Result(is_done=True, text="To be delivered again, at once.")
+    return Result(is_done=True, text="Queued for immediate delivery.")
 
 
 OPERATIONS = {
@@ -84,14 +82,14 @@ OPERATIONS = {
             name="retry",
             label="Retry",
             past="queued again",
-            hint="Queue it again with all its attempts; answered model calls are not paid again.",
+            hint="Queue it again with all its attempts; completed model calls are not repeated.",
             statuses=(Job.Status.FAILED, Job.Status.CANCELLED),
             run=retry,
         ),
         Operation(
             name="cancel",
             label="Cancel",
-            past="cancelled, or asked of their workers",
+            past="cancelled, or their cancellation requested",
             hint="End it: at once if it waits, within seconds if it runs.",
             statuses=(Job.Status.QUEUED, Job.Status.RUNNING),
             run=cancel,
@@ -99,7 +97,7 @@ OPERATIONS = {
         Operation(
             name="requeue",
             label="Requeue",
-            past="taken from their workers and queued again",
+            past="requeued",
             hint="Take it from its worker and queue it again; the attempt does not count.",
             statuses=(Job.Status.RUNNING,),
             run=requeue,

@@ -112,7 +112,7 @@ class UploadsBusy(ApiError):
     def __init__(self, setting: str) -> None:
         super().__init__(
             503,
-            f"This node takes no more uploads at once than {_most(setting)}; try again shortly.",
+            f"This node accepts no more uploads at once than {_most(setting)}; try again shortly.",
             code="uploads_busy",
             retry_after_seconds=2,
         )
@@ -124,7 +124,7 @@ class StorageFull(ApiError):
     def __init__(self) -> None:
         super().__init__(
             507,
-            "There is no room for the file now; try again later.",
+            "There is no space for the file now; try again later.",
             code="storage_full",
             retry_after_seconds=60,
         )

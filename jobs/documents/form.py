@@ -196,7 +196,7 @@ def _place_of_text(chain: BuiltChain, given: dict[str, Any] | None) -> Any:
     key = chain.text_key if chain.chat_input is ChatInput.TEXT else "text"
     if not key:
         if given is not None:
-            raise InvalidRequest("The chain takes nothing but the text.", param="input")
+            raise InvalidRequest("The chain accepts no other input than the text.", param="input")
         return lambda text: text
     if given and key in given:
         raise InvalidRequest(

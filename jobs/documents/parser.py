@@ -47,7 +47,7 @@ class UploadParser(BaseParser):
                 fields, files = MultiPartParser(request.META, body, [handler], "utf-8").parse()
             # Django takes a form that breaks off for one that is over.
             if not body.ends_with(boundary + b"--"):
-                raise InvalidForm("The form breaks off; its closing boundary did not come.")
+                raise InvalidForm("The form is incomplete; its closing boundary is missing.")
         except MultiPartParserError as error:
             handler.close()
             raise InvalidForm(f"The form could not be read: {str(error)[:200]}") from error

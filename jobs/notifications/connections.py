@@ -55,7 +55,7 @@ class Deadline(deadline_socket.Deadline):
         gevent.sleep(0)
         seconds = self.remaining_seconds()
         sock.settimeout(seconds)
-        with gevent.Timeout(seconds, TimeoutError("the time is over")):
+        with gevent.Timeout(seconds, TimeoutError("the time limit has passed")):
             yield
 
 

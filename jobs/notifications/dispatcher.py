@@ -60,10 +60,10 @@ class Courier:
                 with self._claiming:
                     self._begin_due()
             except (DatabaseError, PoolTimeout) as error:
-                logger.warning("notices wait for the database: %s", error)
+                logger.warning("deliveries wait for the database: %s", error)
             # The outermost tick of the loop: it must go on whatever happens.
             except Exception:
-                logger.exception("looking for due notices failed")
+                logger.exception("claiming due deliveries failed")
             finally:
                 release_connections()
             self._woken.wait(LOOK_SECONDS)
@@ -86,7 +86,7 @@ class Courier:
         try:
             deliveries.release(broken_off)
         except (DatabaseError, PoolTimeout) as error:
-            logger.warning("%d notices wait for their leases' end: %s", len(broken_off), error)
+            logger.warning("%d deliveries wait for their lease's end: %s", len(broken_off), error)
         finally:
             release_connections()
 
@@ -125,7 +125,7 @@ class Courier:
             if not outcome.is_delivered:
                 logger.info("evt_%s: %s, %s", claimed.id.hex, _OUTCOMES[status], outcome.error)
         except (DatabaseError, PoolTimeout) as error:
-            logger.warning("evt_%s waits for its lease's end: %s", claimed.id.hex, error)
+            logger.warning("evt_%s waits for its lease to expire: %s", claimed.id.hex, error)
         finally:
             release_connections()
             # Written down by now; but what its name server still holds is the account's own.

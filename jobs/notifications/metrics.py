@@ -4,6 +4,6 @@ from prometheus_client import Counter
 
 NOTICES = Counter(
     "headrace_notices",
-    "Tries at deliveries that ended here, by outcome.",
+    "Delivery attempts that ended here, by outcome.",
     ["channel", "outcome"],
 )

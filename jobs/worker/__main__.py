@@ -118,7 +118,7 @@ class WorkerProcess:
         gevent.spawn(self._courier.run)
         SLOTS.on_notice = self._courier.wake
         self.is_ready = True
-        logger.info("ready: %d places", settings.JOB_CONCURRENCY)
+        logger.info("ready: %d slots", settings.JOB_CONCURRENCY)
         self.stop.wait()
         self.is_ready = False
         self._drain()
@@ -182,12 +182,12 @@ class WorkerProcess:
         """
         lost, self._orphans = orphans & self._orphans, orphans
         for job in Job.objects.filter(lease__in=lost):
-            logger.error("job %s: nobody runs it", job.pk.hex)
+            logger.error("job %s: no slot runs it; requeueing it", job.pk.hex)
             take_away(job)
 
     def _begin_anew(self) -> None:
         """Go on as another worker, after this one was taken for dead."""
-        logger.warning("the lease was lost: this process was frozen or cut off; beginning anew")
+        logger.warning("the lease was lost: this process was frozen or cut off; registering again")
         SLOTS.stop_all("lost")
         worker = registration.enter()
         SLOTS.worker_id = worker.pk
@@ -209,7 +209,7 @@ class WorkerProcess:
         try:
             registration.drain(SLOTS.worker_id)
         except (DatabaseError, PoolTimeout) as error:
-            logger.warning("not told that this worker drains: %s", error)
+            logger.warning("the drain of this worker was not recorded: %s", error)
         finally:
             release_connections()
         deadline = time.monotonic() + settings.JOB_GRACE_SECONDS
@@ -225,7 +225,7 @@ class WorkerProcess:
             for _ in range(min(given_back + SLOTS.unused_messages, settings.JOB_CONCURRENCY)):
                 if not send(""):
                     break
-        logger.info("drained: %d jobs given back", given_back)
+        logger.info("drained: %d jobs requeued", given_back)
 
     def _leave(self, dramatiq_worker: dramatiq.Worker) -> None:
         self._courier.stop()
@@ -233,7 +233,7 @@ class WorkerProcess:
             if SLOTS.worker_id is not None and not SLOTS.running:
                 registration.leave(SLOTS.worker_id)
         except (DatabaseError, PoolTimeout) as error:
-            logger.warning("not told that this worker left: %s", error)
+            logger.warning("the end of this worker was not recorded: %s", error)
         finally:
             release_connections()
         with contextlib.suppress(gevent.Timeout), gevent.Timeout(STOP_CONSUMERS_SECONDS):

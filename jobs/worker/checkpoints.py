@@ -82,7 +82,7 @@ class JobModelCalls:
                 ignore_conflicts=True,
             )
         except (DatabaseError, PoolTimeout) as error:
-            logger.warning("job %s: a model call was not kept: %s", self._job_id.hex, error)
+            logger.warning("job %s: a model call was not stored: %s", self._job_id.hex, error)
         finally:
             release_connections()
 

@@ -94,7 +94,7 @@ class Watchdog:
         return None
 
     def _end(self, guilty: RunningAttempt | None, *, is_overdue: bool) -> None:
-        logger.error("the event loop stands still; this worker ends")
+        logger.error("the event loop is blocked; this worker exits")
         faulthandler.dump_traceback()
         # The store's connections are the loop's, which stands still.
         stop_invalidating()
@@ -106,7 +106,7 @@ class Watchdog:
                 self._give_all_back()
         # The database may be away, or anything may be broken: the leases run out then.
         except Exception:
-            logger.exception("the jobs could not be given back")
+            logger.exception("the jobs could not be requeued")
         finally:
             os._exit(EXIT_CODE)
 

@@ -1,1 +1,1 @@
-"""What Headrace is measured against."""
+"""The peers that Headrace is compared with."""

@@ -82,6 +82,6 @@ def _retry(name: str, work: Callable[[], T]) -> T:
         except RedisUnavailable as error:
             if time.monotonic() >= deadline:
                 raise DetachmentError(
-                    f"The nodes have no news of {name}: Redis gives no answer ({error})."
+                    f"The nodes were not informed about {name}: Redis does not answer ({error})."
                 ) from error
         time.sleep(PAUSE_SECONDS)

@@ -143,7 +143,7 @@ class LastWrites:
                 self._recent.popitem(last=False)
             if epoch != self._epoch or has_jumped:
                 if self._epoch:
-                    what = "redis's clock jumped" if has_jumped else "redis lost its memory"
+                    what = "redis's clock jumped" if has_jumped else "redis restarted"
                     logger.warning("%s: reads go to the primary for a while", what)
                 self._epoch = epoch
                 self._began_at = now if has_jumped else now - age

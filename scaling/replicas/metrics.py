@@ -21,7 +21,7 @@ READS_REPEATED = Counter(
 )
 POSITIONS_UNSAVED = Counter(
     "headrace_positions_unsaved",
-    "Writes whose position Redis did not take at once, by how the wait of their answer ended.",
+    "Writes whose position Redis did not store at once, by what their response then waited for.",
     ["outcome"],
 )
 for _outcome in ("saved_late", "replayed", "given_up"):

@@ -73,7 +73,7 @@ def change_page(request: HttpRequest, verb: str, name: str) -> HttpResponse:
         messages.error(request, str(error))
     else:
         _log(request, name, f"{done.capitalize()}.")
-        messages.success(request, f"{name} is {done}; every node obeys within a second.")
+        messages.success(request, f"{name} is {done}; all nodes apply it within a second.")
     return HttpResponseRedirect(reverse("database-servers"))
 
 

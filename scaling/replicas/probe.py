@@ -78,12 +78,12 @@ def _notes(figures: ProcessMetrics) -> list[str]:
         notes.append("There are no replicas: DATABASE_REPLICA_URLS names none.")
     if not figures.processes:
         notes.append(
-            "Pools and shares of reads are not known: no node of the embedded stack answers."
+            "Pools and shares of reads are unknown: no node of the embedded stack answers."
         )
     if figures.silent:
-        notes.append(f"{figures.silent} of the stack's processes gave no figures.")
+        notes.append(f"{figures.silent} of the stack's processes sent no figures.")
     try:
         detachment.read_detached()
     except RedisUnavailable as error:
-        notes.append(f"Redis does not say which replicas are detached: {error}.")
+        notes.append(f"Redis does not answer which replicas are detached: {error}.")
     return notes

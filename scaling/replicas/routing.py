@@ -320,7 +320,7 @@ def publish_position(accounts: Iterable[str] = (), *, wait_seconds: float = 0.0)
             break
         except (OperationalError, PoolTimeout) as error:
             if not must_publish or time.monotonic() >= deadline:
-                logger.warning("the position of a write is not known: %s", error)
+                logger.warning("the position of a write is unknown: %s", error)
                 if must_publish:
                     raise
                 return None
@@ -350,9 +350,7 @@ def repeated_elsewhere(read: Callable[[], T]) -> T:
             try:
                 found = read()
                 if not found and context.is_late:
-                    raise OperationalError(
-                        "a late replica lacks it, and the primary is unavailable"
-                    )
+                    raise OperationalError("a late replica lacks it; the primary is unavailable")
                 return found
             except (OperationalError, PoolTimeout):
                 if not context.can_repeat():

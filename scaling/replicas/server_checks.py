@@ -49,7 +49,7 @@ ROLE = "On the primary: GRANT pg_monitor TO the role of its URL."
 
 def _primary(info: ServerInfo) -> Iterator[Finding]:
     if info.is_in_recovery:
-        text = "is a replica itself: nothing can be written."
+        text = "is a replica itself: writes fail."
         yield _finding(PRIMARY, Level.ERROR, "E011", text, "Correct DATABASE_URL, or promote it.")
     for slot in info.slots:
         yield from _slot(slot)
@@ -58,10 +58,10 @@ def _primary(info: ServerInfo) -> Iterator[Finding]:
 def _slot(slot: Slot) -> Iterator[Finding]:
     drop = f"or drop it: SELECT pg_drop_replication_slot('{slot.name}')."
     if slot.wal_status == "lost":
-        text = f"slot {slot.name} has lost what its replica needs, which cannot follow any more."
+        text = f"slot {slot.name} has lost log that its replica needs; the replica cannot follow."
         yield _finding(PRIMARY, Level.ERROR, "E012", text, f"Copy the replica again, {drop}")
     elif slot.wal_status == "unreserved":
-        text = f"slot {slot.name} is about to lose what its replica needs."
+        text = f"slot {slot.name} is about to lose log that its replica needs."
         yield _finding(
             PRIMARY,
             Level.WARNING,
@@ -117,13 +117,13 @@ def _detached(names: list[str]) -> Iterator[Finding]:
     try:
         detached = detachment.read_detached()
     except RedisUnavailable as error:
-        text = f"Redis does not say which replicas are detached: {error}."
+        text = f"Redis does not answer which replicas are detached: {error}."
         yield Finding(
             level=Level.WARNING,
             id="scaling.W015",
             subject="redis",
             text=text,
-            advice="Start it, or correct REDIS_URL. Until then most reads go to the primary.",
+            advice="Start it, or correct REDIS_URL. Without it most reads go to the primary.",
         )
         return
     for name in sorted(detached):

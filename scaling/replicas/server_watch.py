@@ -81,7 +81,7 @@ class ServerWatch:
             # The outermost tick of the loop: without it the server would stay unavailable.
             except Exception:
                 self._fail()
-                logger.exception("sampling %s failed", self.server.name)
+                logger.exception("probing %s failed", self.server.name)
             left = settings.REPLICA_CHECK_SECONDS - (time.monotonic() - started)
             time.sleep(max(0.01, left))
         self._sampler.close()

@@ -75,7 +75,7 @@ def _times() -> Iterator[Finding]:
             level=Level.WARNING,
             id="scaling.W001",
             subject="settings",
-            text=f"A server that is unavailable is noticed after {noticed:g} s only.",
+            text=f"An unavailable server is detected after {noticed:g} s only.",
             advice="Set REPLICA_CHECK_SECONDS to 0.3 or less.",
         )
 

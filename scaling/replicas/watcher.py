@@ -63,7 +63,7 @@ class Watcher:
             before = server.fault
             server.judge(now, TOPOLOGY.log)
             if server.fault != before:
-                logger.warning("%s: %s", server.name, server.fault or "is well again")
+                logger.warning("%s: %s", server.name, server.fault or "is healthy again")
                 if server.fault == "unreachable":
                     _abandon(server.name)
 
@@ -114,7 +114,7 @@ class Watcher:
         primary.silent_ticks += 1
         is_unavailable = primary.is_unavailable
         if is_unavailable and not self._was_unavailable:
-            logger.warning("the primary is unavailable: reads go on, writes are refused")
+            logger.warning("the primary is unavailable: reads continue, writes are refused")
             _abandon(PRIMARY)
         if self._was_unavailable and not is_unavailable:
             logger.warning("the primary is back")

@@ -106,7 +106,7 @@ def jittered(seconds: float) -> float:
 def _check(entry: Entry) -> None:
     """Raise ValueError for a content type that is no header, or a negative token count."""
     if not (entry.content_type.isascii() and entry.content_type.isprintable()):
-        raise ValueError("a content type that is none")
+        raise ValueError("an invalid content type")
     if min(entry.prompt_tokens, entry.completion_tokens) < 0:
         raise ValueError("negative token count")
 

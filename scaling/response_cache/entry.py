@@ -99,7 +99,7 @@ def encode(entry: Entry) -> bytes:
     try:
         header = orjson.dumps(fields)
     except orjson.JSONEncodeError as error:
-        raise ValueError(f"a field has no JSON form: {error}") from error
+        raise ValueError(f"a field cannot be stored as JSON: {error}") from error
     checksum = zlib.crc32(body, zlib.crc32(header))
     return b"".join((_PREFIX.pack(VERSION, kind, len(header), checksum), header, body))
 
@@ -119,7 +119,7 @@ def decode(data: bytes) -> Entry:
     if kind == Compression.ZSTD:
         return Entry(decompress(payload, size_bytes=size_bytes), *fields)
     if kind != Compression.NONE or len(payload) != size_bytes:
-        raise ValueError("an entry with another body than its header says")
+        raise ValueError("an entry whose body does not match its header")
     return Entry(bytes(payload), *fields)
 
 

@@ -49,7 +49,7 @@ class Generations:
         try:
             self._by_name = get_store().read_generations()
         except StoreUnavailable as error:
-            logger.debug("the generations of the cache stay as they are: %s", error)
+            logger.debug("the generations of the cache stay unchanged: %s", error)
 
     def _start(self) -> None:
         with self._lock:

@@ -37,7 +37,7 @@ LOOKUPS = prometheus_client.Counter(
     "headrace_cache_results", "Results of requests at the response cache.", ["chain", "result"]
 )
 SAVED = prometheus_client.Counter(
-    "headrace_cache_saved_tokens", "Tokens that cached answers saved.", ["chain", "kind"]
+    "headrace_cache_saved_tokens", "Tokens that cached responses saved.", ["chain", "kind"]
 )
 
 

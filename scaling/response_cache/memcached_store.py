@@ -61,7 +61,7 @@ FAILURES = Counter(
 )
 TOO_LARGE = Counter(
     "headrace_cache_too_large",
-    "Answers that were not cached because the store takes none of their size.",
+    "Responses that were not cached because they exceed the store's limit of size.",
 )
 
 # The last two are the library's, for answers that it cannot read.
@@ -87,9 +87,7 @@ class _Server:
         """Return `work(client)`; raises StoreUnavailable, or _Refused."""
         if not self._semaphore.acquire(timeout_seconds=MAX_WAIT_SECONDS):
             FAILURES.labels("busy").inc()
-            raise StoreUnavailable(
-                "this process has too many calls of Memcached", may_have_run=False
-            )
+            raise StoreUnavailable("too many open calls to Memcached", may_have_run=False)
         try:
             return self._call_server(work)
         finally:
@@ -111,7 +109,7 @@ class _Server:
             FAILURES.labels(_kind(error)).inc()
             self._close_idle()
             if self._breaker.fail(settings.REDIS_RETRY_SECONDS):
-                logger.warning("memcached %s is unavailable, doing without: %s", self.name, error)
+                logger.warning("memcached %s is unavailable, bypassing it: %s", self.name, error)
             raise StoreUnavailable(str(error), may_have_run=True) from error
         else:
             if is_probe:
@@ -232,8 +230,8 @@ class MemcachedStore:
             self._change_generations(name)
 
     def count(self) -> Iterator[list[tuple[str, int]]]:
-        """Raise NotSupported: Memcached does not list its keys."""
-        raise NotSupported("Memcached does not list its keys")
+        """Raise NotSupported: Memcached cannot list its keys."""
+        raise NotSupported("Memcached cannot list its keys")
 
     def _server(self, name: str) -> _Server:
         return self._servers[self._ring.get_node(name)]
@@ -261,7 +259,7 @@ class MemcachedStore:
             generations = _call(server, work)
             if generations is not None:
                 return generations
-        raise StoreUnavailable("others bump generations all the time", may_have_run=False)
+        raise StoreUnavailable("other processes raise generations all the time", may_have_run=False)
 
 
 def make_store() -> MemcachedStore:

@@ -21,9 +21,9 @@ OVERHEAD_BYTES = 300
 
 BYTES = Gauge(
     "headrace_cache_near_bytes",
-    "Memory that this process's cached answers take, with their overhead.",
+    "Memory of this process's cached responses, with its overhead.",
 )
-ENTRIES = Gauge("headrace_cache_near_entries", "Cached answers in this process's memory.")
+ENTRIES = Gauge("headrace_cache_near_entries", "Cached responses in this process's memory.")
 
 
 class MemoryStore(Generic[V]):

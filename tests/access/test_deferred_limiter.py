@@ -132,8 +132,8 @@ def test_a_thousand_hits_cost_two_round_trips(make_principal, counter):
     before = scripts_run()
     assert passes(counter, principal, 1000) == 1000
     assert scripts_run() == before
-    assert counter.sync_once() == "told 1000 hits of 1 keys"
-    assert counter.sync_once() == "told 0 hits of 0 keys"
+    assert counter.sync_once() == "reported 1000 hits of 1 keys"
+    assert counter.sync_once() == "reported 0 hits of 0 keys"
     assert remaining(principal) == pytest.approx(5000 - 1002, abs=60)
 
 
@@ -142,7 +142,7 @@ def test_all_keys_are_told_of_also_when_they_are_more_than_one_round_takes(make_
     for principal in principals:
         assert passes(counter, principal, 3) == 3
     run(lambda client: client.script_flush())
-    assert counter.sync_once() == f"told {2 * len(principals)} hits of {len(principals)} keys"
+    assert counter.sync_once() == f"reported {2 * len(principals)} hits of {len(principals)} keys"
     assert {remaining(principal) for principal in principals[::100]} <= {46, 47}
 
 
@@ -161,7 +161,7 @@ def test_an_evicted_key_s_hits_are_told(make_principal):
     for principal in others:
         counter.count(principal)
     assert len(counter) == 2
-    assert counter.sync_once() == "told 4 hits of 1 keys"
+    assert counter.sync_once() == "reported 4 hits of 1 keys"
     assert remaining(first) == 14
 
 
@@ -235,9 +235,9 @@ def test_a_key_over_its_limit_is_refused_at_its_first_hit(make_principal, counte
 def test_refused_hits_are_not_counted(make_principal, counter):
     principal = make_principal(requests_per_minute=6)
     assert passes(counter, principal, 50) == 6
-    assert counter.sync_once() == "told 5 hits of 1 keys"
+    assert counter.sync_once() == "reported 5 hits of 1 keys"
     assert passes(counter, principal, 50) == 0
-    assert counter.sync_once() == "told 0 hits of 1 keys"
+    assert counter.sync_once() == "reported 0 hits of 1 keys"
     assert refused_miss(principal).retry_after_seconds == pytest.approx(10, abs=1)
 
 
@@ -362,15 +362,15 @@ def test_a_forked_child_tells_nothing_of_its_parent_and_starts_a_thread_of_its_o
     assert passes(counter, principal, 10) == 10
     child = os.fork()
     if child == 0:
-        is_empty = counter.sync_once() == "told 0 hits of 0 keys" and len(counter) == 0
+        is_empty = counter.sync_once() == "reported 0 hits of 0 keys" and len(counter) == 0
         counter.count(principal)
         is_running = any(thread.name == "hit-counter" for thread in threading.enumerate())
         counter.count(principal)
-        has_told = counter.sync_once() == "told 1 hits of 1 keys"
+        has_told = counter.sync_once() == "reported 1 hits of 1 keys"
         os._exit(0 if is_empty and is_running and has_told else 1)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
-    assert counter.sync_once() == "told 9 hits of 1 keys"
+    assert counter.sync_once() == "reported 9 hits of 1 keys"
     assert remaining(principal) == 60 - 12 - 1
 
 
@@ -407,7 +407,7 @@ gevent.joinall([gevent.spawn(work) for _ in range(40)], raise_error=True)
 # One a second comes back meanwhile.
 assert 60 <= len(passed) <= 60 + time.monotonic() - started, passed
 gevent.sleep(0.3)
-assert hit_counter.sync_once().startswith("told 0 hits")
+assert hit_counter.sync_once().startswith("reported 0 hits")
 """
     subprocess.run(
         [sys.executable, "-c", code],

@@ -79,10 +79,10 @@ def test_hits_of_an_outage_are_told_when_redis_is_back(
     own_redis.kill()
     failures = sample("headrace_limits_sync_failures_total")
     for _ in range(3):
-        assert counter.sync_once().startswith("could not tell")
+        assert counter.sync_once().startswith("could not report hits")
     assert sample("headrace_limits_sync_failures_total") == failures + 3
     own_redis.start()
-    assert counter.sync_once() == "told 10 hits of 1 keys"
+    assert counter.sync_once() == "reported 10 hits of 1 keys"
     assert remaining(principal) == 49
 
 
@@ -125,11 +125,11 @@ def test_hits_that_a_frozen_redis_was_told_of_are_counted_once(
     own_redis.freeze()
     dropped = sample("headrace_limits_hits_dropped_total", reason="unanswered")
     for _ in range(3):
-        assert counter.sync_once().startswith("could not tell")
+        assert counter.sync_once().startswith("could not report hits")
     assert sample("headrace_limits_hits_dropped_total", reason="unanswered") == dropped + 10
     assert counter.count(principal).headers["x-ratelimit-remaining-requests"] == "47"
     own_redis.thaw()
-    eventually(lambda: counter.sync_once().startswith("told"))
+    eventually(lambda: counter.sync_once().startswith("reported"))
     assert remaining(principal) == 46
 
 
@@ -151,7 +151,7 @@ def test_hits_are_kept_for_a_minute_without_redis_and_then_dropped(
     counter.sync_once()
     assert sample("headrace_limits_hits_dropped_total", reason="away") == dropped + 7
     own_redis.start()
-    assert counter.sync_once() == "told 0 hits of 1 keys"
+    assert counter.sync_once() == "reported 0 hits of 1 keys"
 
 
 def test_a_key_that_redis_refuses_to_count_harms_no_other(make_principal, counter):
@@ -164,5 +164,5 @@ def test_a_key_that_redis_refuses_to_count_harms_no_other(make_principal, counte
     counter.sync_once()
     assert remaining(good) == 53
     run(lambda client: client.delete(name))
-    assert counter.sync_once() == "told 5 hits of 1 keys"
+    assert counter.sync_once() == "reported 5 hits of 1 keys"
     assert remaining(bad) == 54

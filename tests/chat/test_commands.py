@@ -27,7 +27,7 @@ def run(*arguments: str) -> str:
 @pytest.mark.django_db
 def test_load_adds_the_built_in_chains_once() -> None:
     assert run("load") == "added: assistant, summarize\n"
-    assert run("load") == "added: nothing, all are there\n"
+    assert run("load") == "added: nothing, all exist\n"
     assert {chain.slug for chain in Chain.objects.all()} == {"assistant", "summarize"}
 
 

@@ -1,4 +1,4 @@
-"""Runnables of the composed stack's tests, which ask no model; mounted into its containers."""
+"""Runnables of the composed stack's tests, which call no model; mounted into its containers."""
 
 import time
 from typing import Any
@@ -18,7 +18,7 @@ def _slow(text: str) -> str:
 
 
 def echo(chain: Any) -> Runnable[Any, Any]:
-    """Answer with what was asked."""
+    """Answer with the request's text."""
     return RunnableLambda(_echo)
 
 

@@ -1,4 +1,4 @@
-"""The whole of docker-compose.yml, running on an engine of the tests' own."""
+"""All services of docker-compose.yml, running on an engine of the tests' own."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Composed:
         return self.compose("ps", "--quiet", "--status=running", service).split()
 
     def sql(self, service: str, statement: str) -> str:
-        """Ask one database server."""
+        """Query one database server."""
         command = ("psql", "-h", "127.0.0.1", "-U", "headrace", "-tA", "headrace", "-c", statement)
         script = f'PGPASSWORD="$(cat /run/secrets/headrace_password)" exec {json_words(command)}'
         return self.compose("exec", "-T", service, "bash", "-c", script).strip()
@@ -80,7 +80,7 @@ class Composed:
 
 
 def json_words(words: tuple[str, ...]) -> str:
-    """Return words as a shell reads them; JSON's quotes do for what is asked here."""
+    """Return words as a shell reads them; JSON's quotes do for these commands."""
     return " ".join(json.dumps(word) for word in words)
 
 
@@ -88,7 +88,7 @@ def json_words(words: tuple[str, ...]) -> str:
 def engine() -> Iterator[Engine]:
     """This machine's engine, or else one with stand-ins for the official images.
 
-    That is made in HEADRACE_COMPOSE_DIR, and kept there for the next run, if it is set. In CI it is
+    That is made in HEADRACE_COMPOSE_DIR, and left there for the next run, if it is set. In CI it is
     always one of its own: whether a machine's engine can pull images is not known.
     """
     if "CI" not in os.environ and (found := engines.found()) is not None:

@@ -33,11 +33,11 @@ class Engine:
         self.env = {**CLEAN_ENVIRONMENT, "DOCKER_BUILDKIT": "1"}
         if directory is not None:
             self.env["DOCKER_HOST"] = f"unix://{directory}/docker.sock"
-            # What is somebody's own for another engine must not be read here.
+            # A user's files for another engine must not be read here.
             self.env["DOCKER_CONFIG"] = str(directory / "client")
 
     def answers(self) -> bool:
-        """Say whether there is an engine."""
+        """Return whether there is an engine."""
         return bool(self.docker("info", "--format", "{{.ID}}", check=False).strip())
 
     def docker(self, *arguments: str, check: bool = True, timeout: float = 300) -> str:
@@ -79,7 +79,7 @@ def found() -> Engine | None:
 
 
 def why_not() -> str:
-    """Say why no engine can be started here, or nothing."""
+    """Return why no engine can be started here, or ""."""
     if os.geteuid() != 0:
         return "an engine of the tests' own needs root"
     if missing := [name for name in PROGRAMS if shutil.which(name) is None]:

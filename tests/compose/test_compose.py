@@ -1,4 +1,4 @@
-"""docker-compose.yml as a whole: started from nothing, used, scaled, hurt, and started again."""
+"""All of docker-compose.yml: started from nothing, used, scaled, hurt, and started again."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ import urllib.request as r
 print(r.urlopen('http://localhost:8000/metrics').read().decode())
 """
 CALLERS = 12
-# HAProxy asks for the nodes' addresses each second, and a check takes another.
+# HAProxy resolves the nodes' addresses each second, and a check takes another.
 SEEN_SECONDS = 30.0
 
 
 def chat(client: httpx.Client, model: str, text: str, **more: Any) -> httpx.Response:
-    """Ask a chain."""
+    """Call a chain."""
     body = {"model": model, "messages": [{"role": "user", "content": text}], **more}
     return client.post("/v1/chat/completions", json=body)
 

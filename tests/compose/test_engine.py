@@ -1,4 +1,4 @@
-"""What the tests' own engine leaves behind."""
+"""Leftovers of the tests' own engine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from tests.compose.engine import unmount_below
 
 
-def test_a_directory_can_be_removed_whatever_is_mounted_in_it(tmp_path: Path) -> None:
+def test_a_directory_can_be_removed_with_mounts_in_it(tmp_path: Path) -> None:
     directory = tmp_path / "an engine"
     inner = directory / "exec" / "netns" / "default"
     inner.parent.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""The profile `monitoring`: Prometheus finds every part, and the dashboard asks what there is.
+"""The profile `monitoring`: Prometheus finds every service, and the dashboard has data.
 
 Grafana itself is not run, as nothing here can stand in for its image.
 """
@@ -19,7 +19,7 @@ from tests.compose.conftest import Composed
 pytestmark = pytest.mark.timeout(1800)
 
 ROOT = Path(__file__).resolve().parents[2]
-# Prometheus looks every ten seconds who is there, and asks them every ten.
+# Prometheus resolves its targets every ten seconds, and scrapes them every ten.
 SEEN_SECONDS = 90.0
 ALL_UP = {("web", "up"), ("worker", "up"), ("haproxy", "up")}
 ASK = "import sys, urllib.request as r; print(r.urlopen(sys.argv[1], timeout=10).read().decode())"
@@ -44,7 +44,7 @@ def prometheus(composed: Composed) -> Iterator[Composed]:
 
 
 def ask(composed: Composed, path: str, **query: str) -> Any:
-    """Ask Prometheus, from a node."""
+    """Query Prometheus, from a node."""
     url = f"http://prometheus:9090/api/v1/{path}?{urlencode(query)}"
     try:
         text = composed.compose("exec", "-T", "web", "python", "-c", ASK, url)
@@ -60,7 +60,7 @@ def targets(composed: Composed) -> set[tuple[str, str]]:
 
 
 def expressions() -> list[str]:
-    """Return all that the dashboard asks."""
+    """Return all queries of the dashboard."""
     dashboard = json.loads((ROOT / "deploy/monitoring/overview.json").read_text())
     return [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
 

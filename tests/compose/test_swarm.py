@@ -45,7 +45,7 @@ class Swarm:
         return {name.removeprefix(f"{STACK}_"): number for name, number in rows}
 
     def is_up(self) -> bool:
-        """Say whether all services but the one-shot run."""
+        """Return whether all services but the one-shot run."""
         numbers = {name: n for name, n in self.replicas().items() if name != "migrate"}
         return len(numbers) == 7 and all(len(set(n.split("/"))) == 1 for n in numbers.values())
 
@@ -55,7 +55,7 @@ class Swarm:
         return self.engine.docker("stack", "ps", STACK, "--format", form)
 
     def is_answering(self) -> bool:
-        """Say whether HAProxy answers another container."""
+        """Return whether HAProxy answers another container."""
         found = self.engine.docker("ps", "--quiet", "--filter", f"name={STACK}_worker").split()
         if not found:
             return False
@@ -90,7 +90,7 @@ def swarm(
 
 
 def forget(engine: Engine) -> None:
-    """Remove what an earlier run left in an engine that is kept: its passwords were others."""
+    """Remove what an earlier run left in a reused engine: its passwords were others."""
     stack = f"--filter=label=com.docker.stack.namespace={STACK}"
     for kind, remove in (("ps --all", "rm"), ("volume ls", "volume rm")):
         if left := engine.docker(*kind.split(), "--quiet", stack).split():

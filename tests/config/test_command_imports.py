@@ -1,4 +1,4 @@
-"""What every command of manage.py imports, which is time that its user waits."""
+"""The imports of every command of manage.py, which are time that its user waits."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What PostgreSQL stores of a text from outside."""
+"""Text from outside in a form that PostgreSQL stores."""
 
 from __future__ import annotations
 

@@ -196,7 +196,7 @@ def test_without_a_node_the_answer_is_json(nginx: Nginx, nodes: list[FakeNode]) 
     assert_envelope(httpx.get(f"{nginx.url}/v1/models"), 502, "bad_gateway")
 
 
-def test_a_node_that_says_nothing_is_a_504(make_nginx: Callable[..., Nginx]) -> None:
+def test_a_node_that_does_not_answer_is_a_504(make_nginx: Callable[..., Nginx]) -> None:
     nginx = make_nginx({"proxy_read_timeout 660s;": "proxy_read_timeout 300ms;"})
 
     assert_envelope(httpx.post(f"{nginx.url}/wait"), 504, "gateway_timeout")
@@ -274,7 +274,7 @@ def test_the_envelopes_are_haproxys() -> None:
             assert f"'{body.strip()}';" in text, path.stem
 
 
-def test_who_sends_too_many_requests_is_told_to_wait(make_nginx: Callable[..., Nginx]) -> None:
+def test_a_client_with_too_many_requests_gets_retry_after(make_nginx: Callable[..., Nginx]) -> None:
     nginx = make_nginx(
         {"burst=3000": "burst=4", "rate=300r/s": "rate=1r/m", "127.0.0.0/8    1;": ""}
     )
@@ -324,8 +324,8 @@ def test_logins_are_few(nginx: Nginx) -> None:
     assert httpx.post(f"{nginx.url}/v1/models").status_code == 200
 
 
-# --- Who asks -----------------------------------------------------------------------------------
-def test_only_nginx_says_who_the_client_is(nginx: Nginx) -> None:
+# --- The client ---------------------------------------------------------------------------------
+def test_only_nginx_sets_the_clients_address(nginx: Nginx) -> None:
     lies = {
         "forwarded": "for=1.2.3.4",
         "x-forwarded-for": "1.2.3.4",
@@ -342,7 +342,7 @@ def test_only_nginx_says_who_the_client_is(nginx: Nginx) -> None:
     assert not (lies.keys() - {"x-forwarded-for", "x-forwarded-proto"}) & set(headers)
 
 
-def test_a_trusted_proxy_says_who_the_client_is(make_nginx: Callable[..., Nginx]) -> None:
+def test_a_trusted_proxy_sets_the_clients_address(make_nginx: Callable[..., Nginx]) -> None:
     nginx = make_nginx(
         {
             "#10.0.0.1/32 1;": "127.0.0.1/32 1;",
@@ -405,7 +405,7 @@ def test_static_files_are_fetched_once(nginx: Nginx, nodes: list[FakeNode]) -> N
     assert len(nodes[0].requests) + len(nodes[1].requests) == 1
 
 
-def test_however_many_ask_for_health_a_node_is_asked_once_a_second(
+def test_a_node_gets_one_health_request_a_second_for_any_number_of_clients(
     nginx: Nginx, nodes: list[FakeNode]
 ) -> None:
     began = time.monotonic()

@@ -50,7 +50,7 @@ def test_each_redis_has_its_file_and_its_password(services: Any, tmp_path: Path)
     assert passwords["redis"] != passwords["redis-cache"]
 
 
-def test_nodes_and_workers_are_given_all_three(services: Any) -> None:
+def test_nodes_and_workers_have_all_three(services: Any) -> None:
     swarm = yaml.safe_load((BASE_DIR / "deploy/swarm.yml").read_text(encoding="utf-8"))
     for name in ("web", "worker", "migrate"):
         for url in ("cache_url", "redis_url", "broker_url"):

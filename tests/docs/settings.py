@@ -11,7 +11,7 @@ from tests.docs.texts import document
 READERS = {"env_str", "env_int", "env_float", "env_bool", "env_list", "env_choice", "env_secret"}
 # Who reads settings by names that are not literals, and why that hides none.
 DYNAMIC_READERS = {
-    "fleet/cluster/plan.py": "asks whether a setting that settings.py reads was given",
+    "fleet/cluster/plan.py": "checks whether a setting that settings.py reads was given",
 }
 
 
@@ -60,7 +60,7 @@ def default_of(call: ast.Call) -> str | None:
 
 
 def values_of(call: ast.Call) -> str:
-    """Return how a row must end that tells which values are allowed."""
+    """Return how a row's allowed values must end."""
     if called(call) == "env_bool":
         return "true or false"
     if called(call) == "env_choice":

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from tests.stack_plugin import BASE_DIR
 
 PYPROJECT = tomllib.loads((BASE_DIR / "pyproject.toml").read_text(encoding="utf-8"))
-ROOMS: list[str] = PYPROJECT["tool"]["importlinter"]["root_packages"]
+PACKAGES: list[str] = PYPROJECT["tool"]["importlinter"]["root_packages"]
 
 
 @functools.cache
@@ -18,8 +18,8 @@ def modules() -> dict[str, ast.Module]:
     """Return every module of the project's own packages by its path."""
     return {
         path.relative_to(BASE_DIR).as_posix(): ast.parse(path.read_text(encoding="utf-8"))
-        for room in ROOMS
-        for path in sorted((BASE_DIR / room).rglob("*.py"))
+        for package in PACKAGES
+        for path in sorted((BASE_DIR / package).rglob("*.py"))
     }
 
 

@@ -7,7 +7,7 @@ import re
 
 from django.core.management import get_commands, load_command_class
 
-from tests.docs.source import ROOMS
+from tests.docs.source import PACKAGES
 from tests.docs.texts import document, sections
 
 
@@ -15,10 +15,10 @@ def commands() -> dict[str, dict[str, argparse.ArgumentParser]]:
     """Return our management commands with their verbs' parsers."""
     found = {}
     for name, app in get_commands().items():
-        if app not in ROOMS:
+        if app not in PACKAGES:
             continue
         parser = load_command_class(app, name).create_parser("manage.py", name)
-        # argparse has no public way to ask for the verbs.
+        # argparse has no public way to list the verbs.
         verbs = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
         found[name] = dict(verbs[0].choices) if verbs else {}
     return found

@@ -122,7 +122,7 @@ def test_every_error_code_has_a_row_and_every_row_a_code() -> None:
     assert {(bare(row[0]), int(row[1])) for row in rows} == error_codes()
 
 
-def test_the_rows_of_errors_tell_the_type() -> None:
+def test_the_rows_of_errors_have_the_type() -> None:
     for row in [*error_rows("Codes"), *error_rows("HAProxy's own answers")]:
         assert bare(row[2]) == ApiError(int(row[1]), "").type, row[0]
 

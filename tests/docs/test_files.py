@@ -41,7 +41,7 @@ def locks() -> list[Path]:
     return [*sorted(BASE_DIR.glob("requirements/*.txt")), *sorted(BASE_DIR.glob("loadtest/*.txt"))]
 
 
-def test_no_file_says_where_packages_come_from() -> None:
+def test_no_file_names_a_package_index() -> None:
     wanted = [*BASE_DIR.glob("requirements/*.in"), *BASE_DIR.glob("loadtest/*.in")]
     for path in [*locks(), *wanted, BASE_DIR / "pyproject.toml", BASE_DIR / "Makefile"]:
         text = path.read_text(encoding="utf-8")
@@ -61,7 +61,7 @@ def test_every_package_is_pinned_with_hashes() -> None:
             assert re.search(r" --hash=sha256:[0-9a-f]{64}", line), f"{path.name}: {line[:60]}"
 
 
-def test_every_module_says_what_it_is() -> None:
+def test_every_module_has_a_docstring() -> None:
     silent = [
         path
         for path, tree in modules().items()

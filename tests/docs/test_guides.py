@@ -1,4 +1,4 @@
-"""What the guides tell people to write works."""
+"""The code and settings of the guides work."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def test_every_python_package_is_held_by_the_import_contract_or_is_a_tool() -> N
     assert packages - {"loadtest", "tests"} == set(ROOTS)
 
 
-def test_the_table_says_what_the_import_contract_allows() -> None:
+def test_the_table_has_the_imports_of_the_contract() -> None:
     rows = [(name, row[1].split(";")[0].strip()) for name, row in table(3).items()]
     expected = [(name, ", ".join(below) or "none") for name, below in layers().items()]
     assert rows[: len(expected)] == expected

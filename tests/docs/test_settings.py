@@ -44,10 +44,10 @@ def test_every_setting_has_a_row_and_every_row_a_setting() -> None:
     assert set(setting_rows()) == settings_read().keys() | haproxy_variables()
 
 
-def test_the_rows_tell_the_defaults_and_the_allowed_values() -> None:
+def test_the_rows_have_the_defaults_and_the_allowed_values() -> None:
     rows = setting_rows()
     for name, setting in settings_read().items():
-        _, default, values, meaning = rows[name]
+        _, _, default, values, meaning = rows[name]
         if setting.default is None:
             assert default.startswith("derived: "), name
         else:
@@ -57,13 +57,13 @@ def test_the_rows_tell_the_defaults_and_the_allowed_values() -> None:
         assert meaning.endswith("."), name
 
 
-def test_the_rows_tell_haproxys_own_variables_and_their_defaults() -> None:
+def test_the_rows_have_haproxys_own_variables_and_their_defaults() -> None:
     rows = entries(sections(document("docs/reference/settings.md"))["HAProxy"])
     own = haproxy_variables() - settings_read().keys()
     assert unique([bare(row[0]) for row in rows]) == own
     defaults = haproxy_defaults()
     assert defaults.keys() <= haproxy_variables()
-    for name, default, *_ in rows:
+    for name, _, default, *_ in rows:
         wanted = defaults.get(bare(name))
         assert default == (f"`{wanted}`" if wanted else "none"), name
 
@@ -121,6 +121,15 @@ def test_the_example_file_holds_every_setting_with_its_default() -> None:
     expected = dict.fromkeys(haproxy_variables(), "") | haproxy_defaults()
     expected |= {name: setting.default or "" for name, setting in settings_read().items()}
     assert found == expected
+
+
+def test_everyday_and_tuning_settings_are_apart() -> None:
+    kinds = {name: row[1] for name, row in setting_rows().items()}
+    assert set(kinds.values()) == {"everyday", "tuning"}
+    parts = re.split(r"^# === (\w+) settings =+$", document(".env.example"), flags=re.M)
+    for title, text in zip(parts[1::2], parts[2::2], strict=True):
+        names = re.findall(r"^#(\w+)=", text, flags=re.M)
+        assert {kinds[name] for name in names} == {title.lower()}, title
 
 
 def test_names_of_settings_are_literals() -> None:

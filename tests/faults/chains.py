@@ -20,7 +20,7 @@ native_sleep = get_original("time", "sleep")
 
 
 def _slow(text: str) -> str:
-    """Take a while in steps, and shout the text."""
+    """Work in steps for a while, and return the text in capitals."""
     for step in range(STEPS):
         report_progress(step, STEPS, "working")
         time.sleep(SECONDS / STEPS)
@@ -76,7 +76,7 @@ unseen: Runnable[Any, Any] = RunnableLambda(_unseen)
 
 
 def two_calls(chain: Any) -> Runnable[Any, Any]:
-    """Ask the model twice, with a pause between."""
+    """Call the model twice, with a pause between."""
     ask = chain.model | StrOutputParser()
 
     def run(text: str) -> str:
@@ -88,7 +88,7 @@ def two_calls(chain: Any) -> Runnable[Any, Any]:
 
 
 def ask(chain: Any) -> Runnable[Any, Any]:
-    """Ask the model once, and shout its answer."""
+    """Call the model once, and return its answer in capitals."""
     return chain.model | StrOutputParser() | RunnableLambda(str.upper)
 
 

@@ -38,14 +38,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def provider() -> Iterator[Provider]:
-    """The model provider of the chains that ask one."""
+    """The model provider of the chains that call one."""
     with Provider().running() as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """Whose certificates the stack trusts."""
+    """The authority whose certificates the stack trusts."""
     return Authority(Path(tmp_path_factory.mktemp("authority")))
 
 

@@ -41,7 +41,7 @@ FAKETIME = "/usr/lib/*/faketime/libfaketimeMT.so.1"
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What a request was answered, when it was sent and how long it took."""
+    """The answer to a request, when it was sent and how long it took."""
 
     status: int
     sent_at: float
@@ -210,7 +210,7 @@ def small_disk(path: Path, *, megabytes: int) -> Iterator[Path]:
 
 
 class Steady:
-    """Writes and reads in turn meanwhile, by one thread each."""
+    """Writes and reads in turn in the background, by one thread each."""
 
     def __init__(self, bench: Bench, *, every_seconds: float = 0.25) -> None:
         self.writes: list[Answer] = []

@@ -53,7 +53,7 @@ class Faults:
             for _ in range(POST_RETRIES):
                 if response.status_code != 503:
                     break
-                # Too busy for the moment, as clients are told by Retry-After.
+                # Too busy for the moment, as Retry-After says.
                 time.sleep(float(response.headers["Retry-After"]))
                 response = self.post(f"{mark} {number}", chain=chain, **more)
             assert response.status_code == 202, response.text
@@ -116,7 +116,7 @@ class Faults:
             return [(str(error),)]
 
     def job(self, job_id: str) -> dict[str, Any]:
-        """Return a job as the API tells it."""
+        """Return a job as the API shows it."""
         response = self.http.get(f"/v1/jobs/{job_id}")
         assert response.status_code == 200, response.text
         body: dict[str, Any] = response.json()

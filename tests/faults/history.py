@@ -1,4 +1,4 @@
-"""What clients wrote and were shown, and what of it cannot be: a pure checker.
+"""A history of clients' writes and reads, and a pure checker of it.
 
 A subject is one thing that can be read, such as the metadata of a conversation or the list of an
 account's jobs. It is a number that is only ever raised, or a set of ids that only grows. A write
@@ -28,7 +28,7 @@ class Write:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Read:
-    """What a subject was shown as; what is not found is shown as -1 or as the empty set."""
+    """A read of a subject; one that is not found is -1 or the empty set."""
 
     subject: str
     shown: int | frozenset[str]
@@ -37,7 +37,7 @@ class Read:
     client: str = ""
 
     def shows(self, write: Write) -> bool:
-        """Say whether this could not have been read without the write."""
+        """Return whether this could not have been read without the write."""
         if isinstance(self.shown, int):
             return isinstance(write.value, int) and self.shown >= write.value
         return write.value in self.shown
@@ -45,7 +45,7 @@ class Read:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """How a request ended; `problem` is empty for an answer that a client must expect."""
+    """The end of a request; `problem` is empty for an answer that a client must expect."""
 
     kind: str
     client: str
@@ -78,7 +78,7 @@ class Missed:
 
     @property
     def seconds(self) -> float:
-        """How long before the read the write was acknowledged."""
+        """Seconds from the write's acknowledgement to the read."""
         return self.read.began - self.write.ended
 
     def __str__(self) -> str:

@@ -81,7 +81,7 @@ class LonePostgres:
         self.start()
 
     def promote(self) -> None:
-        """Take writes."""
+        """Accept writes."""
         with psycopg.connect(self._conninfo("postgres"), autocommit=True) as connection:
             connection.execute("SELECT pg_promote()")
 

@@ -1,4 +1,4 @@
-"""A name server of a test's own, which may fall silent, and a stack that asks it alone."""
+"""A name server of a test's own, which may stop answering, and a stack that uses it alone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.support.own_stack import OwnStack
 
 ADDRESS = "127.77.0.53"
-# The options keep a thread that waits for an answer from waiting for long after the test.
+# With the options a thread that waits for an answer ends soon after the test.
 RESOLV_CONF = f"nameserver {ADDRESS}\noptions timeout:5 attempts:2\n"
 # For this process and those it starts, all others see the machine's own file.
 COMMAND = 'mount --bind "$0" /etc/resolv.conf && exec "$@"'
@@ -21,7 +21,7 @@ TYPE_A = 1
 
 
 class NameServer:
-    """Answers 127.0.0.1 for each name that is asked for; nothing while it is silent."""
+    """Answers 127.0.0.1 for each query; nothing while it is silent."""
 
     def __init__(self) -> None:
         self.is_silent = False
@@ -54,7 +54,7 @@ class NameServer:
 
 
 class NamedStack(OwnStack):
-    """A stack whose processes ask the name server, in a mount namespace of its own."""
+    """A stack whose processes use the name server, in a mount namespace of its own."""
 
     def __init__(self, state_dir: Path, *, arguments: tuple[str, ...], env: dict[str, str]) -> None:
         super().__init__(state_dir, arguments=arguments, env=env)
@@ -65,7 +65,7 @@ class NamedStack(OwnStack):
 
 
 def _read_name(question: bytes) -> tuple[str, int]:
-    """Return the name that is asked for, and where its question ends (RFC 1035, 4.1.2)."""
+    """Return a query's name, and where its question ends (RFC 1035, 4.1.2)."""
     labels, at = [], 12
     while length := question[at]:
         labels.append(question[at + 1 : at + 1 + length].decode())

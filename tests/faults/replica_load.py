@@ -34,7 +34,7 @@ class Account:
     key: str
     conversations: list[str] = field(default_factory=list)
     jobs: list[str] = field(default_factory=list)
-    # As the last write's answer told it.
+    # As the last write's answer had it.
     position: str = ""
 
 
@@ -97,7 +97,7 @@ class Client:
 
 
 def is_expected(status: int, headers: dict[str, str]) -> bool:
-    """Say whether clients must be ready for such an answer.
+    """Return whether clients must be ready for such an answer.
 
     What is not found is for the checker to judge: it shows nothing.
     """
@@ -290,7 +290,7 @@ class Reader:
 
 
 class IdleReader(Reader):
-    """Reads, always by the same way, what nobody has written lately."""
+    """Reads, always in the same way, rows without recent writes."""
 
     def wait(self) -> None:
         time.sleep(IDLE_READ_EVERY_SECONDS)
@@ -342,7 +342,7 @@ class Load:
         ]
 
     def make_something(self, account: Account) -> None:
-        """Let an account have a conversation with a message, and a job, from the beginning."""
+        """Create an account's first conversation with a message, and a job."""
         client = self._client(f"{account.name} writer", account)
         Writer(client, Reader(client)).begin()
         assert account.jobs

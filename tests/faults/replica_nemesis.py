@@ -1,4 +1,4 @@
-"""What happens to the database servers meanwhile: at random, by a seed that is printed."""
+"""Faults of the database servers during a run: at random, by a seed that is printed."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Nemesis:
             thread.start()
 
     def stop(self) -> None:
-        """End, with every replica whole; raises what went wrong in a thread."""
+        """End, with every replica healthy; raises what went wrong in a thread."""
         self._stop.set()
         for thread in self._threads:
             thread.join(60)
@@ -82,7 +82,7 @@ class Nemesis:
 
     @contextmanager
     def _well(self, *names: str) -> Iterator[None]:
-        """Keep these replicas and the primary whole."""
+        """Exclude these replicas and the primary from faults."""
         with ExitStack() as held:
             for name in sorted((self._servers.primary, *names)):
                 held.enter_context(self._locks[name])

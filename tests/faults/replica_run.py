@@ -21,7 +21,7 @@ ACTIVE_ACCOUNTS = 3
 
 @dataclass
 class Outcome:
-    """What a run showed."""
+    """The result of a run."""
 
     history: History
     nemesis: Nemesis
@@ -103,7 +103,7 @@ class Bench:
 
     @contextmanager
     def run(self, *, breakers: int = 2) -> Iterator[Outcome]:
-        """Have accounts read and write for the length of the block while replicas are broken."""
+        """Run accounts that read and write, and break replicas, for the length of the block."""
         seed = int(os.environ.get("FAULTS_SEED") or random.randrange(10**6))
         load = Load(self.active, self.idle, self.servers.ways, seed)
         for account in self.active:

@@ -28,7 +28,7 @@ UNSENT_SECONDS = 0.5
 
 
 class ServersUnderTest:
-    """The servers by their names, whatever their roles are now."""
+    """The servers by their names, in any role."""
 
     def __init__(self, stack: OwnStack) -> None:
         self.stack = stack
@@ -76,7 +76,7 @@ class ServersUnderTest:
         return total
 
     def is_in_rotation(self, name: str) -> bool:
-        """Say whether all nodes read from a replica."""
+        """Return whether all nodes read from a replica."""
         return all(
             self.metric("headrace_database_in_rotation", node)[name,] == 1 for node in self.nodes
         )
@@ -88,7 +88,7 @@ class ServersUnderTest:
         )
 
     def is_answering(self, name: str) -> bool:
-        """Say whether a server answers."""
+        """Return whether a server answers."""
         try:
             self.run(name, "SELECT 1")
         except psycopg.Error:
@@ -138,7 +138,7 @@ class ServersUnderTest:
 
     @contextmanager
     def paused(self, name: str) -> Iterator[None]:
-        """Let a replica receive the log and not replay it."""
+        """Pause a replica's replay, while it receives the log."""
         self.run(name, "SELECT pg_wal_replay_pause()")
         try:
             yield
@@ -147,7 +147,7 @@ class ServersUnderTest:
 
     @contextmanager
     def lagging(self, name: str, seconds: float) -> Iterator[None]:
-        """Let a replica replay each commit so late."""
+        """Delay a replica's replay of each commit by so much."""
         self.run(
             name,
             f"ALTER SYSTEM SET recovery_min_apply_delay = '{int(seconds * 1000)}ms'",
@@ -173,7 +173,7 @@ class ServersUnderTest:
 
     @contextmanager
     def detached(self, name: str) -> Iterator[None]:
-        """Keep reads from a replica, as the operator's command does, though in no time."""
+        """Detach a replica from reads, as the operator's command does, though at once."""
         with redis.Redis.from_url(self._env("CACHE_URL")) as client:
             client.sadd(DETACHED_KEY, name)
             try:

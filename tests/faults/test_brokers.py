@@ -47,7 +47,7 @@ def test_the_core_cases(kind: str, tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         faults.wait_for_all()
         faults.check(ids)
-        # A worker is told to stop.
+        # A worker gets its stop signal.
         ids = faults.post_many(COUNT, mark="stopped")
         os.kill(faults.pids("worker")[0], signal.SIGTERM)
         faults.wait_for_all()

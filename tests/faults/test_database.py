@@ -1,4 +1,4 @@
-"""The database moves, hangs by half or whole, or has no room: what is promised, and the way back.
+"""The database moves, hangs partly or completely, or has a full disk: guarantees, and recovery.
 
 The bounds are those of the settings, with a few seconds for a busy machine.
 """
@@ -32,7 +32,8 @@ from tests.support.waiting import eventually
 # No read waits for a pool, which would take POOL_TIMEOUT_SECONDS; a burst takes what a busy machine
 # takes.
 READ_SECONDS = 10.0
-# A hanging primary is known to be away after 5 s; a request may have waited for a connection first.
+# A hanging primary is known to be unavailable after 5 s; a request may have waited for a connection
+# first.
 REFUSAL_SECONDS = 5.0 + POOL_TIMEOUT_SECONDS + 1.0
 MOVED_SECONDS = 5.0
 DISK_MEGABYTES = 96

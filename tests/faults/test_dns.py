@@ -1,4 +1,4 @@
-"""A name server that hangs costs those whose names it has, and nobody else."""
+"""A name server that hangs delays the owners of its names, and no one else."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def names() -> Iterator[NameServer]:
 def named(
     names: NameServer, provider: Provider, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Faults]:
-    """A stack that asks this name server."""
+    """A stack that uses this name server."""
     env = {
         **ENV,
         "DNS_TIMEOUT_SECONDS": f"{DNS_SECONDS:g}",
@@ -68,7 +68,7 @@ def named(
 
 
 def chat(faults: Faults, chain: str) -> tuple[httpx.Response, float]:
-    """Ask a chain, and return how long that took."""
+    """Call a chain, and return how long that took."""
     message = {"role": "user", "content": f"Hi {time.monotonic()}"}
     began = time.monotonic()
     body = {"model": chain, "messages": [message]}
@@ -76,7 +76,7 @@ def chat(faults: Faults, chain: str) -> tuple[httpx.Response, float]:
     return answered, time.monotonic() - began
 
 
-def test_a_name_server_that_hangs_holds_up_nobody_else(named: Faults, names: NameServer) -> None:
+def test_a_name_server_that_hangs_delays_no_other_request(named: Faults, names: NameServer) -> None:
     assert chat(named, "ask")[0].status_code == 200
     assert "provider.test" in names.asked
     with Receiver(answer(200)) as receiver:
@@ -108,7 +108,7 @@ def test_a_name_server_that_hangs_holds_up_nobody_else(named: Faults, names: Nam
         named.texts.update(dict.fromkeys(asked, "Hello there."))
         named.wait_for_all(seconds=90)
         named.check([*told, *asked])
-        # Each is told once, and none is lost.
+        # Each is delivered once, and none is lost.
         named.wait_until(
             lambda: len(receiver.received) >= ASKING, seconds=60, why="webhooks are held up"
         )

@@ -1,4 +1,4 @@
-"""What a frozen node has ends within ten seconds; a node that drains or is busy loses nothing."""
+"""Requests of a frozen node end within ten seconds; a node that drains or is busy loses nothing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.timeout(120)
 
 @dataclass
 class Outcome:
-    """What a client got: a status, or None when its connection was closed, and after how long."""
+    """A client's result: a status, or None when its connection was closed, and its seconds."""
 
     status: int | None
     code: str | None

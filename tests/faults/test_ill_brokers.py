@@ -51,7 +51,7 @@ def check_service(faults: Faults, mark: str) -> list[str]:
 
 @contextmanager
 def full(faults: Faults) -> Iterator[None]:
-    """Leave Redis no memory, and forbid it to throw anything away."""
+    """Leave Redis no memory, and forbid eviction."""
     redis = faults.redis("BROKER_URL")
     names = ("maxmemory-policy", "maxmemory")
     before = {name: redis.config_get(name)[name] for name in names}
@@ -74,7 +74,7 @@ def frozen(faults: Faults) -> Iterator[None]:
 
 @contextmanager
 def read_only(faults: Faults) -> Iterator[None]:
-    """Make Redis a replica of a server that is away."""
+    """Make Redis a replica of a server that is down."""
     redis = faults.redis("BROKER_URL")
     redis.execute_command("REPLICAOF", "127.0.0.1", "1")
     try:
@@ -84,7 +84,7 @@ def read_only(faults: Faults) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("illness", [full, frozen, read_only])
-def test_jobs_run_while_redis_is_ill(
+def test_jobs_run_while_redis_is_faulty(
     faults: Faults, illness: Callable[[Faults], AbstractContextManager[None]]
 ) -> None:
     with illness(faults):
@@ -93,7 +93,7 @@ def test_jobs_run_while_redis_is_ill(
     faults.check(ids)
 
 
-def test_jobs_run_while_rabbitmq_is_ill(tmp_path: Path) -> None:
+def test_jobs_run_while_rabbitmq_is_faulty(tmp_path: Path) -> None:
     with (
         rabbitmq(tmp_path) as server,
         stack_on(server.settings, tmp_path / "stack", arguments=SMALL) as faults,
@@ -109,7 +109,7 @@ def test_jobs_run_while_rabbitmq_is_ill(tmp_path: Path) -> None:
         faults.check(ids)
 
 
-def test_jobs_run_while_sqs_is_ill(tmp_path: Path) -> None:
+def test_jobs_run_while_sqs_is_faulty(tmp_path: Path) -> None:
     port = free_public_port()
     settings = sqs_settings(port)
     # Workers start, and run jobs, before there is an SQS.

@@ -1,4 +1,4 @@
-"""Nothing is lost: 200 jobs and more in flight, and whatever may break does."""
+"""Nothing is lost: 200 jobs and more in flight, while every process that can break does."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_nothing_is_lost_when_redis_forgets_everything(faults: Faults) -> None:
     faults.check(ids)
 
 
-def test_jobs_are_accepted_while_the_broker_is_away(faults: Faults) -> None:
+def test_jobs_are_accepted_while_the_broker_is_down(faults: Faults) -> None:
     (pid,) = faults.pids("redis")
     started = time.monotonic()
     with faults.frozen(pid):
@@ -142,7 +142,7 @@ def test_a_worker_that_was_frozen_past_its_lease_changes_nothing(faults: Faults)
     faults.check(ids)
 
 
-def test_a_cancel_that_races_with_the_end_tells_the_truth(faults: Faults) -> None:
+def test_a_cancel_that_races_with_the_end_returns_the_true_status(faults: Faults) -> None:
     said: dict[str, str] = {}
 
     def post_and_cancel(number: int) -> str:
@@ -166,7 +166,7 @@ def test_a_cancel_that_races_with_the_end_tells_the_truth(faults: Faults) -> Non
 
 
 @pytest.mark.parametrize("chain", ["deadly", "segfault"])
-def test_a_job_that_kills_its_worker_fails_and_takes_nobody_along(
+def test_a_job_that_kills_its_worker_fails_and_no_other_job_does(
     faults: Faults, chain: str
 ) -> None:
     ids = faults.post_many(COUNT, mark=chain)
@@ -216,7 +216,7 @@ def test_what_blocks_workers_unseen_costs_other_jobs_no_attempt(faults: Faults) 
     assert counted == [(0,)], "innocent jobs paid for it"
 
 
-def test_a_worker_that_is_told_to_stop_gives_its_jobs_back_at_once(faults: Faults) -> None:
+def test_a_worker_that_stops_requeues_its_jobs_at_once(faults: Faults) -> None:
     ids = start(faults, "deploy")
     for pid in faults.pids("worker"):
         os.kill(pid, signal.SIGTERM)
@@ -257,7 +257,7 @@ class Receiver(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *arguments: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 def test_every_webhook_arrives_at_a_receiver_that_fails_at_first(faults: Faults) -> None:

@@ -1,4 +1,4 @@
-"""A provider that is frozen, whose certificate has expired, or whose name nobody knows."""
+"""A provider that is frozen, whose certificate has expired, or whose name does not exist."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def own_provider() -> Iterator[tuple[int, str]]:
 
 
 def add_chain(faults: Faults, slug: str, base_url: str) -> None:
-    """Add a chain that asks this provider, or lead it there."""
+    """Add a chain that calls this provider, or point it there."""
     faults.python(
         "from chat.models import Chain\n"
         f"Chain.objects.update_or_create(slug={slug!r}, defaults=dict(runnable='ask',"
@@ -73,7 +73,7 @@ def post_jobs(faults: Faults, chain: str, count: int) -> list[str]:
 
 
 def ask(faults: Faults, chain: str, *, stream: bool = False) -> httpx.Response:
-    """Ask a chain, not its cache."""
+    """Call a chain, not its cache."""
     message = {"role": "user", "content": f"Hi {time.monotonic()}"}
     body = {"model": chain, "messages": [message], "stream": stream}
     return faults.http.post("/v1/chat/completions", json=body)
@@ -103,7 +103,7 @@ def test_a_frozen_provider_costs_each_request_its_timeout(faults: Faults) -> Non
                 assert response.status_code == 504 or stream, response.text
                 assert '"timeout_error"' in response.text.replace(" ", "")
                 assert time.monotonic() - began < GIVEN_UP_SECONDS
-            # Others are served meanwhile.
+            # Others are served in that time.
             quick = faults.post_many(5, mark="beside", chain="quick")
             wait_for_attempts(faults, ids, 1)
             faults.check(quick)
@@ -126,7 +126,7 @@ def test_a_provider_and_a_worker_that_are_frozen_at_once_lose_nothing(faults: Fa
         faults.check(ids)
 
 
-def test_an_expired_certificate_is_told_and_a_new_one_is_taken(
+def test_an_expired_certificate_is_reported_and_a_new_one_accepted(
     faults: Faults, authority: Authority
 ) -> None:
     provider = Provider()
@@ -150,9 +150,7 @@ def test_an_expired_certificate_is_told_and_a_new_one_is_taken(
         assert ask(faults, "asks-expired").status_code == 200
 
 
-def test_a_name_that_nobody_knows_is_tried_again_until_it_is_known(
-    faults: Faults, provider: Provider
-) -> None:
+def test_an_unknown_name_is_retried_until_it_resolves(faults: Faults, provider: Provider) -> None:
     add_chain(faults, "asks-unknown", "http://provider.invalid/v1")
     response = ask(faults, "asks-unknown")
     assert response.status_code == 502, response.text
@@ -164,7 +162,7 @@ def test_a_name_that_nobody_knows_is_tried_again_until_it_is_known(
     faults.check(ids)
 
 
-def test_a_receiver_whose_name_nobody_knows_holds_up_no_other(faults: Faults) -> None:
+def test_a_receiver_with_an_unknown_name_delays_no_other(faults: Faults) -> None:
     lost = faults.post_many(
         COUNT, mark="lost", chain="quick", webhook_url="http://receiver.invalid/hook"
     )

@@ -1,4 +1,4 @@
-"""Nobody misses a write of their own, whatever happens to the database servers.
+"""Read-your-writes holds under every fault of the database servers.
 
 `FAULTS_SEED` repeats the choices of a run, though not their timing.
 """
@@ -82,7 +82,7 @@ def test_a_replica_that_crashes_again_and_again_costs_no_request(bench: Bench, t
     assert not outcome.stale, show(outcome.stale)
 
 
-def test_nobody_misses_a_write_while_replicas_break_and_the_primary_moves(
+def test_read_your_writes_holds_while_replicas_break_and_the_primary_moves(
     bench: Bench, tell: Tell
 ) -> None:
     with bench.run() as outcome:
@@ -110,7 +110,7 @@ def test_only_the_last_moment_may_be_lost_with_a_primary_that_is_killed(
 
     tell(outcome)
     check(outcome)
-    # Nobody is lied to before the primary is lost.
+    # No false answer is given before the primary is lost.
     early = [miss for miss in outcome.stale if miss.read.ended < lost_at]
     wrong = [*early, *without(outcome.stale + outcome.lost, may_be_lost)]
     assert not wrong, show(wrong)
@@ -131,7 +131,7 @@ def test_nothing_is_lost_with_a_primary_that_is_killed_if_commits_wait_for_a_rep
 
 
 def check(outcome: Outcome) -> None:
-    """Check all that holds whatever happened."""
+    """Check all guarantees that hold under every fault."""
     assert not outcome.problems, "\n".join(outcome.problems[:10])
     assert not outcome.nemesis.disobeyed
     late = {client: gap for client, gap in outcome.gaps.items() if gap[0] > GAP_SECONDS}

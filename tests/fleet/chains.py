@@ -17,7 +17,7 @@ def _text(value: Any) -> str:
 
 
 def _tick(values: Iterator[Any]) -> Iterator[AIMessageChunk]:
-    """Say how long it has been going on, for as many seconds as the last message says."""
+    """Yield the elapsed seconds, for as many as the last message says."""
     for value in values:
         for number in range(int(float(_text(value)) / TICK_SECONDS)):
             yield AIMessageChunk(f"{number} ")

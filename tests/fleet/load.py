@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Load:
-    """Clients that send one request after another; every failure is kept with its time."""
+    """Clients that send one request after another; every failure is recorded with its time."""
 
     def __init__(self, stack: OwnStack, *, clients: int = 3, pause_seconds: float = 0.1) -> None:
         self.answers: Counter[str] = Counter()
@@ -48,9 +48,9 @@ class Load:
     def _run(self) -> None:
         with client_with(self._stack, self._stack.demo_key) as client:
             while not self._is_over.wait(self._pause_seconds):
-                self._ask(client)
+                self._send(client)
 
-    def _ask(self, client: httpx.Client) -> None:
+    def _send(self, client: httpx.Client) -> None:
         at = f"{time.monotonic() - self._began:.2f} s"
         try:
             response = client.post("/v1/chat/completions", json=chat_body("hello"))
@@ -93,7 +93,7 @@ class OpenStream(threading.Thread):
         self.lasted_seconds = time.monotonic() - began
 
     @property
-    def is_whole(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether it came to its own end."""
         return not self.failure and self.events[-1:] == ["[DONE]"]
 
@@ -129,7 +129,7 @@ class StreamLoad:
         while not self._is_over.is_set():
             stream = OpenStream(self._stack, self._seconds)
             stream.join()
-            if stream.is_whole:
+            if stream.is_complete:
                 self.whole += 1
             else:
                 self.failures.append(f"{stream.failure or stream.events[-1:]}")

@@ -1,4 +1,4 @@
-"""The last words of streams that one node is asked for directly."""
+"""The last events of streams that one node serves directly."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ QUESTION = {"messages": [{"role": "user", "content": SECONDS}]}
 
 
 class DirectClient:
-    """Asks a node for answers that take a minute: streams of every API, and a whole one."""
+    """Requests to a node that take a minute: streams of every API, and a unary one."""
 
     def __init__(self, stack: OwnStack, node: str) -> None:
         headers = {"Authorization": f"Bearer {stack.demo_key}"}

@@ -1,4 +1,4 @@
-"""What commands that change the nodes do while HAProxy is being started again."""
+"""Commands that change the nodes, while HAProxy is being restarted."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from fleet.cluster.fleet import Fleet
 from fleet.cluster.node import Node, node_id
+from fleet.cluster.node_pool import NodePool
 from fleet.cluster.paths import Layout
 from fleet.haproxy import HAProxyRefused, HAProxyUnavailable, RuntimeApi, Server, ServerState
 
@@ -20,7 +20,7 @@ NODE = Node(id=node_id(1, 9001))
 
 
 class Proxy:
-    """A Runtime API with one slot, whose HAProxy is away for the first `away` calls."""
+    """A Runtime API with one slot, whose HAProxy is down for the first `away` calls."""
 
     def __init__(self, away: int) -> None:
         self.away = away
@@ -51,48 +51,48 @@ class Proxy:
             raise HAProxyUnavailable("no")
 
 
-def fleet_behind(proxy: object, state_dir: Path) -> Fleet:
-    """Return a fleet whose HAProxy is that, and that starts and stops nothing."""
+def pool_behind(proxy: object, state_dir: Path) -> NodePool:
+    """Return a pool whose HAProxy is that, and that starts and stops nothing."""
     layout = Layout(state_dir=state_dir)
     layout.create()
-    return Fleet(
+    return NodePool(
         layout=layout,
         supervisord=cast("Supervisord", None),
         api=cast("RuntimeApi", proxy),
-        tell=lambda text: None,
+        on_progress=lambda text: None,
     )
 
 
 def test_a_haproxy_that_is_started_again_is_waited_for(tmp_path: Path) -> None:
     proxy = Proxy(away=3)
-    fleet = fleet_behind(proxy, tmp_path)
+    pool = pool_behind(proxy, tmp_path)
 
-    fleet.enter(NODE)
+    pool.enter(NODE)
     assert (proxy.slot.port, proxy.slot.state) == (9001, ServerState.READY)
 
     proxy.away = 3
-    assert fleet.in_rotation() == {"node1"}
+    assert pool.in_rotation() == {"node1"}
 
     proxy.away = 3
-    fleet.leave(NODE)
+    pool.leave(NODE)
     assert proxy.slot.state == ServerState.DRAIN
-    assert fleet.layout.drain_file("node1").exists()
+    assert pool.layout.drain_file("node1").exists()
 
     proxy.away = 3
-    fleet.close(NODE)
-    assert fleet.out_of_use() == {"node1"}
+    pool.close(NODE)
+    assert pool.out_of_use() == {"node1"}
 
 
-def test_a_haproxy_that_stays_away_or_refuses_is_an_error(
+def test_a_haproxy_that_stays_down_or_refuses_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fleet.cluster.fleet.RETURN_SECONDS", 0.2)
+    monkeypatch.setattr("fleet.cluster.node_pool.RETURN_SECONDS", 0.2)
     with pytest.raises(HAProxyUnavailable):
-        fleet_behind(Proxy(away=1_000), tmp_path).leave(NODE)
+        pool_behind(Proxy(away=1_000), tmp_path).leave(NODE)
 
     class Refusing(Proxy):
         def set_state(self, name: str, state: ServerState) -> None:
             raise HAProxyRefused("set server", "no")
 
     with pytest.raises(HAProxyRefused):
-        fleet_behind(Refusing(away=0), tmp_path).leave(NODE)
+        pool_behind(Refusing(away=0), tmp_path).leave(NODE)

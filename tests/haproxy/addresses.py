@@ -46,7 +46,7 @@ def generated(count: int, *, seed: int) -> list[tuple[str, str]]:
 
 
 def is_private(target: str) -> bool:
-    """Say whether Django could take an address for one of those that only operators may see."""
+    """Return whether Django could take an address for one of those that only operators may see."""
     path = re.match("(?:http://[^/]*)?([^?#]*)", target)
     assert path is not None
     decoded = unquote_to_bytes(path[1])

@@ -1,4 +1,4 @@
-"""What HAProxy turns away itself: floods, what waits too long, bad addresses, slow clients."""
+"""HAProxy's own refusals: floods, requests that wait too long, bad addresses, slow clients."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from tests.support.waiting import eventually
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Nobody who calls here.
+# No client of these tests.
 NOBODY = "192.0.2.1"
 HEAD = b"GET /echo HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 # --- One address --------------------------------------------------------------------------------
-def test_who_sends_too_many_requests_is_told_to_wait(make_proxy: Callable[..., LoneProxy]) -> None:
+def test_a_client_with_too_many_requests_gets_retry_after(
+    make_proxy: Callable[..., LoneProxy],
+) -> None:
     lone = make_proxy(PROXY_ADDRESS_REQUESTS="5", PROXY_UNLIMITED_ADDRESSES=NOBODY)
     node = lone.add_node()
 
@@ -46,7 +48,7 @@ def test_addresses_of_private_networks_are_not_counted(
         assert [httpx.get(f"{lone.url}/echo").status_code for _ in range(5)] == [200] * 5
 
 
-def test_who_opens_too_many_connections_is_told_and_then_not_heard(
+def test_a_client_with_too_many_connections_gets_429_and_then_no_connection(
     make_proxy: Callable[..., LoneProxy],
 ) -> None:
     lone = make_proxy(PROXY_ADDRESS_CONNECTIONS="3", PROXY_UNLIMITED_ADDRESSES=NOBODY)
@@ -131,7 +133,7 @@ def test_a_wait_in_the_queue_ends_with_a_503(make_proxy: Callable[..., LoneProxy
         "/v1/models%00",
     ],
 )
-def test_an_address_that_nobody_writes_by_accident_is_refused(lone: LoneProxy, path: str) -> None:
+def test_an_address_of_an_attack_is_refused(lone: LoneProxy, path: str) -> None:
     node = lone.add_node()
     answer = lone.raw(
         f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()

@@ -23,7 +23,7 @@ NAME = "web.test"
 
 
 class Dns:
-    """A server of names that has these addresses for every name that it is asked for."""
+    """A name server that returns these addresses for every query."""
 
     def __init__(self) -> None:
         self.addresses: list[str] = []

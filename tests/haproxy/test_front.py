@@ -1,4 +1,4 @@
-"""What HAProxy does for clients beside choosing a node: TLS, proxies in front, static files."""
+"""HAProxy's services to clients besides choosing a node: TLS, proxies in front, static files."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_certificate_makes_it_https_and_nodes_know(secure: LoneProxy, certific
     assert missing.headers[HSTS] == "max-age=31536000"
 
 
-def test_what_a_node_says_of_hsts_stays(secure: LoneProxy, certificate: Path) -> None:
+def test_a_nodes_own_hsts_header_stays(secure: LoneProxy, certificate: Path) -> None:
     context = ssl.create_default_context(cafile=certificate)
     answer = httpx.get(f"https://localhost:{secure.tls_port}/static/hsts", verify=context)
 
@@ -126,7 +126,7 @@ def test_old_tls_is_refused(secure: LoneProxy, certificate: Path, version: ssl.T
         (None, "127.0.0.1"),
     ],
 )
-def test_a_trusted_proxy_says_who_the_client_is(
+def test_a_trusted_proxy_sets_the_clients_address(
     make_proxy: Callable[..., LoneProxy], forwarded_for: str | None, client: str
 ) -> None:
     lone = make_proxy(PROXY_TRUSTED_ADDRESSES="127.0.0.0/8 ::1")
@@ -190,7 +190,7 @@ def test_the_openapi_document_is_fetched_once(lone: LoneProxy) -> None:
     assert node.requests == ["/v1/schema"]
 
 
-def test_nothing_else_is_kept(lone: LoneProxy) -> None:
+def test_nothing_else_is_cached(lone: LoneProxy) -> None:
     node = lone.add_node()
 
     for path in ("/v1/static/app.css", "/v1/models?/static/", "/staticx"):

@@ -50,7 +50,7 @@ def test_the_configuration_needs_no_variable_at_all(lone: LoneProxy) -> None:
 
 
 @pytest.mark.parametrize("path", sorted(proxy.CONFIG_DIR.glob("errors/*.http")), ids=str)
-def test_every_error_page_is_a_whole_answer_in_the_envelope(path: Path) -> None:
+def test_every_error_page_is_a_complete_response_in_the_envelope(path: Path) -> None:
     head, _, body = path.read_bytes().partition(b"\r\n\r\n")
     lines = head.decode().split("\r\n")
     headers = dict(line.lower().split(": ", 1) for line in lines[1:])
@@ -141,7 +141,7 @@ def test_what_is_no_http_is_refused_and_never_reaches_a_node(
     assert not node.requests
 
 
-def test_only_haproxy_says_who_the_client_is(lone: LoneProxy) -> None:
+def test_only_haproxy_sets_the_clients_address(lone: LoneProxy) -> None:
     lone.add_node()
     lies = {
         "forwarded": "for=1.2.3.4",
@@ -159,7 +159,7 @@ def test_only_haproxy_says_who_the_client_is(lone: LoneProxy) -> None:
     assert not {"forwarded", "x-forwarded-host", "x-forwarded-ssl", "x-real-ip"} & set(headers)
 
 
-def test_who_asks_before_sending_a_body_is_told_to_go_on(lone: LoneProxy) -> None:
+def test_a_client_that_expects_100_continue_gets_it(lone: LoneProxy) -> None:
     node = lone.add_node()
     with lone.connect() as connection:
         connection.sendall(
@@ -258,7 +258,7 @@ def test_a_killed_haproxy_remembers_its_nodes(lone: LoneProxy) -> None:
     ]
 
 
-def test_servers_tell_address_state_and_health(lone: LoneProxy) -> None:
+def test_servers_have_address_state_and_health(lone: LoneProxy) -> None:
     node = lone.add_node()
     server, *others = lone.api.servers()
 
@@ -296,7 +296,7 @@ def test_an_absent_haproxy_is_an_error_that_may_pass(tmp_path: Path) -> None:
 
 
 def check(lone: LoneProxy, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """Have HAProxy read the configuration only."""
+    """Check the configuration by HAProxy, without running it."""
     return subprocess.run(
         [lone.part.binary, "-c", "-f", proxy.CONFIG_DIR / "haproxy.cfg"],
         cwd="/",
@@ -313,5 +313,5 @@ def ask(lone: LoneProxy, count: int) -> set[str]:
 
 
 def state_of(api: RuntimeApi, name: str) -> ServerState:
-    """Return what was asked of one server."""
+    """Return the requests to one server."""
     return next(server.state for server in api.servers() if server.name == name)

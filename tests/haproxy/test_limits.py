@@ -1,4 +1,4 @@
-"""Nodes that are busy tell HAProxy how many requests to send them at a time (haproxy/limit.lua)."""
+"""Busy nodes limit the requests that HAProxy sends them at a time (haproxy/limit.lua)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def lone(make_proxy: Callable[..., LoneProxy]) -> LoneProxy:
 
 
 def flood(lone: LoneProxy, path: str, *, seconds: float = 1.5) -> Counter[int]:
-    """Ask from many clients as fast as they are answered, and count the answers' statuses."""
+    """Send requests from many clients without pause, and count the answers' statuses."""
     until = time.monotonic() + seconds
     statuses: Counter[int] = Counter()
 
@@ -86,7 +86,7 @@ def test_a_node_without_a_limit_takes_what_others_do_not(lone: LoneProxy) -> Non
     assert limited.counting.most < free.counting.most
 
 
-def test_what_a_node_asked_for_is_soon_forgotten(lone: LoneProxy) -> None:
+def test_a_nodes_limit_expires_soon(lone: LoneProxy) -> None:
     node = lone.add_node()
     httpx.get(f"{lone.url}/v1/limit/2/1")
     assert limit(lone, node.name) == "2"
@@ -136,7 +136,7 @@ def test_an_address_that_is_written_otherwise_is_no_way_around(lone: LoneProxy) 
 
 
 def test_nodes_are_heard_after_haproxy_was_frozen(lone: LoneProxy) -> None:
-    """Its own clock stands still meanwhile, and the time of day goes on."""
+    """Its own clock stands still in the block, and the time of day goes on."""
     lone.add_node()
     assert lone.process is not None
     for _ in range(3):

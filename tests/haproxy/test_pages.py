@@ -1,4 +1,4 @@
-"""Pages, and logins above all: what one address, and all together, may ask for at HAProxy."""
+"""Pages, and logins above all: what one address, and all together, may request at HAProxy."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_only_a_cancel_goes_before_others(make_proxy: Callable[..., LoneProxy]) 
     assert node.requests == ["/wait", cancel, *paths[:-1]]
 
 
-def test_however_many_ask_for_health_no_node_is_asked_more(lone: LoneProxy) -> None:
+def test_health_requests_of_clients_reach_no_node(lone: LoneProxy) -> None:
     node = lone.add_node()
     checks, began = node.checks, time.monotonic()
     asked = [("GET", "/health/ready"), ("HEAD", "/health/ready"), ("GET", "/health/ready?a=1")]

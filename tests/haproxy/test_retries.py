@@ -1,4 +1,4 @@
-"""What HAProxy sends a second time, and what it thinks of nodes that fail."""
+"""HAProxy's retries, and its judgement of nodes that fail."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_what_may_not_be_repeated_is_not(lone: LoneProxy, method: str) -> None:
     assert len(first.requests) + len(second.requests) == 1
 
 
-def test_a_client_that_kept_its_connection_is_hung_up_on_instead(lone: LoneProxy) -> None:
+def test_a_clients_reused_connection_is_closed_instead(lone: LoneProxy) -> None:
     """HAProxy lets such a client try again by itself, as after an idle connection's end."""
     node = lone.add_node()
     with httpx.Client(base_url=lone.url) as client:
@@ -90,7 +90,7 @@ def test_failures_have_a_node_looked_at_and_leave_it_in(lone: LoneProxy) -> None
     node = lone.add_node()
     eventually(lambda: node.checks >= 2, seconds=5, what="checks")
 
-    # A provider that is away makes every answer one, and no check's answer comes meanwhile.
+    # A provider that is down makes every answer one, and no check's answer comes in that time.
     node.check_seconds = 1.0
     with httpx.Client() as client:
         for _ in range(50):
@@ -100,7 +100,7 @@ def test_failures_have_a_node_looked_at_and_leave_it_in(lone: LoneProxy) -> None
     assert lone.api.servers()[0].is_up
 
 
-def test_a_node_that_says_nothing_is_a_504(make_proxy: Callable[..., LoneProxy]) -> None:
+def test_a_node_that_does_not_answer_is_a_504(make_proxy: Callable[..., LoneProxy]) -> None:
     lone = make_proxy(PROXY_RESPONSE_TIMEOUT="300ms")
     lone.add_node()
 
@@ -117,7 +117,7 @@ def test_only_a_post_may_wait_as_long_as_a_chain(make_proxy: Callable[..., LoneP
 
 
 def test_a_machine_that_vanishes_is_noticed(lone: LoneProxy) -> None:
-    """While both are silent the kernel asks whether the other side is there."""
+    """While both are silent the kernel probes the other side (TCP keepalive)."""
     node = lone.add_node()
     with httpx.stream("GET", f"{lone.url}/stream"):
         for side in (1, 2):

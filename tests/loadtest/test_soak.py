@@ -1,4 +1,4 @@
-"""How a soak judges memory, and how it chooses what to break."""
+"""A soak's judgement of memory, and its choice of faults."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_open_files_that_grow_are_a_leak() -> None:
     assert not found.is_flat
 
 
-def test_of_a_part_that_was_killed_the_longest_life_is_judged() -> None:
+def test_of_a_process_that_was_killed_the_longest_life_is_judged() -> None:
     samples = life("node2", [200] * 20, pid=1) + life("node2", [100] * 30, pid=2)
     (found,) = growths(samples)
     assert found.pid == 2
@@ -83,7 +83,7 @@ def test_a_failure_belongs_to_the_fault_that_its_request_met() -> None:
     assert breakage.fault_between(12 + AFTERMATH_SECONDS, 19) == NO_FAULT
 
 
-def test_a_run_without_findings_is_good_and_told_in_both_ways() -> None:
+def test_a_run_without_findings_is_good_in_both_reports() -> None:
     found = figures()
     assert is_good(found)
     assert found["statuses"] == {"read 200": 3}
@@ -94,7 +94,7 @@ def test_a_run_without_findings_is_good_and_told_in_both_ways() -> None:
     assert "node1" in text
 
 
-def test_whatever_was_found_makes_it_bad() -> None:
+def test_any_finding_makes_it_bad() -> None:
     assert not is_good(figures(problem="TimeoutError: not whole again"))
     assert not is_good(figures(megabytes=300))
     for name in MUST_BE_NONE:

@@ -33,7 +33,7 @@ def counted(output: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 
 def stacks(output: subprocess.CompletedProcess[str]) -> list[str]:
     """Return the lines that name stacks."""
-    return [line for line in output.stderr.splitlines() if "stood still" in line]
+    return [line for line in output.stderr.splitlines() if "was blocked" in line]
 
 
 @pytest.mark.parametrize("way", ["in_python", "in_c", "in_a_blocking_call"])

@@ -13,8 +13,8 @@ import pytest
 from fleet.autoscale.errors import MeasureError
 from fleet.autoscale.sources import embedded, proxy_counts
 from fleet.cluster.live import sample
-from fleet.cluster.parts import answers
 from fleet.cluster.paths import Layout
+from fleet.cluster.processes import answers
 from fleet.cluster.supervisord import Supervisord, SupervisorGone
 from fleet.haproxy import HAProxyUnavailable, RuntimeApi
 from scaling import scrape

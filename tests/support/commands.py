@@ -76,7 +76,7 @@ def serve() -> None:
 
     import manage
 
-    # Django's checks, which come before most commands, would import it in each fork anew.
+    # Django's checks, which come before most commands, would import it again in each fork.
     assert get_resolver().url_patterns
     # A fork that collected what it shares with this process would copy it first.
     gc.freeze()

@@ -24,7 +24,7 @@ def pdf(pages: int = 1, *, line: str = "The headrace carries water to the turbin
 
 
 def encrypted(data: bytes, *, password: str, algorithm: str = "RC4-128") -> bytes:
-    """Return a PDF that opens with a password; with "" it opens for everybody."""
+    """Return a PDF that opens with a password; with "" it opens without one."""
     writer = PdfWriter(clone_from=PdfReader(io.BytesIO(data)))
     writer.encrypt(user_password=password, owner_password="owner", algorithm=algorithm)
     out = io.BytesIO()

@@ -1,4 +1,4 @@
-"""A node that tells what HAProxy sent it, and notices when HAProxy hangs up."""
+"""A node that returns what HAProxy sent it, and records when HAProxy disconnects."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STATIC_HEADERS = {
 
 
 class Counting:
-    """How many threads are inside at a time, and how many were at most."""
+    """The number of threads inside at a time, and their maximum."""
 
     def __init__(self) -> None:
         self.inside = 0
@@ -42,8 +42,8 @@ class Counting:
 class FakeNode(ThreadingHTTPServer):
     """Answers /health/ready, /echo, /stream (a chunk every 100 ms) and /wait (never).
 
-    And /static/ (may be kept for ever), /fail (500), /bad (what is no HTTP), and /v1/limit/N/M,
-    which tells HAProxy (after 50 ms) to send N at a time and let M wait. As many requests as
+    And /static/ (cacheable for ever), /fail (500), /bad (what is no HTTP), and /v1/limit/N/M,
+    which limits HAProxy (after 50 ms) to N at a time and M that wait. As many requests as
     `resets` says are read, and then their connection is reset. A check is answered after
     `check_seconds`, with `check_status`.
     """
@@ -71,7 +71,7 @@ class FakeNode(ThreadingHTTPServer):
         self.server_close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Keep quiet about clients that left."""
+        """Log nothing about clients that disconnected."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -122,7 +122,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._echo()
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
     def _echo(self, *, status: int = 200, **more: str) -> None:
         headers = {name.lower(): value for name, value in self.headers.items()}

@@ -23,7 +23,7 @@ class OwnStack(EmbeddedStack):
         return httpx.get(f"{self.url}{path}", headers=headers, timeout=10, **options)
 
     def answers(self) -> bool:
-        """Say whether a request that needs key, database and node succeeds."""
+        """Return whether a request that needs key, database and node succeeds."""
         try:
             return self.get("/v1/models").status_code == 200
         except httpx.TransportError:

@@ -50,7 +50,7 @@ pool_mode = transaction
 default_pool_size = {server_connections}
 ignore_startup_parameters = options
 """)
-    # It refuses to run as root, and reads its file before it becomes somebody else.
+    # It refuses to run as root, and reads its file before it changes its user.
     user = ["-u", "nobody"] if os.geteuid() == 0 else []
     process = subprocess.Popen([program, *user, str(config)])
     try:

@@ -1,7 +1,7 @@
-"""Stalls of the event loops of nodes and workers, as their logs tell of them.
+"""Stalls of the event loops of nodes and workers, from their logs.
 
 Read while the stacks are there, and printed at the end of the test run. They fail no test: what
-this machine does beside may make them.
+this machine does besides may cause them.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-STALL = re.compile(rb"the event loop stood still for ([0-9.]+) s: (.*)")
+STALL = re.compile(rb"the event loop was blocked for ([0-9.]+) s: (.*)")
 # Frames of a stack that are shown.
 FRAMES = 6
 
 
 class Stalls:
-    """What the logs of this test run's stacks have told."""
+    """The stalls in the logs of this test run's stacks."""
 
     def __init__(self) -> None:
         self._offsets: dict[Path, int] = {}

@@ -28,9 +28,9 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         verbs = parser.add_subparsers(dest="verb", required=True)
-        create = verbs.add_parser("create", help="Make a key and print it, this once.")
-        create.add_argument("--name", required=True, help="What the key is for.")
-        create.add_argument("--account", help="Whose it is; made if new (default: default).")
+        create = verbs.add_parser("create", help="Create a key and print it this once.")
+        create.add_argument("--name", required=True, help="The purpose of the key.")
+        create.add_argument("--account", help="Its account, created if new (default: default).")
         for limit in ("requests-per-minute", "tokens-per-day", "max-concurrent"):
             create.add_argument(f"--{limit}", metavar="N", help="0 is no limit.")
         create.add_argument("--expires-days", metavar="N", help="0, the default, is never.")
@@ -39,7 +39,7 @@ class Command(BaseCommand):
         show = verbs.add_parser("list", help="List the keys, the newest first.")
         show.add_argument("--account", help="Only this account's.")
         show.add_argument("--json", action="store_true")
-        revoke = verbs.add_parser("revoke", help="Make a key useless, at once and for good.")
+        revoke = verbs.add_parser("revoke", help="Revoke a key, at once and permanently.")
         revoke.add_argument("id", help="As `apikey list` shows it: key_...")
         revoke.add_argument("--json", action="store_true")
 
@@ -64,7 +64,7 @@ class Command(BaseCommand):
         if options["json"]:
             self._print_json({**_as_dict(created.key), "key": created.secret})
             return
-        self.stdout.write(f"Made {created.key.public_id} for account {created.key.account.name}.")
+        self.stdout.write(f"Added {created.key.public_id} for account {created.key.account.name}.")
         self.stdout.write("The key is shown only now:")
         self.stdout.write(self.style.SUCCESS(created.secret))
 
@@ -120,7 +120,7 @@ def _whole_number(options: dict[str, Any], name: str) -> int | None:
     try:
         return int(value)
     except ValueError as error:
-        raise CommandError(f"--{name.replace('_', '-')}: {value!r} is no whole number.") from error
+        raise CommandError(f"--{name.replace('_', '-')}: {value!r} is not an integer.") from error
 
 
 def _as_dict(key: ApiKey) -> dict[str, Any]:

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 class Command(BaseCommand):
     """The way back for staff who are refused."""
 
-    help = "Show and forget failed logins of staff."
+    help = "Show and reset the counts of failed logins of staff."
     requires_system_checks = []
 
     def add_arguments(self, parser: CommandParser) -> None:
         verbs = parser.add_subparsers(dest="verb", required=True)
         for verb, text in (
             ("show", "Count the failures of a user, an address or both."),
-            ("unlock", "Forget them, so that logins are let in at once."),
+            ("unlock", "Reset the counts, so that logins are allowed at once."),
         ):
             command = verbs.add_parser(verb, help=text)
             command.add_argument("--user", help="The user's name, as it is typed at the login.")
@@ -36,7 +36,7 @@ class Command(BaseCommand):
         if not of:
             raise CommandError("Name a --user, an --address, or both.")
         if "address" in of and network_of(of["address"]) == UNKNOWN:
-            raise CommandError(f"--address: {of['address']!r} is no IP address.")
+            raise CommandError(f"--address: {of['address']!r} is not an IP address.")
         try:
             if options["verb"] == "show":
                 self._show(of)
@@ -49,9 +49,9 @@ class Command(BaseCommand):
 
     def _show(self, of: dict[str, str]) -> None:
         for kind, (count, seconds) in attempts.failures(**of).items():
-            left = f", forgotten in {math.ceil(seconds)} s" if count else ""
+            left = f", reset in {math.ceil(seconds)} s" if count else ""
             self.stdout.write(f"{kind} {of[kind]}: {count} failed logins{left}")
 
     def _unlock(self, of: dict[str, str]) -> None:
         done = attempts.unlock(**of)
-        self.stdout.write("Forgotten." if done else "There were no failed logins.")
+        self.stdout.write("Reset." if done else "There were no failed logins.")

@@ -36,19 +36,17 @@ class Command(BaseCommand):
         verbs = parser.add_subparsers(dest="verb", required=True)
         stats = verbs.add_parser("stats", help="entries, bytes, hits and misses by chain")
         stats.add_argument("--json", action="store_true")
-        clear = verbs.add_parser("clear", help="clear answers on every node")
+        clear = verbs.add_parser("clear", help="invalidate cached responses on every node")
         which = clear.add_mutually_exclusive_group(required=True)
         which.add_argument("--chain", metavar="SLUG")
         which.add_argument("--account", metavar="NAME")
         which.add_argument("--all", action="store_true")
-        warm = verbs.add_parser("warm", help="post each line of a file as a chat completion")
+        warm = verbs.add_parser("warm", help="send each line of a file as a chat completion")
         warm.add_argument("file", type=Path)
         warm.add_argument("--url", default="http://127.0.0.1:8000", help="where Headrace answers")
         warm.add_argument("--concurrency", type=int, default=4)
         warm.add_argument("--json", action="store_true")
-        inspect = verbs.add_parser(
-            "inspect", help="explain whether a request would hit, and why not"
-        )
+        inspect = verbs.add_parser("inspect", help="whether a request would hit, and why not")
         inspect.add_argument("what", help="a key, or a file with a chat completion's body")
         inspect.add_argument("--account", default="default", metavar="NAME")
         inspect.add_argument("--json", action="store_true")
@@ -92,27 +90,27 @@ class Command(BaseCommand):
                 raise CommandError(
                     f"There is no chain {slug!r}; `manage.py chains list` shows all."
                 )
-            name, what = generations.chain_counter(slug), f"the answers of chain {slug}"
+            name, what = generations.chain_counter(slug), f"the cached responses of chain {slug}"
         else:
             account = _account(options["account"])
             name, what = (
                 generations.account_counter(account.pk),
-                f"the answers of account {account.name}",
+                f"the cached responses of account {account.name}",
             )
         try:
             generations.clear(name)
         except StoreUnavailable as error:
             # A frozen store may still carry the command out when it thaws.
             raise CommandError(
-                f"Nothing was cleared so far, the store gives no answer: {error}."
-                " Run it again once it does."
+                f"Nothing was cleared yet, the store is unavailable: {error}."
+                " Run it again once it is available."
             ) from error
-        self.stdout.write(f"Cleared {what}; every node obeys within a second.")
+        self.stdout.write(f"Cleared {what}; all nodes apply it within a second.")
 
     def _warm(self, options: dict[str, Any]) -> None:
         key = env_secret("HEADRACE_KEY")
         if not key:
-            raise CommandError("Set HEADRACE_KEY or HEADRACE_KEY_FILE to the API key to use.")
+            raise CommandError("Set HEADRACE_KEY or HEADRACE_KEY_FILE to an API key.")
         if not 1 <= options["concurrency"] <= 256:
             raise CommandError("--concurrency must be from 1 to 256.")
         try:
@@ -128,12 +126,12 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps(vars(done)))
         else:
             self.stdout.write(
-                f"{done.done} answered, {done.hits} of them were there already;"
-                f" {done.skipped} were done before; {done.failed} failed."
+                f"{done.done} answered, {done.hits} of them from the cache;"
+                f" {done.skipped} skipped as done before; {done.failed} failed."
             )
         if done.failed:
             first = done.first_failure.rstrip(".")
-            raise CommandError(f"{first}. Run it again for what failed.")
+            raise CommandError(f"{first}. Run it again to repeat those.")
 
     def _show_progress(self, state: WarmupProgress) -> None:
         seen = state.done + state.skipped + state.failed
@@ -154,7 +152,7 @@ class Command(BaseCommand):
         except ApiError as error:
             raise CommandError(error.message) from error
         except StoreUnavailable as error:
-            raise CommandError(f"The store gives no answer: {error}") from error
+            raise CommandError(f"The store is unavailable: {error}") from error
         if options["json"]:
             self.stdout.write(json.dumps(found))
             return

@@ -33,7 +33,7 @@ class Command(BaseCommand):
             "--cache-mode",
             default=CacheMode.OFF.value,
             choices=[mode.value for mode in CacheMode],
-            help="which answers are cached",
+            help="which responses are cached",
         )
         add.add_argument("--json", action="store_true")
         for verb, text in (("list", "list the chains"), ("check", "build every enabled chain")):
@@ -43,7 +43,7 @@ class Command(BaseCommand):
         """Run one verb."""
         if options["verb"] == "load":
             added = load_built_in_chains()
-            self.stdout.write(f"added: {', '.join(added) or 'nothing, all are there'}")
+            self.stdout.write(f"added: {', '.join(added) or 'nothing, all exist'}")
         elif options["verb"] == "add":
             self._add(options)
         elif options["verb"] == "list":

@@ -1,4 +1,4 @@
-"""What carries a decision out. An actuator is a plug-in, named in AUTOSCALE_ACTUATOR.
+"""Actuators, which carry decisions out: plug-ins, named in AUTOSCALE_ACTUATOR.
 
 `embedded` scales the stack of `cluster up`, `compose` a Docker Compose project.
 """
@@ -13,10 +13,10 @@ class Actuator(Protocol):
     """The fleets of one place. Every method may raise `ActuatorError`."""
 
     def sizes(self) -> Mapping[str, int]:
-        """Return how many members each fleet is meant to have now."""
+        """Return the size that each fleet is meant to have now."""
 
     def scale(self, targets: Mapping[str, int]) -> None:
-        """Give fleets new sizes, and return when it is done.
+        """Change the sizes of fleets, and return when it is done.
 
-        A member that goes finishes what it has first. Fleets that are not named stay.
+        A node or worker that leaves finishes its work first. Fleets without a target stay.
         """

@@ -12,8 +12,8 @@ from fleet.autoscale.errors import ActuatorError
 from fleet.autoscale.policies import WEB, WORKERS
 from fleet.cluster import lock
 from fleet.cluster.errors import ClusterError
-from fleet.cluster.parts import read_all
 from fleet.cluster.paths import Layout
+from fleet.cluster.processes import read_all
 from fleet.cluster.scale import MAX_WORKERS, scale
 
 logger = logging.getLogger(__name__)
@@ -26,10 +26,10 @@ class Embedded:
         self._layout = Layout(state_dir=settings.STATE_DIR)
 
     def sizes(self) -> Mapping[str, int]:
-        """Return how many nodes and workers supervisord keeps alive."""
+        """Return how many nodes and workers supervisord runs."""
         if lock.holder(self._layout.lock_file) is None:
             raise ActuatorError(f"no stack is running (STATE_DIR={self._layout.state_dir})")
-        kinds = Counter(part.kind for part in read_all(self._layout.parts_dir))
+        kinds = Counter(spec.kind for spec in read_all(self._layout.specs_dir))
         return {WEB: kinds["node"], WORKERS: kinds["worker"]}
 
     def scale(self, targets: Mapping[str, int]) -> None:
@@ -47,7 +47,7 @@ class Embedded:
                 self._layout,
                 nodes=allowed.get(WEB),
                 workers=allowed.get(WORKERS),
-                tell=logger.info,
+                on_progress=logger.info,
             )
         except ClusterError as error:
             raise ActuatorError(str(error)) from error

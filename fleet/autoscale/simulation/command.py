@@ -1,4 +1,4 @@
-"""`manage.py autoscale simulate`: its options, and what it tells."""
+"""`manage.py autoscale simulate`: its options and its output."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from fleet.autoscale.errors import AutoscaleError
 from fleet.autoscale.policies import WEB, Policies
 from fleet.autoscale.simulation import trace
-from fleet.autoscale.simulation.queueing import Member
+from fleet.autoscale.simulation.queueing import NodeModel
 from fleet.autoscale.simulation.replay import Fleet, Outcome
 from fleet.autoscale.simulation.replay import simulate as run
 
@@ -46,11 +46,11 @@ def simulate(options: dict[str, Any], policies: Policies) -> Iterator[str]:
     rates = trace.rates(points, step)
     if not rates:
         raise AutoscaleError("the trace is shorter than a step: choose smaller --step-seconds")
-    member = Member(
+    node = NodeModel(
         requests_per_second=options["capacity"], service_seconds=options["service_seconds"]
     )
     fleet = Fleet(
-        member=member,
+        node=node,
         start_seconds=options["start_seconds"],
         drain_seconds=options["drain_seconds"],
         longest_wait_seconds=options["queue_seconds"],

@@ -1,4 +1,4 @@
-"""How long requests take at a fleet: a fluid queue, and M/M/c for the chance within it.
+"""Response times of a fleet: a fluid queue, and M/M/c for the chance within it.
 
 Autoscaling is about the minutes in which more comes than can be served. There M/M/c, which knows
 only the equilibrium, has no answer, and a fluid queue is exact for means: what comes in less what
@@ -21,15 +21,15 @@ TAIL = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
-class Member:
-    """What one node can do: requests a second, and how long one takes when nothing waits."""
+class NodeModel:
+    """A node's capacity: requests a second, and the time of one when nothing waits."""
 
     requests_per_second: float
     service_seconds: float
 
     @property
-    def places(self) -> float:
-        """How many requests it has in work at a time when it is full (Little's law)."""
+    def slots(self) -> float:
+        """Requests in work at a time when it is full (Little's law)."""
         return max(1.0, self.requests_per_second * self.service_seconds)
 
 
@@ -49,9 +49,9 @@ class Served:
 def serve(
     rate: float,
     *,
-    members: int,
+    nodes: int,
     waiting: float,
-    member: Member,
+    node: NodeModel,
     seconds: float,
     longest_wait_seconds: float,
 ) -> Served:
@@ -59,7 +59,7 @@ def serve(
 
     Who would wait longer than `longest_wait_seconds` is refused, as HAProxy does.
     """
-    capacity = members * member.requests_per_second
+    capacity = nodes * node.requests_per_second
     arrived = waiting + rate * seconds
     done = min(arrived, capacity * seconds)
     waiting = arrived - done
@@ -68,25 +68,25 @@ def serve(
     waiting -= refused
     utilisation = done / (capacity * seconds) if capacity else 1.0
     pile = waiting / capacity if capacity else longest_wait_seconds
-    chance, tail = _chance(rate, members, member) if members else (0.0, 0.0)
+    chance, tail = _chance(rate, nodes, node) if nodes else (0.0, 0.0)
     return Served(
         rate=done / seconds,
         refused=refused / seconds,
         waiting=waiting,
         queue_seconds=min(max(pile, chance), longest_wait_seconds),
-        mean_seconds=member.service_seconds + min(max(pile, chance), longest_wait_seconds),
-        p95_seconds=member.service_seconds + min(max(pile, tail), longest_wait_seconds),
+        mean_seconds=node.service_seconds + min(max(pile, chance), longest_wait_seconds),
+        p95_seconds=node.service_seconds + min(max(pile, tail), longest_wait_seconds),
         utilisation=utilisation,
     )
 
 
-def _chance(rate: float, members: int, member: Member) -> tuple[float, float]:
+def _chance(rate: float, nodes: int, node: NodeModel) -> tuple[float, float]:
     """Return the mean waiting of M/M/c, and what 95 of 100 requests wait at most."""
-    capacity = members * member.requests_per_second
+    capacity = nodes * node.requests_per_second
     load = min(rate / capacity, MAX_UTILISATION)
     if load <= 0:
         return 0.0, 0.0
-    servers = members * member.places
+    servers = nodes * node.slots
     each = servers / capacity
     mean = each * load ** (math.sqrt(2 * (servers + 1)) - 1) / (servers * (1 - load))
     # In M/M/c the waiting of those who wait at all is exponential, with this mean.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from fleet.autoscale.decision import Decision, Snapshot, State, decide
 from fleet.autoscale.policies import Policy
-from fleet.autoscale.simulation.queueing import Member, Served, serve
+from fleet.autoscale.simulation.queueing import NodeModel, Served, serve
 
 # What the model knows of a node. Memory is not of a kind with load.
 MODELLED = frozenset(
@@ -20,7 +20,7 @@ MODELLED = frozenset(
 class Fleet:
     """The nodes of a simulation: what each can do, how long a start and a draining take."""
 
-    member: Member
+    node: NodeModel
     start_seconds: float
     drain_seconds: float
     longest_wait_seconds: float
@@ -102,9 +102,9 @@ def simulate(
             ready = size
         served = serve(
             rate,
-            members=ready,
+            nodes=ready,
             waiting=waiting,
-            member=fleet.member,
+            node=fleet.node,
             seconds=step_seconds,
             longest_wait_seconds=fleet.longest_wait_seconds,
         )

@@ -17,7 +17,7 @@ from fleet.autoscale.errors import TraceError
 
 TIME = "time"
 RATE = "requests_per_second"
-# More than anybody has, and sums of it stay numbers.
+# More than any site has, and sums of it stay numbers.
 MAX_RATE = 1e9
 
 
@@ -68,16 +68,16 @@ def rates(points: Sequence[Point], step_seconds: float) -> list[float]:
     return found
 
 
-def _point(row: dict[str, str], place: str) -> Point:
+def _point(row: dict[str, str], position: str) -> Point:
     try:
         rate = float(row[RATE])
         at = _seconds(row[TIME])
     except (TypeError, ValueError) as error:
-        raise TraceError(f"{place}: {error}") from error
+        raise TraceError(f"{position}: {error}") from error
     if not 0 <= rate <= MAX_RATE:
-        raise TraceError(f"{place}: {RATE} must be from 0 to {MAX_RATE:g}")
+        raise TraceError(f"{position}: {RATE} must be from 0 to {MAX_RATE:g}")
     if not math.isfinite(at):
-        raise TraceError(f"{place}: {TIME} must be a number of seconds, or a date and time")
+        raise TraceError(f"{position}: {TIME} must be a number of seconds, or a date and time")
     return Point(at=at, rate=rate)
 
 

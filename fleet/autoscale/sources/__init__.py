@@ -1,6 +1,6 @@
-"""Where measurements come from: a plug-in, named by dotted path in AUTOSCALE_SOURCE.
+"""Sources of measurements: plug-ins, named by dotted path in AUTOSCALE_SOURCE.
 
-`measure.EmbeddedSource` is the embedded stack's.
+`embedded.EmbeddedSource` is the embedded stack's.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from fleet.autoscale.errors import MeasureError
 
 T = TypeVar("T")
 
-# What a member of a fleet has of each measure (policies.MEASURES).
+# Each measure's value for a node or worker of a fleet (policies.MEASURES).
 Values = dict[str, float]
 
 

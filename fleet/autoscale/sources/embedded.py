@@ -1,4 +1,4 @@
-"""What is measured of the embedded stack."""
+"""Measurements of the embedded stack."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from fleet.autoscale.sources import Measured, Values, latency, processes, proxy_
 from fleet.autoscale.sources.latency import Buckets
 from fleet.autoscale.sources.processes import Usage
 from fleet.autoscale.sources.proxy_counts import ProxyCounts
-from fleet.cluster import state_file as records
-from fleet.cluster.parts import PartId, read_all
+from fleet.cluster import state_file
 from fleet.cluster.paths import Layout
+from fleet.cluster.processes import ProcessSpec, read_all
 from scaling.scrape import ScrapeError, scrape
 
 KINDS = {"node": WEB, "worker": WORKERS}
@@ -42,39 +42,39 @@ class EmbeddedSource:
         self._before: _Reading | None = None
 
     def measure(self, sizes: Mapping[str, int]) -> Measured:
-        """Look at everything once."""
+        """Measure everything once."""
         problems: list[str] = []
-        parts = {part.name: part for part in read_all(self._layout.parts_dir)}
+        specs = {spec.name: spec for spec in read_all(self._layout.specs_dir)}
         reading = _Reading(
             at=self._clock(),
             proxy=tried(lambda: proxy_counts.read(settings.AUTOSCALE_HAPROXY_URL), problems),
-            usages=self._usages(parts),
-            latencies=_latencies([p for p in parts.values() if p.kind == "node"], problems),
+            usages=self._usages(specs),
+            latencies=_latencies([p for p in specs.values() if p.kind == "node"], problems),
         )
         values: dict[str, Values] = {WEB: {}, WORKERS: {}}
-        self._add_usage(values, parts, reading)
+        self._add_usage(values, specs, reading)
         self._add_requests(values[WEB], reading, sizes.get(WEB, 0))
         if found := tried(backlog.read, problems):
             values[WORKERS] |= backlog.measures(found, workers=sizes.get(WORKERS, 0))
         self._before = reading
         return Measured(values=values, problems=tuple(problems))
 
-    def _usages(self, parts: Mapping[str, PartId]) -> dict[str, Usage]:
-        record = records.load(self._layout.record_file)
+    def _usages(self, specs: Mapping[str, ProcessSpec]) -> dict[str, Usage]:
+        record = state_file.load(self._layout.record_file)
         known = record.processes if record else {}
         found = {
             name: processes.usage(known[name])
-            for name, part in parts.items()
-            if part.kind in KINDS and name in known
+            for name, spec in specs.items()
+            if spec.kind in KINDS and name in known
         }
         return {name: usage for name, usage in found.items() if usage}
 
     def _add_usage(
-        self, values: dict[str, Values], parts: Mapping[str, PartId], reading: _Reading
+        self, values: dict[str, Values], specs: Mapping[str, ProcessSpec], reading: _Reading
     ) -> None:
         before = self._before
         for kind, fleet in KINDS.items():
-            usages = {n: u for n, u in reading.usages.items() if parts[n].kind == kind}
+            usages = {n: u for n, u in reading.usages.items() if specs[n].kind == kind}
             if usages:
                 memory = [usage.memory_mb for usage in usages.values()]
                 values[fleet]["memory_mb"] = sum(memory) / len(memory)
@@ -99,7 +99,7 @@ class EmbeddedSource:
             values["latency_p95_ms"] = latency.p95_ms(before.latencies, reading.latencies)
 
 
-def _latencies(nodes: list[PartId], problems: list[str]) -> dict[str, Buckets]:
+def _latencies(nodes: list[ProcessSpec], problems: list[str]) -> dict[str, Buckets]:
     """Return the buckets of the nodes that answer; those that do not are the problem of all."""
     if not nodes:
         return {}

@@ -1,4 +1,4 @@
-"""What is measured where no process is at hand: only by HTTP, and of the jobs by PostgreSQL.
+"""Measurements of remote nodes: by HTTP, and of the jobs by PostgreSQL.
 
 The nodes' addresses are those that HAProxy's statistics name. They must be reachable from here, as
 in a network of Docker Compose.
@@ -49,7 +49,7 @@ class ScrapedSource:
         self._before = _Reading(at=clock())
 
     def measure(self, sizes: Mapping[str, int]) -> Measured:
-        """Look at everything once."""
+        """Measure everything once."""
         problems: list[str] = []
         proxy = tried(lambda: proxy_counts.read(settings.AUTOSCALE_HAPROXY_URL), problems)
         scrapes = _scrapes(proxy.addresses if proxy else {}, problems)
@@ -68,7 +68,7 @@ class ScrapedSource:
 
 
 def _scrapes(addresses: Mapping[str, str], problems: list[str]) -> dict[str, Scrape]:
-    """Return the nodes that answer; when none does, the first one's problem is told."""
+    """Return the nodes that answer; when none does, the first one's problem is reported."""
     if not addresses:
         return {}
     missed: list[str] = []

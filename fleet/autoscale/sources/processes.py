@@ -13,7 +13,7 @@ MEGABYTE = 1024 * 1024
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """What one part has used: CPU seconds since its start, by process, and memory now."""
+    """Resource usage of one process: CPU seconds since its start, by process, and memory now."""
 
     cpu_seconds: dict[tuple[int, float], float]
     memory_mb: float
@@ -22,7 +22,7 @@ class Usage:
 
 
 def usage(identity: ProcessId) -> Usage | None:
-    """Return what a part and its children use; None when it is no more."""
+    """Return what a process and its children use; None when it is no more."""
     root = identity.find()
     if root is None:
         return None

@@ -1,4 +1,4 @@
-"""What the parts do now: `cluster status --watch`.
+"""The present load of the processes: `cluster status --watch`.
 
 `sample` measures, `figures` compares two samples, and `table` draws.
 """

@@ -1,9 +1,9 @@
-"""What happened between two samples. Pure: nothing is measured here."""
+"""Figures of the time between two samples. Pure: nothing is measured here."""
 
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 
-from fleet.cluster.live.sample import PartSample, Sample, of_server
+from fleet.cluster.live.sample import ProcessSample, Sample, of_server
 from scaling.response_cache.results import HITS, CacheResult
 from scaling.scrape import Metrics, total
 
@@ -43,7 +43,7 @@ class WorkerFigures:
 
 @dataclass(frozen=True, kw_only=True)
 class ServerFigures:
-    """A database server; `lag_seconds` is None for the primary, and where nobody can say."""
+    """A database server; `lag_seconds` is None for the primary, and where it is unknown."""
 
     name: str
     role: str
@@ -70,31 +70,31 @@ class Figures:
 
 
 def compare(before: Sample, after: Sample) -> Figures:
-    """Return what came of the time between two samples; what began in between counts whole."""
+    """Return the figures of the time between two samples; what began in between counts fully."""
     seconds = max(0.001, after.at - before.at)
-    old = {part.status.name: part for part in before.parts}
+    old = {process.status.name: process for process in before.processes}
     nodes, workers, servers = [], [], []
-    for part in after.parts:
-        earlier = old.get(part.status.name)
-        if earlier is not None and earlier.status.pid != part.status.pid:
+    for process in after.processes:
+        earlier = old.get(process.status.name)
+        if earlier is not None and earlier.status.pid != process.status.pid:
             # It was restarted: all counters began again.
             earlier = None
-        cpu = 100 * (part.cpu_seconds - (earlier.cpu_seconds if earlier else 0.0)) / seconds
+        cpu = 100 * (process.cpu_seconds - (earlier.cpu_seconds if earlier else 0.0)) / seconds
         cpu_percent = round(max(0.0, cpu), 1)
-        if part.status.kind == "node":
-            nodes.append(_node(part, earlier, before, after, cpu_percent))
-        elif part.status.kind == "worker":
+        if process.status.kind == "node":
+            nodes.append(_node(process, earlier, before, after, cpu_percent))
+        elif process.status.kind == "worker":
             workers.append(
                 WorkerFigures(
-                    name=part.status.name,
-                    state=part.status.state,
-                    running_jobs=int(total(part.metrics, "headrace_jobs_running")),
+                    name=process.status.name,
+                    state=process.status.state,
+                    running_jobs=int(total(process.metrics, "headrace_jobs_running")),
                     cpu_percent=cpu_percent,
-                    memory_mb=part.memory_bytes >> 20,
+                    memory_mb=process.memory_bytes >> 20,
                 )
             )
-        elif part.status.kind in ("primary", "replica"):
-            servers.append(_server(part, after, cpu_percent))
+        elif process.status.kind in ("primary", "replica"):
+            servers.append(_server(process, after, cpu_percent))
     return Figures(
         url=after.url,
         nodes=nodes,
@@ -123,10 +123,10 @@ def quantile(share: float, buckets: list[tuple[float, float]]) -> float | None:
 
 
 def _node(
-    part: PartSample, earlier: PartSample | None, before: Sample, after: Sample, cpu: float
+    process: ProcessSample, earlier: ProcessSample | None, before: Sample, after: Sample, cpu: float
 ) -> NodeFigures:
-    name = part.status.name
-    buckets = _buckets(part.metrics)
+    name = process.status.name
+    buckets = _buckets(process.metrics)
     if earlier is not None:
         seen = _buckets(earlier.metrics)
         buckets = {bound: count - seen.get(bound, 0.0) for bound, count in buckets.items()}
@@ -134,10 +134,10 @@ def _node(
     p50, p95, p99 = (None if q is None else round(1000 * q, 1) for q in latency)
     now = of_server(after.proxy, "sessions_total", name)
     then = of_server(before.proxy, "sessions_total", name)
-    versions = [dict(labels) for found, labels in part.metrics if found == "headrace_build_info"]
+    versions = [dict(labels) for found, labels in process.metrics if found == "headrace_build_info"]
     return NodeFigures(
         name=name,
-        state=part.status.state,
+        state=process.status.state,
         version=versions[0]["version"] if versions else "",
         # HAProxy's counters begin again when it does.
         requests_per_second=round((now - then if now >= then else now) / (after.at - before.at), 1),
@@ -147,7 +147,7 @@ def _node(
         p95_ms=p95,
         p99_ms=p99,
         cpu_percent=cpu,
-        memory_mb=part.memory_bytes >> 20,
+        memory_mb=process.memory_bytes >> 20,
     )
 
 
@@ -159,13 +159,13 @@ def _buckets(metrics: Metrics) -> dict[float, float]:
     }
 
 
-def _server(part: PartSample, after: Sample, cpu: float) -> ServerFigures:
-    name = part.status.name
-    # Every node sees the same; the first that answers tells.
+def _server(process: ProcessSample, after: Sample, cpu: float) -> ServerFigures:
+    name = process.status.name
+    # Every node sees the same; the first answer counts.
     lag = next(
         (
             value
-            for other in after.parts
+            for other in after.processes
             for (found, labels), value in other.metrics.items()
             if found == "headrace_replica_lag_seconds" and ("server", name) in labels
         ),
@@ -173,18 +173,20 @@ def _server(part: PartSample, after: Sample, cpu: float) -> ServerFigures:
     )
     return ServerFigures(
         name=name,
-        role=part.status.kind,
-        state=part.status.state,
+        role=process.status.kind,
+        state=process.status.state,
         lag_seconds=None if lag is None else round(lag, 3),
         cpu_percent=cpu,
-        memory_mb=part.memory_bytes >> 20,
+        memory_mb=process.memory_bytes >> 20,
     )
 
 
 def _hit_rate(before: Sample, after: Sample) -> float | None:
     def counts(sample: Sample) -> tuple[float, float]:
-        hits = sum(_results(part.metrics, result) for part in sample.parts for result in HITS)
-        misses = sum(_results(part.metrics, CacheResult.MISS) for part in sample.parts)
+        hits = sum(
+            _results(process.metrics, result) for process in sample.processes for result in HITS
+        )
+        misses = sum(_results(process.metrics, CacheResult.MISS) for process in sample.processes)
         return hits, hits + misses
 
     hits, lookups = counts(after)

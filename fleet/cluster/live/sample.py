@@ -1,4 +1,4 @@
-"""Measure every part of the running stack once."""
+"""Measure every process of the running stack once."""
 
 import time
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from psycopg_pool import PoolTimeout
 
 from fleet.cluster import status
 from fleet.cluster.paths import Layout
-from fleet.cluster.status import PartStatus
+from fleet.cluster.status import ProcessStatus
 from fleet.haproxy import BACKEND
 from jobs.queue.backlog import count_queued
 from scaling.connections import release_connections
@@ -22,10 +22,10 @@ MAX_SCRAPES = 16
 
 
 @dataclass(frozen=True, kw_only=True)
-class PartSample:
-    """One part; `cpu_seconds` since its start, processes that it started included."""
+class ProcessSample:
+    """One process; `cpu_seconds` since its start, processes that it started included."""
 
-    status: PartStatus
+    status: ProcessStatus
     cpu_seconds: float
     memory_bytes: int
     metrics: Metrics
@@ -33,41 +33,41 @@ class PartSample:
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """All parts at the time `at`, a monotonic clock; `waiting_jobs` is None when nobody can say."""
+    """All processes at the monotonic time `at`; `waiting_jobs` is None when it is unknown."""
 
     at: float
     url: str | None
-    parts: list[PartSample]
+    processes: list[ProcessSample]
     proxy: Metrics
     waiting_jobs: int | None
 
 
 def measure(layout: Layout) -> Sample:
-    """Ask supervisord, HAProxy, the parts and the database; what does not answer is left out."""
+    """Query supervisord, HAProxy, the processes and the database; those that fail are left out."""
     found = status.read(layout)
     with ThreadPoolExecutor(MAX_SCRAPES) as threads:
-        asked = threads.submit(
+        proxy = threads.submit(
             _scrape,
             f"127.0.0.1:{settings.STATS_PORT}",
             "haproxy_server_",
             "?scope=server&no-maint",
         )
-        scrapes = threads.map(lambda part: _scrape(_address(part), "headrace_"), found.parts)
-    parts = [
-        PartSample(
-            status=part,
+        scrapes = threads.map(lambda process: _scrape(_address(process), "headrace_"), found.parts)
+    processes = [
+        ProcessSample(
+            status=process,
             cpu_seconds=cpu_seconds,
             memory_bytes=memory_bytes,
             metrics=metrics,
         )
-        for part, metrics in zip(found.parts, scrapes, strict=True)
-        for cpu_seconds, memory_bytes in [_usage(part.pid)]
+        for process, metrics in zip(found.parts, scrapes, strict=True)
+        for cpu_seconds, memory_bytes in [_usage(process.pid)]
     ]
     return Sample(
         at=time.monotonic(),
         url=found.url,
-        parts=parts,
-        proxy=asked.result(),
+        processes=processes,
+        proxy=proxy.result(),
         waiting_jobs=_waiting_jobs() if found.url else None,
     )
 
@@ -77,9 +77,9 @@ def of_server(proxy: Metrics, name: str, server: str) -> float:
     return total(proxy, f"haproxy_server_{name}", proxy=BACKEND, server=server)
 
 
-def _address(part: PartStatus) -> str | None:
-    is_scraped = part.kind in ("node", "worker") and part.state in ("ready", "draining")
-    return part.address if is_scraped else None
+def _address(process: ProcessStatus) -> str | None:
+    is_scraped = process.kind in ("node", "worker") and process.state in ("ready", "draining")
+    return process.address if is_scraped else None
 
 
 def _scrape(address: str | None, prefix: str, query: str = "") -> Metrics:

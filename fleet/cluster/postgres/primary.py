@@ -1,7 +1,7 @@
 """The server that takes the writes."""
 
 from fleet.cluster import binaries
-from fleet.cluster.errors import PartFailed
+from fleet.cluster.errors import ProcessFailed
 from fleet.cluster.paths import write_private
 from fleet.cluster.postgres.programs import empty_data_dir, run_tool
 from fleet.cluster.postgres.server import DATABASE, USER, Server
@@ -58,7 +58,7 @@ class Primary(Server):
     def promote(self) -> bool:
         """Take the role when the server still is a replica; return whether it was one.
 
-        PostgreSQL first replays all WAL that it has received, whatever its apply delay.
+        PostgreSQL first replays all WAL that it has received, without its apply delay.
         """
         if not self.is_in_recovery():
             return False
@@ -68,7 +68,7 @@ class Primary(Server):
                 "SELECT pg_promote(wait_seconds => %s)", [PROMOTE_SECONDS]
             ).fetchone()
             if not (row and row[0]):
-                raise PartFailed(self.id.name, f"was not promoted within {PROMOTE_SECONDS} s")
+                raise ProcessFailed(self.id.name, f"was not promoted within {PROMOTE_SECONDS} s")
             # pg_rewind looks for the new timeline in what the checkpoint writes.
             connection.execute("CHECKPOINT")
         return True

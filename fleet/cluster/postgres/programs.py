@@ -7,7 +7,7 @@ from pathlib import Path
 from django.conf import settings
 
 from fleet.cluster import binaries
-from fleet.cluster.errors import ClusterError, PartFailed
+from fleet.cluster.errors import ClusterError, ProcessFailed
 from fleet.cluster.privileges import as_postgres, give_to_postgres
 
 MINIMUM_VERSION = (16,)
@@ -40,7 +40,7 @@ def check_version(data_dir: Path, bin_dir: Path) -> None:
     if made_by != str(version[0] if version else ""):
         raise ClusterError(
             f"{data_dir} was made by PostgreSQL {made_by}, but {bin_dir} is {version[0]}; set "
-            f"EMBEDDED_POSTGRES_BIN to release {made_by}, or remove {data_dir} to begin anew"
+            f"EMBEDDED_POSTGRES_BIN to release {made_by}, or remove {data_dir} to start empty"
         )
 
 
@@ -52,7 +52,7 @@ def empty_data_dir(path: Path) -> None:
 
 
 def run_tool(
-    part: str,
+    process: str,
     command: list[str],
     *,
     is_expected_to_fail: bool = False,
@@ -62,7 +62,7 @@ def run_tool(
     """Run one of PostgreSQL's programs to its end and return what it printed, in English.
 
     It ends with this process: a copy that goes on by itself would meet the next one. Raises
-    `PartFailed` with its last words, or with the advice when it takes too long.
+    `ProcessFailed` with its last words, or with the advice when it takes too long.
     """
     try:
         result = subprocess.run(  # noqa: S603 - a command of our own
@@ -74,10 +74,10 @@ def run_tool(
             timeout=timeout_seconds,
         )
     except subprocess.TimeoutExpired as error:
-        raise PartFailed(
-            part, f"{Path(command[0]).name} took longer than {timeout_seconds:g} s{advice}"
+        raise ProcessFailed(
+            process, f"{Path(command[0]).name} took longer than {timeout_seconds:g} s{advice}"
         ) from error
     if result.returncode and not is_expected_to_fail:
         last = result.stderr.strip().splitlines()[-3:]
-        raise PartFailed(part, f"{Path(command[0]).name} failed: {' '.join(last)}")
+        raise ProcessFailed(process, f"{Path(command[0]).name} failed: {' '.join(last)}")
     return result.stdout

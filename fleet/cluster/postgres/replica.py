@@ -9,16 +9,16 @@ from pathlib import Path
 import psycopg
 from django.conf import settings
 
-from fleet.cluster.errors import PartFailed
+from fleet.cluster.errors import ProcessFailed
 from fleet.cluster.postgres.programs import empty_data_dir, run_tool
 from fleet.cluster.postgres.server import Server
 from fleet.cluster.privileges import give_to_postgres
 
 
 class Joined(StrEnum):
-    """How a server came to follow the primary."""
+    """The way in which a server came to follow the primary."""
 
-    KEPT = "went on where it stopped"
+    RESUMED = "went on where it stopped"
     REWOUND = "rewound to follow the primary"
     COPIED = "copied the primary"
 
@@ -29,24 +29,24 @@ class Replica(Server):
 
     primary: Server
 
-    def create(self, *, anew: bool = False) -> Joined:
+    def create(self, *, from_scratch: bool = False) -> Joined:
         """Make the data directory one that can follow the primary; the server must not run.
 
-        It goes on where it stopped when the primary still has its slot. One that was the primary
-        is rewound. When neither is possible, an earlier try was cut short, or `anew` is asked for,
-        it is a new copy.
+        It goes on where it stopped when the primary still has its slot. One that was the primary is
+        rewound. When neither is possible, an earlier attempt was cut short, or `from_scratch` is
+        set, it is a new copy.
         """
-        if anew:
+        if from_scratch:
             return self._copy()
         if not self._is_rewinding and self.is_standby and self._has_slot():
-            return Joined.KEPT
+            return Joined.RESUMED
         # A copy that was cut short has a label, and no signal file.
         is_cut_short = self._is_rewinding or (self.data_dir / "backup_label").exists()
         if is_cut_short or self.is_standby or not self.has_data:
             return self._copy()
         try:
             return self._rewind()
-        except PartFailed:
+        except ProcessFailed:
             return self._copy()
 
     def extra_settings(self) -> Mapping[str, str]:
@@ -55,10 +55,10 @@ class Replica(Server):
         return {"primary_conninfo": conninfo, "primary_slot_name": self.id.name}
 
     def is_ready(self) -> bool:
-        """Say whether the replica answers queries and receives the primary's WAL.
+        """Return whether the replica answers queries and receives the primary's WAL.
 
-        Both are asked. A receiver calls itself streaming before it is let to; and one that has WAL
-        of an older timeline that the primary never had, is sent what came before it for ever.
+        Both are queried. A receiver calls itself streaming before it is let to; and one that has
+        WAL of an older timeline that the primary never had, is sent what came before it for ever.
         """
         try:
             with self.connect() as connection:
@@ -79,7 +79,7 @@ class Replica(Server):
         return bool(received[0] == int(sent[0][:8], 16))
 
     def is_connected(self) -> bool:
-        """Say whether there may be WAL of the primary on its way; raises psycopg.Error."""
+        """Return whether there may be WAL of the primary on its way; raises psycopg.Error."""
         query = "SELECT 1 FROM pg_stat_wal_receiver WHERE sender_port = %s"
         with self.connect() as connection:
             return connection.execute(query, [self.primary.port]).fetchone() is not None
@@ -103,11 +103,11 @@ class Replica(Server):
 
     @property
     def _rewind_mark(self) -> Path:
-        # Beside the data directory, in which pg_rewind removes what the primary does not have.
+        # Outside the data directory, in which pg_rewind removes what the primary does not have.
         return self.layout.state_dir / f"{self.id.name}.rewinding"
 
     def _copy(self) -> Joined:
-        with self._own_settings_kept():
+        with self._own_settings_preserved():
             self.primary.drop_slot(self.id.name)
             empty_data_dir(self.data_dir)
             run_tool(
@@ -129,9 +129,9 @@ class Replica(Server):
 
     def _rewind(self) -> Joined:
         self.primary.make_slots([self.id.name])
-        # A rewind that is cut short leaves data that only look whole.
+        # A rewind that is cut short leaves data that only look complete.
         self._rewind_mark.touch()
-        with self._own_settings_kept():
+        with self._own_settings_preserved():
             run_tool(
                 self.id.name,
                 [
@@ -145,18 +145,18 @@ class Replica(Server):
         return Joined.REWOUND
 
     def _become_standby(self) -> None:
-        # Last, so that a copy that was cut short is not taken for a whole one.
+        # Last, so that a copy that was cut short is not taken for a complete one.
         signal_file = self.data_dir / "standby.signal"
         signal_file.touch(mode=0o600)
         give_to_postgres(signal_file)
         self._rewind_mark.unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def _own_settings_kept(self) -> Iterator[None]:
-        """Keep what `ALTER SYSTEM` set on this server: the primary's would come with its files."""
+    def _own_settings_preserved(self) -> Iterator[None]:
+        """Preserve what `ALTER SYSTEM` set here: the primary's would come with its files."""
         path = self.data_dir / "postgresql.auto.conf"
-        kept = path.read_bytes() if path.exists() else None
+        own = path.read_bytes() if path.exists() else None
         yield
-        if kept is not None:
-            path.write_bytes(kept)
+        if own is not None:
+            path.write_bytes(own)
             give_to_postgres(path)

@@ -11,11 +11,11 @@ import psycopg
 from django.conf import settings
 
 from fleet.cluster.credentials import Credentials
-from fleet.cluster.parts import PartId, Program
 from fleet.cluster.paths import Layout, write_private
 from fleet.cluster.ports import HOST
 from fleet.cluster.postgres.programs import check_version
 from fleet.cluster.privileges import as_postgres, give_to_postgres
+from fleet.cluster.processes import ProcessSpec, Program
 
 USER = "headrace"
 DATABASE = "headrace"
@@ -35,7 +35,7 @@ SETTINGS = {
     "max_replication_slots": "16",
     # For replicas that lag behind a new primary, whose slots are as young as its role.
     "wal_keep_size": "128MB",
-    # A replica that is away for good must not fill the disk: beyond this it is built anew.
+    # A replica that never comes back must not fill the disk: beyond this it is copied again.
     "max_slot_wal_keep_size": "2GB",
     "hot_standby": "on",
     "hot_standby_feedback": "on",
@@ -56,14 +56,14 @@ SYNCHRONOUS_SETTINGS = {
 class Server:
     """One server; `Primary` and `Replica` add what it does in that role."""
 
-    id: PartId
+    id: ProcessSpec
     layout: Layout
     credentials: Credentials
     bin_dir: Path
 
     @property
     def data_dir(self) -> Path:
-        """Where the server keeps its data."""
+        """The server's data directory."""
         return self.layout.state_dir / self.id.name
 
     @property
@@ -97,7 +97,7 @@ class Server:
         )
 
     def configure(self) -> None:
-        """Write `postgresql.conf`; a server that runs reads it when it is told to reload."""
+        """Write `postgresql.conf`; a running server reads it at a reload."""
         values = {**SETTINGS, "port": str(self.port), **self.extra_settings()}
         if settings.EMBEDDED_SYNCHRONOUS_COMMIT == "remote_apply":
             values |= SYNCHRONOUS_SETTINGS
@@ -119,7 +119,7 @@ class Server:
     def conninfo(self, *, application_name: str) -> str:
         """Return how PostgreSQL's own programs reach this server, the password in a file.
 
-        A command line is everybody's to read.
+        All users can read a command line.
         """
         path = self.layout.run_dir / "pgpass"
         write_private(path, f"*:*:*:{USER}:{self.credentials.postgres_password}\n")
@@ -142,7 +142,7 @@ class Server:
         )
 
     def is_ready(self) -> bool:
-        """Say whether the server answers queries."""
+        """Return whether the server answers queries."""
         try:
             with self.connect() as connection:
                 connection.execute("SELECT 1")
@@ -151,7 +151,7 @@ class Server:
         return True
 
     def is_in_recovery(self) -> bool | None:
-        """Say whether the server follows another; None when it gives no answer."""
+        """Return whether the server follows another; None when it does not answer."""
         try:
             with self.connect() as connection:
                 row = connection.execute("SELECT pg_is_in_recovery()").fetchone()
@@ -174,7 +174,7 @@ class Server:
             return {row[0] for row in connection.execute(query.encode()).fetchall()}
 
     def make_slots(self, names: Iterable[str]) -> None:
-        """Make the slots that are missing, and keep WAL for them from now on.
+        """Create the slots that are missing, which retain WAL from now on.
 
         A replica may make them too, for the time when it is the primary.
         """
@@ -197,14 +197,14 @@ class Server:
                 [name],
             )
 
-    def drop_slots(self, *, keep: Iterable[str] = ()) -> None:
+    def drop_slots(self, *, except_of: Iterable[str] = ()) -> None:
         """Drop slots of servers that need them no more, which would hold WAL back for ever."""
         with self.connect() as connection:
             connection.execute(
                 "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots"
                 " WHERE slot_type = 'physical' AND NOT active AND slot_name ~ '^(postgres|replica)'"
                 " AND NOT slot_name = ANY(%s)",
-                [list(keep)],
+                [list(except_of)],
             )
 
 

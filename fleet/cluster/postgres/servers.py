@@ -7,13 +7,13 @@ from typing import Self
 
 from fleet.cluster.credentials import Credentials
 from fleet.cluster.errors import ClusterError
-from fleet.cluster.parts import PartId
 from fleet.cluster.paths import Layout, write_private
 from fleet.cluster.ports import address
 from fleet.cluster.postgres.primary import Primary
 from fleet.cluster.postgres.replica import Replica
 from fleet.cluster.postgres.server import Server
 from fleet.cluster.postgres.topology import Topology
+from fleet.cluster.processes import ProcessSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,15 +64,15 @@ class Servers:
             return
         if others := sorted(self.layout.state_dir.glob("postgres*/PG_VERSION")):
             raise ClusterError(
-                f"{self.primary.data_dir}, the primary's data, is gone, but {others[0].parent} is"
+                f"{self.primary.data_dir}, the primary's data, is lost, but {others[0].parent} is"
                 f" there; write the name of the server with your data as primary into"
-                f" {self.layout.topology_file}, or remove {self.layout.state_dir} to begin anew."
+                f" {self.layout.topology_file}, or remove {self.layout.state_dir} to start empty."
             )
 
     def publish(self, *, without: frozenset[str] = frozenset()) -> None:
         """Write the files that every process of the stack watches: the primary's URL first.
 
-        `without` leaves replicas out that nobody can read from yet.
+        `without` leaves replicas out that cannot be read yet.
         """
         write_private(self.layout.database_url_file, self.primary.url() + "\n")
         lines = [
@@ -82,5 +82,5 @@ class Servers:
         ]
         write_private(self.layout.replica_urls_file, "".join(lines))
 
-    def _id(self, name: str, kind: str) -> PartId:
-        return PartId(name=name, kind=kind, address=address(self.ports[name]))
+    def _id(self, name: str, kind: str) -> ProcessSpec:
+        return ProcessSpec(name=name, kind=kind, address=address(self.ports[name]))

@@ -1,7 +1,7 @@
 """The record of which servers there are, and which of them is the primary.
 
-It outlives the stack. A promotion changes it before the server itself is promoted: whoever finds
-the recorded primary still in recovery, promotes it.
+It outlives the stack. A promotion changes it before the server itself is promoted: a command that
+finds the recorded primary still in recovery, promotes it.
 """
 
 import json
@@ -72,9 +72,7 @@ def load(path: Path) -> Topology | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ClusterError(
-            f"cannot read {path}, which says which server is the primary: {error}"
-        ) from error
+        raise ClusterError(f"cannot read {path}, which names the primary: {error}") from error
 
 
 def number_of(name: str) -> int:

@@ -1,4 +1,4 @@
-"""Let a replica receive what the primary, alive or gone, has and it has not."""
+"""Catch-up of a replica with the WAL of a primary, alive or dead."""
 
 import psycopg
 
@@ -22,7 +22,7 @@ def catch_up(stack: RunningStack, primary: Primary, candidate: Replica) -> None:
     name = candidate.id.name
     if not until(candidate.is_ready, seconds=RECEIVE_SECONDS):
         raise ClusterError(f"{name} does not stream from {primary.id.name}; nothing was changed.")
-    stack.say(f"{primary.id.name}: writing a checkpoint, so that it stops soon")
+    stack.on_progress(f"{primary.id.name}: writing a checkpoint, so that it stops soon")
     silent = [
         replica.id.name for replica in stack.servers.replicas if replica.is_in_recovery() is None
     ]
@@ -43,7 +43,7 @@ def catch_up(stack: RunningStack, primary: Primary, candidate: Replica) -> None:
 
 
 def await_all(stack: RunningStack, old: Primary, candidate: Replica) -> int:
-    """Let the candidate receive all it can of a stopped primary's WAL.
+    """Wait until the candidate has received all it can of a stopped primary's WAL.
 
     Returns how many commits it lacks. What is received is replayed before a promotion ends.
     """
@@ -57,12 +57,12 @@ def await_all(stack: RunningStack, old: Primary, candidate: Replica) -> int:
     if end.is_clean and until(has_all, seconds=RECEIVE_SECONDS):
         return 0
     until(lambda: not candidate.is_connected(), seconds=RECEIVE_SECONDS)
-    _ask_the_others(stack, candidate)
+    _receive_from_others(stack, candidate)
     return commits_after(old, candidate.received(), timeline=end.timeline)
 
 
-def _ask_the_others(stack: RunningStack, candidate: Replica) -> None:
-    """Let the candidate stream what another replica has received and it has not."""
+def _receive_from_others(stack: RunningStack, candidate: Replica) -> None:
+    """Stream to the candidate the WAL that another replica has more of."""
     others = {}
     for replica in stack.servers.replicas:
         if replica.id.name != candidate.id.name:
@@ -75,13 +75,13 @@ def _ask_the_others(stack: RunningStack, candidate: Replica) -> None:
     best = max(others, key=lambda replica: others[replica])
     if others[best] <= candidate.received():
         return
-    stack.say(f"{candidate.id.name}: receiving from {best.id.name}, which has more")
+    stack.on_progress(f"{candidate.id.name}: receiving from {best.id.name}, which has more")
     best.make_slots([candidate.id.name])
     process = stack.supervisord.find(candidate.id.name)
     if process and process.pid:
         stack.servers.replica(candidate.id.name, primary=best).reload(process.pid)
     if not until(lambda: candidate.received() >= others[best], seconds=RECEIVE_SECONDS * 2):
         raise ClusterError(
-            f"{candidate.id.name} does not receive what {best.id.name} has; "
+            f"{candidate.id.name} does not receive the log that {best.id.name} has; "
             f"promote {best.id.name} instead."
         )

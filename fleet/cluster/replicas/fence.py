@@ -1,23 +1,24 @@
-"""Stop a server so that it surely takes no write any more."""
+"""Fencing: stop a server so that it can accept no more writes."""
 
 import time
 from pathlib import Path
 
 import psutil
 
-from fleet.cluster.errors import PartFailed
+from fleet.cluster.errors import ProcessFailed
 from fleet.cluster.supervisord import ProcessInfo, Supervisord
 
-# supervisord itself kills a server that is this late.
+# supervisord kills the server's process after its `stop_seconds` (5); this is for the rest.
 STOP_SECONDS = 8.0
+# Processes that live so long after SIGKILL hang in the kernel.
 KILL_SECONDS = 5.0
 POLL_SECONDS = 0.05
 
 
 def stop_server(name: str, data_dir: Path, supervisord: Supervisord) -> None:
-    """Stop a server fast, or kill it when it is frozen or late; all its processes are gone then.
+    """Stop a server fast, or kill it if it is frozen or late; all its processes have ended then.
 
-    Raises `PartFailed` when one of them is not.
+    Raises `ProcessFailed` when one of them is not.
     """
     deadline = time.monotonic() + STOP_SECONDS
     while (info := supervisord.find(name)) and not info.is_stopped:
@@ -27,7 +28,7 @@ def stop_server(name: str, data_dir: Path, supervisord: Supervisord) -> None:
         if _is_frozen(info) or time.monotonic() > deadline:
             _kill_all(name, data_dir)
         time.sleep(POLL_SECONDS)
-    # Backends of a killed server go on until they notice, and a frozen one when it thaws.
+    # Backends of a killed server run until they notice, and a frozen one when it thaws.
     _kill_all(name, data_dir)
 
 
@@ -49,14 +50,14 @@ def _kill_all(name: str, data_dir: Path) -> None:
                 continue
         psutil.wait_procs(found, timeout=POLL_SECONDS)
         if time.monotonic() > deadline:
-            raise PartFailed(name, f"{name} cannot be killed; nothing was done")
+            raise ProcessFailed(name, f"{name} cannot be killed; nothing was changed")
 
 
 def _processes_in(data_dir: Path) -> list[psutil.Process]:
     """Return the PostgreSQL processes that work in a data directory, also those without parent."""
-    place = str(data_dir.resolve())
+    path = str(data_dir.resolve())
     return [
         process
         for process in psutil.process_iter(["name", "cwd"])
-        if process.info["name"] == "postgres" and process.info["cwd"] == place
+        if process.info["name"] == "postgres" and process.info["cwd"] == path
     ]

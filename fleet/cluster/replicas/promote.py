@@ -27,7 +27,7 @@ from fleet.cluster.replicas.running import RunningStack
 
 @dataclass(frozen=True, kw_only=True)
 class Promotion:
-    """What came of it.
+    """The result of a promotion.
 
     `lost_commits` were on the old primary alone; `replicas` says how each server joined.
     """
@@ -63,7 +63,7 @@ def promote(stack: RunningStack, name: str) -> Promotion:
             f"`manage.py replicas promote {old.id.name}` ends it."
         )
     if candidate.is_in_recovery() is None:
-        raise ClusterError(f"{name} gives no answer; nothing was changed.")
+        raise ClusterError(f"{name} does not answer; nothing was changed.")
     was_planned = in_recovery is False
     if was_planned:
         catch_up(stack, old, candidate)
@@ -71,13 +71,13 @@ def promote(stack: RunningStack, name: str) -> Promotion:
 
     started = time.monotonic()
     try:
-        stack.say(f"{old.id.name}: stopping, so that it takes no more writes")
+        stack.on_progress(f"{old.id.name}: stopping, so that it accepts no more writes")
         stack.stop(old.id.name)
         lost = _receive(stack, old, candidate, was_planned=was_planned)
     except BaseException:
-        # Ctrl-C too: whoever reads this wants the primary back.
+        # Ctrl-C too: its user wants the primary back.
         stack.supervisord.start_again(old.id.name)
-        stack.say(f"{old.id.name}: started again; it still is the primary")
+        stack.on_progress(f"{old.id.name}: started again; it still is the primary")
         with contextlib.suppress(psycopg.Error):
             candidate.drop_slots()
         raise
@@ -113,5 +113,7 @@ def _receive(stack: RunningStack, old: Primary, candidate: Replica, *, was_plann
             f"{candidate.id.name} did not receive the last {lost} commits of {old.id.name}."
         )
     if lost:
-        stack.say(f"{candidate.id.name}: {lost} commits were on {old.id.name} alone, and are lost")
+        stack.on_progress(
+            f"{candidate.id.name}: {lost} commits were on {old.id.name} alone, and are lost"
+        )
     return lost

@@ -27,14 +27,14 @@ def settle(stack: RunningStack, servers: Servers) -> Settled:
     primary, replicas = servers.primary, servers.replicas
     name = primary.id.name
     if primary.is_in_recovery() is None:
-        raise ClusterError(f"{name}, the recorded primary, gives no answer.")
+        raise ClusterError(f"{name}, the recorded primary, does not answer.")
     if primary.promote():
-        stack.say(f"{name}: promoted")
+        stack.on_progress(f"{name}: promoted")
     primary.make_slots(servers.topology.replicas)
     standing = {r.id.name for r in replicas if r.is_standby and _pid(stack, r.id.name)}
     servers.publish(without=frozenset(servers.topology.replicas) - standing)
     writable_at = time.monotonic()
-    stack.say(f"{name}: takes the writes at {primary.id.address}")
+    stack.on_progress(f"{name}: accepts writes at {primary.id.address}")
 
     stack.supervisord.describe(primary.id, primary.program())
     primary.reload(_pid(stack, name))
@@ -48,7 +48,7 @@ def settle(stack: RunningStack, servers: Servers) -> Settled:
         # From the time when it was the primary.
         if replica.is_ready():
             replica.drop_slots()
-    primary.drop_slots(keep=servers.topology.replicas)
+    primary.drop_slots(except_of=servers.topology.replicas)
     return Settled(writable_at=writable_at, replicas=joined)
 
 
@@ -57,18 +57,18 @@ def _join(stack: RunningStack, replica: Replica, standing: set[str]) -> str:
     is_diverged = False
     if name in standing:
         if until(replica.is_ready, seconds=FOLLOW_SECONDS):
-            stack.say(f"{name}: follows")
+            stack.on_progress(f"{name}: follows")
             return "follows"
         if replica.is_in_recovery() is None:
-            stack.say(f"{name}: gives no answer; it follows when it is back")
-            return "gives no answer"
+            stack.on_progress(f"{name}: does not answer; it follows when it is back")
+            return "does not answer"
         # It has received WAL that the new primary never had.
         is_diverged = True
     stack.stop(name)
-    how = replica.create(anew=is_diverged)
-    stack.say(f"{name}: {how}")
+    how = replica.create(from_scratch=is_diverged)
+    stack.on_progress(f"{name}: {how}")
     stack.start(replica)
-    stack.say(f"{name}: follows")
+    stack.on_progress(f"{name}: follows")
     return str(how)
 
 

@@ -35,12 +35,14 @@ def remove(stack: RunningStack, name: str) -> None:
         servers = servers.changed(topology.without(name))
         servers.topology.save(stack.layout.topology_file)
         servers.publish()
-        stack.say(f"{name}: nobody reads from it any more")
+        stack.on_progress(f"{name}: no longer receives reads")
         time.sleep(OBEY_SECONDS)
     discard(stack, name)
     if servers.primary.is_in_recovery() is False:
         servers.primary.drop_slot(name)
     else:
-        stack.say(f"{name}: its slot goes with the next start, the primary gives no answer")
+        stack.on_progress(
+            f"{name}: its slot is dropped at the next start: the primary does not answer"
+        )
     shutil.rmtree(data_dir, ignore_errors=True)
-    stack.say(f"{name}: stopped and deleted")
+    stack.on_progress(f"{name}: stopped and deleted")

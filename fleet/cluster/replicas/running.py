@@ -8,41 +8,41 @@ from dataclasses import dataclass
 import psycopg
 
 from fleet.cluster import credentials, lock, state_file
-from fleet.cluster.errors import ClusterError, PartFailed
-from fleet.cluster.parts import read_all
+from fleet.cluster.errors import ClusterError, ProcessFailed
 from fleet.cluster.paths import Layout
 from fleet.cluster.postgres import topology
 from fleet.cluster.postgres.programs import find_bin
 from fleet.cluster.postgres.replica import Replica
 from fleet.cluster.postgres.servers import Servers
+from fleet.cluster.processes import read_all
 from fleet.cluster.replicas.fence import stop_server
 from fleet.cluster.supervisord import Supervisord
 
 STREAM_SECONDS = 60.0
 POLL_SECONDS = 0.05
 BUSY = (
-    "Another `manage.py replicas` is at work (process {pid}, STATE_DIR={state_dir}); wait for it."
+    "Another `manage.py replicas` is running (process {pid}, STATE_DIR={state_dir}); wait for it."
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunningStack:
-    """A stack whose servers nobody else changes now; `say` tells a person of each step."""
+    """A stack whose servers no other command changes now; `on_progress` gets each step."""
 
     layout: Layout
     supervisord: Supervisord
     servers: Servers
-    say: Callable[[str], None]
+    on_progress: Callable[[str], None]
 
     def start(self, replica: Replica, *, seconds: float = STREAM_SECONDS) -> None:
-        """Start a stopped or a new server and wait until it streams; raise `PartFailed`."""
+        """Start a stopped or a new server and wait until it streams; raise `ProcessFailed`."""
         if self.supervisord.find(replica.id.name) is None:
             self.supervisord.add(replica.id, replica.program())
         else:
             self.supervisord.describe(replica.id, replica.program())
             self.supervisord.start_again(replica.id.name)
         if not until(replica.is_ready, seconds=seconds):
-            raise PartFailed(
+            raise ProcessFailed(
                 replica.id.name,
                 f"{replica.id.name} did not begin to stream in {seconds:.0f} s; see "
                 f"{self.layout.log_file(replica.id.name)}",
@@ -54,8 +54,8 @@ class RunningStack:
 
 
 @contextlib.contextmanager
-def hold(layout: Layout, *, say: Callable[[str], None]) -> Iterator[RunningStack]:
-    """Keep other commands from changing the servers; raise `ClusterError` when there are none."""
+def hold(layout: Layout, *, on_progress: Callable[[str], None]) -> Iterator[RunningStack]:
+    """Lock out other commands' changes of the servers; raise `ClusterError` when there are none."""
     last = state_file.load(layout.record_file)
     supervisord = Supervisord(layout)
     if last is None or not last.is_ready or not supervisord.is_alive():
@@ -65,7 +65,7 @@ def hold(layout: Layout, *, say: Callable[[str], None]) -> Iterator[RunningStack
     with lock.hold(layout.replicas_lock_file, taken=BUSY):
         roles = topology.load(layout.topology_file) or topology.Topology()
         ports = {
-            part.name: int(part.address.rsplit(":", 1)[1]) for part in read_all(layout.parts_dir)
+            spec.name: int(spec.address.rsplit(":", 1)[1]) for spec in read_all(layout.specs_dir)
         }
         if missing := sorted(set(roles.names) - ports.keys()):
             raise ClusterError(f"{', '.join(missing)} is not there; start the stack again.")
@@ -77,9 +77,11 @@ def hold(layout: Layout, *, say: Callable[[str], None]) -> Iterator[RunningStack
             ports=ports,
         )
         try:
-            yield RunningStack(layout=layout, supervisord=supervisord, servers=servers, say=say)
+            yield RunningStack(
+                layout=layout, supervisord=supervisord, servers=servers, on_progress=on_progress
+            )
         except psycopg.Error as error:
-            raise ClusterError(f"A server did not do as it was told: {error}") from error
+            raise ClusterError(f"A server refused a command: {error}") from error
 
 
 def until(check: Callable[[], bool], *, seconds: float) -> bool:

@@ -1,9 +1,9 @@
-"""What the data directory of a stopped server says about the end of its WAL."""
+"""The end of a stopped server's WAL, from its data directory."""
 
 import re
 from dataclasses import dataclass
 
-from fleet.cluster.errors import PartFailed
+from fleet.cluster.errors import ProcessFailed
 from fleet.cluster.postgres.programs import run_tool
 from fleet.cluster.postgres.server import Server
 
@@ -18,14 +18,14 @@ class WalEnd:
 
 
 def read_end(server: Server) -> WalEnd:
-    """Return the end of a stopped server's WAL; raise `PartFailed` when its files are gone."""
+    """Return the end of a stopped server's WAL; raise `ProcessFailed` when its files are gone."""
     tool = str(server.bin_dir / "pg_controldata")
     text = run_tool(server.id.name, [tool, str(server.data_dir)])
 
     def value(name: str) -> str:
         match = re.search(rf"^{re.escape(name)}:\s+(.+)$", text, flags=re.MULTILINE)
         if match is None:
-            raise PartFailed(server.id.name, f"pg_controldata tells no {name!r}")
+            raise ProcessFailed(server.id.name, f"pg_controldata reports no {name!r}")
         return match[1]
 
     return WalEnd(

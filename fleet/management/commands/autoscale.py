@@ -65,7 +65,7 @@ class Command(BaseCommand):
             source=import_string(settings.AUTOSCALE_SOURCE)(),
             actuator=import_string(settings.AUTOSCALE_ACTUATOR)(),
             lease=None if options["dry_run"] else Lease(seconds=settings.AUTOSCALE_LEASE_SECONDS),
-            say=self._say,
+            on_progress=self._print,
         )
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -81,16 +81,16 @@ class Command(BaseCommand):
     def _run_once(self, loop: Loop, stop: threading.Event) -> None:
         """Decide once, on rates of AUTOSCALE_SECONDS, and wait for what comes of it."""
         try:
-            loop.source.measure(loop.acting.actuator.sizes())
+            loop.source.measure(loop.executor.actuator.sizes())
             stop.wait(settings.AUTOSCALE_SECONDS)
             decisions = loop.tick()
-            loop.acting.wait()
-            if error := loop.acting.take_error():
+            loop.executor.wait()
+            if error := loop.executor.take_error():
                 raise AutoscaleError(error)
         finally:
             loop.close()
         if not decisions:
-            raise CommandError("Nothing was decided.")
+            raise CommandError("There are no decisions.")
 
     def _history(self, options: dict[str, Any]) -> None:
         entries = [entry for fleet in MEASURES for entry in history.read(fleet)]
@@ -109,9 +109,9 @@ class Command(BaseCommand):
 
     def _simulate(self, options: dict[str, Any]) -> None:
         for line in simulate(options, read_policies(options["policies"])):
-            self._say(line)
+            self._print(line)
 
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         self.stdout.write(text)
         self.stdout.flush()
 
@@ -124,5 +124,5 @@ def _add_run_options(parser: argparse.ArgumentParser, *, is_verb: bool) -> None:
     flag: dict[str, Any] = {"default": argparse.SUPPRESS} if is_verb else {"default": False}
     path: dict[str, Any] = {"default": argparse.SUPPRESS} if is_verb else {"default": None}
     parser.add_argument("--once", action="store_true", help="decide once", **flag)
-    parser.add_argument("--dry-run", action="store_true", help="only say what would be", **flag)
+    parser.add_argument("--dry-run", action="store_true", help="report decisions only", **flag)
     parser.add_argument("--policies", type=Path, metavar="FILE", **path)

@@ -1,4 +1,4 @@
-"""`manage.py cluster`: the whole stack on one machine."""
+"""`manage.py cluster`: the complete stack on one machine."""
 
 import json
 import sys
@@ -15,13 +15,13 @@ from fleet.cluster.console import Console
 from fleet.cluster.drain import drain, undrain
 from fleet.cluster.errors import NO_ROOM, ClusterError
 from fleet.cluster.live import table
-from fleet.cluster.parts import read_all
 from fleet.cluster.paths import Layout
 from fleet.cluster.postgres.topology import MAX_REPLICAS
+from fleet.cluster.processes import read_all
 from fleet.cluster.restart import restart
 from fleet.cluster.scale import MAX_WORKERS, scale
 from fleet.cluster.stack import Stack
-from fleet.cluster.status import PartStatus
+from fleet.cluster.status import ProcessStatus
 
 
 class Command(BaseCommand):
@@ -40,8 +40,8 @@ class Command(BaseCommand):
         up.add_argument("--no-llm", action="store_true", help="do not start the local model")
         up.add_argument("--autoscale", action="store_true", help="let policies set the sizes")
         actions.add_parser("down", help="stop the running stack")
-        show = actions.add_parser("status", help="show the parts of the running stack")
-        show.add_argument("--watch", action="store_true", help="what they do now, each second")
+        show = actions.add_parser("status", help="show the processes of the running stack")
+        show.add_argument("--watch", action="store_true", help="show their load every second")
         show.add_argument("--json", action="store_true", dest="as_json")
         size = actions.add_parser("scale", help="change the number of nodes and workers")
         size.add_argument("--nodes", type=_count(1, settings.MAX_NODES), metavar="N")
@@ -77,11 +77,11 @@ class Command(BaseCommand):
         except OSError as error:
             if error.errno not in NO_ROOM:
                 raise
-            raise CommandError(f"{error}; make room for STATE_DIR={layout.state_dir}.") from error
+            raise CommandError(f"{error}; free space for STATE_DIR={layout.state_dir}.") from error
         except KeyboardInterrupt:
             raise CommandError(
-                "Interrupted. What was done by then stays; give the command again, or "
-                "`cluster scale`, to end what was begun."
+                "Interrupted. Completed steps remain; run the command again, or "
+                "`cluster scale`, to complete the change."
             ) from None
 
     def _up(self, layout: Layout, options: dict[str, Any]) -> None:
@@ -96,49 +96,49 @@ class Command(BaseCommand):
         )
 
     def _down(self, layout: Layout, options: dict[str, Any]) -> None:
-        was_running = status.stop(layout, say=self._say)
-        self._say("The stack is stopped." if was_running else "No stack is running.")
+        was_running = status.stop(layout, on_progress=self._print)
+        self._print("The stack is stopped." if was_running else "No stack is running.")
 
     def _scale(self, layout: Layout, options: dict[str, Any]) -> None:
         nodes, workers = options["nodes"], options["workers"]
         if nodes is None and workers is None:
-            raise CommandError("Say how many: --nodes N, --workers N, or both.", returncode=2)
-        scale(layout, nodes=nodes, workers=workers, tell=self._teller(options))
+            raise CommandError("Set the number: --nodes N, --workers N, or both.", returncode=2)
+        scale(layout, nodes=nodes, workers=workers, on_progress=self._progress_writer(options))
         self._report(layout, options)
 
     def _drain(self, layout: Layout, options: dict[str, Any]) -> None:
-        drain(layout, options["node"], tell=self._say)
+        drain(layout, options["node"], on_progress=self._print)
 
     def _undrain(self, layout: Layout, options: dict[str, Any]) -> None:
-        undrain(layout, options["node"], tell=self._say)
+        undrain(layout, options["node"], on_progress=self._print)
 
     def _restart(self, layout: Layout, options: dict[str, Any]) -> None:
         if bool(options["node"]) == options["rolling"]:
             raise CommandError(
-                "Name a node or worker, or say --rolling for all, one at a time.", returncode=2
+                "Name a node or worker, or use --rolling for all, one at a time.", returncode=2
             )
         restart(
             layout,
             name=options["node"],
             is_forced=options["force"],
             changes=overrides.parse(options["set"]),
-            tell=self._teller(options),
+            on_progress=self._progress_writer(options),
         )
         self._report(layout, options)
 
-    def _teller(self, options: dict[str, Any]) -> Callable[[str], None]:
+    def _progress_writer(self, options: dict[str, Any]) -> Callable[[str], None]:
         """Return where progress goes: with --json the result alone is on standard output."""
-        return self.stderr.write if options["as_json"] else self._say
+        return self.stderr.write if options["as_json"] else self._print
 
     def _report(self, layout: Layout, options: dict[str, Any]) -> None:
         names = {
-            kind: [part.name for part in read_all(layout.parts_dir) if part.kind == kind]
+            kind: [process.name for process in read_all(layout.specs_dir) if process.kind == kind]
             for kind in ("node", "worker")
         }
         if options["as_json"]:
             self.stdout.write(json.dumps({"nodes": names["node"], "workers": names["worker"]}))
         else:
-            self._say(", ".join(_of(len(found), kind) for kind, found in names.items()))
+            self._print(", ".join(_of(len(found), kind) for kind, found in names.items()))
 
     def _status(self, layout: Layout, options: dict[str, Any]) -> None:
         as_json = options["as_json"]
@@ -153,11 +153,11 @@ class Command(BaseCommand):
         if as_json:
             return
         self.stdout.write(found.url)
-        for part in found.parts:
+        for one in found.parts:
             self.stdout.write(
-                f"  {part.name:<10} {_role(part):<7} {part.state:<9} {part.address:<22} "
-                f"process {part.pid or '-'}  up {part.uptime_seconds:.0f} s  "
-                f"{part.restarts} restarts"
+                f"  {one.name:<10} {_role(one):<7} {one.state:<9} {one.address:<22} "
+                f"process {one.pid or '-'}  up {one.uptime_seconds:.0f} s  "
+                f"{one.restarts} restarts"
             )
 
     def _watch(self, layout: Layout, *, as_json: bool) -> None:
@@ -166,13 +166,13 @@ class Command(BaseCommand):
         else:
             table.watch(layout, write=lambda text: self.stdout.write(text, ending=""))
 
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         self.stdout.write(text)
 
 
-def _role(part: PartStatus) -> str:
+def _role(process: ProcessStatus) -> str:
     """Return what the name does not say: which server is the primary changes."""
-    return part.kind if part.kind in ("primary", "replica") else ""
+    return process.kind if process.kind in ("primary", "replica") else ""
 
 
 def _of(count: int, kind: str) -> str:

@@ -14,8 +14,8 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from fleet.cluster.errors import NO_ROOM, ClusterError
-from fleet.cluster.parts import read_all
 from fleet.cluster.paths import Layout
+from fleet.cluster.processes import read_all
 from fleet.cluster.replicas.add import add
 from fleet.cluster.replicas.promote import promote
 from fleet.cluster.replicas.remove import remove
@@ -40,18 +40,18 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Add the verbs."""
         verbs = parser.add_subparsers(dest="verb", required=True)
-        show = verbs.add_parser("status", help="show how every server is")
+        show = verbs.add_parser("status", help="show the state of every server")
         show.add_argument("--json", action="store_true")
-        show.add_argument("--watch", action="store_true", help="show it again every second")
-        check = verbs.add_parser("check", help="find what is wrong with servers and settings")
+        show.add_argument("--watch", action="store_true", help="refresh it every second")
+        check = verbs.add_parser("check", help="report problems of servers and settings")
         check.add_argument("--json", action="store_true")
         off = verbs.add_parser("detach", help="take a replica out of rotation on every node")
         off.add_argument("name")
         off.add_argument("--json", action="store_true")
-        on = verbs.add_parser("attach", help="let a detached replica have reads again")
+        on = verbs.add_parser("attach", help="return a detached replica to rotation")
         on.add_argument("name")
         on.add_argument("--json", action="store_true")
-        more = verbs.add_parser("add", help="start one replica more")
+        more = verbs.add_parser("add", help="start one more replica")
         more.add_argument("--json", action="store_true")
         less = verbs.add_parser("remove", help="stop a replica and delete its data")
         less.add_argument("name")
@@ -112,17 +112,19 @@ class Command(BaseCommand):
                     f"{finding.level.name} {finding.subject}: {finding.text} {finding.advice}"
                 )
             if not found:
-                self.stdout.write("OK: nothing is wrong.")
+                self.stdout.write("OK: no problems.")
         if level:
             sys.exit(level)
 
     def _detach(self, options: dict[str, Any]) -> None:
-        self._tell_nodes(options, detachment.detach, "detached")
+        self._notify_nodes(options, detachment.detach, "detached")
 
     def _attach(self, options: dict[str, Any]) -> None:
-        self._tell_nodes(options, detachment.attach, "attached")
+        self._notify_nodes(options, detachment.attach, "attached")
 
-    def _tell_nodes(self, options: dict[str, Any], work: Callable[[str], None], done: str) -> None:
+    def _notify_nodes(
+        self, options: dict[str, Any], work: Callable[[str], None], done: str
+    ) -> None:
         name = options["name"]
         try:
             work(name)
@@ -131,7 +133,7 @@ class Command(BaseCommand):
         if options["json"]:
             self.stdout.write(json.dumps({"name": name, "is_detached": done == "detached"}))
         else:
-            self.stdout.write(f"{name} is {done}; every node obeys within a second.")
+            self.stdout.write(f"{name} is {done}; all nodes apply it within a second.")
 
     def _add(self, options: dict[str, Any]) -> None:
         name = self._on_stack(options, add)
@@ -161,29 +163,29 @@ class Command(BaseCommand):
         """Run something on the stack's servers; with --json, what happens goes to stderr."""
         output = self.stderr if options["json"] else self.stdout
 
-        def say(text: str) -> None:
+        def print_progress(text: str) -> None:
             output.write(text, style_func=str)
             # A person who pipes it sees each step too.
             output.flush()
 
         layout = Layout(state_dir=settings.STATE_DIR)
         try:
-            with hold(layout, say=say) as stack:
+            with hold(layout, on_progress=print_progress) as stack:
                 return work(stack)
         except ClusterError as error:
             raise CommandError(str(error)) from error
         except OSError as error:
             if error.errno not in NO_ROOM:
                 raise
-            raise CommandError(f"{error}; make room for STATE_DIR={layout.state_dir}.") from error
+            raise CommandError(f"{error}; free space for STATE_DIR={layout.state_dir}.") from error
         except KeyboardInterrupt as error:
-            raise CommandError("Cut short; give the command again to end what it began.") from error
+            raise CommandError("Interrupted; run the command again to complete it.") from error
 
 
 def _readers() -> list[str]:
     """Return the addresses of the processes of the stack here, if one runs."""
-    parts = read_all(Layout(state_dir=settings.STATE_DIR).parts_dir)
-    return [part.address for part in parts if part.kind in READERS]
+    specs = read_all(Layout(state_dir=settings.STATE_DIR).specs_dir)
+    return [spec.address for spec in specs if spec.kind in READERS]
 
 
 def _as_dict(finding: Finding) -> dict[str, object]:

@@ -44,17 +44,17 @@ class Command(BaseCommand):
         show.add_argument("--limit", metavar="N", default=DEFAULT_LIMIT, help="At most so many.")
         show.add_argument("--json", action="store_true")
         for verb, text in (
-            ("requeue", "Take running jobs away from their workers and queue them again."),
+            ("requeue", "Requeue running jobs: take them from their workers and queue them again."),
             ("retry", "Queue failed or cancelled jobs again."),
             ("cancel", "Cancel jobs that wait or run."),
         ):
             change = verbs.add_parser(verb, help=text)
             change.add_argument("id", nargs="+", help="As `jobs list` shows it: job_...")
-        reap = verbs.add_parser("reap", help="Do now what a worker does every second.")
+        reap = verbs.add_parser("reap", help="Run the reaper once, as workers do every second.")
         reap.add_argument("--json", action="store_true")
-        purge = verbs.add_parser("purge", help="Remove old jobs with all that belongs to them.")
+        purge = verbs.add_parser("purge", help="Remove old jobs with their events and files.")
         purge.add_argument("--older-than-days", metavar="N", help="Default: JOB_RETENTION_DAYS.")
-        purge.add_argument("--dry-run", action="store_true", help="Only say how many.")
+        purge.add_argument("--dry-run", action="store_true", help="Report the number only.")
         purge.add_argument("--json", action="store_true")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -151,7 +151,7 @@ def _find(public_id: str) -> Job:
 
 def _requeue(job: Job) -> str:
     if not services.requeue(job):
-        raise CommandError("It does not run.")
+        raise CommandError("The job is not running.")
     return _queued(job)
 
 
@@ -161,12 +161,12 @@ def _retry(job: Job) -> str:
 
 def _queued(job: Job) -> str:
     # The announcer's thread may not come to it before this process ends.
-    return "queued" if send(str(job)) else "queued, without the broker, which took no message"
+    return "queued" if send(str(job)) else "queued; the broker accepted no message"
 
 
 def _cancel(job: Job) -> str:
     if job.is_over:
-        raise CommandError(f"It is over: {job.status}.")
+        raise CommandError(f"The job has already ended: {job.status}.")
     return shown_status(services.request_cancel(job))
 
 
@@ -180,7 +180,7 @@ def _whole_number(
     try:
         number = int(value)
     except ValueError as error:
-        raise CommandError(f"{option}: {value!r} is no whole number.") from error
+        raise CommandError(f"{option}: {value!r} is not an integer.") from error
     if not minimum <= number <= maximum:
         raise CommandError(f"{option} must be {minimum} to {maximum}.")
     return number

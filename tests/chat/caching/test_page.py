@@ -243,7 +243,9 @@ def test_a_chain_is_cleared_and_it_is_logged_with_the_chain(
     after = get_store().read_generations()
     assert after[chain_counter(chain.slug)] == before.get(chain_counter(chain.slug), 0) + 1
     assert after[ALL] == before[ALL]
-    sentence = f"Cleared the answers of chain {chain.slug}; every node obeys within a second."
+    sentence = (
+        f"Cleared the cached responses of chain {chain.slug}; all nodes apply it within a second."
+    )
     assert told(response) == [("success", sentence)]
     line = LogEntry.objects.get()
     assert (line.object_id, line.change_message) == (str(chain.pk), sentence)
@@ -255,7 +257,7 @@ def test_everything_is_cleared_and_it_is_logged(
     before = get_store().read_generations()[ALL]
     response = admin_client.post(clear_everything, follow=True)
     assert get_store().read_generations()[ALL] == before + 1
-    assert "Cleared all answers; every node obeys within a second." in response.content.decode()
+    assert "Cleared all answers; all nodes apply it within a second." in response.content.decode()
     line = LogEntry.objects.get()
     assert (line.object_id, str(line.object_repr)) == (None, "Response cache")
     assert "Cleared all answers" in line.change_message
@@ -317,9 +319,7 @@ def test_who_is_not_logged_in_is_sent_to_the_login(client: Client, page: str) ->
 
 # --- Unavailable servers, and hostile data ------------------------------------------------------
 @pytest.mark.usefixtures("_redis_away")
-def test_without_redis_the_page_shows_the_error(
-    admin_client: Client, page: str, chain: Chain
-) -> None:
+def test_the_page_without_redis_has_a_note(admin_client: Client, page: str, chain: Chain) -> None:
     started = time.monotonic()
     response = admin_client.get(page)
     assert time.monotonic() - started < 2
@@ -344,8 +344,8 @@ def test_without_redis_the_page_reports_nothing_as_cleared(
         response = admin_client.post(url)
         ((level, text),) = told(response)
         assert level == "error"
-        assert text.startswith("The store gives no answer, so ")
-        assert "may still be given" in text
+        assert text.startswith("The store is unavailable, so ")
+        assert "may still be served" in text
         admin_client.get(response.headers["location"])
     assert not LogEntry.objects.exists()
 

@@ -67,7 +67,7 @@ def test_every_exception_is_an_error_that_may_be_shown(
     assert "secret" not in str(found.body)
 
 
-def test_an_absent_database_says_when_to_come_back() -> None:
+def test_an_absent_database_is_503_with_retry_after() -> None:
     assert int(to_api_error(OperationalError("x")).headers["Retry-After"]) >= 1
 
 
@@ -92,7 +92,7 @@ def test_a_server_that_is_no_longer_the_primary_is_waited_for() -> None:
     assert to_api_error(caught.value).code == "database_unavailable"
 
 
-def test_an_unexpected_error_is_logged_whole(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unexpected_error_is_logged_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.ERROR):
         to_api_error(RuntimeError("the reason"))
     assert caplog.records[0].exc_info is not None
@@ -122,7 +122,7 @@ def test_each_status_has_a_type(status: int, kind: str) -> None:
 @pytest.mark.parametrize(
     ("seconds", "header"), [(0.0, "1"), (0.2, "1"), (1.0, "1"), (1.01, "2"), (60.0, "60")]
 )
-def test_a_wait_is_rounded_up_to_whole_seconds(seconds: float, header: str) -> None:
+def test_a_wait_is_rounded_up_to_seconds(seconds: float, header: str) -> None:
     assert ApiError(429, "x", retry_after_seconds=seconds).headers["Retry-After"] == header
 
 

@@ -1,4 +1,4 @@
-"""JSON in: whatever comes, a value or a clear error."""
+"""JSON in: a value or a clear error for every body."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The API's description of itself, and whether the API keeps to it."""
+"""The OpenAPI document, and whether the API conforms to it."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_docs_are_a_page_of_local_files_alone(stack: EmbeddedStack) -> None:
     assert "/v1/schema" in scripts
 
 
-# --- Does it keep to it? ------------------------------------------------------------------------
+# --- Conformance --------------------------------------------------------------------------------
 @pytest.fixture(scope="module")
 def described(stack: EmbeddedStack, chains: None) -> Any:
     """The schema as schemathesis reads it."""
@@ -159,7 +159,7 @@ def described(stack: EmbeddedStack, chains: None) -> Any:
 
 @pytest.fixture(scope="module")
 def conversations(make_http: Any, chains: None) -> list[str]:
-    """Conversations of the key that asks."""
+    """Conversations of the calling key."""
     http = make_http("schema")
     return [
         http.post("/v1/conversations", json={"chain": "provider-hello"}).json()["id"]
@@ -169,7 +169,7 @@ def conversations(make_http: Any, chains: None) -> list[str]:
 
 @pytest.fixture(scope="module")
 def jobs(make_http: Any, chains: None) -> list[str]:
-    """Jobs of the key that asks."""
+    """Jobs of the calling key."""
     http = make_http("schema")
     return [
         http.post("/v1/jobs", json={"chain": "echo", "input": "x"}).json()["id"] for _ in range(3)
@@ -177,7 +177,7 @@ def jobs(make_http: Any, chains: None) -> list[str]:
 
 
 @pytest.mark.parametrize(("method", "path", "mode"), CASES)
-def test_the_api_keeps_to_its_description(
+def test_the_api_conforms_to_its_document(
     call: Any, *, method: str, path: str, mode: GenerationMode
 ) -> None:
     @settings(

@@ -114,7 +114,7 @@ def test_a_limit_is_a_number_within_the_bounds_or_refused(limit: str) -> None:
 @pytest.mark.parametrize(
     ("rows", "ids", "has_more"), [(0, 0, False), (1, 1, False), (3, 3, False), (4, 3, True)]
 )
-def test_a_page_tells_whether_there_is_more(rows: int, ids: int, has_more: bool) -> None:
+def test_a_page_has_whether_there_is_more(rows: int, ids: int, has_more: bool) -> None:
     body = list_body(list(range(rows)), limit=3, to_body=lambda row: {"id": f"x_{row}"})
     assert len(body["data"]) == ids
     assert body["has_more"] is has_more

@@ -1,4 +1,4 @@
-"""A client that keeps its connection, and what it is answered."""
+"""A client with a persistent connection, and the answers that it gets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CHAT = "/v1/chat/completions"
 
 @dataclass(frozen=True)
 class Answer:
-    """What came, and how long it took."""
+    """An answer, and how long it took."""
 
     status: int
     headers: dict[str, str]
@@ -37,12 +37,12 @@ class Answer:
 
     @property
     def echoed(self) -> str:
-        """What the provider was asked, as it says itself."""
+        """The provider's own count of its requests."""
         return str(json.loads(self.content)["messages"][-1]["content"])
 
 
 class Client:
-    """One connection that is kept; lighter than httpx, so that nodes are measured and not it."""
+    """One persistent connection; lighter than httpx, so that nodes are measured and not it."""
 
     def __init__(self, address: str, key: str) -> None:
         self._connection = http.client.HTTPConnection(address, timeout=30)

@@ -1,4 +1,4 @@
-"""The stack of the cache's tests: two nodes that keep little at hand."""
+"""The stack of the cache's tests: two nodes with a small near cache."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CHAINS = {"cached": "echo", "cached-slow": "slow-start", "cached-second": "slow-
 
 @pytest.fixture(scope="package")
 def cache_stack(tmp_path_factory: pytest.TempPathFactory, provider: Provider) -> Iterator[OwnStack]:
-    """A stack whose nodes keep little at hand."""
+    """A stack whose nodes have a small near cache."""
     running = OwnStack(tmp_path_factory.mktemp("cache") / "stack", arguments=ARGUMENTS, env=ENV)
     running.start()
     try:

@@ -19,7 +19,7 @@ from tests.faults.harness import Faults
 from tests.support.own_stack import OwnStack
 
 VALUES = "headrace:cache:value:"
-# How much of cached answers each node has in memory.
+# The size of each node's near cache.
 NEAR_BYTES = 4 * 1024 * 1024
 
 
@@ -46,7 +46,7 @@ class CacheFaults(Faults):
 
     @contextmanager
     def redis_killed(self) -> Iterator[None]:
-        """Kill Redis, and keep it from being started again for the length of the block."""
+        """Kill Redis, and prevent its restart for the length of the block."""
         with self.frozen(self.stack.record()["supervisord"]["pid"]):
             os.kill(self.redis_pid_recorded, signal.SIGKILL)
             yield
@@ -59,7 +59,7 @@ class CacheFaults(Faults):
 
     @contextmanager
     def redis_full(self) -> Iterator[None]:
-        """Let Redis refuse every write."""
+        """Make Redis refuse every write."""
         client = self.redis()
         before: dict[str, str] = client.config_get("maxmemory*")  # type: ignore[assignment]
         client.config_set("maxmemory-policy", "noeviction")
@@ -136,7 +136,7 @@ class CacheFaults(Faults):
 
     @property
     def redis_pid_recorded(self) -> int:
-        """Return Redis's process without asking supervisord, which may be frozen."""
+        """Return Redis's process without supervisord, which may be frozen."""
         port = int(self.env("CACHE_URL").rpartition(":")[2].split("/")[0])
         for connection in psutil.net_connections("tcp"):
             if connection.status == "LISTEN" and connection.laddr.port == port:

@@ -12,7 +12,7 @@ from tests.provider import Provider
 pytestmark = pytest.mark.timeout(90)
 
 
-def test_a_clear_says_whether_it_was_done_and_is_obeyed_once_redis_is_back(
+def test_a_clear_reports_its_success_and_has_effect_once_redis_is_back(
     faults: CacheFaults, provider: Provider, mark: str
 ) -> None:
     clients = [faults.client(node) for node in range(2)]
@@ -23,8 +23,8 @@ def test_a_clear_says_whether_it_was_done_and_is_obeyed_once_redis_is_back(
             refused = faults.stack.manage("cache", "clear", "--all")
             assert refused.returncode == 1
             assert refused.stdout == ""
-            assert "Nothing was cleared so far" in refused.stderr
-    # A frozen Redis may do what it was told when it thaws; so the answer is made once more.
+            assert "Nothing was cleared yet" in refused.stderr
+    # A frozen Redis may run a received command when it thaws; so the answer is computed once more.
     time.sleep(1.5)
     for client in clients:
         client.ask("cached", mark)

@@ -1,4 +1,4 @@
-"""A flood of misses hardly delays anybody else."""
+"""A flood of misses hardly delays other clients."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tests.provider import Provider
 from tests.support.calls import chat_body
 
 FLOOD = 300
-# A process of its own, which hundreds of threads of this one do not hold up. It asks until its
-# input ends, and prints what came.
+# A process of its own, which hundreds of threads of this one do not delay. It sends requests until
+# its input ends, and prints what came.
 PROBE = """
 import http.client, json, sys, threading, time
 address, *asked = json.loads(sys.argv[1])

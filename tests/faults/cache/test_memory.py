@@ -57,7 +57,7 @@ def test_a_node_s_memory_is_bounded_however_many_answers_it_gives(
     address, key = faults.nodes[0], faults.stack.demo_key
 
     def ask_all(start: int, end: int) -> int:
-        """Ask by several connections, and return the worker's memory afterwards."""
+        """Send requests over several connections; return the worker's memory afterwards."""
         with ThreadPoolExecutor(4) as threads:
             for done in [
                 threads.submit(_ask_quickly, address, key, mark, range(start + n, end, 4))
@@ -75,7 +75,7 @@ def test_a_node_s_memory_is_bounded_however_many_answers_it_gives(
 
 
 def _ask_quickly(address: str, key: str, mark: str, numbers: range) -> None:
-    """Ask one after the other; each must be a hit with its own answer."""
+    """Send one request after the other; each must be a hit with its own answer."""
     host, _, port = address.partition(":")
     head = (
         f"POST {CHAT} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {key}\r\n"

@@ -1,4 +1,4 @@
-"""A node's answers are right whatever is said in Redis's place."""
+"""A node's answers are right for any nonsense in Redis's place."""
 
 from __future__ import annotations
 

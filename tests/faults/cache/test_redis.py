@@ -1,4 +1,4 @@
-"""Answers are right and quick, whatever happens to Redis."""
+"""Answers are right and quick under every fault of Redis."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Load:
             thread.join()
 
     def between(self, start: float, end: float, *, is_known: bool) -> list[Answer]:
-        """Return the answers to what was asked then."""
+        """Return the answers to requests of that time."""
         return [
             answer
             for answer, known in list(self.asked)
@@ -96,7 +96,7 @@ def test_while_redis_does_not_work_every_answer_is_right_and_quick(
         with away():
             time.sleep(2.5)
             healed = time.monotonic()
-        # A node asks again after REDIS_RETRY_SECONDS.
+        # A node probes Redis after REDIS_RETRY_SECONDS.
         time.sleep(1.2)
         settled = time.monotonic()
         time.sleep(1)
@@ -117,7 +117,7 @@ def test_while_redis_does_not_work_every_answer_is_right_and_quick(
     share = sum(answer.is_hit for answer in again) / len(again)
     assert share > 0.75, share
     assert all(not answer.is_hit for answer in load.between(began, ended, is_known=False))
-    # Metrics tell of it.
+    # Metrics count it.
     assert faults.metric("headrace_cache_results_total", result="error") > errors
     kinds = {
         "killed": ("connection",),

@@ -1,4 +1,4 @@
-"""Let Python sleep under libfaketime 0.9.10, whose `clock_nanosleep` fails."""
+"""Makes Python sleep under libfaketime 0.9.10, whose `clock_nanosleep` fails."""
 
 import select
 import time

@@ -42,7 +42,7 @@ class SmallDisk:
             ballast.unlink(missing_ok=True)
 
     def fill(self) -> None:
-        """Take what is free."""
+        """Fill the free space."""
         with (self.path / BALLAST).open("ab", buffering=0) as file:
             try:
                 while file.write(bytes(4096)):
@@ -52,7 +52,7 @@ class SmallDisk:
 
     @property
     def free(self) -> int:
-        """How many bytes are free."""
+        """The number of free bytes."""
         found = os.statvfs(self.path)
         return found.f_bavail * found.f_frsize
 

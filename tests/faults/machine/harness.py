@@ -23,7 +23,7 @@ PAUSE_SECONDS = 0.1
 
 @dataclass
 class Answers:
-    """What clients got meanwhile: the kind of request, its status and its seconds."""
+    """Answers during a fault: the kind of request, its status and its seconds."""
 
     given: list[tuple[str, int, float]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -82,7 +82,7 @@ class MachineFaults(Faults):
 
     @contextmanager
     def clients(self) -> Iterator[Answers]:
-        """Have clients read, write, chat and post jobs for the length of the block."""
+        """Run clients that read, write, chat and post jobs for the length of the block."""
         answers, over = Answers(), threading.Event()
         key = {"Authorization": f"Bearer {self.stack.demo_key}"}
         chat = {"model": "quick", "messages": [{"role": "user", "content": "hello"}]}

@@ -29,7 +29,7 @@ MOST_OF_A_PROCESSOR = 0.6
 
 @contextmanager
 def limited(process: psutil.Process, *, left: int) -> Iterator[None]:
-    """Let a process open only so many files more."""
+    """Limit a process to so many more open files."""
     before = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
     wanted = process.num_fds() + left
     resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (wanted, before[1]))
@@ -41,7 +41,7 @@ def limited(process: psutil.Process, *, left: int) -> Iterator[None]:
 
 @contextmanager
 def connections(address: str) -> Iterator[None]:
-    """Hold idle connections to an address."""
+    """Open idle connections to an address, for the length of the block."""
     host, port = address.rsplit(":", 1)
     with contextlib.ExitStack() as held:
         for _ in range(CONNECTIONS):

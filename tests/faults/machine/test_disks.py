@@ -1,4 +1,4 @@
-"""Full disks: nothing is lost or doubled, and all is whole again when there is room."""
+"""Full disks: nothing is lost or doubled, and all works again when there is space."""
 
 from __future__ import annotations
 

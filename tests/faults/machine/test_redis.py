@@ -34,7 +34,7 @@ def test_a_redis_that_fails_over_behind_its_name_is_found_again(faults: MachineF
     assert answers.problems == []
     faults.check_all()
     _is_shared_again(faults)
-    # A node that is still without Redis would let the whole limit pass by itself.
+    # A node that is still without Redis would let the full limit pass by itself.
     nodes = itertools.cycle(faults.databases.nodes.values())
     began, passed = time.monotonic(), 0
     with httpx.Client(headers={"Authorization": f"Bearer {key}"}) as client:
@@ -45,7 +45,7 @@ def test_a_redis_that_fails_over_behind_its_name_is_found_again(faults: MachineF
 
 
 @pytest.mark.parametrize("how", ["frozen", "silent"])
-def test_a_redis_that_does_not_answer_holds_nobody_up(faults: MachineFaults, how: str) -> None:
+def test_a_redis_that_does_not_answer_delays_no_client(faults: MachineFaults, how: str) -> None:
     server = faults.current
     with faults.clients() as answers:
         time.sleep(1)

@@ -15,7 +15,7 @@ from tests.faults.machine.disks import SmallDisk
 from tests.support.own_stack import OwnStack
 from tests.support.waiting import eventually
 
-# PostgreSQL's own files and its log of writes, with little room beside them.
+# PostgreSQL's own files and its log of writes, with little space besides.
 DISK = "400m"
 ARGUMENTS = ("--nodes=1", "--workers=1", "--replicas=0", "--no-llm")
 START_SECONDS = 300.0
@@ -61,7 +61,7 @@ def test_a_full_disk_of_the_stack_loses_nothing_and_is_got_over(
     refused = 0
     worker = stack.part("worker1")["pid"]
     with disk.full():
-        # What changes meanwhile cannot be written down.
+        # What changes in this time cannot be recorded.
         os.kill(worker, signal.SIGKILL)
         until = time.monotonic() + FULL_SECONDS
         while time.monotonic() < until:
@@ -90,7 +90,7 @@ def test_a_full_disk_of_the_stack_loses_nothing_and_is_got_over(
     cramped.check(list(cramped.texts))
 
 
-def test_a_stack_does_not_start_on_a_full_disk_and_says_so(
+def test_a_stack_does_not_start_on_a_full_disk_and_reports_it(
     cramped: Faults, disk: SmallDisk
 ) -> None:
     stack = cramped.stack

@@ -44,7 +44,7 @@ class Breakage:
     slowest_recovery: tuple[float, str] = (0.0, "")
 
     def break_something(self) -> None:
-        """Break one thing and wait until all is whole; raises TimeoutError after WHOLE_SECONDS."""
+        """Break one thing and wait until all is healthy; TimeoutError after WHOLE_SECONDS."""
         choices: list[tuple[str, Callable[[], str]]] = [
             ("kill a node", lambda: self._kill("node")),
             ("kill a worker", lambda: self._kill("worker")),

@@ -31,7 +31,7 @@ ARGUMENTS = ("--nodes=2", "--workers=2", "--replicas=2", "--no-llm")
 START_SECONDS = 300.0
 # Beyond the run itself: the start, the last fault's recovery, the jobs' ends, the stop.
 MORE_SECONDS = 900
-# Of a run: what the tests' own tools raise where the stack does not get whole.
+# Of a run: what the tests' own tools raise where the stack does not recover.
 FAILURES = (
     AssertionError,
     OSError,
@@ -53,7 +53,7 @@ def main() -> int:
     report = Path(arguments.report or tempfile.mkdtemp(prefix="headrace-soak-"))
     report.mkdir(parents=True, exist_ok=True)
     sys.stderr.write(f"seed {seed}, {arguments.minutes:g} minutes, report in {report}\n")
-    # The stack ends with this process, whatever holds it up.
+    # The stack ends with this process, even when something blocks it.
     faulthandler.dump_traceback_later(arguments.minutes * 60 + MORE_SECONDS, exit=True)
     signal.signal(signal.SIGTERM, _end)
     try:
@@ -78,7 +78,7 @@ def _run(seconds: float, seed: int, report: Path) -> dict[str, Any]:
 
         try:
             soak.run(seconds=seconds, on_round=on_round)
-        # What there is so far is told, and the run has failed.
+        # The results so far are reported, and the run has failed.
         except FAILURES as error:
             problem = f"{type(error).__name__}: {error}"
         shutil.copytree(stack.state_dir / "logs", report / "logs", dirs_exist_ok=True)

@@ -52,12 +52,12 @@ class MixedLoad:
 
     @property
     def answered(self) -> int:
-        """How many requests succeeded."""
+        """The number of requests that succeeded."""
         return sum(n for (_, status), n in self.statuses.items() if 200 <= status < 300)
 
     def _run(self, number: int) -> None:
         rng = random.Random(f"{self._seed} mixed {number}")
-        # Its answers are counted here, and not kept.
+        # Its answers are counted here, and not stored.
         client = Client(
             f"mixed {number}", self._account, History(), {"haproxy": self._address}, str(number)
         )

@@ -1,4 +1,4 @@
-"""What each process takes meanwhile, and whether it takes more and more."""
+"""Each process's memory during a run, and whether it grows without end."""
 
 from __future__ import annotations
 

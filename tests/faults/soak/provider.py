@@ -1,4 +1,4 @@
-"""A model provider that keeps nothing, and fails when it is told to."""
+"""A model provider that stores nothing, and fails on demand."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ CALIBRATION_SECONDS = 10.0
 SHARE = 0.6
 ROUND_SECONDS = 60.0
 REST_SECONDS = (1.0, 5.0)
-# Writers and readers whose history is checked, beside the mixed load; a page shows all they make.
+# Writers and readers whose history is checked, next to the mixed load; a page shows all they make.
 WRITING_ACCOUNTS = 2
 JOBS_END_SECONDS = 120.0
 COMMAND_SECONDS = 120.0
@@ -42,7 +42,7 @@ UNFINISHED = (
 
 @dataclass
 class Findings:
-    """What all rounds showed."""
+    """The results of all rounds."""
 
     seed: int
     seconds: float = 0.0

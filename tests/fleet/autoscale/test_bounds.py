@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int | None, int | None]]:
-    """What `cluster scale` was asked for: nodes and workers."""
+    """The arguments of `cluster scale`: nodes and workers."""
     calls = []
 
-    def scale(layout: Any, *, nodes: int | None, workers: int | None, tell: Any) -> None:
+    def scale(layout: Any, *, nodes: int | None, workers: int | None, on_progress: Any) -> None:
         calls.append((nodes, workers))
 
     monkeypatch.setattr("fleet.autoscale.actuators.embedded.scale", scale)

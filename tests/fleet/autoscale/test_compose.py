@@ -58,14 +58,14 @@ def test_it_counts_and_scales_services(program: Path) -> None:
     assert compose.sizes() == {"web": 1, "workers": 3}
 
 
-def test_what_compose_complains_about_is_told(program: Path) -> None:
+def test_an_error_of_compose_is_reported(program: Path) -> None:
     program.write_text("{}")
     with pytest.raises(ActuatorError, match="KeyError: 'web'"):
         Compose().sizes()
 
 
 @override_settings(AUTOSCALE_COMPOSE="/nowhere/docker compose")
-def test_without_compose_it_says_so() -> None:
+def test_a_missing_compose_is_reported() -> None:
     with pytest.raises(ActuatorError, match="No such file"):
         Compose().sizes()
 
@@ -80,7 +80,7 @@ services:
 
 
 def succeeds(*command: str) -> bool:
-    """Say whether a program is there and ends well."""
+    """Return whether a program is there and ends well."""
     if shutil.which(command[0]) is None:
         return False
     return subprocess.run(command, capture_output=True, check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""What is decided, by example and by property."""
+"""Decisions, by example and by property."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_no_node_goes_if_the_others_could_not_have_borne_the_last_peak() -> None
     assert "with 1 requests_per_minute would be 600, above 500" in decision.reason
 
 
-def test_a_threshold_next_to_nothing_keeps_all() -> None:
+def test_a_threshold_near_zero_changes_nothing() -> None:
     tiny = replace(BUSY, threshold=5e-324, for_seconds=9999)
     assert decided(seen(600, cpu_percent=5), replace(POLICY, rules=(tiny, COLD))).target == 2
 
@@ -119,7 +119,7 @@ def test_what_was_seen_of_another_size_does_not_count() -> None:
     assert decided(history).kind is Kind.KEEP
 
 
-def test_a_gap_begins_the_window_anew() -> None:
+def test_a_gap_restarts_the_window() -> None:
     history = (*seen(300, until=NOW - 140, cpu_percent=70), *seen(100, cpu_percent=70))
     assert decided(history).kind is Kind.KEEP
 
@@ -134,7 +134,7 @@ def test_a_missing_measurement_stops_the_shrinking_and_not_the_growing() -> None
     cold = tuple(replace(s, values={"cpu_percent": 5.0}) for s in seen(600))
     decision = decided(cold)
     assert (decision.kind, decision.target) == (Kind.MISSING, 2)
-    assert decision.reason == "would shrink, but requests_per_minute is not known"
+    assert decision.reason == "would shrink, but requests_per_minute is unknown"
     hot = tuple(replace(s, values={"cpu_percent": 90.0}) for s in seen(600))
     assert decided(hot).target == 3
 
@@ -212,7 +212,7 @@ def built(steps: list[tuple[float, int, dict[str, float]]], *, steady: bool) -> 
 
 
 @given(histories, policies, states, st.booleans())
-def test_every_decision_keeps_the_promises(
+def test_every_decision_holds_the_invariants(
     steps: list[tuple[float, int, dict[str, float]]], policy: Policy, state: State, steady: bool
 ) -> None:
     history = built(steps, steady=steady)
@@ -261,7 +261,7 @@ def test_it_never_shrinks_into_a_growing_rule(
     for rule in policy.rules:
         if not rule.grows:
             continue
-        # A window that was never whole says nothing.
+        # A window that was never complete says nothing.
         if rule.for_seconds <= window:
             assert not values[rule.measure] > rule.threshold
         if rule.measure in SHARED_MEASURES and values[rule.measure] > 0:

@@ -12,7 +12,7 @@ import pytest
 from tests.support.own_stack import QUICK, OwnStack
 from tests.support.waiting import eventually
 
-# Whole stacks that start and stop take long.
+# Complete stacks that start and stop take long.
 pytestmark = pytest.mark.faults
 
 POLICIES = """
@@ -70,7 +70,7 @@ def test_the_stack_runs_its_own_autoscaler(
     assert metric(stack, 'headrace_autoscale_size{fleet="web"}') == 1
     second = stack.manage("autoscale", "--once", env={"AUTOSCALE_SECONDS": "0.1"})
     assert second.returncode == 1
-    assert "another autoscaler is at work" in second.stdout
+    assert "another autoscaler holds the lease" in second.stdout
     processes = stack.processes()
     assert stack.stop() < 10
     assert not [process for process in processes if process.is_running()]

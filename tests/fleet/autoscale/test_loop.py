@@ -1,4 +1,4 @@
-"""The loop: what it does with decisions, with failures, and beside another loop."""
+"""The loop: what it does with decisions, with failures, and with another loop."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ POLICIES: Policies = {"web": POLICY}
 
 
 class Fleet:
-    """An actuator of a fleet that is only a number, which remembers what it was told."""
+    """An actuator of a fleet that is only a number, which remembers its targets."""
 
     def __init__(self, size: int = 1) -> None:
         self.size = size
@@ -83,14 +83,14 @@ class World:
             source=self.load,
             actuator=self.fleet,
             lease=Lease(seconds=seconds) if seconds else None,
-            say=self.said.append,
+            on_progress=self.said.append,
             clock=lambda: self.now,
         )
 
     def ticks(self, loop: Loop, count: int) -> None:
         for _ in range(count):
             loop.tick()
-            assert not self.fleet.gate.is_set() or loop.acting.wait(10)
+            assert not self.fleet.gate.is_set() or loop.executor.wait(10)
             self.now += 10
 
 
@@ -123,7 +123,7 @@ def test_it_grows_and_shrinks_with_the_load(world: World) -> None:
     assert value == 1
 
 
-def test_decisions_are_kept_with_their_reasons(world: World) -> None:
+def test_decisions_are_stored_with_their_reasons(world: World) -> None:
     world.ticks(world.loop(), 4)
     found = history.read("web")
     assert [entry.kind for entry in found] == ["keep", "up", "keep"]
@@ -132,7 +132,7 @@ def test_decisions_are_kept_with_their_reasons(world: World) -> None:
     assert found[1].values == {"cpu_percent": 90.0}
 
 
-def test_only_a_thousand_decisions_are_kept(world: World) -> None:
+def test_only_a_thousand_decisions_are_stored(world: World) -> None:
     world.ticks(world.loop(), 3)
     entry = history.read("web")[0]
     for number in range(history.MAX_DECISIONS + 5):
@@ -182,8 +182,8 @@ def test_two_loops_never_act_both(world: World) -> None:
     for thread in threads:
         thread.join()
     assert sorted([any(decided[0]), any(decided[1])]) == [False, True]
-    assert "lease: another autoscaler is at work; waiting for it to end" in world.said
-    assert world.said.count("lease: this autoscaler is the one that scales") == 1
+    assert "lease: another autoscaler holds the lease; waiting for it" in world.said
+    assert world.said.count("lease: this autoscaler holds the lease") == 1
 
 
 def test_the_other_takes_over_when_the_first_ends_or_is_silent(world: World) -> None:
@@ -210,7 +210,7 @@ def test_measuring_goes_on_while_a_change_takes_its_time(world: World) -> None:
     assert loop.lease
     assert loop.lease.is_held
     world.fleet.gate.set()
-    assert loop.acting.wait(10)
+    assert loop.executor.wait(10)
     world.ticks(loop, 3)
     assert world.fleet.told == [2, 3]
 
@@ -218,9 +218,9 @@ def test_measuring_goes_on_while_a_change_takes_its_time(world: World) -> None:
 def test_it_survives_the_failure_of_each_step(world: World) -> None:
     loop = world.loop()
     before = {step: failures(step) for step in ("count", "measure")}
-    world.fleet.error = "the engine is away"
+    world.fleet.error = "the engine is unavailable"
     world.ticks(loop, 2)
-    assert world.said.count("count failed: the engine is away") == 1
+    assert world.said.count("count failed: the engine is unavailable") == 1
     world.fleet.error = ""
     world.load.is_broken = True
     world.ticks(loop, 1)
@@ -231,7 +231,7 @@ def test_it_survives_the_failure_of_each_step(world: World) -> None:
     assert failures("measure") == before["measure"] + 1
 
 
-def test_a_change_that_failed_is_told_and_tried_again(world: World) -> None:
+def test_a_change_that_failed_is_reported_and_retried(world: World) -> None:
     class Refusing(Fleet):
         def scale(self, targets: Mapping[str, int]) -> None:
             self.told.append(targets["web"])
@@ -241,16 +241,16 @@ def test_a_change_that_failed_is_told_and_tried_again(world: World) -> None:
     before = failures("act")
     loop = world.loop()
     loop.tick()
-    assert loop.acting.wait(10)
+    assert loop.executor.wait(10)
     # Being below the minimum needs no window; only the failure makes it wait.
     for _ in range(3):
         loop.tick()
-        loop.acting.wait(10)
+        loop.executor.wait(10)
         world.now += 1
     assert world.fleet.told == [1]
     world.now += 10
     loop.tick()
-    loop.acting.wait(10)
+    loop.executor.wait(10)
     assert world.fleet.told == [1, 1]
     assert failures("act") == before + 2
     assert "act: there is no room" in world.said
@@ -263,13 +263,13 @@ def test_without_redis_nothing_is_changed(
     world.ticks(loop, 2)
 
     def away(*_: object, **__: object) -> None:
-        raise redis_client.RedisUnavailable("it is away", may_have_run=False)
+        raise redis_client.RedisUnavailable("it is unavailable", may_have_run=False)
 
     with monkeypatch.context() as patch:
         patch.setattr(redis_client, "run", away)
         world.ticks(loop, 3)
     assert world.fleet.told == []
-    assert "lease failed: it is away" in world.said
+    assert "lease failed: it is unavailable" in world.said
 
 
 def test_a_dry_run_only_looks(world: World) -> None:
@@ -283,7 +283,7 @@ def test_a_dry_run_only_looks(world: World) -> None:
     assert redis_client.run(lambda client: client.get(KEY)) is None
 
 
-def test_it_stops_when_told(world: World) -> None:
+def test_it_stops_at_a_stop_request(world: World) -> None:
     loop, stop = world.loop(), threading.Event()
     thread = threading.Thread(target=lambda: loop.run(stop, seconds=60))
     thread.start()

@@ -52,7 +52,7 @@ def test_the_page_shows_the_target_against_the_load(admin_client: Client) -> Non
     assert response.status_code == 200
     (section,) = response.context["sections"]
     assert section.chart.most == 800
-    assert section.most_members == 4
+    assert section.most_size == 4
     # Half the height for two of at most four, then the top.
     assert section.line.split()[0] == "0,60.0"
     assert section.line.split()[-1] == "48,0.0"
@@ -69,20 +69,20 @@ def test_a_thousand_decisions_are_drawn_in_ninety_columns(admin_client: Client) 
     assert len(section.rows) == 100
 
 
-def test_without_decisions_the_page_says_so(admin_client: Client) -> None:
+def test_the_page_without_decisions_has_a_note(admin_client: Client) -> None:
     assert b"Nothing has been decided yet" in admin_client.get(reverse("autoscaler")).content
 
 
-def test_without_redis_the_page_says_so(
+def test_the_page_without_redis_has_a_note(
     admin_client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(*_: object) -> None:
-        raise redis_client.RedisUnavailable("it is away", may_have_run=False)
+        raise redis_client.RedisUnavailable("it is unavailable", may_have_run=False)
 
     with monkeypatch.context() as patch:
         patch.setattr(redis_client, "run", away)
         response = admin_client.get(reverse("autoscaler"))
-    assert b"cannot be read: it is away" in response.content
+    assert b"cannot be read: it is unavailable" in response.content
 
 
 def test_reasons_are_shown_as_text(admin_client: Client) -> None:

@@ -49,14 +49,14 @@ def test_a_rule_changes_the_count_or_the_share_whichever_is_more() -> None:
     [
         ("minimum = 2", "minimum = -1", "minimum must be at least 0"),
         ("minimum = 2", "minimum = 9", "web.minimum: must be at most maximum"),
-        ("minimum = 2", "minimum = 2.5", "minimum must be a whole number"),
-        ("minimum = 2", "minimum = true", "minimum must be a whole number"),
+        ("minimum = 2", "minimum = 2.5", "minimum must be an integer"),
+        ("minimum = 2", "minimum = true", "minimum must be an integer"),
         ("minimum = 2", "", "minimum is missing"),
         ("step_limit = 2", "step_limit = 0", "step_limit must be at least 1"),
         ("stale_seconds = 30", "stale_seconds = nan", "stale_seconds must be at least 1"),
         ("stale_seconds = 30", 'stale_seconds = "30"', "stale_seconds must be a number"),
         ("step_limit = 2", "step_limit = 2\nmaximun = 3", "web: 'maximun' is unknown"),
-        ("[web]", "[wep]", "'wep' is unknown; known are web, workers"),
+        ("[web]", "[wep]", "'wep' is unknown; supported are web, workers"),
         ("above = 60", "above = 60\nbelow = 3", "number 1: needs either above or below"),
         ("above = 60", "", "number 1: needs either above or below"),
         ("above = 60", "above = inf", "above must be at least 0"),
@@ -73,7 +73,7 @@ def test_a_rule_changes_the_count_or_the_share_whichever_is_more() -> None:
         ("[web]", "[web", "policies.toml: "),
     ],
 )
-def test_a_mistake_is_named_with_its_place(
+def test_an_error_names_its_position_in_the_file(
     tmp_path: Path, old: str, new: str, problem: str
 ) -> None:
     assert old in GOOD
@@ -85,7 +85,7 @@ def test_a_mistake_is_named_with_its_place(
     assert str(error.value).startswith(f"{path}: ")
 
 
-def test_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:
+def test_a_missing_policy_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(PolicyError, match="No such file"):
         load(tmp_path / "none.toml")
 

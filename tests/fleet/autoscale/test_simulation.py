@@ -14,14 +14,14 @@ from PIL import Image
 from fleet.autoscale.errors import TraceError
 from fleet.autoscale.policies import Policy, Rule, load
 from fleet.autoscale.simulation import trace
-from fleet.autoscale.simulation.queueing import Member, serve
+from fleet.autoscale.simulation.queueing import NodeModel, serve
 from fleet.autoscale.simulation.replay import Fleet, Outcome, modelled, simulate
 from tests.stack_plugin import BASE_DIR, EmbeddedStack
 from tests.support.calls import run_manage
 
 DAY = BASE_DIR / "loadtest/traces/day.csv"
-MEMBER = Member(requests_per_second=10.0, service_seconds=0.5)
-FLEET = Fleet(member=MEMBER, start_seconds=10, drain_seconds=20, longest_wait_seconds=5)
+NODE = NodeModel(requests_per_second=10.0, service_seconds=0.5)
+FLEET = Fleet(node=NODE, start_seconds=10, drain_seconds=20, longest_wait_seconds=5)
 POLICY = Policy(
     minimum=1,
     maximum=50,
@@ -80,12 +80,12 @@ def test_a_spreadsheets_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
         ("time,requests_per_second\n1,2\n1,3\n", "row 2: time must grow"),
     ],
 )
-def test_a_bad_trace_is_refused_with_its_place(tmp_path: Path, text: str, problem: str) -> None:
+def test_a_bad_trace_is_refused_with_its_line(tmp_path: Path, text: str, problem: str) -> None:
     with pytest.raises(TraceError, match=problem):
         trace.read(written(tmp_path, text))
 
 
-def test_a_trace_that_is_not_there_is_said(tmp_path: Path) -> None:
+def test_a_missing_trace_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(TraceError, match="No such file"):
         trace.read(tmp_path / "none.csv")
 
@@ -100,25 +100,23 @@ def erlang_c(servers: int, offered: float) -> float:
     return blocking / (1 - load + load * blocking)
 
 
-@pytest.mark.parametrize("members", [1, 2, 20, 200])
+@pytest.mark.parametrize("nodes", [1, 2, 20, 200])
 @pytest.mark.parametrize("load", [0.5, 0.8, 0.95])
-def test_waiting_below_capacity_is_that_of_erlang(members: int, load: float) -> None:
-    rate, servers = members * 10.0 * load, members * 5
-    exact = erlang_c(servers, rate * 0.5) / (members * 10.0 - rate)
-    served = serve(
-        rate, members=members, waiting=0, member=MEMBER, seconds=5, longest_wait_seconds=99
-    )
+def test_waiting_below_capacity_is_that_of_erlang(nodes: int, load: float) -> None:
+    rate, servers = nodes * 10.0 * load, nodes * 5
+    exact = erlang_c(servers, rate * 0.5) / (nodes * 10.0 - rate)
+    served = serve(rate, nodes=nodes, waiting=0, node=NODE, seconds=5, longest_wait_seconds=99)
     # A tenth of the time that a request takes anyway is as good as nothing.
     assert served.queue_seconds == pytest.approx(exact, rel=0.25, abs=0.05)
     assert served.refused == 0
 
 
 def test_above_capacity_requests_pile_up_and_then_are_refused() -> None:
-    first = serve(30, members=2, waiting=0, member=MEMBER, seconds=5, longest_wait_seconds=5)
+    first = serve(30, nodes=2, waiting=0, node=NODE, seconds=5, longest_wait_seconds=5)
     assert (first.rate, first.waiting, first.refused) == (20, 50, 0)
     assert first.queue_seconds == 2.5
     second = serve(
-        30, members=2, waiting=first.waiting, member=MEMBER, seconds=5, longest_wait_seconds=2.5
+        30, nodes=2, waiting=first.waiting, node=NODE, seconds=5, longest_wait_seconds=2.5
     )
     assert (second.waiting, second.refused) == (50, 10)
     assert second.queue_seconds == 2.5
@@ -126,13 +124,13 @@ def test_above_capacity_requests_pile_up_and_then_are_refused() -> None:
 
 @given(st.floats(0, 10_000), st.integers(0, 5000), st.floats(0, 10_000), st.floats(0, 60))
 def test_no_request_is_lost_from_the_books(
-    rate: float, members: int, waiting: float, longest: float
+    rate: float, nodes: int, waiting: float, longest: float
 ) -> None:
     served = serve(
         rate,
-        members=members,
+        nodes=nodes,
         waiting=waiting,
-        member=MEMBER,
+        node=NODE,
         seconds=5,
         longest_wait_seconds=longest,
     )
@@ -193,7 +191,7 @@ def test_a_day_of_thousands_of_nodes_takes_seconds() -> None:
 
 
 # --- The command --------------------------------------------------------------------------------
-def test_the_command_tells_and_draws(stack: EmbeddedStack, tmp_path: Path) -> None:
+def test_the_command_prints_and_draws(stack: EmbeddedStack, tmp_path: Path) -> None:
     picture = tmp_path / "day.png"
     done = run_manage(stack, "autoscale", "simulate", str(DAY), "--output", str(picture))
     assert done.returncode == 0, done.stderr
@@ -219,7 +217,7 @@ def test_the_command_tells_and_draws(stack: EmbeddedStack, tmp_path: Path) -> No
         ([str(DAY), "--capacity", "0"], "must be a number from 0.001"),
     ],
 )
-def test_the_command_says_what_is_wrong(
+def test_the_command_reports_its_errors(
     stack: EmbeddedStack, options: list[str], problem: str
 ) -> None:
     done = run_manage(stack, "autoscale", "simulate", *options)

@@ -1,4 +1,4 @@
-"""What is measured, on the running stack."""
+"""Measurements, on the running stack."""
 
 from __future__ import annotations
 
@@ -128,14 +128,14 @@ def test_without_a_stack_there_is_nothing_to_scale() -> None:
 
 
 # --- The command --------------------------------------------------------------------------------
-def test_a_dry_run_on_the_stack_says_what_would_be(stack: EmbeddedStack) -> None:
+def test_a_dry_run_on_the_stack_prints_decisions(stack: EmbeddedStack) -> None:
     done = run_manage(stack, "autoscale", "--once", "--dry-run", env={"AUTOSCALE_SECONDS": "0.3"})
     assert done.returncode == 0, done.stderr
     assert "web: stays at 2, no rule has been watched for long enough" in done.stdout
     assert "workers: stays at 1, no rule has been watched for long enough" in done.stdout
 
 
-def test_one_look_is_kept_in_the_history(stack: EmbeddedStack) -> None:
+def test_one_measurement_is_stored_in_the_history(stack: EmbeddedStack) -> None:
     done = run_manage(stack, "autoscale", "run", "--once", env={"AUTOSCALE_SECONDS": "0.3"})
     assert done.returncode == 0, done.stderr
     told = run_manage(stack, "autoscale", "history").stdout
@@ -143,14 +143,14 @@ def test_one_look_is_kept_in_the_history(stack: EmbeddedStack) -> None:
     assert '"fleet": "web"' in run_manage(stack, "autoscale", "history", "--json").stdout
 
 
-def test_a_second_one_says_that_there_is_another(stack: EmbeddedStack) -> None:
+def test_a_second_autoscaler_reports_the_lease_of_the_first(stack: EmbeddedStack) -> None:
     redis_client.run(lambda client: client.set(KEY, "another", px=30_000))
     done = run_manage(stack, "autoscale", "--once", env={"AUTOSCALE_SECONDS": "0.1"})
     assert done.returncode == 1
-    assert "another autoscaler is at work" in done.stdout
+    assert "another autoscaler holds the lease" in done.stdout
 
 
-def test_a_history_without_redis_says_what_to_do(stack: EmbeddedStack) -> None:
+def test_a_history_without_redis_is_an_error_with_advice(stack: EmbeddedStack) -> None:
     env = {"REDIS_URL": "redis://127.0.0.1:1/0"}
     done = run_manage(stack, "autoscale", "history", env=env)
     assert done.returncode == 1
@@ -189,7 +189,7 @@ def test_a_signal_ends_it_and_frees_the_lease(stack: EmbeddedStack) -> None:
     )
     try:
         assert process.stdout is not None
-        assert process.stdout.readline() == "lease: this autoscaler is the one that scales\n"
+        assert process.stdout.readline() == "lease: this autoscaler holds the lease\n"
         assert redis_client.run(lambda client: client.get(KEY)) is not None
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0

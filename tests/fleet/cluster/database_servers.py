@@ -39,7 +39,7 @@ class Writer:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
-        """Write meanwhile, and until a row has been written after it."""
+        """Write during the block, and until a row has been written after it."""
         self._thread.start()
         self._await_more()
         try:
@@ -95,7 +95,7 @@ def promote(own: OwnStack, name: str) -> dict[str, Any]:
 
 def held(own: OwnStack) -> AbstractContextManager[RunningStack]:
     """Return the stack's servers as the commands see them."""
-    return hold(Layout(state_dir=own.state_dir), say=print)
+    return hold(Layout(state_dir=own.state_dir), on_progress=print)
 
 
 def command(own: OwnStack, *arguments: str) -> dict[str, Any]:
@@ -113,13 +113,13 @@ def freeze(pid: int) -> None:
 
 
 def thaw(pid: int) -> None:
-    """Let a frozen server go on."""
+    """Resume a frozen server."""
     for process in [psutil.Process(pid), *psutil.Process(pid).children()]:
         process.resume()
 
 
 def assert_well(own: OwnStack, *, primary: str, replicas: list[str]) -> None:
-    """Fail unless these servers have these roles, everywhere where roles are told or lived."""
+    """Fail unless these servers have these roles, wherever roles are shown or have an effect."""
     assert roles(own) == (primary, replicas)
     parts = [part for part in own.status()["parts"] if part["name"].startswith("postgres")]
     assert {part["name"]: part["kind"] for part in parts} == {

@@ -119,7 +119,7 @@ def test_a_row_written_on_the_primary_is_read_on_the_replica_through_its_slot(
 
 
 @pytest.mark.parametrize("name", ["node1", "redis", "haproxy", "postgres2", "postgres1"])
-def test_a_killed_part_is_started_again_and_counted(running: OwnStack, name: str) -> None:
+def test_a_killed_process_is_restarted_and_counted(running: OwnStack, name: str) -> None:
     before = running.part(name)
 
     os.kill(before["pid"], signal.SIGKILL)
@@ -155,7 +155,7 @@ def test_requests_go_on_when_one_of_two_nodes_is_killed(running: OwnStack) -> No
     assert len(failures) <= 1, failures
 
 
-def test_nodes_are_known_to_haproxy_again_after_it_was_killed_under_load(
+def test_haproxy_has_its_nodes_again_after_it_was_killed_under_load(
     running: OwnStack,
 ) -> None:
     before = running.part("haproxy")["restarts"]
@@ -177,6 +177,6 @@ def test_a_second_up_names_the_running_one(running: OwnStack) -> None:
 
 
 def has_ready_nodes(own: OwnStack, count: int) -> bool:
-    """Say whether that many nodes are ready."""
+    """Return whether that many nodes are ready."""
     parts = own.status()["parts"]
     return sum(part["kind"] == "node" and part["state"] == "ready" for part in parts) == count

@@ -1,4 +1,4 @@
-"""The files that the stack keeps, and what it makes of those it finds."""
+"""The files that the stack writes, and how it reads those it finds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from config.env import read_stack_env
-from fleet.cluster import binaries, credentials, lock, overrides, parts, ports, state_file
+from fleet.cluster import binaries, credentials, lock, overrides, ports, processes, state_file
 from fleet.cluster.console import Console, LogFollower, last_lines
 from fleet.cluster.errors import ClusterError, StopRequested
 from fleet.cluster.paths import Layout, write_private
@@ -22,10 +22,10 @@ from fleet.cluster.stop import kill
 if TYPE_CHECKING:
     from pathlib import Path
 
-PART = parts.PartId(name="node1", kind="node", address="127.0.0.1:20001")
+PART = processes.ProcessSpec(name="node1", kind="node", address="127.0.0.1:20001")
 
 
-def test_stack_env_keeps_values_with_equal_signs_and_an_absent_file_is_empty(
+def test_stack_env_reads_values_with_equal_signs_and_an_absent_file_is_empty(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "stack.env"
@@ -38,15 +38,15 @@ def test_stack_env_keeps_values_with_equal_signs_and_an_absent_file_is_empty(
 
 
 def test_a_part_is_read_as_it_was_written(tmp_path: Path) -> None:
-    program = parts.Program(command=["a program", "100%"], environment={"NAME": "v"})
+    program = processes.Program(command=["a program", "100%"], environment={"NAME": "v"})
     path = tmp_path / "node1.conf"
-    path.write_text(parts.render(PART, program, log_file=tmp_path / "node1.log"))
+    path.write_text(processes.render(PART, program, log_file=tmp_path / "node1.log"))
 
-    assert parts.read_all(tmp_path) == [PART]
+    assert processes.read_all(tmp_path) == [PART]
     assert "command='a program' 100%%" in path.read_text()
 
 
-def test_sockets_are_in_a_short_place_when_the_state_directory_is_deep(tmp_path: Path) -> None:
+def test_sockets_have_a_short_path_when_the_state_directory_is_deep(tmp_path: Path) -> None:
     deep = Layout(state_dir=tmp_path / ("x" * 100))
     deep.create()
 
@@ -60,7 +60,7 @@ def test_a_directory_with_a_quote_is_refused(tmp_path: Path) -> None:
         Layout(state_dir=tmp_path / "it's").create()
 
 
-def test_credentials_are_made_once_and_kept(tmp_path: Path) -> None:
+def test_credentials_are_created_once_and_stored(tmp_path: Path) -> None:
     path = tmp_path / "secrets.json"
     made = credentials.load(path)
 
@@ -99,17 +99,17 @@ def test_changed_settings_are_read_as_they_were_written(tmp_path: Path) -> None:
     assert overrides.load(layout) == {"LLM_MODEL": "openai:a=b", "LLM_BASE_URL": ""}
 
 
-def test_changed_settings_are_kept_or_forgotten(tmp_path: Path) -> None:
+def test_changed_settings_are_committed_or_rolled_back(tmp_path: Path) -> None:
     layout = Layout(state_dir=tmp_path)
     layout.create()
     overrides.attempt(layout, {"A": "1", "B": "1"})
-    overrides.keep(layout)
+    overrides.commit(layout)
     overrides.attempt(layout, {"B": "2"})
     assert overrides.load(layout) == {"A": "1", "B": "2"}
 
-    overrides.forget(layout)
+    overrides.roll_back(layout)
     assert overrides.load(layout) == {"A": "1", "B": "1"}
-    overrides.forget(layout)
+    overrides.roll_back(layout)
     assert overrides.load(layout) == {"A": "1", "B": "1"}
 
 
@@ -197,7 +197,7 @@ def test_lines_are_coloured_by_part_on_a_terminal_and_plain_in_a_pipe(
     has_colours: bool, line: str
 ) -> None:
     stream = io.StringIO()
-    Console(stream=stream, has_colours=has_colours).say("ready", part="node2")
+    Console(stream=stream, has_colours=has_colours).print("ready", process="node2")
 
     assert stream.getvalue() == line
 
@@ -210,5 +210,5 @@ def test_a_reader_that_left_asks_for_the_stop_once() -> None:
     console = Console(stream=Closed(), has_colours=False)
 
     with pytest.raises(StopRequested):
-        console.say("anybody?")
-    console.say("nobody")
+        console.print("anybody?")
+    console.print("nobody")

@@ -1,4 +1,4 @@
-"""What writes logs goes on when nothing can be written.
+"""Processes that write logs go on when nothing can be written.
 
 tests/faults/machine has a stack whose disk of logs is full.
 """
@@ -28,7 +28,7 @@ def full() -> Iterator[TextIO]:
 
 def test_the_console_loses_lines_and_goes_on(full: TextIO) -> None:
     console = Console(stream=full, has_colours=False)
-    console.say("lost")
+    console.print("lost")
     console.block("lost")
     assert not console.is_closed
 

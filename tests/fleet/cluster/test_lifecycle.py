@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-# Not hard to break, but whole stacks that start and stop take minutes.
+# Not hard to break, but complete stacks that start and stop take minutes.
 pytestmark = pytest.mark.faults
 
 
@@ -32,7 +32,7 @@ def assert_gone(processes: list[psutil.Process]) -> None:
 
 
 def is_zombie(process: psutil.Process) -> bool:
-    """Say whether only the parent's wait is missing."""
+    """Return whether only the parent's wait is missing."""
     try:
         return process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -73,7 +73,7 @@ def test_sigterm_stops_everything_in_order_within_ten_seconds(own: OwnStack) -> 
     ]
 
 
-def test_without_a_stack_status_says_so(own: OwnStack) -> None:
+def test_status_reports_that_no_stack_is_running(own: OwnStack) -> None:
     status = own.manage("cluster", "status", "--json")
 
     assert status.returncode == 1
@@ -90,7 +90,7 @@ def test_later_starts_reuse_the_data_and_down_works_from_another_terminal(own: O
         own.start()
         processes = own.processes()
         assert own.answers()
-        assert "made a new database" not in own.output()
+        assert "created a new database" not in own.output()
         assert [
             n for n in ("postgres2", "postgres3") if f"{n:<9} | copied" in own.output()
         ] == copied
@@ -171,7 +171,7 @@ def test_a_taken_port_is_named(own: OwnStack, setting: str) -> None:
             second.start()
 
 
-def test_a_database_without_its_password_is_told(own: OwnStack) -> None:
+def test_a_database_without_its_password_is_an_error(own: OwnStack) -> None:
     secrets_file = own.state_dir / "secrets.json"
     kept = secrets_file.rename(own.state_dir / "secrets.kept")
 
@@ -191,7 +191,7 @@ def test_a_part_that_cannot_start_stops_the_stack_with_its_last_lines(
         own.start()
 
     assert "redis     | the disk is on fire" in str(failure.value)
-    assert "redis: keeps dying; the stack stops." in str(failure.value)
+    assert "redis: fails repeatedly; the stack stops." in str(failure.value)
     assert own.process is not None
     assert own.process.returncode == 1
     assert not (own.state_dir / "stack.env").exists()

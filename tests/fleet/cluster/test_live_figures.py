@@ -1,11 +1,11 @@
-"""What is told of the time between two samples."""
+"""The figures of the time between two samples."""
 
 from __future__ import annotations
 
 from fleet.cluster.live.figures import compare, quantile
-from fleet.cluster.live.sample import PartSample, Sample
+from fleet.cluster.live.sample import ProcessSample, Sample
 from fleet.cluster.live.table import draw
-from fleet.cluster.status import PartStatus
+from fleet.cluster.status import ProcessStatus
 from scaling.scrape import parse
 
 NODE = """
@@ -25,12 +25,14 @@ haproxy_server_current_queue{{proxy="web",server="node1"}} 2
 """
 
 
-def part(name: str, kind: str, *, pid: int = 1, cpu: float = 0.0, metrics: str = "") -> PartSample:
-    """Return a part's sample."""
-    status = PartStatus(
+def process(
+    name: str, kind: str, *, pid: int = 1, cpu: float = 0.0, metrics: str = ""
+) -> ProcessSample:
+    """Return a process's sample."""
+    status = ProcessStatus(
         name=name, kind=kind, state="ready", pid=pid, address="", uptime_seconds=1, restarts=0
     )
-    return PartSample(
+    return ProcessSample(
         status=status,
         cpu_seconds=cpu,
         memory_bytes=200 * 1024 * 1024,
@@ -43,11 +45,11 @@ def sample(at: float, *, node: str, pid: int = 1, cpu: float = 0.0, sessions: in
     return Sample(
         at=at,
         url="http://127.0.0.1:8000",
-        parts=[
-            part("postgres1", "primary"),
-            part("postgres2", "replica"),
-            part("worker1", "worker", metrics="headrace_jobs_running 4\n"),
-            part("node1", "node", pid=pid, cpu=cpu, metrics=node),
+        processes=[
+            process("postgres1", "primary"),
+            process("postgres2", "replica"),
+            process("worker1", "worker", metrics="headrace_jobs_running 4\n"),
+            process("node1", "node", pid=pid, cpu=cpu, metrics=node),
         ],
         proxy=parse(PROXY.format(sessions=sessions), prefixes=("haproxy_server_",)),
         waiting_jobs=7,

@@ -54,7 +54,7 @@ def own(make_stack: Callable[..., OwnStack]) -> OwnStack:
     return own
 
 
-def test_a_server_is_added_though_the_first_try_was_killed(own: OwnStack) -> None:
+def test_a_server_is_added_though_the_first_attempt_was_killed(own: OwnStack) -> None:
     kill_at(own, "copied", "add")
 
     added = own.manage("replicas", "add", "--json")
@@ -83,7 +83,7 @@ def test_nothing_is_lost_when_the_primary_lives(own: OwnStack) -> None:
     assert_well(own, primary="postgres2", replicas=["postgres1", "postgres3"])
 
 
-def test_a_server_keeps_its_own_settings_when_it_joins_again(own: OwnStack) -> None:
+def test_a_servers_own_settings_survive_a_rejoin(own: OwnStack) -> None:
     done = promote(own, "postgres1")
 
     assert "rewound" in done["replicas"]["postgres2"]
@@ -121,7 +121,9 @@ def test_what_only_another_replica_has_is_not_lost(own: OwnStack) -> None:
     assert_well(own, primary=name, replicas=sorted([primary, other]))
 
 
-def test_what_is_lost_is_counted_and_a_replica_that_has_it_is_copied_anew(own: OwnStack) -> None:
+def test_lost_commits_are_counted_and_a_replica_that_has_them_is_copied_again(
+    own: OwnStack,
+) -> None:
     primary, (name, other) = roles(own)
     writer = cut_off(own, name)
     pid = pid_of(own, other)
@@ -138,7 +140,7 @@ def test_what_is_lost_is_counted_and_a_replica_that_has_it_is_copied_anew(own: O
     assert_well(own, primary=name, replicas=sorted([primary, other]))
 
 
-def test_a_server_that_is_frozen_meanwhile_follows_later(own: OwnStack) -> None:
+def test_a_server_that_is_frozen_during_a_promotion_follows_later(own: OwnStack) -> None:
     primary, (name, other) = roles(own)
     pid = pid_of(own, other)
     os.kill(pid, signal.SIGSTOP)
@@ -147,7 +149,7 @@ def test_a_server_that_is_frozen_meanwhile_follows_later(own: OwnStack) -> None:
     finally:
         os.kill(pid, signal.SIGCONT)
 
-    assert done["replicas"][other] == "gives no answer"
+    assert done["replicas"][other] == "does not answer"
 
     def follows() -> bool:
         with psycopg.connect(own.database_url) as connection:
@@ -159,7 +161,7 @@ def test_a_server_that_is_frozen_meanwhile_follows_later(own: OwnStack) -> None:
     assert_well(own, primary=name, replicas=sorted([primary, other]))
 
 
-@pytest.mark.parametrize("line", ["stopping, so that", "promoted", "takes the writes"])
+@pytest.mark.parametrize("line", ["stopping, so that", "promoted", "accepts writes"])
 def test_a_promotion_that_was_killed_is_ended_by_the_next(own: OwnStack, line: str) -> None:
     primary, (name, other) = roles(own)
     writer = Writer(own)
@@ -256,7 +258,7 @@ def test_two_commands_do_not_work_at_once(own: OwnStack) -> None:
     with held(own):
         refused = own.manage("replicas", "add")
     assert refused.returncode == 1
-    assert f"at work (process {os.getpid()}" in refused.stderr
+    assert f"is running (process {os.getpid()}" in refused.stderr
 
 
 def test_without_a_stack_there_is_nothing_to_change(own: OwnStack) -> None:

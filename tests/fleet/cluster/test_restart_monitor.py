@@ -1,4 +1,4 @@
-"""What the watch makes of what it sees."""
+"""The restart monitor's reports of the states that it sees."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def texts(watch: Watch, seen: ProcessInfo, now: float) -> list[str]:
     return [change.text for change in watch.observe([seen], now=now)]
 
 
-def test_a_part_that_goes_on_is_not_news() -> None:
+def test_a_running_process_is_not_reported() -> None:
     watch = Watch()
 
     assert [texts(watch, process(), now) for now in range(5)] == [[]] * 5
@@ -38,7 +38,7 @@ def test_a_part_that_was_removed_may_come_back_under_its_name() -> None:
     assert watch.restarts == {"redis": 0}
 
 
-def test_a_death_and_the_restart_are_told_and_counted_once() -> None:
+def test_a_death_and_the_restart_are_reported_and_counted_once() -> None:
     watch = Watch()
     texts(watch, process(pid=1), 0)
 
@@ -60,7 +60,7 @@ def test_a_restart_between_two_looks_is_seen_by_its_pid() -> None:
     assert watch.restarts == {"redis": 1}
 
 
-def test_a_part_that_was_told_to_stop_has_not_died() -> None:
+def test_a_process_that_was_stopped_has_not_died() -> None:
     watch = Watch()
     texts(watch, process(pid=1), 0)
 
@@ -85,7 +85,7 @@ def test_a_part_that_never_lives_long_is_final_though_supervisord_goes_on() -> N
     assert [change.is_final for change in finals] == [False] * (MAX_SHORT_LIVES - 1) + [True]
 
 
-def test_a_part_that_is_killed_now_and_then_is_started_for_ever() -> None:
+def test_a_process_that_is_killed_now_and_then_is_restarted_for_ever() -> None:
     watch = Watch()
     for pid in range(1, 4 * MAX_SHORT_LIVES):
         changes = watch.observe([process(pid=pid)], now=pid * SHORT_LIFE_SECONDS * 1.1)

@@ -108,7 +108,7 @@ def test_nodes_are_added_and_removed_under_load_without_an_error(one_node: OwnSt
 
 def test_what_cannot_be_is_refused(one_node: OwnStack) -> None:
     for arguments, code, why in (
-        (("scale",), 2, "Say how many"),
+        (("scale",), 2, "Set the number"),
         (("scale", "--nodes", "\N{ARABIC-INDIC DIGIT THREE}"), 2, "must be a number from 1 to"),
         (("drain", "node9"), 1, "There is no node or worker node9"),
         (("drain", "node1"), 1, "No other node than node1"),
@@ -132,7 +132,7 @@ def test_a_drained_node_finishes_what_it_has_and_gets_nothing_new(three_nodes: O
     assert states(three_nodes) == {"node1": "ready", "node2": "draining", "node3": "ready"}
     for stream in streams:
         stream.join()
-    assert all(stream.is_whole for stream in streams)
+    assert all(stream.is_complete for stream in streams)
 
     run(three_nodes, "undrain", "node2")
 
@@ -155,7 +155,7 @@ def test_a_drained_node_is_the_first_to_leave(three_nodes: OwnStack) -> None:
     run(three_nodes, "scale", "--nodes", "1")
 
 
-def test_a_stream_that_outlives_the_draining_is_told_so(three_nodes: OwnStack) -> None:
+def test_a_stream_that_outlives_the_drain_ends_with_an_error_event(three_nodes: OwnStack) -> None:
     long = [OpenStream(three_nodes, 60) for _ in range(3)]
     short = [OpenStream(three_nodes, 2) for _ in range(3)]
 
@@ -172,10 +172,10 @@ def test_a_stream_that_outlives_the_draining_is_told_so(three_nodes: OwnStack) -
     assert cut[0].error["should_retry"] is True
     for stream in short:
         stream.join()
-    assert all(stream.is_whole for stream in short)
+    assert all(stream.is_complete for stream in short)
 
 
-def test_every_api_says_in_its_own_words_that_the_node_stops(one_node: OwnStack) -> None:
+def test_every_api_has_an_error_event_for_a_node_that_stops(one_node: OwnStack) -> None:
     run(one_node, "scale", "--nodes", "2")
     asked = DirectClient(one_node, "node2").ask()
     time.sleep(1)
@@ -225,7 +225,7 @@ def test_new_code_that_does_not_start_changes_nothing(three_nodes: OwnStack) -> 
 
     assert failed.returncode == 1
     assert "node4 ended" in failed.stderr
-    assert "The others run on as they were" in failed.stderr
+    assert "The others run unchanged" in failed.stderr
     assert pids(three_nodes) == before
     assert load.failures == []
 
@@ -241,7 +241,7 @@ def test_the_first_node_that_does_not_start_again_ends_a_rolling_restart(
         time.sleep(1)
 
     assert failed.returncode == 1
-    assert "node2 is out of use; node4 stays in its place; node3 run" in failed.stderr
+    assert "node2 is out of use; node4 runs in its place; node3 run" in failed.stderr
     assert states(three_nodes)["node2"] == "stopped"
     assert pids(three_nodes)["node3"] == before["node3"]
     assert set(load.nodes) >= {"node1", "node3", "node4"}
@@ -280,7 +280,7 @@ def test_a_worker_that_does_not_start_with_a_setting_runs_again_without(one_node
     )
 
     assert failed.returncode == 1
-    assert "worker1 runs again with the settings from before" in failed.stderr
+    assert "worker1 runs again with its previous settings" in failed.stderr
     worker = one_node.part("worker1")
     assert (worker["state"], worker["pid"] == before) == ("ready", False)
     assert "JOB_CONCURRENCY" not in Path(f"/proc/{worker['pid']}/environ").read_text()
@@ -319,7 +319,7 @@ def test_a_setting_is_forgotten_when_the_restart_is_interrupted(
         assert "Traceback" not in errors
         run(one_node, "scale", "--nodes", "2")
     else:
-        # Nobody took away what was being started.
+        # No command removed what was being started.
         run(one_node, "restart", "node2")
     assert states(one_node) == {"node1": "ready", "node2": "ready"}
     run(one_node, "scale", "--nodes", "1")
@@ -333,7 +333,7 @@ def test_two_commands_cannot_mix(one_node: OwnStack) -> None:
     assert "Another command changes the nodes" in refused.stderr
 
 
-def test_a_node_says_that_it_is_not_ready_before_it_stops(one_node: OwnStack) -> None:
+def test_a_node_is_not_ready_before_it_stops(one_node: OwnStack) -> None:
     run(one_node, "scale", "--nodes", "2")
     address = one_node.part("node2")["address"]
     readiness: list[tuple[int, str]] = []
@@ -348,7 +348,7 @@ def test_a_node_says_that_it_is_not_ready_before_it_stops(one_node: OwnStack) ->
             served.append(client.get("/health/live").status_code)
             time.sleep(0.1)
 
-    # It is asked to stop at once, and hears of it a moment later.
+    # It gets the stop signal at once, and handles it a moment later.
     assert (503, "close") in readiness[:8]
     assert readiness[-1] == (503, "close")
     assert set(served) == {200}

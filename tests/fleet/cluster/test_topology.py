@@ -25,7 +25,7 @@ def test_a_promotion_exchanges_roles_and_no_names() -> None:
     assert promoted.promoted("postgres3") == promoted
 
 
-def test_the_primary_stays_when_there_are_fewer_servers_and_its_number_is_not_given_again() -> None:
+def test_the_primary_stays_when_there_are_fewer_servers_and_its_number_is_not_reused() -> None:
     roles = Topology(primary="postgres2", replicas=("postgres1", "postgres3"))
 
     assert roles.resized(1).names == ["postgres2", "postgres1"]

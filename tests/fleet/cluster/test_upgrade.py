@@ -74,7 +74,7 @@ def test_what_only_adds_is_let_through(operation: Operation) -> None:
         ),
     ],
 )
-def test_what_takes_away_or_cannot_be_judged_is_told(operation: Operation, why: str) -> None:
+def test_removing_and_opaque_operations_are_reported(operation: Operation, why: str) -> None:
     (found,) = problems(operation)
     assert found.startswith("library.0002_change: ")
     assert why in found

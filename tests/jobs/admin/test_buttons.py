@@ -53,11 +53,11 @@ def test_each_status_has_its_buttons(admin_client: Client) -> None:
         ("running", "retry", "only a failed or cancelled one can be retried", "running"),
         ("succeeded", "retry", "only a failed or cancelled one can be retried", "succeeded"),
         ("queued", "cancel", "Cancelled.", "cancelled"),
-        ("running", "cancel", "Its worker has been asked to cancel it.", "running"),
-        ("succeeded", "cancel", "was already over: succeeded", "succeeded"),
-        ("running", "requeue", "Taken from its worker", "queued"),
-        ("queued", "requeue", "does not run", "queued"),
-        ("failed", "requeue", "does not run", "failed"),
+        ("running", "cancel", "Cancellation was requested from its worker.", "running"),
+        ("succeeded", "cancel", "had already ended: succeeded", "succeeded"),
+        ("running", "requeue", "Requeued; the attempt", "queued"),
+        ("queued", "requeue", "is not running", "queued"),
+        ("failed", "requeue", "is not running", "failed"),
     ],
 )
 def test_a_button_does_its_work_and_says_what_came_of_it(
@@ -76,7 +76,7 @@ def test_a_button_does_its_work_and_says_what_came_of_it(
 def test_a_second_cancel_says_that_the_worker_knows(admin_client: Client) -> None:
     job = make_job("running")
     press(admin_client, job, "cancel")
-    assert "had already been asked" in press(admin_client, job, "cancel")
+    assert "was already requested" in press(admin_client, job, "cancel")
     assert "cancelling" in page(admin_client, job)
 
 
@@ -122,7 +122,7 @@ def test_the_actions_report_counts(admin_client: Client) -> None:
         LIST, {"action": "retry_jobs", "_selected_action": [job.pk for job in jobs]}
     )
     text = said(response)
-    assert "2 jobs queued again; 2 left as they were." in text
+    assert "2 jobs queued again; 2 unchanged." in text
     assert "1 jobs: The job is running" in text
     assert Job.objects.filter(status="queued").count() == 2
     assert LogEntry.objects.count() == 2
@@ -134,7 +134,7 @@ def test_the_other_actions_work_too(admin_client: Client, action: str, left: int
     response = admin_client.post(
         LIST, {"action": action, "_selected_action": [job.pk for job in jobs]}
     )
-    assert f"{left} left as they were" in said(response)
+    assert f"{left} unchanged" in said(response)
 
 
 def test_an_action_on_everything_is_bounded(admin_client: Client, monkeypatch: Any) -> None:
@@ -196,7 +196,7 @@ def test_a_delivery_is_delivered_again_from_the_jobs_page(admin_client: Client) 
     back = reverse(f"{JOBS}_change", args=[job.pk])
     response = admin_client.post(url, {"next": back})
     assert (response.status_code, response["Location"]) == (302, back)
-    assert "delivered again" in said(response)
+    assert "Queued for immediate delivery" in said(response)
     delivery.refresh_from_db()
     assert delivery.status == "pending"
     assert LogEntry.objects.get().object_id == str(delivery.pk)

@@ -65,7 +65,7 @@ def test_the_commands_say_what_they_did(stack: EmbeddedStack, name: str) -> None
     assert found.returncode == 1
     assert json.loads(found.stdout)["servers"][1]["state"] == "detached"
     done = run_manage(stack, "replicas", "attach", name)
-    assert done.stdout == f"{name} is attached; every node obeys within a second.\n"
+    assert done.stdout == f"{name} is attached; all nodes apply it within a second.\n"
     assert detachment.read_detached() == set()
 
 
@@ -91,7 +91,7 @@ def test_without_redis_detach_is_an_error(stack: EmbeddedStack, name: str) -> No
     env = {"CACHE_URL": "redis://127.0.0.1:1/0"}
     done = run_manage(stack, "replicas", "detach", name, env=env)
     assert done.returncode == 1
-    assert f"The nodes have no news of {name}: Redis gives no answer" in done.stderr
+    assert f"The nodes were not informed about {name}: Redis does not answer" in done.stderr
     assert detachment.read_detached() == set()
 
 

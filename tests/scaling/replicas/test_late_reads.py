@@ -42,7 +42,7 @@ def test_what_a_late_replica_lacks_is_no_proof_that_it_is_not_there(replica, acc
 
     def look_up(answer: object) -> object:
         if read(Chain) == PRIMARY:
-            raise OperationalError("the primary is away")
+            raise OperationalError("the primary is unavailable")
         return answer
 
     begin(account)

@@ -182,7 +182,7 @@ def test_detaching_asks_first_and_is_logged(superuser: Client, servers: dict[str
     done = superuser.post(change("detach"))
     assert done.status_code == 302
     [message] = get_messages(done.wsgi_request)
-    assert str(message) == f"{NAME} is detached; every node obeys within a second."
+    assert str(message) == f"{NAME} is detached; all nodes apply it within a second."
     assert detachment.read_detached() == {NAME}
     entry = LogEntry.objects.get()
     assert (entry.object_repr, entry.change_message) == (f"Database server {NAME}", "Detached.")
@@ -221,13 +221,13 @@ def test_the_page_reports_a_detach_that_redis_did_not_take(
     superuser: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(name: str) -> None:
-        raise RedisUnavailable("it is away", may_have_run=False)
+        raise RedisUnavailable("it is unavailable", may_have_run=False)
 
     monkeypatch.setattr(detachment, "add_detached", fail)
     monkeypatch.setattr("scaling.replicas.detachment.RETRY_SECONDS", 0.0)
     done = superuser.post(change("detach"))
     [message] = get_messages(done.wsgi_request)
-    assert "Redis gives no answer (it is away)" in str(message)
+    assert "Redis does not answer (it is unavailable)" in str(message)
     assert not LogEntry.objects.exists()
 
 

@@ -163,7 +163,7 @@ def test_addresses_are_looked_at(settings: Any, monkeypatch: pytest.MonkeyPatch)
 def test_the_stack_is_well(stack: EmbeddedStack, check: Check) -> None:
     assert check() == (0, [])
     done = run_manage(stack, "replicas", "check")
-    assert (done.returncode, done.stdout) == (0, "OK: nothing is wrong.\n")
+    assert (done.returncode, done.stdout) == (0, "OK: no problems.\n")
 
 
 def test_an_unused_slot_and_a_detached_replica_are_warnings(

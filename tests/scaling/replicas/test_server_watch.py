@@ -139,7 +139,7 @@ def test_a_primary_whose_name_leads_to_a_replica_is_found_once_that_moves(
     primary_watch, forwarder, ports
 ) -> None:
     one, samples = primary_watch
-    eventually(lambda: one.server.is_unavailable, seconds=SECONDS, what="it is away")
+    eventually(lambda: one.server.is_unavailable, seconds=SECONDS, what="it is unavailable")
     assert not samples
     # What is open stays at the replica.
     forwarder.target = ports[0]
@@ -178,7 +178,7 @@ def test_a_pooler_that_is_frozen_is_unavailable_until_it_goes_on(
             one.tick(time.monotonic())
             return one.server.is_unavailable
 
-        eventually(is_unavailable, seconds=SECONDS, what="it is away")
+        eventually(is_unavailable, seconds=SECONDS, what="it is unavailable")
         pooler.process.send_signal(signal.SIGCONT)
         eventually(lambda: not one.server.is_unavailable, seconds=SECONDS, what="it is back")
 

@@ -178,8 +178,8 @@ def test_other_installations_get_notes_of_unknown_metrics(
     assert code == 0, found
     assert [server["state"] for server in found["servers"]] == ["primary", "in rotation"]
     assert found["servers"][1]["reads_share"] is None
-    assert found["notes"][0].startswith("Pools and shares of reads are not known")
-    assert found["notes"][1].startswith("Redis does not say which replicas are detached")
+    assert found["notes"][0].startswith("Pools and shares of reads are unknown")
+    assert found["notes"][1].startswith("Redis does not answer which replicas are detached")
 
 
 def test_a_server_that_is_unavailable_and_one_that_is_the_primary_are_named(

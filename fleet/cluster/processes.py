@@ -1,4 +1,4 @@
-"""What a part of the stack is, and the order in which parts stop."""
+"""The identity and program of a process of the stack, and the order in which processes stop."""
 
 import configparser
 import shlex
@@ -21,8 +21,8 @@ CHECK_TIMEOUT_SECONDS = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class PartId:
-    """A part as everybody sees it: `kind` is one of `STOP_ORDER`, `address` is `host:port`."""
+class ProcessSpec:
+    """A process's identity: `kind` is one of `STOP_ORDER`, `address` is `host:port`."""
 
     name: str
     kind: str
@@ -31,9 +31,9 @@ class PartId:
 
 @dataclass(frozen=True, kw_only=True)
 class Program:
-    """How supervisord runs a part.
+    """The command and options with which supervisord runs a process.
 
-    `stop_signal` asks it to end; after `stop_seconds` it is killed, with its children.
+    `stop_signal` requests its end; after `stop_seconds` it is killed, with its children.
     """
 
     command: list[str]
@@ -43,24 +43,24 @@ class Program:
     directory: Path = settings.BASE_DIR
 
 
-class Part(Protocol):
+class ManagedProcess(Protocol):
     """One process of the stack; each kind is one module."""
 
     @property
-    def id(self) -> PartId:
+    def id(self) -> ProcessSpec:
         """Name, kind and address."""
 
     def program(self) -> Program:
-        """Write the part's configuration files and return how to run it."""
+        """Write the process's configuration files and return how to run it."""
 
     def is_ready(self) -> bool:
-        """Say whether the part does its work; never raises because it does not."""
+        """Return whether the process does its work; never raises because it does not."""
 
 
-def render(part: PartId, program: Program, *, log_file: Path) -> str:
-    """Return supervisord's configuration of one part.
+def render(spec: ProcessSpec, program: Program, *, log_file: Path) -> str:
+    """Return supervisord's configuration of one process.
 
-    `startsecs` and `startretries` make supervisord give up (FATAL) on a part that cannot start;
+    `startsecs` and `startretries` make supervisord give up (FATAL) on a process that cannot start;
     one that lives a little longer each time is for `watch` to notice. supervisord passes over the
     section that begins with `part:`; it is for `read`.
     """
@@ -80,29 +80,29 @@ def render(part: PartId, program: Program, *, log_file: Path) -> str:
         "stdout_logfile_maxbytes": str(LOG_BYTES),
         "stdout_logfile_backups": str(LOG_BACKUPS),
     }
-    lines = [f"[program:{part.name}]"]
+    lines = [f"[program:{spec.name}]"]
     # supervisord expands %(...)s in every value.
     lines += [f"{name}={value.replace('%', '%%')}" for name, value in options.items()]
-    lines += [f"[part:{part.name}]", f"kind={part.kind}", f"address={part.address}"]
+    lines += [f"[part:{spec.name}]", f"kind={spec.kind}", f"address={spec.address}"]
     return "\n".join(lines) + "\n"
 
 
-def read(path: Path) -> PartId:
+def read(path: Path) -> ProcessSpec:
     """Return whose configuration a file is."""
     parser = configparser.RawConfigParser()
     parser.read(path, encoding="utf-8")
     name = path.stem
-    return PartId(
+    return ProcessSpec(
         name=name,
         kind=parser.get(f"part:{name}", "kind"),
         address=parser.get(f"part:{name}", "address"),
     )
 
 
-def read_all(directory: Path) -> list[PartId]:
-    """Return the parts that exist, in the order in which they depend on each other."""
+def read_all(directory: Path) -> list[ProcessSpec]:
+    """Return the processes that exist, in the order in which they depend on each other."""
     found = [read(path) for path in sorted(directory.glob("*.conf"))]
-    return sorted(found, key=lambda part: (-STOP_ORDER.index(part.kind), part.name))
+    return sorted(found, key=lambda spec: (-STOP_ORDER.index(spec.kind), spec.name))
 
 
 def python_module(module: str, *arguments: str) -> list[str]:
@@ -111,7 +111,7 @@ def python_module(module: str, *arguments: str) -> list[str]:
 
 
 def accepts(address: str) -> bool:
-    """Say whether something accepts connections at an address."""
+    """Return whether something accepts connections at an address."""
     host, port = address.rsplit(":", 1)
     try:
         socket.create_connection((host, int(port)), timeout=CHECK_TIMEOUT_SECONDS).close()
@@ -121,7 +121,7 @@ def accepts(address: str) -> bool:
 
 
 def answers(address: str, path: str) -> bool:
-    """Say whether a GET is answered with 200."""
+    """Return whether a GET is answered with 200."""
     try:
         fetch(f"http://{address}{path}", timeout_seconds=CHECK_TIMEOUT_SECONDS)
     except ScrapeError:

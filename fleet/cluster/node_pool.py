@@ -1,7 +1,7 @@
 """The nodes and workers of the stack that runs, for commands that change them.
 
-A part exists as long as its file in `supervisor.d`, so that what was scaled is remembered while the
-stack runs; HAProxy's own state is in its state file.
+A process exists as long as its file in `supervisor.d`, so that a new size holds while the stack
+runs; HAProxy's own state is in its state file.
 """
 
 import contextlib
@@ -13,11 +13,11 @@ from typing import TypeVar
 from django.conf import settings
 
 from fleet.cluster import lock, overrides, state_file
-from fleet.cluster.errors import ClusterError, PartFailed
+from fleet.cluster.errors import ClusterError, ProcessFailed
 from fleet.cluster.node import Node
-from fleet.cluster.parts import PartId, read_all
 from fleet.cluster.paths import Layout
 from fleet.cluster.ports import free_ports
+from fleet.cluster.processes import ProcessSpec, read_all
 from fleet.cluster.replicas.running import until
 from fleet.cluster.supervisord import Supervisord
 from fleet.cluster.worker import Worker
@@ -35,73 +35,75 @@ BUSY = (
     "wait for it."
 )
 
-Member = Node | Worker
+NodeOrWorker = Node | Worker
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fleet:
-    """Nodes and workers that nobody else changes now; `tell` tells a person of each step."""
+class NodePool:
+    """Nodes and workers, under a lock against other commands; `on_progress` gets each step."""
 
     layout: Layout
     supervisord: Supervisord
     api: RuntimeApi
-    tell: Callable[[str], None]
+    on_progress: Callable[[str], None]
 
-    def members(self, kind: str) -> list[Member]:
-        """Return the parts of a kind, `node` or `worker`, by their numbers."""
-        found = [part for part in read_all(self.layout.parts_dir) if part.kind == kind]
-        return [member(part) for part in sorted(found, key=lambda part: number_of(part.name))]
+    def of_kind(self, kind: str) -> list[NodeOrWorker]:
+        """Return the processes of a kind, `node` or `worker`, by their numbers."""
+        found = [spec for spec in read_all(self.layout.specs_dir) if spec.kind == kind]
+        return [
+            node_or_worker(spec) for spec in sorted(found, key=lambda spec: number_of(spec.name))
+        ]
 
-    def find(self, name: str) -> Member:
+    def find(self, name: str) -> NodeOrWorker:
         """Return a node or worker by its name; raise `ClusterError` when there is none."""
-        members = [*self.members("node"), *self.members("worker")]
-        for one in members:
+        processes = [*self.of_kind("node"), *self.of_kind("worker")]
+        for one in processes:
             if one.id.name == name:
                 return one
-        names = ", ".join(one.id.name for one in members)
+        names = ", ".join(one.id.name for one in processes)
         raise ClusterError(f"There is no node or worker {name}; there are {names}.")
 
     def new_ports(self, count: int) -> list[int]:
-        """Return ports for new parts."""
-        taken = {int(part.address.rsplit(":", 1)[1]) for part in read_all(self.layout.parts_dir)}
+        """Return ports for new processes."""
+        taken = {int(spec.address.rsplit(":", 1)[1]) for spec in read_all(self.layout.specs_dir)}
         return free_ports(count, avoid={settings.PORT, settings.STATS_PORT, *taken})
 
     # --- Processes ------------------------------------------------------------------------------
-    def launch(self, *members: Member) -> None:
-        """Start parts that are new or stopped."""
-        for one in members:
+    def launch(self, *processes: NodeOrWorker) -> None:
+        """Start processes that are new or stopped."""
+        for one in processes:
             self.layout.drain_file(one.id.name).unlink(missing_ok=True)
             if self.supervisord.find(one.id.name) is not None:
                 # Its command and environment may be others now.
                 self.supervisord.remove(one.id.name)
             self.supervisord.add(one.id, one.program())
 
-    def stop(self, *members: Member) -> None:
-        """Tell parts to stop, all at once, and wait until they have finished what they had."""
-        for one in members:
+    def stop(self, *processes: NodeOrWorker) -> None:
+        """Stop processes, all at once, and wait until they have finished their work."""
+        for one in processes:
             self._halt(one.id.name)
-        names = {one.id.name for one in members}
-        seconds = max(one.program().stop_seconds for one in members) + LATE_SECONDS
+        names = {one.id.name for one in processes}
+        seconds = max(one.program().stop_seconds for one in processes) + LATE_SECONDS
         if not until(lambda: not names & self._living(), seconds=seconds):
             raise ClusterError(f"{', '.join(sorted(names & self._living()))} did not stop.")
 
-    def remove(self, *members: Member) -> None:
-        """Forget parts that are stopped."""
-        for one in members:
+    def remove(self, *processes: NodeOrWorker) -> None:
+        """Remove processes that are stopped."""
+        for one in processes:
             self.supervisord.remove(one.id.name)
             self.layout.drain_file(one.id.name).unlink(missing_ok=True)
 
-    def dead(self, kind: str) -> list[Member]:
-        """Return parts of a kind that have no process, and will have none by themselves."""
+    def dead(self, kind: str) -> list[NodeOrWorker]:
+        """Return nodes or workers without a process, which will not restart by themselves."""
         living = self._living()
-        return [one for one in self.members(kind) if one.id.name not in living]
+        return [one for one in self.of_kind(kind) if one.id.name not in living]
 
     def _living(self) -> set[str]:
         return {one.name for one in self.supervisord.processes() if not one.is_stopped}
 
-    def await_ready(self, one: Member) -> None:
-        """Wait for a part; raise `PartFailed` when it ends or takes too long, and stop it then."""
+    def await_ready(self, one: NodeOrWorker) -> None:
+        """Wait for a process; stop it and raise `ProcessFailed` when it ends or takes too long."""
         name, pid = one.id.name, 0
         deadline = time.monotonic() + READY_SECONDS
         while not one.is_ready():
@@ -114,23 +116,23 @@ class Fleet:
                 pid = process.pid
                 time.sleep(POLL_SECONDS)
                 continue
-            # Before supervisord has tried so often that the whole stack would give up.
+            # Before supervisord has tried so often that the stack would end.
             self._halt(name)
-            raise PartFailed(name, f"{name} {problem}; see {self.layout.log_file(name)}")
+            raise ProcessFailed(name, f"{name} {problem}; see {self.layout.log_file(name)}")
 
     def _halt(self, name: str) -> None:
-        """Have supervisord stop a part, also one that is just being started again."""
+        """Stop a process by supervisord, also one that is just being started again."""
 
-        def is_told() -> bool:
+        def is_stopping() -> bool:
             self.supervisord.request_stop(name)
             process = self.supervisord.find(name)
             return process is None or process.is_stopped or process.state == "stopping"
 
-        until(is_told, seconds=LATE_SECONDS)
+        until(is_stopping, seconds=LATE_SECONDS)
 
     # --- Rotation -------------------------------------------------------------------------------
-    def enter(self, node: Member) -> None:
-        """Let HAProxy send to a node that is ready, and wait until it does."""
+    def enter(self, node: NodeOrWorker) -> None:
+        """Put a node that is ready into HAProxy's rotation, and wait until it is there."""
         name = node.id.name
         host, port = node.id.address.rsplit(":", 1)
         self.layout.drain_file(name).unlink(missing_ok=True)
@@ -138,14 +140,14 @@ class Fleet:
         if not until(lambda: name in self.in_rotation(), seconds=UP_SECONDS):
             raise ClusterError(f"HAProxy does not find {name} healthy; it gets no requests.")
 
-    def leave(self, *nodes: Member) -> None:
-        """Have HAProxy send no more to nodes, which finish what they have and say so themselves."""
+    def leave(self, *nodes: NodeOrWorker) -> None:
+        """Drain nodes: HAProxy sends no more, and they finish what they have."""
         for node in nodes:
             self._set_state(node, ServerState.DRAIN)
             self.layout.drain_file(node.id.name).touch(mode=0o600)
 
-    def close(self, *nodes: Member) -> None:
-        """Let HAProxy forget nodes that are gone."""
+    def close(self, *nodes: NodeOrWorker) -> None:
+        """Free the HAProxy slots of nodes that have ended."""
         for node in nodes:
             self._set_state(node, ServerState.MAINT)
 
@@ -162,18 +164,18 @@ class Fleet:
             if server.state == ServerState.READY and server.is_up
         }
 
-    def _set_state(self, node: Member, state: ServerState) -> None:
+    def _set_state(self, node: NodeOrWorker, state: ServerState) -> None:
         self._patiently(lambda: self.api.set_state(node.id.name, state))
 
-    def _patiently(self, ask: Callable[[], T]) -> T:
-        """Ask HAProxy; one that died is there again in a moment, with the servers as they were.
+    def _patiently(self, call: Callable[[], T]) -> T:
+        """Call HAProxy; one that died is back in a moment, with the servers as they were.
 
-        All of `ask` is done again, because the address or state it gave may not have been saved.
+        All of `call` is repeated, because the address or state that it set may not have been saved.
         """
         deadline = time.monotonic() + RETURN_SECONDS
         while True:
             try:
-                return ask()
+                return call()
             except HAProxyUnavailable:
                 if time.monotonic() > deadline:
                     raise
@@ -181,32 +183,32 @@ class Fleet:
 
 
 @contextlib.contextmanager
-def hold(layout: Layout, *, tell: Callable[[str], None]) -> Iterator[Fleet]:
-    """Keep other commands from changing nodes and workers; raise `ClusterError` without a stack."""
+def hold(layout: Layout, *, on_progress: Callable[[str], None]) -> Iterator[NodePool]:
+    """Lock out other changes of nodes and workers; raise `ClusterError` without a stack."""
     last = state_file.load(layout.record_file)
     supervisord = Supervisord(layout)
     if last is None or not last.is_ready or not supervisord.is_alive():
         raise ClusterError(f"No stack is running (STATE_DIR={layout.state_dir}).")
     api = RuntimeApi(layout.haproxy_socket, state_file=layout.haproxy_state_file)
-    with lock.hold(layout.fleet_lock_file, taken=BUSY):
-        overrides.forget(layout)
+    with lock.hold(layout.pool_lock_file, taken=BUSY):
+        overrides.roll_back(layout)
         try:
-            yield Fleet(layout=layout, supervisord=supervisord, api=api, tell=tell)
+            yield NodePool(layout=layout, supervisord=supervisord, api=api, on_progress=on_progress)
         except HAProxyError as error:
-            raise ClusterError(f"HAProxy did not do as it was told: {error}") from error
+            raise ClusterError(f"HAProxy refused a command: {error}") from error
 
 
-def member(part: PartId) -> Member:
+def node_or_worker(spec: ProcessSpec) -> NodeOrWorker:
     """Return a node or worker by its name, kind and address."""
-    return Node(id=part) if part.kind == "node" else Worker(id=part)
+    return Node(id=spec) if spec.kind == "node" else Worker(id=spec)
 
 
 def number_of(name: str) -> int:
-    """Return the number in a part's name."""
+    """Return the number in a process's name."""
     return int(name.lstrip("abcdefghijklmnopqrstuvwxyz"))
 
 
-def free_numbers(members: Iterable[Member], count: int) -> list[int]:
-    """Return the lowest numbers that no part has."""
-    taken = {number_of(one.id.name) for one in members}
+def free_numbers(processes: Iterable[NodeOrWorker], count: int) -> list[int]:
+    """Return the lowest numbers that no process has."""
+    taken = {number_of(one.id.name) for one in processes}
     return [n for n in range(1, len(taken) + count + 1) if n not in taken][:count]
