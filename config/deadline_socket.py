@@ -95,9 +95,9 @@ class _Incoming(io.RawIOBase):
 def connect_to_one(found: list[Any], deadline: Deadline) -> socket.socket:
     """Return a connection to the first address of `getaddrinfo` that has one; raises OSError."""
     failure: OSError = OSError("the host has no address")
-    for place, (family, kind, protocol, _, address) in enumerate(found):
+    for number, (family, kind, protocol, _, address) in enumerate(found):
         # One address that swallows packets leaves time for the others.
-        seconds = deadline.remaining_seconds() / (len(found) - place)
+        seconds = deadline.remaining_seconds() / (len(found) - number)
         sock = socket.socket(family, kind, protocol)
         try:
             sock.settimeout(seconds)

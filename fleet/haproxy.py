@@ -20,7 +20,7 @@ MAX_ANSWER_BYTES = 16 * 1024 * 1024
 # Flags and states of `show servers state`.
 FORCED_MAINTENANCE = 0x01
 DRAIN = 0x08 | 0x10
-# Starting (up, and given less at first), running, and stopping.
+# Starting (up, with fewer requests at first), running, and stopping.
 UP_STATES = {"1", "2", "3"}
 
 

@@ -193,7 +193,7 @@ def cached_rows(seen: cached.Figures) -> list[Row]:
 
 
 def measure_streams(*, count: int) -> list[Row]:
-    """Hold many streams on two nodes, and see how late their tokens come."""
+    """Open many streams on two nodes, and measure how late their tokens come."""
     with headrace(nodes=2) as ours:
         url = f"{ours.url}/v1/chat/completions"
         # The first streams make what later ones share.

@@ -103,7 +103,7 @@ class SteadyLoad:
 
 @contextmanager
 def open_streams(ours: Headrace, *, count: int) -> Iterator[streams.StreamResult]:
-    """Hold so many streams open through HAProxy; each that ends is followed by another.
+    """Open so many streams through HAProxy; each that ends is followed by another.
 
     At the end they are left to end by themselves.
     """

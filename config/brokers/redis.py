@@ -33,7 +33,7 @@ class PollingRedisBroker(RedisBroker):
 
 
 def make(url: str) -> PollingRedisBroker:
-    """Return a broker whose commands fail after BROKER_TIMEOUT_SECONDS, and are tried once."""
+    """Return a broker whose commands fail after BROKER_TIMEOUT_SECONDS, and are attempted once."""
     client = HeadraceRedis.from_url(
         url,
         socket_timeout=settings.BROKER_TIMEOUT_SECONDS,

@@ -6,15 +6,15 @@ class AutoscaleError(Exception):
 
 
 class PolicyError(AutoscaleError):
-    """A policy file says something that it may not; the text names the place."""
+    """A policy file is invalid; the text names the position."""
 
 
 class ActuatorError(AutoscaleError):
-    """A fleet could not be counted, or be given another size. A later try may succeed."""
+    """A fleet could not be counted, or could not be resized. A retry may succeed."""
 
 
 class MeasureError(AutoscaleError):
-    """One source of measurements gives nothing now; the others still count."""
+    """One source of measurements fails now; the others still count."""
 
 
 class TraceError(AutoscaleError):

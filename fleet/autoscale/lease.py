@@ -45,7 +45,7 @@ class Lease:
         return self._until is not None and self._clock() < self._until
 
     def acquire(self) -> bool:
-        """Take or renew it; return whether it is ours. Raises RedisUnavailable."""
+        """Acquire or renew it; return whether it is ours. Raises RedisUnavailable."""
         # Redis counts from a later moment, so we never believe in it for too long.
         called_at = self._clock()
         milliseconds = int(self.seconds * 1000)

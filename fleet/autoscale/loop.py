@@ -32,7 +32,7 @@ class Loop:
     """One autoscaler.
 
     Without a lease it only looks: it decides, and neither acts nor writes anything down. With one
-    it acts while it holds it. What fails is said once, counted, and tried again the next time.
+    it acts while it holds it. A failure is reported once, counted, and retried at the next tick.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class Loop:
         return decisions
 
     def _may_act(self) -> bool:
-        """Take or renew the lease; read the previous holder's history when it is new."""
+        """Acquire or renew the lease; read the previous holder's history when it is new."""
         if self.lease is None:
             return True
         is_leader = self.lease.acquire()

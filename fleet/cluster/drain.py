@@ -9,7 +9,7 @@ from fleet.cluster.paths import Layout
 
 
 def drain(layout: Layout, name: str, *, on_progress: Callable[[str], None]) -> None:
-    """Take a node out of rotation: it finishes what it has, and runs on.
+    """Remove a node from rotation: it finishes its requests, and runs on.
 
     Raises `ClusterError`, also when no other node would be left.
     """
@@ -22,7 +22,7 @@ def drain(layout: Layout, name: str, *, on_progress: Callable[[str], None]) -> N
 
 
 def undrain(layout: Layout, name: str, *, on_progress: Callable[[str], None]) -> None:
-    """Put a node back into rotation, once it is ready; raise `ClusterError` when it is not."""
+    """Return a node to rotation, once it is ready; raise `ClusterError` when it is not."""
     with hold(layout, on_progress=on_progress) as pool:
         node = _node(pool, name)
         layout.drain_file(name).unlink(missing_ok=True)

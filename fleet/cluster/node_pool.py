@@ -116,7 +116,7 @@ class NodePool:
                 pid = process.pid
                 time.sleep(POLL_SECONDS)
                 continue
-            # Before supervisord has tried so often that the stack would end.
+            # Before supervisord has restarted it so often that the stack would end.
             self._halt(name)
             raise ProcessFailed(name, f"{name} {problem}; see {self.layout.log_file(name)}")
 
@@ -132,7 +132,7 @@ class NodePool:
 
     # --- Rotation -------------------------------------------------------------------------------
     def enter(self, node: NodeOrWorker) -> None:
-        """Put a node that is ready into HAProxy's rotation, and wait until it is there."""
+        """Add a node that is ready to HAProxy's rotation, and wait until it is there."""
         name = node.id.name
         host, port = node.id.address.rsplit(":", 1)
         self.layout.drain_file(name).unlink(missing_ok=True)

@@ -147,7 +147,7 @@ def write_private(path: Path, text: str) -> None:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
         Path(name).replace(path)
-    # A full disk would be filled with what each try leaves.
+    # A full disk would be filled with the rest of each attempt.
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise

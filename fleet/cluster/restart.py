@@ -120,7 +120,7 @@ def _failed(
     parts = [f"{error}. {name} is out of use"]
     if isinstance(one, Node):
         pool.close(one)
-        parts += [f"{other.id.name} runs in its place" for other in stand_in]
+        parts += [f"{other.id.name} runs instead of it" for other in stand_in]
     elif stand_in:
         retire(pool, stand_in)
     if rest:

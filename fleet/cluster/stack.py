@@ -142,7 +142,7 @@ class Stack:
             self._followers[name] = LogFollower(self.layout.log_file(name))
 
     def _save_record(self) -> None:
-        """Write the record, or try it again at the next look: a full disk must not end a stack."""
+        """Write the record, or retry it at the next look: a full disk must not end a stack."""
         try:
             self._record.save(self.layout.record_file)
         except OSError as error:

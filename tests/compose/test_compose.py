@@ -118,13 +118,13 @@ def test_nothing_runs_as_root_or_can_change_its_image(composed: Composed) -> Non
         "redis-cache",
     ):
         container = composed.containers(service)[0]
-        told = json.loads(composed.engine.docker("inspect", container))[0]
-        assert told["Config"]["User"] not in ("", "root", "0", "0:0"), service
-        assert told["HostConfig"]["CapDrop"] == ["ALL"], service
-        assert told["HostConfig"]["Memory"] > 0, service
-        assert told["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped", service
+        inspected = json.loads(composed.engine.docker("inspect", container))[0]
+        assert inspected["Config"]["User"] not in ("", "root", "0", "0:0"), service
+        assert inspected["HostConfig"]["CapDrop"] == ["ALL"], service
+        assert inspected["HostConfig"]["Memory"] > 0, service
+        assert inspected["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped", service
         if "postgres" not in service:
-            assert told["HostConfig"]["ReadonlyRootfs"], service
+            assert inspected["HostConfig"]["ReadonlyRootfs"], service
 
 
 def test_secrets_are_files_of_their_reader_alone(composed: Composed) -> None:

@@ -102,15 +102,15 @@ def stack_file(name: str, directory: Path) -> str:
 
     Swarm publishes a port on all of a machine's addresses, and clients before 25 want a version.
     """
-    told = {"version": "3.8", **yaml.safe_load((BASE_DIR / name).read_text(encoding="utf-8"))}
-    told["services"]["haproxy"].pop("ports", None)
+    stack_file = {"version": "3.8", **yaml.safe_load((BASE_DIR / name).read_text(encoding="utf-8"))}
+    stack_file["services"]["haproxy"].pop("ports", None)
     for kind, base in (("configs", BASE_DIR), ("secrets", directory)):
-        for entry in told.get(kind, {}).values():
+        for entry in stack_file.get(kind, {}).values():
             entry["file"] = str(base / entry["file"])
-    if not told["services"]["haproxy"]:
-        del told["services"]["haproxy"]
+    if not stack_file["services"]["haproxy"]:
+        del stack_file["services"]["haproxy"]
     path = directory / Path(name).name
-    path.write_text(json.dumps(told), encoding="utf-8")
+    path.write_text(json.dumps(stack_file), encoding="utf-8")
     return str(path)
 
 

@@ -25,13 +25,13 @@ def commands() -> dict[str, dict[str, argparse.ArgumentParser]]:
 
 
 def test_every_command_has_a_section_with_its_options() -> None:
-    told = sections(document("docs/reference/commands.md"))
+    documented = sections(document("docs/reference/commands.md"))
     expected = {"Commands"}
     for command, verbs in commands().items():
         assert verbs, f"{command} has no verbs: extend this test"
         expected |= {command, *(f"{command} {verb}" for verb in verbs)}
         for verb, parser in verbs.items():
-            text = told.get(f"{command} {verb}", "")
+            text = documented.get(f"{command} {verb}", "")
             assert f"manage.py {command} {verb}" in text, f"{command} {verb}"
             options = {o for action in parser._actions for o in action.option_strings}
             options -= {"-h", "--help"}
@@ -40,4 +40,4 @@ def test_every_command_has_a_section_with_its_options() -> None:
             for action in parser._actions:
                 if not action.option_strings:
                     assert action.dest.upper() in text, f"{command} {verb} {action.dest}"
-    assert told.keys() == expected
+    assert documented.keys() == expected

@@ -42,5 +42,5 @@ def metrics_defined() -> dict[str, tuple[str, set[str]]]:
 def test_every_metric_has_a_row_and_every_row_a_metric() -> None:
     rows = entries(document("docs/reference/metrics.md"))
     unique([bare(row[0]) for row in rows])
-    told = {bare(row[0]): (row[1], set(re.findall(r"`(\w+)`", row[2]))) for row in rows}
-    assert told == metrics_defined()
+    documented = {bare(row[0]): (row[1], set(re.findall(r"`(\w+)`", row[2]))) for row in rows}
+    assert documented == metrics_defined()

@@ -10,7 +10,7 @@ from typing import Protocol
 
 
 class Actuator(Protocol):
-    """The fleets of one place. Every method may raise `ActuatorError`."""
+    """The fleets of one platform. Every method may raise `ActuatorError`."""
 
     def sizes(self) -> Mapping[str, int]:
         """Return the size that each fleet is meant to have now."""

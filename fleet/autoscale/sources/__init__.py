@@ -32,8 +32,8 @@ class Source(Protocol):
         """Return the values of fleets of these sizes; what cannot be measured is left out."""
 
 
-def tried(read: Callable[[], T], problems: list[str]) -> T | None:
-    """Return what was read, or None and one problem more."""
+def attempt(read: Callable[[], T], problems: list[str]) -> T | None:
+    """Return the result of `read`; on failure add to `problems` and return None."""
     try:
         return read()
     except MeasureError as error:

@@ -12,7 +12,7 @@ from django.conf import settings
 from fleet.autoscale import backlog
 from fleet.autoscale.errors import MeasureError
 from fleet.autoscale.policies import WEB, WORKERS
-from fleet.autoscale.sources import Measured, Values, latency, processes, proxy_counts, tried
+from fleet.autoscale.sources import Measured, Values, attempt, latency, processes, proxy_counts
 from fleet.autoscale.sources.latency import Buckets
 from fleet.autoscale.sources.processes import Usage
 from fleet.autoscale.sources.proxy_counts import ProxyCounts
@@ -47,14 +47,14 @@ class EmbeddedSource:
         specs = {spec.name: spec for spec in read_all(self._layout.specs_dir)}
         reading = _Reading(
             at=self._clock(),
-            proxy=tried(lambda: proxy_counts.read(settings.AUTOSCALE_HAPROXY_URL), problems),
+            proxy=attempt(lambda: proxy_counts.read(settings.AUTOSCALE_HAPROXY_URL), problems),
             usages=self._usages(specs),
             latencies=_latencies([p for p in specs.values() if p.kind == "node"], problems),
         )
         values: dict[str, Values] = {WEB: {}, WORKERS: {}}
         self._add_usage(values, specs, reading)
         self._add_requests(values[WEB], reading, sizes.get(WEB, 0))
-        if found := tried(backlog.read, problems):
+        if found := attempt(backlog.read, problems):
             values[WORKERS] |= backlog.measures(found, workers=sizes.get(WORKERS, 0))
         self._before = reading
         return Measured(values=values, problems=tuple(problems))
@@ -105,7 +105,7 @@ def _latencies(nodes: list[ProcessSpec], problems: list[str]) -> dict[str, Bucke
         return {}
     missed: list[str] = []
     with ThreadPoolExecutor(min(len(nodes), MAX_SCRAPES_AT_ONCE)) as threads:
-        answers = threads.map(lambda node: tried(lambda: _buckets(node.address), missed), nodes)
+        answers = threads.map(lambda node: attempt(lambda: _buckets(node.address), missed), nodes)
         found = {
             node.name: buckets
             for node, buckets in zip(nodes, answers, strict=True)

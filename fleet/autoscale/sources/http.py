@@ -16,7 +16,7 @@ from django.conf import settings
 from fleet.autoscale import backlog
 from fleet.autoscale.errors import MeasureError
 from fleet.autoscale.policies import WEB, WORKERS
-from fleet.autoscale.sources import Measured, Values, latency, proxy_counts, tried
+from fleet.autoscale.sources import Measured, Values, attempt, latency, proxy_counts
 from fleet.autoscale.sources.latency import Buckets
 from fleet.autoscale.sources.proxy_counts import ProxyCounts
 from scaling.scrape import ScrapeError, scrape
@@ -51,7 +51,7 @@ class ScrapedSource:
     def measure(self, sizes: Mapping[str, int]) -> Measured:
         """Measure everything once."""
         problems: list[str] = []
-        proxy = tried(lambda: proxy_counts.read(settings.AUTOSCALE_HAPROXY_URL), problems)
+        proxy = attempt(lambda: proxy_counts.read(settings.AUTOSCALE_HAPROXY_URL), problems)
         scrapes = _scrapes(proxy.addresses if proxy else {}, problems)
         before, reading = self._before, _Reading(at=self._clock(), proxy=proxy, scrapes=scrapes)
         seconds = reading.at - before.at
@@ -61,7 +61,7 @@ class ScrapedSource:
             web |= proxy_counts.values(before.proxy, proxy, seconds=seconds, nodes=nodes)
         web |= _node_values(before.scrapes, scrapes, seconds)
         workers: Values = {}
-        if found := tried(backlog.read, problems):
+        if found := attempt(backlog.read, problems):
             workers = backlog.measures(found, workers=sizes.get(WORKERS, 0))
         self._before = reading
         return Measured(values={WEB: web, WORKERS: workers}, problems=tuple(problems))
@@ -73,7 +73,7 @@ def _scrapes(addresses: Mapping[str, str], problems: list[str]) -> dict[str, Scr
         return {}
     missed: list[str] = []
     with ThreadPoolExecutor(min(len(addresses), MAX_SCRAPES_AT_ONCE)) as threads:
-        answers = threads.map(lambda at: tried(lambda: _scrape(at), missed), addresses.values())
+        answers = threads.map(lambda at: attempt(lambda: _scrape(at), missed), addresses.values())
         pairs = zip(addresses, answers, strict=True)
         found = {name: scrape for name, scrape in pairs if scrape is not None}
     if not found:

@@ -1,4 +1,4 @@
-"""Draw the figures on a terminal, again and again in the same place."""
+"""Draw the figures on a terminal, repeatedly at the same position."""
 
 import time
 from collections import deque

@@ -56,7 +56,7 @@ class Primary(Server):
         return int(row[0]) if row else 0
 
     def promote(self) -> bool:
-        """Take the role when the server still is a replica; return whether it was one.
+        """Promote the server if it still is a replica; return whether it was one.
 
         PostgreSQL first replays all WAL that it has received, without its apply delay.
         """

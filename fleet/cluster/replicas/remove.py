@@ -15,7 +15,7 @@ OBEY_SECONDS = 2.0
 
 
 def remove(stack: RunningStack, name: str) -> None:
-    """Take a replica out of use, stop it, and delete its data and its slot.
+    """Remove a replica from rotation, stop it, and delete its data and its slot.
 
     Cut short, it may be called again.
     """

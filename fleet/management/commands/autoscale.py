@@ -25,7 +25,7 @@ from scaling.redis_client import RedisUnavailable
 
 
 class Command(BaseCommand):
-    """Run the autoscaler, show what it decided, and try policies on recorded traffic."""
+    """Run the autoscaler, show its decisions, and simulate policies on recorded traffic."""
 
     help = "Grow and shrink nodes and workers by policies. Without a verb: run."
     requires_system_checks = []

@@ -30,7 +30,7 @@ elif arguments[0] == "up":
     for option in arguments:
         if match := re.fullmatch(r"--scale=(\\w+)=(\\d+)", option):
             counts[match[1]] = int(match[2])
-    state.write_text(json.dumps({{**counts, "told": arguments}}))
+    state.write_text(json.dumps({{**counts, "arguments": arguments}}))
 else:
     sys.exit("no such command")
 """
@@ -51,7 +51,7 @@ def test_it_counts_and_scales_services(program: Path) -> None:
     assert compose.sizes() == {"web": 2, "workers": 1}
     compose.scale({"web": 4})
     assert compose.sizes() == {"web": 4, "workers": 1}
-    assert json.loads(program.read_text())["told"] == [
+    assert json.loads(program.read_text())["arguments"] == [
         *("up", "--detach", "--no-deps", "--no-recreate", "--scale=web=4", "web")
     ]
     compose.scale({"web": 1, "workers": 3})

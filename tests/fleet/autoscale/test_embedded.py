@@ -91,6 +91,6 @@ def test_nodes_come_and_go_with_the_load(
     eventually(two_nodes_under_load, seconds=90, what="a second node")
     eventually(lambda: nodes(stack) == ["ready"], seconds=90, what="the second node goes")
     assert stack.answers()
-    told = stack.manage("autoscale", "history").stdout
-    assert re.search(r"web +up +1 -> 2 +requests_per_minute was \S+ for 1 s, above 120", told)
-    assert re.search(r"web +down +2 -> 1 +requests_per_minute was \S+ for 3 s, below 50", told)
+    output = stack.manage("autoscale", "history").stdout
+    assert re.search(r"web +up +1 -> 2 +requests_per_minute was \S+ for 1 s, above 120", output)
+    assert re.search(r"web +down +2 -> 1 +requests_per_minute was \S+ for 3 s, below 50", output)

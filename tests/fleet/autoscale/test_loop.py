@@ -39,7 +39,7 @@ class Fleet:
 
     def __init__(self, size: int = 1) -> None:
         self.size = size
-        self.told: list[int] = []
+        self.targets: list[int] = []
         self.error = ""
         self.gate = threading.Event()
         self.gate.set()
@@ -50,7 +50,7 @@ class Fleet:
         return {"web": self.size}
 
     def scale(self, targets: Mapping[str, int]) -> None:
-        self.told.append(targets["web"])
+        self.targets.append(targets["web"])
         assert self.gate.wait(10)
         self.size = targets["web"]
 
@@ -114,10 +114,10 @@ def failures(step: str) -> float:
 def test_it_grows_and_shrinks_with_the_load(world: World) -> None:
     loop = world.loop()
     world.ticks(loop, 3)
-    assert world.fleet.told == [2]
+    assert world.fleet.targets == [2]
     world.load.cpu = 1.0
     world.ticks(loop, 3)
-    assert world.fleet.told == [2, 1]
+    assert world.fleet.targets == [2, 1]
     assert "web: from 1 to 2: cpu_percent was 90 for 20 s, above 60" in world.said
     value = REGISTRY.get_sample_value("headrace_autoscale_target", {"fleet": "web"})
     assert value == 1
@@ -155,7 +155,7 @@ def test_rows_of_another_shape_are_passed_over(world: World) -> None:
     assert len(history.read_snapshots("web")) == 1
     redis_client.run(lambda client: client.delete(KEY))
     world.ticks(world.loop(), 2)
-    assert world.fleet.told == [2]
+    assert world.fleet.targets == [2]
 
 
 def test_a_new_loop_goes_on_where_the_last_one_ended(world: World) -> None:
@@ -163,7 +163,7 @@ def test_a_new_loop_goes_on_where_the_last_one_ended(world: World) -> None:
     world.ticks(first, 2)
     first.close()
     world.ticks(world.loop(), 1)
-    assert world.fleet.told == [2]
+    assert world.fleet.targets == [2]
 
 
 def test_two_loops_never_act_both(world: World) -> None:
@@ -206,13 +206,13 @@ def test_measuring_goes_on_while_a_change_takes_its_time(world: World) -> None:
     loop = world.loop()
     world.fleet.gate.clear()
     world.ticks(loop, 8)
-    assert world.fleet.told == [2]
+    assert world.fleet.targets == [2]
     assert loop.lease
     assert loop.lease.is_held
     world.fleet.gate.set()
     assert loop.executor.wait(10)
     world.ticks(loop, 3)
-    assert world.fleet.told == [2, 3]
+    assert world.fleet.targets == [2, 3]
 
 
 def test_it_survives_the_failure_of_each_step(world: World) -> None:
@@ -226,7 +226,7 @@ def test_it_survives_the_failure_of_each_step(world: World) -> None:
     world.ticks(loop, 1)
     world.load.is_broken = False
     world.ticks(loop, 3)
-    assert world.fleet.told == [2]
+    assert world.fleet.targets == [2]
     assert failures("count") == before["count"] + 2
     assert failures("measure") == before["measure"] + 1
 
@@ -234,7 +234,7 @@ def test_it_survives_the_failure_of_each_step(world: World) -> None:
 def test_a_change_that_failed_is_reported_and_retried(world: World) -> None:
     class Refusing(Fleet):
         def scale(self, targets: Mapping[str, int]) -> None:
-            self.told.append(targets["web"])
+            self.targets.append(targets["web"])
             raise ActuatorError("there is no room")
 
     world.fleet = Refusing(size=0)
@@ -247,11 +247,11 @@ def test_a_change_that_failed_is_reported_and_retried(world: World) -> None:
         loop.tick()
         loop.executor.wait(10)
         world.now += 1
-    assert world.fleet.told == [1]
+    assert world.fleet.targets == [1]
     world.now += 10
     loop.tick()
     loop.executor.wait(10)
-    assert world.fleet.told == [1, 1]
+    assert world.fleet.targets == [1, 1]
     assert failures("act") == before + 2
     assert "act: there is no room" in world.said
 
@@ -268,7 +268,7 @@ def test_without_redis_nothing_is_changed(
     with monkeypatch.context() as patch:
         patch.setattr(redis_client, "run", away)
         world.ticks(loop, 3)
-    assert world.fleet.told == []
+    assert world.fleet.targets == []
     assert "lease failed: it is unavailable" in world.said
 
 
@@ -278,7 +278,7 @@ def test_a_dry_run_only_looks(world: World) -> None:
         decisions = loop.tick()
         world.now += 10
     assert decisions["web"].kind is Kind.UP
-    assert world.fleet.told == []
+    assert world.fleet.targets == []
     assert history.read("web") == []
     assert redis_client.run(lambda client: client.get(KEY)) is None
 

@@ -138,8 +138,8 @@ def test_a_dry_run_on_the_stack_prints_decisions(stack: EmbeddedStack) -> None:
 def test_one_measurement_is_stored_in_the_history(stack: EmbeddedStack) -> None:
     done = run_manage(stack, "autoscale", "run", "--once", env={"AUTOSCALE_SECONDS": "0.3"})
     assert done.returncode == 0, done.stderr
-    told = run_manage(stack, "autoscale", "history").stdout
-    assert "no rule has been watched for long enough" in told
+    output = run_manage(stack, "autoscale", "history").stdout
+    assert "no rule has been watched for long enough" in output
     assert '"fleet": "web"' in run_manage(stack, "autoscale", "history", "--json").stdout
 
 

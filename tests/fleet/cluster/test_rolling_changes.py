@@ -241,7 +241,7 @@ def test_the_first_node_that_does_not_start_again_ends_a_rolling_restart(
         time.sleep(1)
 
     assert failed.returncode == 1
-    assert "node2 is out of use; node4 runs in its place; node3 run" in failed.stderr
+    assert "node2 is out of use; node4 runs instead of it; node3 run" in failed.stderr
     assert states(three_nodes)["node2"] == "stopped"
     assert pids(three_nodes)["node3"] == before["node3"]
     assert set(load.nodes) >= {"node1", "node3", "node4"}
