@@ -61,7 +61,7 @@ def servers(monkeypatch: pytest.MonkeyPatch) -> dict[str, Server]:
     known["slow"].fault = "lagging"
     monkeypatch.setattr(TOPOLOGY, "replicas", known)
     counted = Figures(processes=1, reads=Counter({"default": 1, NAME: 3}))
-    monkeypatch.setattr("scaling.replicas.page.figures.own", lambda servers: counted)
+    monkeypatch.setattr("scaling.replicas.page.process_metrics.own", lambda servers: counted)
     monkeypatch.setattr("scaling.replicas.naming.replica_names", lambda: sorted(known))
     return known
 
