@@ -1,4 +1,8 @@
-"""The statements by which couriers share deliveries: each is exact under any number of couriers."""
+"""The statements by which couriers share deliveries: each is exact under any number of couriers.
+
+No function here creates a delivery: the statement that finishes jobs (jobs/queue/sql/finish.sql)
+inserts one row for each receiver, in the transaction of the job's end.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import random
 import uuid
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -16,85 +21,20 @@ from config.backoff import equal_jitter_seconds
 from jobs.models import Delivery
 from jobs.notifications import mail
 from jobs.notifications.outcomes import Outcome
+from jobs.statements import read_statement
 from scaling.replicas.routing import record
 
 # One account's due deliveries may fill the candidates; the next claim leaves that account out.
 CANDIDATES_PER_CLAIM = 4
 LEASE_MARGIN_SECONDS = 15.0
 
-IS_DUE = """status = 'pending' AND due_at <= now()
-      AND (lease IS NULL OR lease_until <= now())"""
-
-# Every delivery is tried once, however late a courier comes.
-CLAIM = f"""
-WITH candidates AS (
-    SELECT id, account_id, due_at FROM jobs_delivery
-    WHERE {IS_DUE} AND (give_up_at > now() OR attempts = 0)
-      AND NOT account_id = ANY(%(full_accounts)s::uuid[])
-    ORDER BY due_at LIMIT %(candidates)s
-), placed AS (
-    SELECT id, account_id, due_at,
-           row_number() OVER (PARTITION BY account_id ORDER BY due_at, id) AS of_account
-    FROM candidates
-), chosen AS (
-    SELECT id FROM jobs_delivery
-    WHERE id IN (
-        SELECT id FROM placed
-        WHERE of_account <= %(most_of_account)s - coalesce(
-            (%(running)s::jsonb ->> placed.account_id::text)::int, 0)
-        ORDER BY due_at LIMIT %(count)s
-    ) AND {IS_DUE}
-    FOR UPDATE SKIP LOCKED
-)
-UPDATE jobs_delivery d SET lease = gen_random_uuid(), attempts = d.attempts + 1,
-    lease_until = now() + interval '1 second'
-        * CASE d.channel WHEN 'webhook' THEN %(webhook_seconds)s ELSE %(email_seconds)s END
-FROM chosen WHERE d.id = chosen.id
-RETURNING d.id, d.lease, d.account_id, d.channel, d.attempts
-"""  # noqa: S608  (constants alone)
-
-FINISH = """
-WITH done AS (
-    UPDATE jobs_delivery SET lease = NULL, lease_until = NULL,
-        delivered_at = CASE WHEN %(is_delivered)s THEN now() END,
-        due_at = now() + %(delay)s * interval '1 second',
-        status = CASE
-            WHEN %(is_delivered)s THEN 'delivered'
-            WHEN %(is_permanent)s OR now() + %(delay)s * interval '1 second' > give_up_at
-                THEN 'given_up'
-            ELSE 'pending' END
-    WHERE id = %(id)s AND lease = %(lease)s
-    RETURNING id, status
-), kept AS (
-    INSERT INTO jobs_deliveryattempt (delivery_id, started_at, duration_seconds, is_delivered,
-                                      status_code, error)
-    SELECT id, now() - %(duration)s * interval '1 second', %(duration)s, %(is_delivered)s,
-           %(status_code)s, %(error)s
-    FROM done
-)
-SELECT status FROM done
-"""
-
-POSTPONE = """
-UPDATE jobs_delivery SET lease = NULL, lease_until = NULL, attempts = attempts - 1,
-    due_at = now() + %(delay)s * interval '1 second',
-    status = CASE WHEN now() + %(delay)s * interval '1 second' > give_up_at
-        THEN 'given_up' ELSE 'pending' END
-WHERE id = %(id)s AND lease = %(lease)s
-RETURNING status
-"""
-
-GIVE_UP = f"""
-UPDATE jobs_delivery SET status = 'given_up', lease = NULL, lease_until = NULL
-WHERE id IN (SELECT id FROM jobs_delivery WHERE {IS_DUE} AND give_up_at <= now() AND attempts > 0
-             LIMIT 1000 FOR UPDATE SKIP LOCKED)
-RETURNING channel
-"""  # noqa: S608  (constants alone)
-
-RELEASE = """
-UPDATE jobs_delivery SET lease = NULL, lease_until = NULL, attempts = attempts - 1
-WHERE lease = ANY(%(leases)s::uuid[])
-"""
+_SQL = Path(__file__).parent / "sql"
+_IS_DUE = read_statement(_SQL / "is_due.sql")
+CLAIM = read_statement(_SQL / "claim.sql", is_due=_IS_DUE)
+FINISH = read_statement(_SQL / "finish.sql")
+POSTPONE = read_statement(_SQL / "postpone.sql")
+GIVE_UP = read_statement(_SQL / "give_up.sql", is_due=_IS_DUE)
+RELEASE = read_statement(_SQL / "release.sql")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 from django.conf import settings
 from django.db import connection
 
 from jobs.queue.claims import Claimed
+from jobs.statements import read_statement
 
-# The present attempt is not ended yet, and no `retry` of the client's lies in between.
-FIRST = """
-SELECT coalesce(min(a.started_at) < now() - %(hours)s * interval '1 hour', false)
-FROM jobs_attempt a JOIN jobs_job j ON j.id = a.job_id
-WHERE j.id = %(job_id)s AND a.outcome = 'deferred' AND a.started_at >= j.started_at
-"""
+_SQL = Path(__file__).parent / "sql"
+WAITED_TOO_LONG = read_statement(_SQL / "waited_too_long.sql")
 
 
 def may_be_deferred(claimed: Claimed) -> bool:
@@ -25,7 +23,10 @@ def may_be_deferred(claimed: Claimed) -> bool:
     if claimed.is_waited_for:
         return False
     with connection.cursor() as cursor:
-        cursor.execute(FIRST, {"job_id": claimed.job_id, "hours": settings.JOB_TOKENS_WAIT_HOURS})
+        cursor.execute(
+            WAITED_TOO_LONG,
+            {"job_id": claimed.job_id, "hours": settings.JOB_TOKENS_WAIT_HOURS},
+        )
         return not cursor.fetchone()[0]
 
 

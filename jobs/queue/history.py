@@ -5,25 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from django.db import connection
 from django.db.models import F, Q
 from django.utils import timezone
 
 from jobs.models import Delivery, Job
+from jobs.statements import read_statement
 
 MAX_LETTERS = 50
 # Beyond this the hour is cut short, so that it is read quickly.
 MAX_ENDED = 100_000
 MINUTES = 60
 
-# The newest first, so that what is cut off is the beginning of the time.
-ENDED = """
-SELECT date_trunc('minute', finished_at), status, count(*), min(finished_at) FROM (
-    SELECT finished_at, status FROM jobs_job WHERE finished_at >= %s
-    ORDER BY finished_at DESC LIMIT %s
-) AS ended GROUP BY 1, 2 ORDER BY 1
-"""
+_SQL = Path(__file__).parent / "sql"
+ENDED = read_statement(_SQL / "throughput.sql")
 
 
 @dataclass(frozen=True, kw_only=True)

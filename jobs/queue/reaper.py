@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 
 from django.conf import settings
 from django.db import connection, transaction
@@ -21,8 +22,9 @@ from jobs.errors import WorkerLost
 from jobs.models import Job, Worker
 from jobs.queue import transitions
 from jobs.queue.failures import read_failure
-from jobs.queue.fair_queue import ACCOUNT_PRIORITY, RANK
+from jobs.queue.fair_queue import account_priority_sql, rank_sql
 from jobs.queue.transitions import Ending
+from jobs.statements import read_statement
 from scaling.response_cache.invalidation import changing
 
 logger = logging.getLogger(__name__)
@@ -32,13 +34,11 @@ PURGE_EVERY_SECONDS = 60.0
 PURGE_BATCH = 500
 DUE_BATCH = 1000
 
-MAKE_DUE = f"""
-UPDATE jobs_job j SET is_due = true, rank = {RANK.replace("%s", "j.account_id")},
-    account_priority = {ACCOUNT_PRIORITY.replace("%s", "j.account_id")}
-FROM (SELECT id FROM jobs_job WHERE status = 'queued' AND NOT is_due AND run_at <= now()
-      ORDER BY run_at LIMIT {DUE_BATCH} FOR UPDATE SKIP LOCKED) AS due
-WHERE j.id = due.id
-"""
+MAKE_DUE = read_statement(
+    Path(__file__).parent / "sql" / "make_due.sql",
+    rank=rank_sql("j.account_id"),
+    account_priority=account_priority_sql("j.account_id"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +141,7 @@ def take_away(job: Job, *, is_counted: bool = True) -> bool:
 def make_due() -> int:
     """Let queued jobs wait in line whose `run_at` has come."""
     with connection.cursor() as cursor:
-        cursor.execute(MAKE_DUE)
+        cursor.execute(MAKE_DUE, {"batch": DUE_BATCH})
         count: int = cursor.rowcount
     metrics.REAPED.labels("due").inc(count)
     return count
