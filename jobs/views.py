@@ -49,23 +49,20 @@ class JobsApiView(ApiView):
 
     required_scope = "jobs"
 
-    def admit_submission(self) -> None:
-        """Ask the key's tokens of the day as well: the job will use some."""
-        self.ending.admission = admit(self.principal, is_model_call=True, needs_place=False)
-
 
 class SubmissionView(JobsApiView):
     """A view whose POST submits a job."""
 
-    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """Admit a submission as a call of a model that takes no place."""
+    def admit(self, request: Request) -> None:
+        """Admit a submission as a call of a model that takes no concurrency slot.
+
+        It needs the key's tokens of the day as well: the job will use some.
+        """
         if request.method != "POST":
-            super().initial(request, *args, **kwargs)
+            super().admit(request)
             return
-        # REST framework's own part, without ApiView's admission.
-        super(ApiView, self).initial(request, *args, **kwargs)
         self.begin_reading(request)
-        self.admit_submission()
+        self.ending.admission = admit(self.principal, is_model_call=True, needs_place=False)
 
 
 class JobsView(SubmissionView):
