@@ -1,4 +1,4 @@
-"""Jobs and their attempts, the workers that run them, and the notices that tell of them.
+"""Jobs and their attempts, the workers that run them, and the deliveries of notifications.
 
 PostgreSQL is the truth about jobs; a broker only wakes workers (docs/adr/0007).
 """
@@ -295,10 +295,10 @@ class WebhookSecret(models.Model):
 
 
 class Delivery(models.Model):
-    """A notice of a job's end to one receiver, delivered at least once.
+    """The notification of one receiver that a job has finished, delivered at least once.
 
-    Invariant: whoever holds `lease` until `lease_until`, by the database's clock, is the only one
-    that tries. `due_at` is the next try.
+    Invariant: only the dispatcher that holds `lease` makes an attempt, until `lease_until` by the
+    database's clock. `due_at` is the time of the next attempt.
     """
 
     read_scope = ACCOUNT
@@ -321,7 +321,7 @@ class Delivery(models.Model):
     status = models.CharField(max_length=16, choices=Status.choices, default=Status.PENDING)
     attempts = models.PositiveSmallIntegerField(default=0)
     due_at = models.DateTimeField(db_default=Now())
-    # After this nobody tries again.
+    # No attempt is made after this.
     give_up_at = models.DateTimeField()
     lease = models.UUIDField(null=True, blank=True, editable=False)
     lease_until = models.DateTimeField(null=True, blank=True, editable=False)
@@ -350,7 +350,7 @@ class Delivery(models.Model):
 
 
 class DeliveryAttempt(models.Model):
-    """One try at a delivery."""
+    """One attempt at a delivery."""
 
     read_scope = ACCOUNT
 

@@ -1,4 +1,4 @@
-"""Notices of jobs' ends, to read and to deliver again."""
+"""Deliveries: notifications of finished jobs, to read and to send again."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class DeliveryAttemptInline(admin.TabularInline[DeliveryAttempt, Delivery]):
         return True
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Tries are the courier's to write."""
+        """Attempts are the dispatcher's to write."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Tries are the courier's to write."""
+        """Attempts are the dispatcher's to write."""
         return False
 
 
@@ -129,7 +129,7 @@ class DeliveryAdmin(admin.ModelAdmin[Delivery]):
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Refuse every form: saving would overwrite what the courier writes meanwhile."""
+        """Refuse every form: saving would overwrite what the dispatcher writes at the same time."""
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:

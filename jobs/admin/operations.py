@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from config.api.errors import ApiError
 from jobs import services
 from jobs.models import Delivery, Job
-from jobs.notifications import services as notices
+from jobs.notifications import services as notifications
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,9 +69,9 @@ def requeue(job: Job) -> Result:
 
 
 def redeliver(delivery: Delivery) -> Result:
-    """Try a notice again, however its delivery went before."""
+    """Send a delivery again, in whatever state it is."""
     try:
-        notices.redeliver(delivery)
+        notifications.redeliver(delivery)
     except ApiError as error:
         return Result(is_done=False, text=error.message)
     return Result(is_done=True, text="To be delivered again, at once.")

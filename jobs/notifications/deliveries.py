@@ -1,4 +1,4 @@
-"""The statements by which couriers share deliveries: each is exact under any number of couriers.
+"""The statements by which dispatchers share deliveries, exact under any number of dispatchers.
 
 No function here creates a delivery: the statement that finishes jobs (jobs/queue/sql/finish.sql)
 inserts one row for each receiver, in the transaction of the job's end.
@@ -39,7 +39,7 @@ RELEASE = read_statement(_SQL / "release.sql")
 
 @dataclass(frozen=True, kw_only=True)
 class ClaimedDelivery:
-    """A delivery in this courier's hands until its lease runs out."""
+    """A delivery that this dispatcher has claimed, until the lease expires."""
 
     id: uuid.UUID
     lease: uuid.UUID
@@ -49,10 +49,10 @@ class ClaimedDelivery:
 
 
 def claim(*, count: int, running: Mapping[uuid.UUID, int]) -> list[ClaimedDelivery]:
-    """Take at most `count` due deliveries, the longest due first.
+    """Claim at most `count` due deliveries, the longest due first.
 
-    `running` says how many of each account are under way here; with those an account has at most
-    NOTICE_ACCOUNT_CONCURRENCY.
+    `running` has the number of each account's that are under way here; with those an account has at
+    most NOTICE_ACCOUNT_CONCURRENCY.
     """
     most = settings.NOTICE_ACCOUNT_CONCURRENCY
     rows = _rows(
@@ -67,8 +67,8 @@ def claim(*, count: int, running: Mapping[uuid.UUID, int]) -> list[ClaimedDelive
             "email_seconds": lease_seconds(Delivery.Channel.EMAIL),
         },
     )
-    # Who is told of a job's end may ask for it at once. The worker that ended it may have died
-    # before it recorded that.
+    # A receiver may read the job at once. The worker that finished it may have died before it
+    # recorded its write.
     record({row[2].hex for row in rows})
     return [
         ClaimedDelivery(id=row[0], lease=row[1], account_id=row[2], channel=row[3], attempt=row[4])
@@ -77,14 +77,14 @@ def claim(*, count: int, running: Mapping[uuid.UUID, int]) -> list[ClaimedDelive
 
 
 def lease_seconds(channel: str) -> float:
-    """Return how long a try may take, and what the database may take beside."""
+    """Return how long an attempt may take, with a margin for the database."""
     is_webhook = channel == Delivery.Channel.WEBHOOK
     longest: float = settings.WEBHOOK_TIMEOUT_SECONDS if is_webhook else mail.TOTAL_SECONDS
     return longest + LEASE_MARGIN_SECONDS
 
 
 def finish(claimed: ClaimedDelivery, outcome: Outcome, *, duration_seconds: float) -> str | None:
-    """Write down how a try went; return the delivery's status then, None if the lease is lost."""
+    """Write an attempt's outcome; return the delivery's new status, None if the lease is lost."""
     rows = _rows(
         FINISH,
         {
@@ -102,19 +102,19 @@ def finish(claimed: ClaimedDelivery, outcome: Outcome, *, duration_seconds: floa
 
 
 def postpone(claimed: ClaimedDelivery, *, seconds: float) -> str | None:
-    """Give back a delivery for about so long, which counts as no try; return as `finish` does."""
+    """Release a delivery until about so long from now, counting no attempt; return as `finish`."""
     delay = random.uniform(seconds / 2, seconds)  # noqa: S311
     rows = _rows(POSTPONE, {"id": claimed.id, "lease": claimed.lease, "delay": delay})
     return str(rows[0][0]) if rows else None
 
 
 def give_up() -> list[str]:
-    """End what was tried and is past `give_up_at`; return the channel of each."""
+    """Give up deliveries that were attempted and are past `give_up_at`; return their channels."""
     return [row[0] for row in _rows(GIVE_UP, {})]
 
 
 def release(leases: Collection[uuid.UUID]) -> None:
-    """Give back deliveries whose try was broken off, for another courier to take at once."""
+    """Release deliveries whose attempt was interrupted, for another dispatcher to claim at once."""
     with connection.cursor() as cursor:
         cursor.execute(RELEASE, {"leases": list(leases)})
 
@@ -130,7 +130,7 @@ def load(claimed: ClaimedDelivery) -> Delivery | None:
 
 
 def retry_delay_seconds(attempt: int) -> float:
-    """Return the pause after the failed try of this number, with equal jitter."""
+    """Return the pause after the failed attempt of this number, with equal jitter."""
     return equal_jitter_seconds(
         attempt,
         base_seconds=settings.WEBHOOK_RETRY_BASE_SECONDS,

@@ -54,8 +54,8 @@ class Claimed:
     timeout_seconds: int
     is_first: bool
     is_suspect: bool
-    # Whether its end is told by webhook or e-mail.
-    has_notice: bool
+    # Whether its end is sent by webhook or e-mail.
+    has_delivery: bool
     waited_seconds: float
     # The key's, 0 for no limit.
     tokens_per_day: int
@@ -114,7 +114,7 @@ def claim(
 
 def _claimed(row: tuple[Any, ...]) -> Claimed:
     job_id, lease, account_id, key_id, slug, text, options = row[:7]
-    attempt, most, timeout, losses, last_event, has_notice, waited_seconds = row[7:14]
+    attempt, most, timeout, losses, last_event, has_delivery, waited_seconds = row[7:14]
     tokens_per_day, is_waited_for = row[14:16]
     return Claimed(
         job_id=job_id,
@@ -130,7 +130,7 @@ def _claimed(row: tuple[Any, ...]) -> Claimed:
         # The claim itself was told as one event; any before it is of an earlier attempt.
         is_first=last_event == 1,
         is_suspect=losses >= SUSPECT_LOSSES,
-        has_notice=has_notice,
+        has_delivery=has_delivery,
         waited_seconds=waited_seconds,
         tokens_per_day=tokens_per_day,
         is_waited_for=is_waited_for,

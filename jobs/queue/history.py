@@ -83,6 +83,6 @@ def list_dead_letters(*, now: datetime | None = None) -> list[Job]:
 
 
 def list_given_up() -> list[Delivery]:
-    """Return the notices that were given up, those of the newest jobs first."""
+    """Return the deliveries that were given up, those of the newest jobs first."""
     rows = Delivery.objects.filter(status=Delivery.Status.GIVEN_UP).select_related("account")
     return list(rows.order_by("-job_id", "-pk")[:MAX_LETTERS])

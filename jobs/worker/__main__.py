@@ -1,7 +1,7 @@
 """A worker process: `python -m jobs.worker`.
 
 It finds jobs in PostgreSQL, sooner when the broker wakes it, runs them as greenlets, keeps its
-lease, reaps, and delivers notices. SIGTERM drains it: no new jobs, JOB_GRACE_SECONDS for those that
+lease, reaps, and sends deliveries. SIGTERM drains it: no new jobs, JOB_GRACE_SECONDS for those that
 run, and what is not done by then is given back at once.
 """
 
@@ -38,7 +38,7 @@ from chat.chains import catalog
 from config.brokers import get_broker
 from jobs.documents.sweep import Sweep
 from jobs.models import Job
-from jobs.notifications.dispatcher import Courier
+from jobs.notifications.dispatcher import Dispatcher
 from jobs.queue.announcer import send
 from jobs.queue.reaper import Reaper, take_away
 from jobs.worker import registration
@@ -77,7 +77,7 @@ class WorkerProcess:
         self.stop = Event()
         self.is_ready = False
         self._reaper = Reaper()
-        self._courier = Courier()
+        self._dispatcher = Dispatcher()
         self._server: WSGIServer | None = None
         self._orphans: set[uuid.UUID] = set()
 
@@ -115,8 +115,8 @@ class WorkerProcess:
         gevent.spawn(self._every, SWEEP_SECONDS, Sweep().step, jitter=POLL_JITTER)
         gevent.spawn(self._every, MEMORY_LOOK_SECONDS, self._trim)
         gevent.spawn(self._every, settings.JOB_POLL_SECONDS, SLOTS.look, jitter=POLL_JITTER)
-        gevent.spawn(self._courier.run)
-        SLOTS.on_notice = self._courier.wake
+        gevent.spawn(self._dispatcher.run)
+        SLOTS.on_delivery = self._dispatcher.wake
         self.is_ready = True
         logger.info("ready: %d places", settings.JOB_CONCURRENCY)
         self.stop.wait()
@@ -228,7 +228,7 @@ class WorkerProcess:
         logger.info("drained: %d jobs given back", given_back)
 
     def _leave(self, dramatiq_worker: dramatiq.Worker) -> None:
-        self._courier.stop()
+        self._dispatcher.stop()
         try:
             if SLOTS.worker_id is not None and not SLOTS.running:
                 registration.leave(SLOTS.worker_id)

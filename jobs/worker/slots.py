@@ -46,8 +46,8 @@ class Slots:
         self.is_draining = False
         # Messages that woke nobody because the worker drains; others must have them.
         self.unused_messages = 0
-        # Called when an attempt has ended of whose end somebody may have to be told.
-        self.on_notice: Callable[[], None] = lambda: None
+        # Called when an attempt has ended that may have left deliveries to send.
+        self.on_delivery: Callable[[], None] = lambda: None
         self.running: dict[uuid.UUID, RunningAttempt] = {}
         self._open = 0
         self._has_room = threading.Event()
@@ -114,8 +114,8 @@ class Slots:
             run_attempt(attempt)
         finally:
             self.running.pop(claimed.lease, None)
-            if claimed.has_notice:
-                self.on_notice()
+            if claimed.has_delivery:
+                self.on_delivery()
             metrics.RUNNING.set(len(self.running))
 
     def _next(self) -> Claimed | None:

@@ -147,7 +147,7 @@ def test_dead_letters_are_jobs_that_used_up_their_attempts_or_workers() -> None:
     assert {"input", "output"} <= letters[0].get_deferred_fields()
 
 
-def test_notices_that_were_given_up_are_listed_the_newest_jobs_first() -> None:
+def test_deliveries_that_were_given_up_are_listed_the_newest_jobs_first() -> None:
     rows = [
         Delivery.objects.create(
             job=job, account=job.account, channel="webhook", event_type="job.failed", target="x",

@@ -21,7 +21,7 @@ from jobs.notifications.recipients import (
     may_still_be_sent,
     wait_seconds,
 )
-from tests.jobs.notifications.notices import make_delivery, make_job
+from tests.jobs.notifications.rows import make_delivery, make_job
 
 pytestmark = pytest.mark.django_db
 

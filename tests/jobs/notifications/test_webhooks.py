@@ -28,7 +28,6 @@ from jobs.notifications.outcomes import Outcome
 from jobs.notifications.webhooks import make_message, send
 from jobs.schemas import job_body
 from scaling.connections import release_connections
-from tests.jobs.notifications.notices import make_account, make_delivery, make_job
 from tests.jobs.notifications.receivers import (
     Receiver,
     answer,
@@ -45,6 +44,7 @@ from tests.jobs.notifications.receivers import (
     in_turn,
     redirect,
 )
+from tests.jobs.notifications.rows import make_account, make_delivery, make_job
 
 pytestmark = pytest.mark.django_db
 
