@@ -66,7 +66,7 @@ def measure(kind: str, chain_slug: str) -> None:
         Job(account=account, chain=row, input="x", timeout_seconds=60, max_attempts=1, rank=rank)
         for rank in range(count)
     )
-    worker = registration.enter()
+    worker = registration.register()
     chain = get_chain(chain_slug)
 
     def work(_: object) -> None:
@@ -84,7 +84,7 @@ def measure(kind: str, chain_slug: str) -> None:
     most = _run(kind, work, count, lambda: process.memory_full_info().pss)
     seconds = time.monotonic() - began
     cpu = sum(process.cpu_times()[:2]) - cpu
-    registration.leave(worker.pk)
+    registration.deregister(worker.pk)
     print(f"| {kind} | {count} {chain_slug} | {seconds:.1f} | {cpu:.1f} | {most / 1e6:.0f} MB |")
     sys.stdout.flush()
     os._exit(0)

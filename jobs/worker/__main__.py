@@ -92,7 +92,7 @@ class WorkerProcess:
             gevent.signal_handler(number, self.stop.set)
         self._server = WSGIServer(_address(settings.WORKER_BIND), pages(self), log=None)
         self._server.start()
-        if not self._enter():
+        if not self._register():
             return
         # Building chains takes seconds of imports, which would look like a blocked loop.
         catalog.warm_up()
@@ -110,7 +110,7 @@ class WorkerProcess:
             worker_timeout=THREAD_TIMEOUT_MS,
         )
         dramatiq_worker.start()
-        heartbeat = gevent.spawn(self._every, settings.JOB_HEARTBEAT_SECONDS, self._beat)
+        heartbeat = gevent.spawn(self._every, settings.JOB_HEARTBEAT_SECONDS, self._heartbeat)
         gevent.spawn(self._every, settings.JOB_HEARTBEAT_SECONDS, self._reap)
         gevent.spawn(self._every, SWEEP_SECONDS, Sweep().step, jitter=POLL_JITTER)
         gevent.spawn(self._every, MEMORY_LOOK_SECONDS, self._trim)
@@ -123,13 +123,13 @@ class WorkerProcess:
         self.is_ready = False
         self._drain()
         heartbeat.kill()
-        self._leave(dramatiq_worker)
+        self._deregister(dramatiq_worker)
 
-    def _enter(self) -> bool:
-        """Register, however long the database takes; False if told to stop meanwhile."""
+    def _register(self) -> bool:
+        """Register, however long the database takes; False if a signal came first."""
         while not self.stop.is_set():
             try:
-                worker = registration.enter()
+                worker = registration.register()
             except (DatabaseError, PoolTimeout) as error:
                 logger.warning("waiting for the database: %s", error)
                 self.stop.wait(1.0)
@@ -154,15 +154,15 @@ class WorkerProcess:
                 release_connections()
             gevent.sleep(seconds * random.uniform(1.0 - jitter, 1.0))  # noqa: S311
 
-    def _beat(self) -> None:
-        assert SLOTS.worker_id is not None  # noqa: S101  (run enters first)
+    def _heartbeat(self) -> None:
+        assert SLOTS.worker_id is not None  # noqa: S101  (run registers first)
         is_good = False
         try:
-            is_good = registration.beat(SLOTS.worker_id, running=len(SLOTS.running))
+            is_good = registration.heartbeat(SLOTS.worker_id, running=len(SLOTS.running))
         finally:
             self._reaper.note_heartbeat(is_good=is_good, now=time.monotonic())
         if not is_good:
-            self._begin_anew()
+            self._register_again()
             return
         # What is claimed from here on is not among the leases that are read now.
         running = dict(SLOTS.running)
@@ -185,11 +185,11 @@ class WorkerProcess:
             logger.error("job %s: nobody runs it", job.pk.hex)
             take_away(job)
 
-    def _begin_anew(self) -> None:
-        """Go on as another worker, after this one was taken for dead."""
-        logger.warning("the lease was lost: this process was frozen or cut off; beginning anew")
+    def _register_again(self) -> None:
+        """Register as another worker, after a reaper declared this one dead."""
+        logger.warning("the lease was lost: this process was frozen or cut off; registering again")
         SLOTS.stop_all("lost")
-        worker = registration.enter()
+        worker = registration.register()
         SLOTS.worker_id = worker.pk
 
     def _reap(self) -> None:
@@ -205,11 +205,11 @@ class WorkerProcess:
     def _drain(self) -> None:
         logger.info("draining: %d jobs run", len(SLOTS.running))
         SLOTS.is_draining = True
-        assert SLOTS.worker_id is not None  # noqa: S101  (run enters first)
+        assert SLOTS.worker_id is not None  # noqa: S101  (run registers first)
         try:
             registration.drain(SLOTS.worker_id)
         except (DatabaseError, PoolTimeout) as error:
-            logger.warning("not told that this worker drains: %s", error)
+            logger.warning("the worker's row does not say that it drains: %s", error)
         finally:
             release_connections()
         deadline = time.monotonic() + settings.JOB_GRACE_SECONDS
@@ -227,13 +227,13 @@ class WorkerProcess:
                     break
         logger.info("drained: %d jobs given back", given_back)
 
-    def _leave(self, dramatiq_worker: dramatiq.Worker) -> None:
+    def _deregister(self, dramatiq_worker: dramatiq.Worker) -> None:
         self._dispatcher.stop()
         try:
             if SLOTS.worker_id is not None and not SLOTS.running:
-                registration.leave(SLOTS.worker_id)
+                registration.deregister(SLOTS.worker_id)
         except (DatabaseError, PoolTimeout) as error:
-            logger.warning("not told that this worker left: %s", error)
+            logger.warning("the worker's row does not say that it is gone: %s", error)
         finally:
             release_connections()
         with contextlib.suppress(gevent.Timeout), gevent.Timeout(STOP_CONSUMERS_SECONDS):
