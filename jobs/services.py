@@ -29,7 +29,7 @@ from jobs.notifications.recipients import check_recipient
 from jobs.queue import transitions
 from jobs.queue.announcer import ANNOUNCER
 from jobs.queue.fair_queue import account_priority, next_rank
-from jobs.queue.transitions import Ending
+from jobs.queue.transitions import Finish
 from scaling.connections import release_connections
 from scaling.database_clock import CLOCK
 from scaling.loading_cache import NearCache
@@ -182,7 +182,7 @@ def request_cancel(job: Job) -> Job:
         Job.objects.filter(
             pk=job.pk, status__in=(Job.Status.QUEUED, Job.Status.RUNNING), cancel_requested_at=None
         ).update(cancel_requested_at=Now())
-    if transitions.end([Ending(job_id=job.pk, lease=None, status="cancelled")]):
+    if transitions.finish([Finish(job_id=job.pk, lease=None, status="cancelled")]):
         metrics.ENDED.labels(chain=job.chain.slug, outcome="cancelled").inc()
     else:
         # Staff may have asked for it, whose requests are not the account's own.
@@ -231,7 +231,7 @@ def requeue(job: Job) -> bool:
     current = Job.objects.only("lease").filter(pk=job.pk, status=Job.Status.RUNNING).first()
     if current is None or current.lease is None:
         return False
-    done = transitions.give_back(
+    done = transitions.release(
         job_id=job.pk, lease=current.lease, outcome="released", is_counted=False
     )
     if done:

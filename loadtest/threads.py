@@ -73,10 +73,10 @@ def measure(kind: str, chain_slug: str) -> None:
         (claimed,) = claim(worker_id=worker.pk, worker_name=worker.name, count=1)
         release_connections()
         output = chain.runnable.invoke(claimed.input)
-        ending = transitions.Ending(
+        finish = transitions.Finish(
             job_id=claimed.job_id, lease=claimed.lease, status="succeeded", output=f'"{output}"'
         )
-        assert transitions.end([ending])
+        assert transitions.finish([finish])
         release_connections()
 
     process = psutil.Process()

@@ -23,7 +23,7 @@ from jobs.models import Job, Worker
 from jobs.queue import transitions
 from jobs.queue.failures import read_failure
 from jobs.queue.fair_queue import account_priority_sql, rank_sql
-from jobs.queue.transitions import Ending
+from jobs.queue.transitions import Finish
 from jobs.statements import read_statement
 from scaling.response_cache.invalidation import changing
 
@@ -121,19 +121,19 @@ def take_away(job: Job, *, is_counted: bool = True) -> bool:
     assert job.lease is not None  # noqa: S101  (a running job has one)
     Job.objects.filter(pk=job.pk, lease=job.lease).update(losses=F("losses") + 1)
     if job.cancel_requested_at is not None:
-        cancelled = Ending(job_id=job.pk, lease=job.lease, status="cancelled")
-        return bool(transitions.end([cancelled]))
+        cancelled = Finish(job_id=job.pk, lease=job.lease, status="cancelled")
+        return bool(transitions.finish([cancelled]))
     if not is_counted:
-        return transitions.give_back(
+        return transitions.release(
             job_id=job.pk, lease=job.lease, outcome="released", is_counted=False
         )
     failure = read_failure(WorkerLost())
     if job.attempts >= job.max_attempts:
-        failed = Ending(
+        failed = Finish(
             job_id=job.pk, lease=job.lease, status="failed", outcome="lost", failure=failure
         )
-        return bool(transitions.end([failed]))
-    return transitions.give_back(
+        return bool(transitions.finish([failed]))
+    return transitions.release(
         job_id=job.pk, lease=job.lease, outcome="lost", is_counted=True, failure=failure
     )
 

@@ -26,8 +26,8 @@ from scaling.response_cache.invalidation import changing
 MAX_CODE_CHARS = 64
 
 _SQL = Path(__file__).parent / "sql"
-END = read_statement(_SQL / "finish.sql")
-GIVE_BACK = read_statement(_SQL / "release.sql")
+FINISH = read_statement(_SQL / "finish.sql")
+RELEASE = read_statement(_SQL / "release.sql")
 ADD_EVENTS = read_statement(_SQL / "add_events.sql")
 
 
@@ -47,8 +47,8 @@ class Tokens:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ending:
-    """How a job is to end: a running one under its `lease`, or a queued one (`lease` None)."""
+class Finish:
+    """The end of a job: of a running one under its `lease`, or of a queued one (`lease` None)."""
 
     job_id: uuid.UUID
     lease: uuid.UUID | None
@@ -59,7 +59,7 @@ class Ending:
     output: str | None = None
     failure: Failure | None = None
     tokens: Tokens = Tokens()
-    # What there is to tell before the end.
+    # Events that precede `done`.
     events: Sequence[Event] = ()
 
 
@@ -68,32 +68,30 @@ def subject_of(job_id: uuid.UUID) -> str:
     return f"job:{job_id.hex}"
 
 
-def end(endings: Sequence[Ending]) -> set[uuid.UUID]:
-    """End jobs for good, all or none; return those that were still in the state that was expected.
+def finish(finishes: Sequence[Finish]) -> set[uuid.UUID]:
+    """Finish jobs, all or none; return those that were still in the state that was expected.
 
     No job may be among them twice.
     """
-    errors = [_error(ending.failure) for ending in endings]
-    subjects = [subject_of(ending.job_id) for ending in endings]
+    errors = [_error(each.failure) for each in finishes]
+    subjects = [subject_of(each.job_id) for each in finishes]
     with changing(subjects), connection.cursor() as cursor:
         cursor.execute(
-            END,
+            FINISH,
             {
-                "job_ids": [ending.job_id for ending in endings],
-                "leases": [ending.lease for ending in endings],
-                "statuses": [ending.status for ending in endings],
-                "outcomes": [ending.outcome or ending.status for ending in endings],
+                "job_ids": [each.job_id for each in finishes],
+                "leases": [each.lease for each in finishes],
+                "statuses": [each.status for each in finishes],
+                "outcomes": [each.outcome or each.status for each in finishes],
                 # psycopg quotes an array's texts character by character, in the loop.
-                "outputs": _json(
-                    [ending.output and without_nul(ending.output) for ending in endings]
-                ),
+                "outputs": _json([each.output and without_nul(each.output) for each in finishes]),
                 "error_codes": [error["error_code"] for error in errors],
                 "error_messages": [error["error_message"] for error in errors],
                 "tracebacks": [error["traceback"] for error in errors],
-                "prompt_tokens": [ending.tokens.prompt for ending in endings],
-                "completion_tokens": [ending.tokens.completion for ending in endings],
-                "events": _json([_json(list(ending.events)) for ending in endings]),
-                "progress": _json([_progress(ending.events) for ending in endings]),
+                "prompt_tokens": [each.tokens.prompt for each in finishes],
+                "completion_tokens": [each.tokens.completion for each in finishes],
+                "events": _json([_json(list(each.events)) for each in finishes]),
+                "progress": _json([_progress(each.events) for each in finishes]),
                 "notice_hours": settings.WEBHOOK_GIVE_UP_HOURS,
             },
         )
@@ -102,7 +100,7 @@ def end(endings: Sequence[Ending]) -> set[uuid.UUID]:
     return set(ended)
 
 
-def give_back(
+def release(
     *,
     job_id: uuid.UUID,
     lease: uuid.UUID,
@@ -111,15 +109,14 @@ def give_back(
     delay_seconds: float = 0.0,
     failure: Failure | None = None,
 ) -> bool:
-    """Make a running job wait again; False if the lease is lost.
+    """Put a running job back among the waiting ones; False if the lease is lost.
 
-    One that is to be cancelled ends so instead.
-
-    `is_counted` says whether the attempt counts against `max_attempts`.
+    One whose cancellation was requested is cancelled instead. `is_counted` is whether the attempt
+    counts against `max_attempts`.
     """
     with changing([subject_of(job_id)]):
         account = _change(
-            GIVE_BACK,
+            RELEASE,
             {
                 "job_id": job_id,
                 "lease": lease,
@@ -132,8 +129,8 @@ def give_back(
         if account is not None:
             record([account.hex])
             return True
-    # Under its lease only one that is to be cancelled is left.
-    return bool(end([Ending(job_id=job_id, lease=lease, status="cancelled")]))
+    # A job that is still under this lease is one whose cancellation was requested.
+    return bool(finish([Finish(job_id=job_id, lease=lease, status="cancelled")]))
 
 
 def add_events(*, job_id: uuid.UUID, lease: uuid.UUID, events: Sequence[Event]) -> bool:

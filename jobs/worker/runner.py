@@ -27,11 +27,11 @@ from jobs import metrics
 from jobs.errors import OutputTooLarge
 from jobs.inputs import read_input
 from jobs.queue import transitions
-from jobs.queue.batch_finish import ENDINGS
+from jobs.queue.batch_finish import FINISH_BATCHER
 from jobs.queue.claims import Claimed
 from jobs.queue.deferrals import deferral_seconds, may_be_deferred
 from jobs.queue.failures import Failure, read_failure, retry_delay_seconds
-from jobs.queue.transitions import Ending, Event, Tokens
+from jobs.queue.transitions import Event, Finish, Tokens
 from jobs.worker.checkpoints import JobModelCalls
 from scaling.connections import release_connections
 from scaling.replicas.routing import Reader
@@ -95,7 +95,7 @@ def run_attempt(attempt: RunningAttempt) -> str:
     try:
         output = _run_chain(attempt, story)
         outcome = _until_written(
-            lambda: _end(attempt, story, status="succeeded", output=output.decode())
+            lambda: _finish(attempt, story, status="succeeded", output=output.decode())
         )
     # Whatever the chain's own code or its loading may raise ends this attempt alone.
     except Exception as error:
@@ -115,7 +115,7 @@ def _write_failure(attempt: RunningAttempt, story: _Story, error: Exception) -> 
     except Exception:
         logger.exception("job %s: its failure could not be written", attempt.claimed.job_id.hex)
     try:
-        return _until_written(lambda: _end(attempt, None, status="failed", failure=UNWRITABLE))
+        return _until_written(lambda: _finish(attempt, None, status="failed", failure=UNWRITABLE))
     # Its lease is found to be nobody's at the next heartbeats.
     except Exception:
         logger.exception("job %s could not be ended", attempt.claimed.job_id.hex)
@@ -230,11 +230,11 @@ def _stopped_or_failed(attempt: RunningAttempt, story: _Story, failure: Failure)
         case "lost":
             return "lost"
         case "cancelled":
-            return _end(attempt, story, status="cancelled")
+            return _finish(attempt, story, status="cancelled")
         case "released":
-            return _give_back(claimed, outcome="released", is_counted=False)
+            return _release(claimed, outcome="released", is_counted=False)
     if failure.code == LIMIT_CODES["tokens_per_day"] and may_be_deferred(claimed):
-        return _give_back(
+        return _release(
             claimed,
             outcome="deferred",
             is_counted=False,
@@ -244,15 +244,15 @@ def _stopped_or_failed(attempt: RunningAttempt, story: _Story, failure: Failure)
     outcome = "timed_out" if failure.code == "job_timeout" else "failed"
     if failure.is_transient and claimed.attempt < claimed.max_attempts:
         delay = retry_delay_seconds(claimed.attempt, failure.retry_after_seconds)
-        return _give_back(
+        return _release(
             claimed, outcome=outcome, is_counted=True, delay_seconds=delay, failure=failure
         )
-    return _end(attempt, story, status="failed", outcome=outcome, failure=failure)
+    return _finish(attempt, story, status="failed", outcome=outcome, failure=failure)
 
 
-def _end(attempt: RunningAttempt, story: _Story | None, *, status: str, **more: Any) -> str:
+def _finish(attempt: RunningAttempt, story: _Story | None, *, status: str, **more: Any) -> str:
     claimed, run = attempt.claimed, attempt.run
-    ending = Ending(
+    finish = Finish(
         job_id=claimed.job_id,
         lease=claimed.lease,
         status=status,
@@ -260,15 +260,15 @@ def _end(attempt: RunningAttempt, story: _Story | None, *, status: str, **more: 
         events=story.news(run.progress) if run is not None and story is not None else (),
         **more,
     )
-    if not ENDINGS.write(ending):
+    if not FINISH_BATCHER.write(finish):
         return "lost"
-    outcome = ending.outcome or status
+    outcome = finish.outcome or status
     metrics.ENDED.labels(chain=claimed.chain_slug, outcome=outcome).inc()
     return outcome
 
 
-def _give_back(claimed: Claimed, *, outcome: str, **more: Any) -> str:
-    written = transitions.give_back(
+def _release(claimed: Claimed, *, outcome: str, **more: Any) -> str:
+    written = transitions.release(
         job_id=claimed.job_id, lease=claimed.lease, outcome=outcome, **more
     )
     return outcome if written else "lost"

@@ -30,7 +30,7 @@ from jobs.queue import transitions
 from jobs.queue.claims import SUSPECT_LOSSES
 from jobs.queue.failures import read_failure
 from jobs.queue.reaper import take_away
-from jobs.queue.transitions import Ending
+from jobs.queue.transitions import Finish
 from jobs.worker.runner import RunningAttempt
 from jobs.worker.slots import Slots
 from scaling.response_cache.invalidation import stop_holding
@@ -117,13 +117,13 @@ class Watchdog:
         failure = read_failure(error)
         outcome = "timed_out" if is_overdue else "failed"
         if is_overdue or claimed.attempt >= claimed.max_attempts:
-            ending = Ending(
+            finish = Finish(
                 job_id=claimed.job_id, lease=claimed.lease, status="failed", outcome=outcome,
                 failure=failure,
             )  # fmt: skip
-            transitions.end([ending])
+            transitions.finish([finish])
         else:
-            transitions.give_back(
+            transitions.release(
                 job_id=claimed.job_id,
                 lease=claimed.lease,
                 outcome=outcome,
@@ -132,7 +132,7 @@ class Watchdog:
             )
         for attempt in list(self._slots.running.values()):
             if attempt is not guilty:
-                transitions.give_back(
+                transitions.release(
                     job_id=attempt.claimed.job_id, lease=attempt.claimed.lease,
                     outcome="released", is_counted=False,
                 )  # fmt: skip

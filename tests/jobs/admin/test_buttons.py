@@ -112,7 +112,7 @@ def test_a_job_that_goes_meanwhile_is_said_to_be_gone(
     admin_client: Client, monkeypatch: Any
 ) -> None:
     job = make_job()
-    monkeypatch.setattr("jobs.services.transitions.end", lambda _: job.delete() and False)
+    monkeypatch.setattr("jobs.services.transitions.finish", lambda _: job.delete() and False)
     assert "There is no such job." in press(admin_client, job, "cancel")
 
 

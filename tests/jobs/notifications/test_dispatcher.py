@@ -26,7 +26,7 @@ from jobs.notifications import deliveries, secrets
 from jobs.notifications.outcomes import delivered, failed
 from jobs.notifications.services import redeliver
 from jobs.queue import transitions
-from jobs.queue.transitions import Ending
+from jobs.queue.transitions import Finish
 from tests.jobs.notifications.receivers import MailServer, Receiver, answer, hang, in_turn
 from tests.jobs.notifications.rows import make_account, make_delivery, make_job
 from tests.stack_plugin import BASE_DIR
@@ -118,8 +118,8 @@ def test_the_end_of_a_job_is_told_by_webhook_and_by_mail() -> None:
             webhook_url=receiver.url(),
             notify_email="ada@example.com",
         )
-        ending = Ending(job_id=job.pk, lease=lease, status="succeeded", output='"yes"')
-        assert transitions.end([ending])
+        finish = Finish(job_id=job.pk, lease=lease, status="succeeded", output='"yes"')
+        assert transitions.finish([finish])
         with dispatcher(
             EMAIL_BACKEND="django.core.mail.backends.smtp.EmailBackend",
             EMAIL_HOST="127.0.0.1",

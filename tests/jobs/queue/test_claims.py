@@ -19,7 +19,7 @@ from jobs.queue import transitions
 from jobs.queue.claims import Claimed, claim
 from jobs.queue.fair_queue import account_priority, next_rank
 from jobs.queue.reaper import Reaper, make_due
-from jobs.queue.transitions import Ending
+from jobs.queue.transitions import Finish
 from jobs.worker.runner import RunningAttempt
 from jobs.worker.slots import Slots
 from tests.support.rows import make_job, make_worker, minutes_ago
@@ -55,9 +55,9 @@ def take(worker: Worker, count: int, **options: Any) -> list[Claimed]:
     return claim(worker_id=worker.pk, worker_name=worker.name, count=count, **options)
 
 
-def end(claimed: Claimed) -> None:
-    ending = Ending(job_id=claimed.job_id, lease=claimed.lease, status="succeeded", output="1")
-    assert transitions.end([ending])
+def finish(claimed: Claimed) -> None:
+    succeeded = Finish(job_id=claimed.job_id, lease=claimed.lease, status="succeeded", output="1")
+    assert transitions.finish([succeeded])
 
 
 def take_names(worker: Worker, count: int) -> list[str]:
@@ -78,7 +78,7 @@ def test_one_accounts_many_jobs_do_not_make_anothers_wait(worker: Worker) -> Non
     many = account("many")
     queue(200, owner=many)
     for claimed in take(worker, 50):
-        end(claimed)
+        finish(claimed)
     few = queue(3, owner="few")
     # From here on they take turns, though 150 were there before.
     taken = [claimed.account_id for claimed in take(worker, 7)]
@@ -143,7 +143,7 @@ def test_a_job_that_is_given_back_comes_when_it_was_served_before(worker: Worker
     urgent = queue(1, owner="mine", priority=9)[0]
     (claimed,) = take(worker, 1)
     assert claimed.job_id == urgent.pk
-    assert transitions.give_back(
+    assert transitions.release(
         job_id=claimed.job_id, lease=claimed.lease, outcome="released", is_counted=False
     )
     # It has its turn still, which is the first; the other account's is the same.
@@ -170,7 +170,7 @@ def test_an_account_runs_no_more_than_its_limit(worker: Worker) -> None:
         others[0].account_id: 4,
     }
     assert take(worker, 10) == []
-    end(next(claimed for claimed in first if claimed.account_id == bounded.pk))
+    finish(next(claimed for claimed in first if claimed.account_id == bounded.pk))
     assert len(take(worker, 10)) == 1
 
 
@@ -191,7 +191,7 @@ def test_a_chain_runs_no_more_than_its_limit(worker: Worker) -> None:
     wide = queue(3, owner="b", chain="wide")
     first = take(worker, 20)
     assert Counter(claimed.chain_slug for claimed in first) == {"narrow": 2, "wide": len(wide)}
-    end(next(claimed for claimed in first if claimed.chain_slug == "narrow"))
+    finish(next(claimed for claimed in first if claimed.chain_slug == "narrow"))
     assert [claimed.chain_slug for claimed in take(worker, 20)] == ["narrow"]
 
 
