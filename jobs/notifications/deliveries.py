@@ -60,7 +60,7 @@ def claim(*, count: int, running: Mapping[uuid.UUID, int]) -> list[ClaimedDelive
         {
             "full_accounts": [account for account, number in running.items() if number >= most],
             "running": orjson.dumps({str(a): n for a, n in running.items()}).decode(),
-            "most_of_account": most,
+            "per_account_limit": most,
             "candidates": count * CANDIDATES_PER_CLAIM,
             "count": count,
             "webhook_seconds": lease_seconds(Delivery.Channel.WEBHOOK),

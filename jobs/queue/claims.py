@@ -18,12 +18,12 @@ from scaling.replicas.position import Position
 from scaling.replicas.routing import record
 from scaling.response_cache.invalidation import hold
 
-# Any constant of ours, for pg_advisory_xact_lock.
+# For pg_advisory_xact_lock; any constant that is used for nothing else.
 CLAIM_LOCK = 0x6865_6164_0001
-# In-batch limits may pass over some candidates, so more are looked at than are wanted.
+# In-batch limits may pass over some candidates, so more are read than are wanted.
 CANDIDATES_PER_CLAIM = 4
-# A job that took two workers down runs beside no other such job, so that it cannot make innocent
-# ones look guilty for ever.
+# Of jobs that two workers were lost with, one runs at a time in a worker, so that it cannot make
+# innocent ones look like the culprit for ever.
 SUSPECT_LOSSES = 2
 
 UNLIMITED = 2**31 - 1
@@ -39,7 +39,7 @@ HAS_DUE = read_statement(_SQL / "has_due.sql")
 
 @dataclass(frozen=True, kw_only=True)
 class Claimed:
-    """A job in this worker's hands; `lease` is the attempt's id."""
+    """A job that this worker has claimed; `lease` is the attempt's id."""
 
     job_id: uuid.UUID
     lease: uuid.UUID
@@ -47,7 +47,7 @@ class Claimed:
     api_key_id: uuid.UUID | None
     chain_slug: str
     input: Any
-    # What the request asks of the model (chat.running.run.Run.options).
+    # The request's parameters of the model (chat.running.run.Run.options).
     options: dict[str, Any]
     attempt: int
     max_attempts: int
@@ -61,12 +61,12 @@ class Claimed:
     tokens_per_day: int
     # By a client that holds its request open, and cannot wait for another day.
     is_waited_for: bool
-    # The log then had everything up to the claim.
+    # Of the write-ahead log after the claim.
     position: Position
 
 
 def has_due() -> bool:
-    """Return whether any job waits, be it one that limits keep from running; one query."""
+    """Return whether any job waits and is due, even if limits exclude it; one query."""
     with connection.cursor() as cursor:
         cursor.execute(HAS_DUE)
         return bool(cursor.fetchone()[0])
@@ -77,15 +77,15 @@ def claim(
     worker_id: uuid.UUID,
     worker_name: str,
     count: int,
-    resting_accounts: Collection[uuid.UUID] = (),
-    most_of_account: int = UNLIMITED,
-    takes_suspect: bool = True,
+    excluded_accounts: Collection[uuid.UUID] = (),
+    per_account_limit: int = UNLIMITED,
+    allow_suspect: bool = True,
 ) -> list[Claimed]:
-    """Take at most `count` due jobs: the accounts' turns in order, each account's best jobs.
+    """Claim at most `count` due jobs: the accounts' turns in order, each account's best jobs.
 
-    None of `resting_accounts`, at most `most_of_account` of any other, and within the limits of
-    accounts and chains, which count the jobs of all workers. A worker whose lease has run out gets
-    none. One round trip, and one to the store of kept reads.
+    None of `excluded_accounts`, at most `per_account_limit` of any other, and within the limits of
+    accounts and chains, which count the jobs of all workers. A worker whose lease has expired gets
+    none. One round trip, and one to the store of cached reads.
     """
     with connection.cursor() as cursor:
         cursor.execute(
@@ -95,10 +95,10 @@ def claim(
                 "suspect_losses": SUSPECT_LOSSES,
                 "unlimited": UNLIMITED,
                 "account_limit": settings.JOB_ACCOUNT_CONCURRENCY or None,
-                "resting_accounts": list(resting_accounts),
+                "excluded_accounts": list(excluded_accounts),
                 "candidates": count * CANDIDATES_PER_CLAIM,
-                "most_of_account": most_of_account,
-                "takes_suspect": takes_suspect,
+                "per_account_limit": per_account_limit,
+                "allow_suspect": allow_suspect,
                 "count": count,
                 "worker_id": worker_id,
                 "worker_name": worker_name,
@@ -127,7 +127,7 @@ def _claimed(row: tuple[Any, ...]) -> Claimed:
         attempt=attempt,
         max_attempts=most,
         timeout_seconds=timeout,
-        # The claim itself was told as one event; any before it is of an earlier attempt.
+        # The claim wrote one event; any before it is of an earlier attempt.
         is_first=last_event == 1,
         is_suspect=losses >= SUSPECT_LOSSES,
         has_delivery=has_delivery,

@@ -92,12 +92,12 @@ def finish(finishes: Sequence[Finish]) -> set[uuid.UUID]:
                 "completion_tokens": [each.tokens.completion for each in finishes],
                 "events": _json([_json(list(each.events)) for each in finishes]),
                 "progress": _json([_progress(each.events) for each in finishes]),
-                "notice_hours": settings.WEBHOOK_GIVE_UP_HOURS,
+                "give_up_hours": settings.WEBHOOK_GIVE_UP_HOURS,
             },
         )
-        ended = dict(cursor.fetchall())
-        record({account_id.hex for account_id in ended.values()})
-    return set(ended)
+        finished = dict(cursor.fetchall())
+        record({account_id.hex for account_id in finished.values()})
+    return set(finished)
 
 
 def release(

@@ -145,9 +145,9 @@ class Slots:
                 worker_id=self.worker_id,
                 worker_name=self.worker_name,
                 count=count if room else 1,
-                resting_accounts=() if room else here.keys(),
-                most_of_account=room or 1,
-                takes_suspect=not any(a.claimed.is_suspect for a in self.running.values()),
+                excluded_accounts=() if room else here.keys(),
+                per_account_limit=room or 1,
+                allow_suspect=not any(a.claimed.is_suspect for a in self.running.values()),
             )
         except (DatabaseError, PoolTimeout) as error:
             # The next look finds them once the database is back.

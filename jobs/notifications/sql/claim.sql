@@ -5,16 +5,16 @@ WITH candidates AS (
     WHERE {is_due} AND (give_up_at > now() OR attempts = 0)
       AND NOT account_id = ANY(%(full_accounts)s::uuid[])
     ORDER BY due_at LIMIT %(candidates)s
-), placed AS (
+), ranked AS (
     SELECT id, account_id, due_at,
            row_number() OVER (PARTITION BY account_id ORDER BY due_at, id) AS of_account
     FROM candidates
 ), chosen AS (
     SELECT id FROM jobs_delivery
     WHERE id IN (
-        SELECT id FROM placed
-        WHERE of_account <= %(most_of_account)s - coalesce(
-            (%(running)s::jsonb ->> placed.account_id::text)::int, 0)
+        SELECT id FROM ranked
+        WHERE of_account <= %(per_account_limit)s - coalesce(
+            (%(running)s::jsonb ->> ranked.account_id::text)::int, 0)
         ORDER BY due_at LIMIT %(count)s
     ) AND {is_due}
     FOR UPDATE SKIP LOCKED

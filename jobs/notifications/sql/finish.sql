@@ -1,5 +1,5 @@
 -- Record an attempt at a delivery, and set the delivery's next state.
-WITH done AS (
+WITH finished AS (
     UPDATE jobs_delivery SET lease = NULL, lease_until = NULL,
         delivered_at = CASE WHEN %(is_delivered)s THEN now() END,
         due_at = now() + %(delay)s * interval '1 second',
@@ -10,11 +10,11 @@ WITH done AS (
             ELSE 'pending' END
     WHERE id = %(id)s AND lease = %(lease)s
     RETURNING id, status
-), kept AS (
+), new_attempt AS (
     INSERT INTO jobs_deliveryattempt (delivery_id, started_at, duration_seconds, is_delivered,
                                       status_code, error)
     SELECT id, now() - %(duration)s * interval '1 second', %(duration)s, %(is_delivered)s,
            %(status_code)s, %(error)s
-    FROM done
+    FROM finished
 )
-SELECT status FROM done
+SELECT status FROM finished

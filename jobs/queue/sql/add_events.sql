@@ -7,9 +7,9 @@ WITH job AS (
         progress_message = coalesce(%(progress)s::jsonb->>'message', progress_message)
     WHERE id = %(job_id)s AND status = 'running' AND lease = %(lease)s
     RETURNING id, last_event
-), told AS (
+), new_events AS (
     INSERT INTO jobs_event (job_id, seq, kind, data)
-    SELECT job.id, job.last_event - %(count)s + e.place, e.event->>'kind', e.event->'data'
-    FROM job, jsonb_array_elements(%(events)s::jsonb) WITH ORDINALITY AS e (event, place)
+    SELECT job.id, job.last_event - %(count)s + e.ordinal, e.event->>'kind', e.event->'data'
+    FROM job, jsonb_array_elements(%(events)s::jsonb) WITH ORDINALITY AS e (event, ordinal)
 )
 SELECT id FROM job

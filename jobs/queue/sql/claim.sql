@@ -44,14 +44,14 @@ WITH running_accounts AS (
     ) AS best
     JOIN turns ON turns.account_id = best.account_id
         AND turns.account_priority = best.account_priority AND turns.number = best.number
-), placed AS (
+), ranked AS (
     SELECT c.*,
         row_number() OVER (PARTITION BY account_id ORDER BY {turn_order}) AS of_account,
         row_number() OVER (PARTITION BY chain_id ORDER BY {turn_order}) AS of_chain,
         row_number() OVER (PARTITION BY is_suspect ORDER BY {turn_order}) AS of_suspects
     FROM candidates c
 ), chosen AS (
-    SELECT p.* FROM placed p
+    SELECT p.* FROM ranked p
     JOIN access_account a ON a.id = p.account_id
     JOIN chat_chain ch ON ch.id = p.chain_id
     LEFT JOIN account_room ar ON ar.id = p.account_id
@@ -59,7 +59,7 @@ WITH running_accounts AS (
     WHERE of_account <= coalesce(
             ar.room, nullif(a.max_running_jobs, 0), %(account_limit)s, %(unlimited)s)
       AND of_chain <= coalesce(cr.room, nullif(ch.max_running_jobs, 0), %(unlimited)s)
-      AND of_account <= %(most_of_account)s
+      AND of_account <= %(per_account_limit)s
       AND (NOT is_suspect OR of_suspects = 1)
       AND EXISTS (SELECT 1 FROM jobs_worker w WHERE w.id = %(worker_id)s
                   AND w.state = 'ready' AND w.lease_until > now())
@@ -87,11 +87,11 @@ WITH running_accounts AS (
     UPDATE jobs_job j SET rank = left_turns.rank
     FROM passed_over JOIN left_turns USING (account_id, account_priority, number)
     WHERE j.id = passed_over.id AND j.status = 'queued'
-), opened AS (
+), new_attempts AS (
     INSERT INTO jobs_attempt (id, job_id, number, worker_id, worker_name, outcome,
                               error_code, error_message, traceback)
     SELECT lease, id, attempts, %(worker_id)s, %(worker_name)s, 'running', '', '', '' FROM claimed
-), told AS (
+), new_events AS (
     INSERT INTO jobs_event (job_id, seq, kind, data)
     SELECT id, last_event, 'status',
            jsonb_build_object('status', 'running', 'attempt', attempts) FROM claimed

@@ -4,7 +4,7 @@ WITH old AS (
     WHERE id = %(job_id)s AND status = 'running' AND lease = %(lease)s
       AND cancel_requested_at IS NULL
     FOR UPDATE
-), back AS (
+), released AS (
     UPDATE jobs_job j SET status = 'queued', is_due = %(delay)s = 0,
         run_at = CASE WHEN %(delay)s = 0 THEN j.run_at
                  ELSE now() + %(delay)s * interval '1 second' END,
@@ -13,14 +13,14 @@ WITH old AS (
         lease = NULL, worker_id = NULL, last_event = last_event + 1
     FROM old WHERE j.id = old.id
     RETURNING j.id, j.account_id, j.last_event, old.lease AS old_lease
-), closed AS (
+), attempt AS (
     UPDATE jobs_attempt a SET outcome = %(outcome)s, ended_at = now(),
         error_code = %(error_code)s, error_message = %(error_message)s, traceback = %(traceback)s
-    FROM back WHERE a.id = back.old_lease AND a.outcome = 'running'
-), told AS (
+    FROM released WHERE a.id = released.old_lease AND a.outcome = 'running'
+), new_event AS (
     INSERT INTO jobs_event (job_id, seq, kind, data)
     SELECT id, last_event, 'status', jsonb_strip_nulls(jsonb_build_object(
         'status', 'queued', 'reason', %(outcome)s,
-        'error_code', nullif(%(error_code)s, ''))) FROM back
+        'error_code', nullif(%(error_code)s, ''))) FROM released
 )
-SELECT account_id FROM back
+SELECT account_id FROM released

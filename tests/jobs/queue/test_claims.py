@@ -221,7 +221,7 @@ def test_jobs_that_took_workers_down_run_one_at_a_time(worker: Worker) -> None:
     innocent = queue(2, owner="other")
     taken = take(worker, 10)
     assert {claimed.job_id for claimed in taken} == {suspects[0].pk, *(job.pk for job in innocent)}
-    assert take(worker, 10, takes_suspect=False) == []
+    assert take(worker, 10, allow_suspect=False) == []
 
 
 # --- The worker ---------------------------------------------------------------------------------
