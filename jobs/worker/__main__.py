@@ -40,7 +40,7 @@ from jobs.documents.sweep import Sweep
 from jobs.models import Job
 from jobs.notifications.dispatcher import Dispatcher
 from jobs.queue.announcer import send
-from jobs.queue.reaper import Reaper, take_away
+from jobs.queue.reaper import Reaper, requeue_lost
 from jobs.worker import registration
 from jobs.worker.pages import pages
 from jobs.worker.slots import SLOTS
@@ -160,7 +160,7 @@ class WorkerProcess:
         try:
             is_good = registration.heartbeat(SLOTS.worker_id, running=len(SLOTS.running))
         finally:
-            self._reaper.note_heartbeat(is_good=is_good, now=time.monotonic())
+            self._reaper.record_heartbeat(is_good=is_good, now=time.monotonic())
         if not is_good:
             self._register_again()
             return
@@ -183,7 +183,7 @@ class WorkerProcess:
         lost, self._orphans = orphans & self._orphans, orphans
         for job in Job.objects.filter(lease__in=lost):
             logger.error("job %s: nobody runs it", job.pk.hex)
-            take_away(job)
+            requeue_lost(job)
 
     def _register_again(self) -> None:
         """Register as another worker, after a reaper declared this one dead."""

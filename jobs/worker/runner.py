@@ -30,7 +30,7 @@ from jobs.queue import transitions
 from jobs.queue.batch_finish import FINISH_BATCHER
 from jobs.queue.claims import Claimed
 from jobs.queue.deferrals import deferral_seconds, may_be_deferred
-from jobs.queue.failures import Failure, read_failure, retry_delay_seconds
+from jobs.queue.failures import Failure, classify, retry_delay_seconds
 from jobs.queue.transitions import Event, Finish, Tokens
 from jobs.worker.checkpoints import JobModelCalls
 from scaling.connections import release_connections
@@ -109,7 +109,7 @@ def run_attempt(attempt: RunningAttempt) -> str:
 
 def _write_failure(attempt: RunningAttempt, story: _Story, error: Exception) -> str:
     try:
-        failure = read_failure(error)
+        failure = classify(error)
         return _until_written(lambda: _stopped_or_failed(attempt, story, failure))
     # A chain may have made something that cannot be written; the job must end all the same.
     except Exception:
