@@ -91,15 +91,15 @@ def run_attempt(attempt: RunningAttempt) -> str:
     claimed = attempt.claimed
     started = time.monotonic()
     metrics.WAIT_SECONDS.observe(claimed.waited_seconds)
-    story = _Story(attempt)
+    events = EventBuffer(attempt)
     try:
-        output = _run_chain(attempt, story)
+        output = _run_chain(attempt, events)
         outcome = _until_written(
-            lambda: _finish(attempt, story, status="succeeded", output=output.decode())
+            lambda: _finish(attempt, events, status="succeeded", output=output.decode())
         )
     # Whatever the chain's own code or its loading may raise ends this attempt alone.
     except Exception as error:
-        outcome = _write_failure(attempt, story, error)
+        outcome = _write_failure(attempt, events, error)
     finally:
         release_connections()
     metrics.ATTEMPTS.labels(chain=claimed.chain_slug, outcome=outcome).inc()
@@ -107,10 +107,10 @@ def run_attempt(attempt: RunningAttempt) -> str:
     return outcome
 
 
-def _write_failure(attempt: RunningAttempt, story: _Story, error: Exception) -> str:
+def _write_failure(attempt: RunningAttempt, events: EventBuffer, error: Exception) -> str:
     try:
         failure = classify(error)
-        return _until_written(lambda: _stopped_or_failed(attempt, story, failure))
+        return _until_written(lambda: _stopped_or_failed(attempt, events, failure))
     # A chain may have made something that cannot be written; the job must end all the same.
     except Exception:
         logger.exception("job %s: its failure could not be written", attempt.claimed.job_id.hex)
@@ -122,7 +122,7 @@ def _write_failure(attempt: RunningAttempt, story: _Story, error: Exception) -> 
         return "lost"
 
 
-def _run_chain(attempt: RunningAttempt, story: _Story) -> bytes:
+def _run_chain(attempt: RunningAttempt, events: EventBuffer) -> bytes:
     claimed = attempt.claimed
     if claimed.api_key_id is not None:
         # Only asked: what is reserved is for single calls.
@@ -153,11 +153,11 @@ def _run_chain(attempt: RunningAttempt, story: _Story) -> bytes:
         for item in items:
             if isinstance(item, Chunk):
                 output = item.value if output is None else output + item.value
-                story.add_chunk(item.value)
+                events.add_chunk(item.value)
                 # Known before the end: what follows need neither be paid for nor held.
-                if story.chars > settings.JOB_MAX_OUTPUT_BYTES:
+                if events.chars > settings.JOB_MAX_OUTPUT_BYTES:
                     raise OutputTooLarge(settings.JOB_MAX_OUTPUT_BYTES)
-            story.tell_if_due(run)
+            events.flush_if_due(run)
     finally:
         items.close()
         answers.settle(run.billed_tokens())
@@ -167,32 +167,32 @@ def _run_chain(attempt: RunningAttempt, story: _Story) -> bytes:
     return encoded
 
 
-class _Story:
+class EventBuffer:
     """Collects tokens and progress, and writes them as events every JOB_EVENT_FLUSH_SECONDS."""
 
     def __init__(self, attempt: RunningAttempt) -> None:
         self.chars = 0
         self._attempt = attempt
         self._text: list[str] = []
-        self._told_progress: object = None
-        self._told_at = time.monotonic()
+        self._written_progress: object = None
+        self._flushed_at = time.monotonic()
 
     def add_chunk(self, value: Any) -> None:
-        """Note a piece of text."""
+        """Add a piece of text."""
         if isinstance(value, str | BaseMessage) and (text := answer_text(value)):
             self._text.append(text)
             self.chars += len(text)
 
-    def tell_if_due(self, run: Run) -> None:
-        """Write what there is, if the last time is long enough ago."""
-        if time.monotonic() - self._told_at >= settings.JOB_EVENT_FLUSH_SECONDS:
-            self.tell(run)
+    def flush_if_due(self, run: Run) -> None:
+        """Write the pending events if the last write is long enough ago."""
+        if time.monotonic() - self._flushed_at >= settings.JOB_EVENT_FLUSH_SECONDS:
+            self.flush(run)
 
-    def tell(self, run: Run) -> None:
-        """Write what there is; a lost lease stops the attempt."""
-        self._told_at = time.monotonic()
+    def flush(self, run: Run) -> None:
+        """Write the pending events; a lost lease stops the attempt."""
+        self._flushed_at = time.monotonic()
         progress = run.progress
-        if not (events := self.news(progress)):
+        if not (events := self.pending(progress)):
             return
         claimed = self._attempt.claimed
         try:
@@ -200,20 +200,20 @@ class _Story:
                 job_id=claimed.job_id, lease=claimed.lease, events=events
             )
         except (DatabaseError, PoolTimeout) as error:
-            # Told with the next ones.
+            # They stay pending, and are written with the next ones.
             logger.warning("job %s: events not written: %s", claimed.job_id.hex, error)
             return
         finally:
             release_connections()
-        self._told_progress = progress
+        self._written_progress = progress
         self._text.clear()
         if not is_ours:
             self._attempt.stop("lost")
 
-    def news(self, progress: Progress | None) -> list[Event]:
-        """Return what was not yet told."""
+    def pending(self, progress: Progress | None) -> list[Event]:
+        """Return the events that are not yet written."""
         events: list[Event] = []
-        if progress is not None and progress is not self._told_progress:
+        if progress is not None and progress is not self._written_progress:
             message = storable(progress.message)[:MAX_PROGRESS_MESSAGE_CHARS]
             data = {"completed": progress.completed, "total": progress.total, "message": message}
             events.append({"kind": "progress", "data": data})
@@ -224,13 +224,13 @@ class _Story:
         return events
 
 
-def _stopped_or_failed(attempt: RunningAttempt, story: _Story, failure: Failure) -> str:
+def _stopped_or_failed(attempt: RunningAttempt, events: EventBuffer, failure: Failure) -> str:
     claimed = attempt.claimed
     match attempt.stop_reason:
         case "lost":
             return "lost"
         case "cancelled":
-            return _finish(attempt, story, status="cancelled")
+            return _finish(attempt, events, status="cancelled")
         case "released":
             return _release(claimed, outcome="released", is_counted=False)
     if failure.code == LIMIT_CODES["tokens_per_day"] and may_be_deferred(claimed):
@@ -247,17 +247,19 @@ def _stopped_or_failed(attempt: RunningAttempt, story: _Story, failure: Failure)
         return _release(
             claimed, outcome=outcome, is_counted=True, delay_seconds=delay, failure=failure
         )
-    return _finish(attempt, story, status="failed", outcome=outcome, failure=failure)
+    return _finish(attempt, events, status="failed", outcome=outcome, failure=failure)
 
 
-def _finish(attempt: RunningAttempt, story: _Story | None, *, status: str, **more: Any) -> str:
+def _finish(
+    attempt: RunningAttempt, events: EventBuffer | None, *, status: str, **more: Any
+) -> str:
     claimed, run = attempt.claimed, attempt.run
     finish = Finish(
         job_id=claimed.job_id,
         lease=claimed.lease,
         status=status,
         tokens=_tokens(attempt),
-        events=story.news(run.progress) if run is not None and story is not None else (),
+        events=events.pending(run.progress) if run is not None and events is not None else (),
         **more,
     )
     if not FINISH_BATCHER.write(finish):
