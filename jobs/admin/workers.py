@@ -20,7 +20,7 @@ class WorkerAdmin(admin.ModelAdmin[Worker]):
     """The workers of the last day."""
 
     list_display = [
-        "name", "host", "pid", "version", "state_badge", "places", "heartbeat", "started_at",
+        "name", "host", "pid", "version", "state_badge", "slots", "heartbeat", "started_at",
         "ended_at", "current_jobs",
     ]  # fmt: skip
     list_filter = ["state"]
@@ -37,8 +37,8 @@ class WorkerAdmin(admin.ModelAdmin[Worker]):
         return cells.badge(worker.state)
 
     @admin.display(description="running", ordering="running")
-    def places(self, worker: Worker) -> str:
-        """Show how many of its places are taken."""
+    def slots(self, worker: Worker) -> str:
+        """Show how many of its slots are in use."""
         return f"{worker.running} of {worker.concurrency}"
 
     @admin.display(description="heartbeat", ordering="heartbeat_at")

@@ -20,8 +20,8 @@ logger = logging.getLogger(__name__)
 # Beyond this workers find jobs soon enough by themselves.
 MAX_PENDING = 10_000
 PAUSE_AFTER_FAILURE_SECONDS = 1.0
-# A place that finds a job opens the next, so jobs that come at nearly the same time share messages;
-# more than one for many jobs, so that several workers are woken.
+# A slot that claims a job starts the next, so jobs that come nearly together share messages;
+# many jobs get more than one, so that several workers are woken.
 PAUSE_SECONDS = 0.02
 JOBS_PER_MESSAGE = 8
 

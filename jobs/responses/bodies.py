@@ -80,7 +80,7 @@ def queued_body(job: Job, request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def message_id(digits: str, index: int = 0) -> str:
-    """Return the id of the message at a place of the output."""
+    """Return the id of the message at an index of the output."""
     return f"msg_{digits}_{index}" if index else f"msg_{digits}"
 
 

@@ -57,21 +57,21 @@ logger = logging.getLogger("jobs.worker")
 
 LOOK_SECONDS = 0.05
 MEMORY_LOOK_SECONDS = 1.0
-# They only wake places; more would take messages from other workers while this one is full.
+# They only start slots; more would take messages from other workers while this one is full.
 MESSAGE_THREADS = 4
-# After so long they look whether they are to stop.
+# They check this often whether they are to stop.
 THREAD_TIMEOUT_MS = 1000
 STOP_CONSUMERS_SECONDS = 5.0
 # The last messages of a worker that stops only save others up to JOB_POLL_SECONDS.
 LAST_MESSAGES_SECONDS = 2.0
 # A day's directory of originals each time, once after the day.
 SWEEP_SECONDS = 60.0
-# Workers that were started together would otherwise look together.
+# Workers that were started together would otherwise poll together.
 POLL_JITTER = 0.25
 
 
 class WorkerProcess:
-    """One process: as many places as JOB_CONCURRENCY, and the loops that keep them honest."""
+    """Runs up to JOB_CONCURRENCY jobs, and the heartbeat, reaper, poll and delivery loops."""
 
     def __init__(self) -> None:
         self.stop = Event()
@@ -114,11 +114,11 @@ class WorkerProcess:
         gevent.spawn(self._every, settings.JOB_HEARTBEAT_SECONDS, self._reap)
         gevent.spawn(self._every, SWEEP_SECONDS, Sweep().step, jitter=POLL_JITTER)
         gevent.spawn(self._every, MEMORY_LOOK_SECONDS, self._trim)
-        gevent.spawn(self._every, settings.JOB_POLL_SECONDS, SLOTS.look, jitter=POLL_JITTER)
+        gevent.spawn(self._every, settings.JOB_POLL_SECONDS, SLOTS.poll, jitter=POLL_JITTER)
         gevent.spawn(self._dispatcher.run)
         SLOTS.on_delivery = self._dispatcher.wake
         self.is_ready = True
-        logger.info("ready: %d places", settings.JOB_CONCURRENCY)
+        logger.info("ready: %d slots", settings.JOB_CONCURRENCY)
         self.stop.wait()
         self.is_ready = False
         self._drain()
@@ -197,7 +197,7 @@ class WorkerProcess:
             # Lost jobs are news; that waiting ones became due is not.
             logger.log(logging.INFO if done.lost else logging.DEBUG, "reaper: %s", done)
             # Others find what is more than this worker runs.
-            SLOTS.look()
+            SLOTS.poll()
 
     def _trim(self) -> None:
         MEMORY.look(time.monotonic())

@@ -274,7 +274,7 @@ def test_a_round_of_the_reaper_removes_what_is_too_old(settings: Any) -> None:
     assert [done and done.purged for done in rounds] == [0, 0, 1]
 
 
-# --- Looks --------------------------------------------------------------------------------------
+# --- Polls --------------------------------------------------------------------------------------
 @pytest.fixture
 def slots(worker: Worker, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Slots:
     """Two slots, whose opening is counted and runs nothing."""
@@ -285,36 +285,36 @@ def slots(worker: Worker, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Slo
     def open_slot() -> None:
         slots._open += 1
 
-    monkeypatch.setattr(slots, "_open_place", open_slot)
+    monkeypatch.setattr(slots, "_open_slot", open_slot)
     return slots
 
 
-def test_a_look_costs_one_query_and_opens_a_slot_for_a_due_job(slots: Slots) -> None:
+def test_a_poll_costs_one_query_and_opens_a_slot_for_a_due_job(slots: Slots) -> None:
     make_job(is_due=False, run_at=timezone.now() + timedelta(hours=1))
     with CaptureQueriesContext(connection) as queries:
-        slots.look()
+        slots.poll()
     assert (slots._open, len(queries)) == (0, 1)
     # However many wait, one slot is opened; it opens the next.
     queue(20)
     with CaptureQueriesContext(connection) as queries:
-        slots.look()
+        slots.poll()
     assert (slots._open, len(queries)) == (1, 1)
 
 
-def test_a_worker_that_is_full_claims_or_drains_does_not_look(slots: Slots) -> None:
+def test_a_worker_that_is_full_claims_or_drains_does_not_poll(slots: Slots) -> None:
     queue(1)
     with CaptureQueriesContext(connection) as queries:
         with slots._claiming:
-            slots.look()
+            slots.poll()
         slots.is_draining = True
-        slots.look()
+        slots.poll()
         slots.is_draining = False
         slots._open = 2
-        slots.look()
+        slots.poll()
     assert (slots._open, len(queries)) == (2, 0)
 
 
-def test_a_thousand_jobs_that_limits_hold_back_cost_a_look_one_claim(
+def test_a_thousand_jobs_that_limits_exclude_cost_a_poll_one_claim(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("jobs.worker.slots.gevent.spawn", lambda work: work())
@@ -327,6 +327,6 @@ def test_a_thousand_jobs_that_limits_hold_back_cost_a_look_one_claim(
         Job(account=owner, chain=first.chain, input={}, timeout_seconds=60, max_attempts=3, rank=n)
         for n in range(1000)
     )
-    for look in range(1, 4):
-        slots.look()
-        assert (slots._claims, slots._open) == (look, 0)
+    for claims in range(1, 4):
+        slots.poll()
+        assert (slots._claims, slots._open) == (claims, 0)
