@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from access.limits import gcra
 from access.limits.verdict import DAY_SECONDS, MINUTE_SECONDS, Verdict, format_duration
 
 if TYPE_CHECKING:
@@ -12,33 +13,30 @@ if TYPE_CHECKING:
 
     from access.principal import Limits
 
-# Forgives the rounding of shares that are no whole number.
-ROUNDING_SECONDS = 1e-6
-
 
 class HitState:
     """One key's rate and tokens as Redis told them last, and what passed here since.
 
     Invariant: `untold` requests passed here, or are asked about just now, and no answer of Redis
     has counted them; `pending` of them wait to be told. So the key's GCRA time is at least
-    `full_at`, if it is not past, and the shares of the untold. All times are of one monotonic
+    `tat`, if it is not past, and the shares of the untold. All times are of one monotonic
     clock. Not thread-safe.
     """
 
     __slots__ = (
         "_headers",
+        "_interval",
         "_learned_at",
         "_per_day",
-        "_share",
         "_tokens_text_until",
         "day_ends_at",
-        "full_at",
         "is_touched",
         "key_id",
         "known_until",
         "limits",
         "pending",
         "pending_since",
+        "tat",
         "tokens_used",
         "untold",
     )
@@ -46,7 +44,7 @@ class HitState:
     def __init__(self, key_id: UUID, limits: Limits) -> None:
         self.key_id = key_id
         # Nothing known yet: the first answer's latest possible time will be less.
-        self.full_at = math.inf
+        self.tat = math.inf
         self.known_until = -math.inf
         self._learned_at = -math.inf
         self.tokens_used = 0
@@ -66,17 +64,16 @@ class HitState:
         self.limits = limits
         self.known_until = -math.inf
         self._per_day = limits.tokens_per_day
-        self._share = 0.0
+        self._interval = gcra.emission_interval(limits.requests_per_minute)
         self._tokens_text_until = -math.inf
         # The texts that stay the same, and the places of the others, in the order of Verdict's.
         self._headers = {}
         if limits.requests_per_minute:
-            self._share = MINUTE_SECONDS / limits.requests_per_minute
             self._headers["x-ratelimit-limit-requests"] = str(limits.requests_per_minute)
             self._headers["x-ratelimit-remaining-requests"] = ""
             self._headers["x-ratelimit-reset-requests"] = ""
         else:
-            self.full_at = math.inf
+            self.tat = math.inf
 
     def take(self, now: float) -> dict[str, str] | None:
         """Count one hit and return its headers, as Verdict has them; None if it may not pass."""
@@ -86,32 +83,31 @@ class HitState:
             if now >= self._tokens_text_until:
                 self._write_tokens(now)
         headers = self._headers.copy()
-        share = self._share
-        if share:
-            ahead = (self.full_at - now if self.full_at > now else 0.0) + (self.untold + 1) * share
-            left = MINUTE_SECONDS + ROUNDING_SECONDS - ahead
-            if left < 0:
+        if interval := self._interval:
+            ahead = (self.tat - now if self.tat > now else 0.0) + self.untold * interval
+            if gcra.wait_seconds(ahead, interval):
                 return None
+            ahead += interval
             if not self.pending:
                 self.pending_since = now
             self.untold += 1
             self.pending += 1
-            headers["x-ratelimit-remaining-requests"] = str(int(left / share))
+            headers["x-ratelimit-remaining-requests"] = str(gcra.remaining(ahead, interval))
             headers["x-ratelimit-reset-requests"] = format_duration(ahead)
         return headers
 
     def verdict(self, now: float) -> Verdict:
         """Return what `admit` would say to one more request; counts nothing."""
-        share = self._share
-        ahead = max(self.full_at - now, 0.0) + self.untold * share if share else 0.0
-        left = MINUTE_SECONDS + ROUNDING_SECONDS - ahead
+        interval = self._interval
+        ahead = max(self.tat - now, 0.0) + self.untold * interval if interval else 0.0
+        rate_wait = gcra.wait_seconds(ahead, interval)
         day_left = max(self.day_ends_at - now, 0.0)
         refused_by, wait = None, 0.0
         if self._per_day and self.tokens_used >= self._per_day:
             refused_by, wait = "tokens_per_day", day_left
-        elif left < share:
-            refused_by, wait = "requests_per_minute", ahead + share - MINUTE_SECONDS
-        remaining = max(0, int(left / share)) if share else 0
+        elif rate_wait:
+            refused_by, wait = "requests_per_minute", rate_wait
+        remaining = gcra.remaining(ahead, interval)
         return Verdict(refused_by, wait, remaining, ahead, self.tokens_used, day_left)
 
     def learn(
@@ -129,15 +125,15 @@ class HitState:
         round trip; what we knew before narrows that down if nobody else counted anything.
         """
         self.known_until = known_until
-        if self._share:
+        if self._interval:
             earliest = sent_at + answer.requests_reset_seconds
             latest = received_at + answer.requests_reset_seconds
             if sent_at < self._learned_at:
                 # It may be older than what we learned while it was under way.
-                self.full_at = max(self.full_at, latest) if self.full_at < math.inf else latest
+                self.tat = max(self.tat, latest) if self.tat < math.inf else latest
             else:
-                own = self.full_at + counted * self._share
-                self.full_at = min(max(own, earliest), latest)
+                own = self.tat + counted * self._interval
+                self.tat = min(max(own, earliest), latest)
         if self._per_day:
             self.tokens_used = answer.tokens_used
             self.day_ends_at = received_at + answer.tokens_reset_seconds
@@ -148,7 +144,7 @@ class HitState:
     def assume(self, count: int) -> None:
         """Take so many untold requests for counted, though no answer says so."""
         self.untold -= count
-        self.full_at += count * self._share
+        self.tat += count * self._interval
 
     def _write_tokens(self, now: float) -> None:
         left = self.day_ends_at - now

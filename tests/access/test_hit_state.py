@@ -45,22 +45,22 @@ class World:
 class Server:
     world: World
     limit: int
-    full_at: float = 0.0
+    tat: float = 0.0
 
     def admit(self) -> Verdict:
-        full_at = max(self.full_at, self.world.now)
-        early = full_at + 60 / self.limit - self.world.now - 60
+        tat = max(self.tat, self.world.now)
+        early = tat + 60 / self.limit - self.world.now - 60
         if early > ROUNDING:
             return self._answer("requests_per_minute", early)
-        self.full_at = full_at + 60 / self.limit
+        self.tat = tat + 60 / self.limit
         return self._answer(None, 0)
 
     def tell(self, count: int) -> Verdict:
-        self.full_at = max(self.full_at, self.world.now) + count * 60 / self.limit
+        self.tat = max(self.tat, self.world.now) + count * 60 / self.limit
         return self._answer(None, 0)
 
     def _answer(self, refused_by: str | None, wait: float) -> Verdict:
-        return Verdict(refused_by, wait, 0, max(0.0, self.full_at - self.world.now), 0, DAY)
+        return Verdict(refused_by, wait, 0, max(0.0, self.tat - self.world.now), 0, DAY)
 
 
 @dataclass
@@ -236,11 +236,11 @@ def test_more_than_the_limit_does_pass_when_processes_know_late():
 def test_one_process_lets_pass_what_gcra_does(limit):
     for seed in range(10):
         run = simulate(seed, processes=1, limit=limit, longest_trip=0.0)
-        expected, full_at = 0, 0.0
+        expected, tat = 0, 0.0
         for now in run.tried:
-            full_at = max(full_at, now)
-            if full_at + 60 / limit - now - 60 <= ROUNDING:
-                full_at += 60 / limit
+            tat = max(tat, now)
+            if tat + 60 / limit - now - 60 <= ROUNDING:
+                tat += 60 / limit
                 expected += 1
         # Hits are counted when they are told: a rested key's may count a period later.
         late = PERIOD * limit / 60 + 1
