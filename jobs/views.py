@@ -62,7 +62,7 @@ class SubmissionView(JobsApiView):
             super().admit(request)
             return
         self.begin_reading(request)
-        self.ending.admission = admit(self.principal, is_model_call=True, needs_place=False)
+        self.ending.admission = admit(self.principal, is_model_call=True, needs_slot=False)
 
 
 class JobsView(SubmissionView):

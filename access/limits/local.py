@@ -1,4 +1,4 @@
-"""The limiter of one process, for the time that Redis is away."""
+"""The limiter of one process, for the time that Redis is unavailable."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ MAX_KEYS = 10_000
 class LocalLimiter:
     """The shared limiter's rules, with each key's full limits, in memory.
 
-    N processes may together let N times a limit through; an outage of Redis is no reason to refuse
-    paying callers. It begins with nothing used, and what it counts is not added to Redis later.
-    It remembers the `max_keys` keys used last. A running request is known by its `holder`, weakly:
-    one that is thrown away without an end holds no place.
+    N processes may together admit N times a limit; an outage of Redis is no reason to refuse
+    paying callers. It begins with nothing used, and its counts are not added to Redis later. It
+    stores the `max_keys` keys used last. A running request is a weak reference to its `holder`: one
+    that is collected without an end holds no slot.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class LocalLimiter:
         return len(self._uses)
 
     def admit(self, *, key_id: UUID, limits: Limits, holder: object) -> Verdict:
-        """Decide about one request; if it passes, it is counted and its place taken."""
+        """Decide about one request; if it passes, count it and take its slot."""
         with self._lock:
             now = self._clock()
             use = self._use(key_id, now)
@@ -70,14 +70,14 @@ class LocalLimiter:
             return Verdict(refused_by, wait, remaining, ahead, use.tokens, day_left)
 
     def finish(self, *, key_id: UUID, holder: object, tokens: int) -> None:
-        """Give the place back, if there is one, and count the tokens."""
+        """Release the slot, if there is one, and count the tokens."""
         with self._lock:
             use = self._use(key_id, self._clock())
             use.holders.discard(holder)
             use.tokens += tokens
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Drop all counts."""
         with self._lock:
             self._uses.clear()
 
