@@ -54,5 +54,5 @@ def submit_once(
         if isinstance(checked, ApiError):
             raise checked
         answer = to_answer(services.submit(principal, checked, submission))
-        ticket.keep(answer)
+        ticket.store(answer)
     return answer

@@ -152,6 +152,6 @@ class HitState:
         self._headers["x-ratelimit-limit-tokens"] = str(self._per_day)
         self._headers["x-ratelimit-remaining-tokens"] = str(remaining)
         self._headers["x-ratelimit-reset-tokens"] = format_duration(left)
-        # Above a minute the text changes with the whole seconds, and below with each millisecond.
+        # Above a minute the text changes with the full seconds, and below with each millisecond.
         if MINUTE_SECONDS < left <= DAY_SECONDS:
             self._tokens_text_until = self.day_ends_at - (math.ceil(left) - 1)

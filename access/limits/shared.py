@@ -1,6 +1,6 @@
 """The limiter that all nodes share, in Redis.
 
-Three keys an API key, with one hash tag, so that a Redis Cluster keeps them together: the request
+Three keys an API key, with one hash tag, so that a Redis Cluster stores them together: the request
 rate (GCRA), the tokens of the UTC day, and a sorted set of leases, one a running request. Redis's
 own clock decides, every key expires by itself, and each call is one round trip. All functions
 raise RedisUnavailable.
