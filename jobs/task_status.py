@@ -55,7 +55,7 @@ ORDER BY a.started_at, j.id
 
 
 @dataclass(frozen=True, kw_only=True)
-class Waiting:
+class QueueLine:
     """Due jobs in a line, by priority or by chain; `since` is when the oldest began to wait."""
 
     name: str
@@ -70,8 +70,8 @@ class Queue:
     count: int
     is_cut: bool
     since: datetime | None
-    by_priority: Sequence[Waiting]
-    by_chain: Sequence[Waiting]
+    by_priority: Sequence[QueueLine]
+    by_chain: Sequence[QueueLine]
     scheduled: int
     next_run_at: datetime | None
 
@@ -167,11 +167,11 @@ def read_broker_depth() -> int | None:
         return None
 
 
-def _grouped(rows: Sequence[tuple[Any, ...]], column: int) -> list[Waiting]:
-    lines: dict[Any, Waiting] = {}
+def _grouped(rows: Sequence[tuple[Any, ...]], column: int) -> list[QueueLine]:
+    lines: dict[Any, QueueLine] = {}
     for row in rows:
         name, count, since = str(row[column]), row[2], row[3]
         if (line := lines.get(name)) is not None:
             count, since = count + line.count, min(since, line.since)
-        lines[name] = Waiting(name=name, count=count, since=since)
+        lines[name] = QueueLine(name=name, count=count, since=since)
     return list(lines.values())

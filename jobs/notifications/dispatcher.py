@@ -21,7 +21,7 @@ from jobs.notifications import deliveries, mail, recipients, webhooks
 from jobs.notifications.connections import finish_lookup
 from jobs.notifications.deliveries import ClaimedDelivery
 from jobs.notifications.metrics import ATTEMPTS
-from jobs.notifications.outcomes import Outcome, Postponed, failed
+from jobs.notifications.outcomes import Outcome, Postponement, failed
 from jobs.notifications.secrets import current_secrets
 from scaling.connections import release_connections
 
@@ -116,7 +116,7 @@ class Dispatcher:
             outcome = _attempt(claimed)
             if outcome is None:
                 return
-            if isinstance(outcome, Postponed):
+            if isinstance(outcome, Postponement):
                 status = deliveries.postpone(claimed, seconds=outcome.seconds)
                 ended = "postponed" if status == "pending" else _OUTCOMES[status]
                 ATTEMPTS.labels(channel=claimed.channel, outcome=ended).inc()
@@ -137,7 +137,7 @@ class Dispatcher:
                 self._woken.set()
 
 
-def _attempt(claimed: ClaimedDelivery) -> Outcome | Postponed | None:
+def _attempt(claimed: ClaimedDelivery) -> Outcome | Postponement | None:
     """Make one attempt; None if the delivery was removed. Raises only the database's errors."""
     try:
         delivery = deliveries.load(claimed)
@@ -147,7 +147,7 @@ def _attempt(claimed: ClaimedDelivery) -> Outcome | Postponed | None:
             if not recipients.may_still_be_sent(delivery):
                 return failed("e-mail to this address is not allowed", is_permanent=True)
             if seconds := recipients.wait_seconds(delivery):
-                return Postponed(seconds)
+                return Postponement(seconds)
             email = mail.make_message(delivery)
             release_connections()
             return mail.send(email)

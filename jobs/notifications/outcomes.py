@@ -20,7 +20,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Postponed:
+class Postponement:
     """A delivery that may not be sent yet: no attempt was made."""
 
     seconds: float

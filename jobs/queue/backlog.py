@@ -1,4 +1,4 @@
-"""How many jobs wait and run."""
+"""The numbers of waiting and running jobs."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,7 @@ from django.db import connection
 from jobs.models import Job
 from jobs.statements import read_statement
 
-# Beyond this a fleet is at its maximum anyway, and counting would cost more than it tells.
+# Beyond this a fleet is at its maximum anyway, and counting would cost more than it is worth.
 MAX_WAITING = 100_000
 
 _SQL = Path(__file__).parent / "sql"
@@ -25,7 +25,7 @@ class Backlog:
 
 
 def read_backlog() -> Backlog:
-    """Return how much work there is for workers; one query."""
+    """Return the work that there is for workers; one query."""
     with connection.cursor() as cursor:
         cursor.execute(BACKLOG, [MAX_WAITING])
         waiting, oldest_seconds, running = cursor.fetchone()

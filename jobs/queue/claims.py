@@ -38,7 +38,7 @@ HAS_DUE = read_statement(_SQL / "has_due.sql")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Claimed:
+class ClaimedJob:
     """A job that this worker has claimed; `lease` is the attempt's id."""
 
     job_id: uuid.UUID
@@ -80,7 +80,7 @@ def claim(
     excluded_accounts: Collection[uuid.UUID] = (),
     per_account_limit: int = UNLIMITED,
     allow_suspect: bool = True,
-) -> list[Claimed]:
+) -> list[ClaimedJob]:
     """Claim at most `count` due jobs: the accounts' turns in order, each account's best jobs.
 
     None of `excluded_accounts`, at most `per_account_limit` of any other, and within the limits of
@@ -112,11 +112,11 @@ def claim(
     return claimed
 
 
-def _claimed(row: tuple[Any, ...]) -> Claimed:
+def _claimed(row: tuple[Any, ...]) -> ClaimedJob:
     job_id, lease, account_id, key_id, slug, text, options = row[:7]
     attempt, most, timeout, losses, last_event, has_delivery, waited_seconds = row[7:14]
     tokens_per_day, is_waited_for = row[14:16]
-    return Claimed(
+    return ClaimedJob(
         job_id=job_id,
         lease=lease,
         account_id=account_id,

@@ -7,8 +7,8 @@ of its jobs an account's turn is used for is decided when it is claimed, by `pri
 the job that it was made for gets the turn of the one that went before it (jobs/queue/claims.py).
 So a client's priority moves no other account's jobs.
 
-What staff give an account, `Account.job_priority`, stands above: all jobs of a higher one go before
-those of a lower one. A job has it as it was when the job came to wait.
+The priority that staff set for an account, `Account.job_priority`, comes first: all jobs of a
+higher one go before those of a lower one. A job has the value of the time when it began to wait.
 """
 
 from __future__ import annotations

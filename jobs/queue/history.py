@@ -1,4 +1,4 @@
-"""What is over: the last hour's jobs by the minute, and what failed for good."""
+"""Throughput of the last hour by the minute, dead letters, and deliveries that were given up."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jobs.models import Delivery, Job
 from jobs.statements import read_statement
 
 MAX_LETTERS = 50
-# Beyond this the hour is cut short, so that it is read quickly.
+# Beyond this the hour is cut short, so that the query is quick.
 MAX_ENDED = 100_000
 MINUTES = 60
 

@@ -41,7 +41,7 @@ MAKE_DUE = read_statement(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reaped:
+class ReapCounts:
     """The counts of one round: jobs of dead workers, jobs that became due, old jobs removed."""
 
     lost: int = 0
@@ -70,7 +70,7 @@ class Reaper:
         elif self._steady_since is None:
             self._steady_since = now
 
-    def tick(self, *, now: float) -> Reaped | None:
+    def tick(self, *, now: float) -> ReapCounts | None:
         """Run one round; None while another worker runs one."""
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [REAPER_LOCK])
@@ -87,7 +87,7 @@ class Reaper:
             purged = purge()
             # A full batch means that there is more.
             self._next_purge = now + (0.0 if purged >= PURGE_BATCH else PURGE_EVERY_SECONDS)
-        return Reaped(lost=lost, due=due, purged=purged)
+        return ReapCounts(lost=lost, due=due, purged=purged)
 
 
 def reap_dead_workers() -> int:

@@ -1,8 +1,8 @@
-"""The ways out of `running` and `queued`: each one statement, which does nothing if it comes late.
+"""Transitions out of `running` and `queued`: one statement each, without effect if it is late.
 
-Every statement names the state, and the lease where there is one, that it expects. What it returns
-says whether it was still so. Results, events, the attempt's end and the notices are written
-together or not at all.
+Every statement names the state that it expects, and the lease if there is one, and returns whether
+the job was still in it. Results, events, the attempt's end and the deliveries are written together
+or not at all. The statements are in jobs/queue/sql/.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Event(TypedDict):
 
 @dataclass(frozen=True, kw_only=True)
 class Tokens:
-    """What an attempt used; None when no provider told any."""
+    """The tokens that an attempt used; None if no provider reported any."""
 
     prompt: int | None = None
     completion: int | None = None
@@ -64,7 +64,7 @@ class Finish:
 
 
 def subject_of(job_id: uuid.UUID) -> str:
-    """Return the name by which kept reads of a job end."""
+    """Return the subject by which cached reads of a job are invalidated."""
     return f"job:{job_id.hex}"
 
 
@@ -134,9 +134,9 @@ def release(
 
 
 def add_events(*, job_id: uuid.UUID, lease: uuid.UUID, events: Sequence[Event]) -> bool:
-    """Append events of a running job, and note its progress; False if the lease is lost.
+    """Append events of a running job, and store its progress; False if the lease is lost.
 
-    Kept reads of the job stay: progress may be shown READ_CACHE_SECONDS late.
+    Cached reads of the job are not invalidated: progress may be shown READ_CACHE_SECONDS late.
     """
     job = _change(
         ADD_EVENTS,
@@ -190,7 +190,7 @@ def _error(failure: Failure | None) -> dict[str, str]:
 
 
 def _change(statement: str, params: dict[str, Any]) -> uuid.UUID | None:
-    """Return the id that the statement does, or None if it changed nothing."""
+    """Return the id that the statement returns, or None if it changed nothing."""
     with connection.cursor() as cursor:
         cursor.execute(statement, params)
         row = cursor.fetchone()

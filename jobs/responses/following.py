@@ -18,14 +18,14 @@ from jobs.events.feed import FEED, StoredEvent
 from jobs.models import Job
 from jobs.responses.bodies import STATUSES, queued_body, response_body
 from jobs.responses.events import TERMINAL, ResponseEventBuilder
-from jobs.responses.services import Waiting
+from jobs.responses.services import ResponseWait
 from jobs.services import reload
 
 # A job that runs out of time records that itself, within a moment.
 GRACE_SECONDS = 5.0
 
 
-def wait_until_over(waiting: Waiting, client: ClientSocket) -> Job:
+def wait_until_over(waiting: ResponseWait, client: ClientSocket) -> Job:
     """Return the job once it is over; raises ClientGone, and ChainTimeout after its timeout."""
     job = waiting.job
     deadline = time.monotonic() + job.timeout_seconds + GRACE_SECONDS
@@ -41,7 +41,7 @@ def wait_until_over(waiting: Waiting, client: ClientSocket) -> Job:
 
 
 def response_events(
-    waiting: Waiting, request: Mapping[str, Any], client: ClientSocket, *, after: int = -1
+    waiting: ResponseWait, request: Mapping[str, Any], client: ClientSocket, *, after: int = -1
 ) -> sse.Events:
     """Yield the events of a response after a number, and return its terminal one.
 

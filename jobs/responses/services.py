@@ -63,7 +63,7 @@ def job_id_of(public_id: str) -> uuid.UUID:
         raise ResponseNotFound from error
 
 
-class Waiting:
+class ResponseWait:
     """The wait of a request for a job; when the request ends before the job, so does the job.
 
     Unless `cancels_job` is False: it runs in the background, or the client can ask for it again.

@@ -22,7 +22,7 @@ from jobs.responses.bodies import queued_body, response_body
 from jobs.responses.following import response_events, wait_until_over
 from jobs.responses.requests import job_request
 from jobs.responses.schemas import ResponseBody, ResponseRequest
-from jobs.responses.services import Waiting, get_response_job, job_id_of, submission_of
+from jobs.responses.services import ResponseWait, get_response_job, job_id_of, submission_of
 from jobs.services import request_cancel
 from jobs.submissions import submit_once
 from jobs.views import IDEMPOTENCY_PARAMETER, JobsApiView, SubmissionView
@@ -64,7 +64,7 @@ class ResponsesView(SubmissionView):
         # The same request again follows the same job.
         job = self.get_job(answer.body["id"])
         is_repeatable = idempotency.read_key(request.headers) is not None
-        waiting = Waiting(job, cancels_job=not (body.background or is_repeatable))
+        waiting = ResponseWait(job, cancels_job=not (body.background or is_repeatable))
         self.ending.also = waiting
         if body.stream:
             response = self.stream_response(response_events(waiting, words, self.client))
@@ -115,7 +115,7 @@ class ResponseView(JobsApiView):
             return self.answer_read(subject_of(job_id_of(public_id)), make)
         self.begin_stream()
         job = get_response_job(account_id=account_id, public_id=public_id)
-        waiting = Waiting(job, cancels_job=False)
+        waiting = ResponseWait(job, cancels_job=False)
         return self.stream_response(response_events(waiting, job.request, self.client, after=after))
 
 

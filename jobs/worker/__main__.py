@@ -1,8 +1,8 @@
 """A worker process: `python -m jobs.worker`.
 
-It finds jobs in PostgreSQL, sooner when the broker wakes it, runs them as greenlets, keeps its
+It finds jobs in PostgreSQL, sooner when the broker wakes it, runs them as greenlets, renews its
 lease, reaps, and sends deliveries. SIGTERM drains it: no new jobs, JOB_GRACE_SECONDS for those that
-run, and what is not done by then is given back at once.
+run, and jobs that are not done by then are released at once.
 """
 
 # Before anything else is imported that could hold on to a blocking function.
@@ -82,7 +82,7 @@ class WorkerProcess:
         self._orphans: set[uuid.UUID] = set()
 
     def run(self) -> None:
-        """Work until a signal."""
+        """Run until a signal."""
         os.nice(settings.WORKER_NICE)
         fair_sockets.install()
         bound_allocator()
@@ -96,7 +96,7 @@ class WorkerProcess:
             return
         # Building chains takes seconds of imports, which would look like a blocked loop.
         catalog.warm_up()
-        # What is loaded stays, so that collections need not walk it: one of all takes 0.1 s.
+        # Loaded modules stay, so that collections need not walk them: a full one takes 0.1 s.
         gc.collect()
         gc.freeze()
         MEMORY.begin(drain_pools)
@@ -141,7 +141,7 @@ class WorkerProcess:
         return False
 
     def _every(self, seconds: float, work: Callable[[], object], *, jitter: float = 0.0) -> None:
-        """Work for ever; `jitter` is the share of each pause that may be left out."""
+        """Call `work` for ever; `jitter` is the part of each pause that may be left out."""
         while True:
             try:
                 work()
@@ -164,7 +164,7 @@ class WorkerProcess:
         if not is_good:
             self._register_again()
             return
-        # What is claimed from here on is not among the leases that are read now.
+        # Jobs that are claimed from here on are not among the leases that are read now.
         running = dict(SLOTS.running)
         held = registration.held_leases(SLOTS.worker_id)
         for lease, attempt in running.items():
@@ -172,17 +172,17 @@ class WorkerProcess:
                 attempt.stop("lost")
             elif held[lease]:
                 attempt.stop("cancelled")
-        self._take_back_orphans(held.keys() - SLOTS.leases())
+        self._requeue_orphans(held.keys() - SLOTS.leases())
 
-    def _take_back_orphans(self, orphans: set[uuid.UUID]) -> None:
-        """Have jobs wait again that are this worker's, and that it does not know of.
+    def _requeue_orphans(self, orphans: set[uuid.UUID]) -> None:
+        """Requeue jobs under this worker's leases that it does not run.
 
-        The answer to a claim may be lost on its way, or an end could not be written. Only what was
-        so at the last heartbeat too: a claim may be under way just now.
+        The result of a claim may be lost on its way, or an end could not be written. Only jobs that
+        were orphans at the last heartbeat too: a claim may be under way now.
         """
         lost, self._orphans = orphans & self._orphans, orphans
         for job in Job.objects.filter(lease__in=lost):
-            logger.error("job %s: nobody runs it", job.pk.hex)
+            logger.error("job %s: its worker does not run it", job.pk.hex)
             requeue_lost(job)
 
     def _register_again(self) -> None:
@@ -194,9 +194,9 @@ class WorkerProcess:
 
     def _reap(self) -> None:
         if (done := self._reaper.tick(now=time.monotonic())) and any(vars(done).values()):
-            # Lost jobs are news; that waiting ones became due is not.
+            # Lost jobs are worth a line; that waiting ones became due is not.
             logger.log(logging.INFO if done.lost else logging.DEBUG, "reaper: %s", done)
-            # Others find what is more than this worker runs.
+            # Other workers find the jobs that are more than this one runs.
             SLOTS.poll()
 
     def _trim(self) -> None:
@@ -215,17 +215,17 @@ class WorkerProcess:
         deadline = time.monotonic() + settings.JOB_GRACE_SECONDS
         while SLOTS.running and time.monotonic() < deadline:
             gevent.sleep(LOOK_SECONDS)
-        given_back = len(SLOTS.running)
+        released = len(SLOTS.running)
         SLOTS.stop_all("released")
         deadline = time.monotonic() + STOP_CONSUMERS_SECONDS
         while SLOTS.running and time.monotonic() < deadline:
             gevent.sleep(LOOK_SECONDS)
-        # Others are woken for what was given back, and for the messages that came meanwhile.
+        # Other workers are woken for the released jobs, and for messages that came while draining.
         with contextlib.suppress(gevent.Timeout), gevent.Timeout(LAST_MESSAGES_SECONDS):
-            for _ in range(min(given_back + SLOTS.unused_messages, settings.JOB_CONCURRENCY)):
+            for _ in range(min(released + SLOTS.unused_messages, settings.JOB_CONCURRENCY)):
                 if not send(""):
                     break
-        logger.info("drained: %d jobs given back", given_back)
+        logger.info("drained: %d jobs released", released)
 
     def _deregister(self, dramatiq_worker: dramatiq.Worker) -> None:
         self._dispatcher.stop()
@@ -250,5 +250,5 @@ if __name__ == "__main__":
     if not settings.HAS_SECRET_KEY:
         sys.exit("Error: set SECRET_KEY or SECRET_KEY_FILE to the value that the nodes have")
     WorkerProcess().run()
-    # Threads of brokers' clients must not keep the process.
+    # Threads of brokers' clients must not delay the exit.
     os._exit(0)

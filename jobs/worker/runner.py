@@ -28,7 +28,7 @@ from jobs.errors import OutputTooLarge
 from jobs.inputs import read_input
 from jobs.queue import transitions
 from jobs.queue.batch_finish import FINISH_BATCHER
-from jobs.queue.claims import Claimed
+from jobs.queue.claims import ClaimedJob
 from jobs.queue.deferrals import deferral_seconds, may_be_deferred
 from jobs.queue.failures import Failure, classify, retry_delay_seconds
 from jobs.queue.transitions import Event, Finish, Tokens
@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 DATABASE_RETRY_SECONDS = 0.5
 MAX_PROGRESS_MESSAGE_CHARS = 500
-# Longer texts become several events, so that followers are not given megabytes at once.
+# Longer texts become several events, so that followers do not get megabytes at once.
 MAX_EVENT_CHARS = 16_384
 UNWRITABLE = Failure(
     code="chain_error", message="The chain's result could not be stored.", is_transient=False
@@ -50,11 +50,11 @@ UNWRITABLE = Failure(
 class RunningAttempt:
     """An attempt under way. To its chain it is the client, which may be gone at any time.
 
-    `stop` may be called from anywhere in the worker; the first reason counts: `cancelled` (the
-    client wants it), `released` (the worker stops), `lost` (the lease is somebody else's).
+    `stop` may be called from anywhere in the worker; the first reason counts: `cancelled` (by the
+    client), `released` (the worker stops), `lost` (the worker no longer holds the lease).
     """
 
-    def __init__(self, claimed: Claimed) -> None:
+    def __init__(self, claimed: ClaimedJob) -> None:
         self.claimed = claimed
         self.run: Run | None = None
         self.stop_reason = ""
@@ -62,7 +62,7 @@ class RunningAttempt:
         self._on_gone: Callable[[], None] | None = None
 
     def stop(self, reason: str) -> None:
-        """Abort the chain and whatever it waits for; does not wait for its end."""
+        """Abort the chain and the call that it waits for; does not wait for its end."""
         if self.stop_reason:
             return
         self.stop_reason = reason
@@ -72,7 +72,7 @@ class RunningAttempt:
 
     @contextmanager
     def watch(self, on_gone: Callable[[], None]) -> Iterator[None]:
-        """Have `on_gone` called by `stop` (chat.running.execution.Client)."""
+        """Call `on_gone` when the attempt is stopped (chat.running.execution.Client)."""
         self._on_gone = on_gone
         if self.is_gone:
             on_gone()
@@ -83,10 +83,10 @@ class RunningAttempt:
 
 
 def run_attempt(attempt: RunningAttempt) -> str:
-    """Run the chain and write down how it ended; return the outcome, in a word.
+    """Run the chain and write its result; return the outcome.
 
-    Raises nothing. While the database is away the result is held and written later; if by then
-    the lease is lost, it is thrown away.
+    Never raises. While the database is unavailable the result is held and written later; if by
+    then the lease is lost, it is dropped.
     """
     claimed = attempt.claimed
     started = time.monotonic()
@@ -97,7 +97,7 @@ def run_attempt(attempt: RunningAttempt) -> str:
         outcome = _until_written(
             lambda: _finish(attempt, events, status="succeeded", output=output.decode())
         )
-    # Whatever the chain's own code or its loading may raise ends this attempt alone.
+    # Any error of the chain's own code, or of loading it, ends this attempt alone.
     except Exception as error:
         outcome = _write_failure(attempt, events, error)
     finally:
@@ -111,12 +111,12 @@ def _write_failure(attempt: RunningAttempt, events: EventBuffer, error: Exceptio
     try:
         failure = classify(error)
         return _until_written(lambda: _stopped_or_failed(attempt, events, failure))
-    # A chain may have made something that cannot be written; the job must end all the same.
+    # A chain's result may be one that cannot be written; the job must end all the same.
     except Exception:
         logger.exception("job %s: its failure could not be written", attempt.claimed.job_id.hex)
     try:
         return _until_written(lambda: _finish(attempt, None, status="failed", failure=UNWRITABLE))
-    # Its lease is found to be nobody's at the next heartbeats.
+    # The next heartbeats find that no attempt of this worker has its lease.
     except Exception:
         logger.exception("job %s could not be ended", attempt.claimed.job_id.hex)
         return "lost"
@@ -125,7 +125,7 @@ def _write_failure(attempt: RunningAttempt, events: EventBuffer, error: Exceptio
 def _run_chain(attempt: RunningAttempt, events: EventBuffer) -> bytes:
     claimed = attempt.claimed
     if claimed.api_key_id is not None:
-        # Only asked: what is reserved is for single calls.
+        # Only a check: tokens are reserved for single calls.
         reserve_tokens(
             key_id=claimed.api_key_id,
             tokens_per_day=claimed.tokens_per_day,
@@ -154,7 +154,7 @@ def _run_chain(attempt: RunningAttempt, events: EventBuffer) -> bytes:
             if isinstance(item, Chunk):
                 output = item.value if output is None else output + item.value
                 events.add_chunk(item.value)
-                # Known before the end: what follows need neither be paid for nor held.
+                # Refused before the end: the rest need neither be paid for nor held.
                 if events.chars > settings.JOB_MAX_OUTPUT_BYTES:
                     raise OutputTooLarge(settings.JOB_MAX_OUTPUT_BYTES)
             events.flush_if_due(run)
@@ -269,7 +269,7 @@ def _finish(
     return outcome
 
 
-def _release(claimed: Claimed, *, outcome: str, **more: Any) -> str:
+def _release(claimed: ClaimedJob, *, outcome: str, **more: Any) -> str:
     written = transitions.release(
         job_id=claimed.job_id, lease=claimed.lease, outcome=outcome, **more
     )
@@ -277,7 +277,7 @@ def _release(claimed: Claimed, *, outcome: str, **more: Any) -> str:
 
 
 def _until_written(write: Callable[[], str]) -> str:
-    """Return what `write` returns, however long the database is away; raises what else it does."""
+    """Return `write()`, repeated while the database is unavailable; raises its other errors."""
     while True:
         try:
             return write()
@@ -297,10 +297,10 @@ def _tokens(attempt: RunningAttempt) -> Tokens:
 
 
 def _streams_text(runnable: Any) -> bool:
-    """Say whether the chunks of a chain are pieces of one text; others cannot be joined surely."""
+    """Return whether the chunks of a chain are pieces of one text; others cannot be joined."""
     try:
         declared = runnable.OutputType
-    # LangChain cannot tell the type of every runnable.
+    # LangChain cannot infer the type of every runnable.
     except TypeError:
         return False
     if declared is str or declared == AnyMessage:
@@ -311,7 +311,7 @@ def _streams_text(runnable: Any) -> bool:
 def _as_output(output: Any) -> Any:
     """Return text as it is, a message as OpenAI has it, and anything else as LangServe does.
 
-    A message that was cut off says so: `finish_reason` is length or content_filter.
+    `finish_reason` of a message that was cut off is length or content_filter.
     """
     if not isinstance(output, BaseMessage):
         return output

@@ -14,7 +14,7 @@ from django.db import DatabaseError
 from psycopg_pool import PoolTimeout
 
 from jobs import metrics
-from jobs.queue.claims import Claimed, claim, has_due
+from jobs.queue.claims import ClaimedJob, claim, has_due
 from jobs.worker.runner import RunningAttempt, run_attempt
 from scaling.connections import release_connections
 
@@ -53,7 +53,7 @@ class Slots:
         self._has_room = threading.Event()
         self._claiming = threading.Lock()
         self._wanted = 0
-        self._found: list[Claimed] = []
+        self._found: list[ClaimedJob] = []
         # Claims are numbered; the last one that found less than was wanted has this number.
         self._claims = 0
         self._last_short = 0
@@ -106,7 +106,7 @@ class Slots:
         for attempt in list(self.running.values()):
             attempt.stop(reason)
 
-    def _run(self, claimed: Claimed) -> None:
+    def _run(self, claimed: ClaimedJob) -> None:
         attempt = RunningAttempt(claimed)
         self.running[claimed.lease] = attempt
         metrics.RUNNING.set(len(self.running))
@@ -118,7 +118,7 @@ class Slots:
                 self.on_delivery()
             metrics.RUNNING.set(len(self.running))
 
-    def _next(self) -> Claimed | None:
+    def _next(self) -> ClaimedJob | None:
         """Return a job, or None when there is none for this worker."""
         self._wanted += 1
         started_after = self._claims
@@ -135,7 +135,7 @@ class Slots:
                 self._last_short = self._claims
             return self._found.pop() if self._found else None
 
-    def _claim(self, count: int) -> list[Claimed]:
+    def _claim(self, count: int) -> list[ClaimedJob]:
         assert self.worker_id is not None  # noqa: S101  (no slot starts without one)
         here = Counter(attempt.claimed.account_id for attempt in self.running.values())
         reserve = settings.JOB_CONCURRENCY // RESERVED_SHARE

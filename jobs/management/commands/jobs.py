@@ -111,7 +111,7 @@ class Command(BaseCommand):
         with transaction.atomic():
             lost = reaper.reap_dead_workers()
             due = reaper.make_due()
-        done = reaper.Reaped(lost=lost, due=due)
+        done = reaper.ReapCounts(lost=lost, due=due)
         if options["json"]:
             self._print_json({"lost": lost, "due": due})
         else:

@@ -1,4 +1,4 @@
--- Give delayed jobs their rank once their `run_at` has come, at most `batch` of them.
+-- Make delayed jobs due, with their rank, once their `run_at` has come, at most `batch` of them.
 -- Fragments: `rank` (rank.sql) and `account_priority` (account_priority.sql), of `j.account_id`.
 UPDATE jobs_job j SET is_due = true, rank = {rank},
     account_priority = {account_priority}

@@ -16,7 +16,7 @@ from access.models import Account
 from chat.models import Chain
 from jobs.models import Attempt, Job, Worker
 from jobs.queue import transitions
-from jobs.queue.claims import Claimed, claim
+from jobs.queue.claims import ClaimedJob, claim
 from jobs.queue.fair_queue import account_priority, next_rank
 from jobs.queue.reaper import Reaper, make_due
 from jobs.queue.transitions import Finish
@@ -51,11 +51,11 @@ def queue(count: int, *, owner: str | Account = "acme", **fields: Any) -> list[J
     ]
 
 
-def take(worker: Worker, count: int, **options: Any) -> list[Claimed]:
+def take(worker: Worker, count: int, **options: Any) -> list[ClaimedJob]:
     return claim(worker_id=worker.pk, worker_name=worker.name, count=count, **options)
 
 
-def finish(claimed: Claimed) -> None:
+def finish(claimed: ClaimedJob) -> None:
     succeeded = Finish(job_id=claimed.job_id, lease=claimed.lease, status="succeeded", output="1")
     assert transitions.finish([succeeded])
 
@@ -202,7 +202,7 @@ def test_limits_hold_and_no_job_is_taken_twice_however_many_claim() -> None:
     queue(30, owner=bounded)
     queue(30, owner="free")
 
-    def take_many(worker: Worker) -> list[Claimed]:
+    def take_many(worker: Worker) -> list[ClaimedJob]:
         try:
             return [claimed for _ in range(10) for claimed in take(worker, 2)]
         finally:
@@ -245,7 +245,7 @@ def test_the_last_places_are_for_accounts_that_run_nothing_here(
     greedy = account("greedy")
     queue(30, owner=greedy)
 
-    def fill() -> list[Claimed]:
+    def fill() -> list[ClaimedJob]:
         found = slots._claim(20 - len(slots.running))
         slots.running.update({claimed.lease: RunningAttempt(claimed) for claimed in found})
         return found
