@@ -20,7 +20,7 @@ class Original:
         self._suffix = suffix
         self._job: Job | None = None
 
-    def keep_for(self, job: Job) -> None:
+    def save_for(self, job: Job) -> None:
         """Save the file; the job's row must still be saved. Raises StorageFull."""
         name = f"{job}{self._suffix}"
         try:

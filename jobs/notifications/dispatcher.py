@@ -27,7 +27,7 @@ from scaling.connections import release_connections
 
 logger = logging.getLogger(__name__)
 
-LOOK_SECONDS = 1.0
+POLL_SECONDS = 1.0
 DATABASE_RETRY_SECONDS = 0.5
 # For attempts that are under way when the worker stops; each takes seconds at most.
 STOP_SECONDS = 5.0
@@ -53,7 +53,7 @@ class Dispatcher:
         self._is_full = False
 
     def run(self) -> None:
-        """Deliver until `stop`: every LOOK_SECONDS, and when woken."""
+        """Deliver until `stop`: every POLL_SECONDS, and when woken."""
         while not self._stop.is_set():
             self._woken.clear()
             try:
@@ -66,7 +66,7 @@ class Dispatcher:
                 logger.exception("looking for due deliveries failed")
             finally:
                 release_connections()
-            self._woken.wait(LOOK_SECONDS)
+            self._woken.wait(POLL_SECONDS)
 
     def wake(self) -> None:
         """Look for due deliveries now."""

@@ -11,7 +11,7 @@ TERMINAL = {
     "completed": "response.completed",
     "incomplete": "response.incomplete",
     "failed": "response.failed",
-    # OpenAI has no event for it; the response inside says `cancelled`.
+    # OpenAI has no event for it; the status of the response inside is `cancelled`.
     "cancelled": "response.incomplete",
 }
 

@@ -45,19 +45,19 @@ class ResponsesView(SubmissionView):
         },
     )
     def post(self, request: Request) -> Any:
-        """Have a chain answer: now, as a stream of events, or in the background."""
+        """Run a chain: now, as a stream of events, or in the background."""
         body = parse(ResponseRequest, request.data)
         is_waited_for = not body.background or body.stream
         if is_waited_for:
             # The wait follows the job as a stream does.
             self.begin_stream()
-        words = job_request(body)
+        fields = job_request(body)
         answer = submit_once(
             request,
             self.principal,
             submission_of(body),
             body=orjson.dumps(request.data, option=orjson.OPT_SORT_KEYS),
-            to_answer=lambda job: Answer(status=200, body=queued_body(job, words), headers={}),
+            to_answer=lambda job: Answer(status=200, body=queued_body(job, fields), headers={}),
         )
         if not is_waited_for:
             return Response(answer.body, answer.status, headers=answer.headers)
@@ -67,12 +67,12 @@ class ResponsesView(SubmissionView):
         waiting = ResponseWait(job, cancels_job=not (body.background or is_repeatable))
         self.ending.also = waiting
         if body.stream:
-            response = self.stream_response(response_events(waiting, words, self.client))
+            response = self.stream_response(response_events(waiting, fields, self.client))
             for name, value in answer.headers.items():
                 response.headers[name] = value
             return response
         over = wait_until_over(waiting, self.client)
-        return Response(response_body(over, words), headers=answer.headers)
+        return Response(response_body(over, fields), headers=answer.headers)
 
     def get_job(self, public_id: str) -> Job:
         """Return the job of a response of this account."""
@@ -129,10 +129,10 @@ class ResponseCancelView(JobsApiView):
         responses={200: ResponseBody, **error_responses(401, 403, 404, 429, 503)},
     )
     def post(self, request: Request, public_id: str) -> Response:
-        """End a response; one under way is `in_progress` until its worker has stopped it."""
+        """Cancel a response; one under way is `in_progress` until its worker has stopped it."""
         job = get_response_job(account_id=self.principal.account_id, public_id=public_id)
-        words = job.request
-        return Response(response_body(request_cancel(job), words))
+        fields = job.request
+        return Response(response_body(request_cancel(job), fields))
 
 
 def _read_query(request: Request) -> int | None:

@@ -55,8 +55,8 @@ from scaling.replicas.backend.pools import drain_pools
 
 logger = logging.getLogger("jobs.worker")
 
-LOOK_SECONDS = 0.05
-MEMORY_LOOK_SECONDS = 1.0
+POLL_SECONDS = 0.05
+MEMORY_POLL_SECONDS = 1.0
 # They only start slots; more would take messages from other workers while this one is full.
 MESSAGE_THREADS = 4
 # They check this often whether they are to stop.
@@ -113,7 +113,7 @@ class WorkerProcess:
         heartbeat = gevent.spawn(self._every, settings.JOB_HEARTBEAT_SECONDS, self._heartbeat)
         gevent.spawn(self._every, settings.JOB_HEARTBEAT_SECONDS, self._reap)
         gevent.spawn(self._every, SWEEP_SECONDS, Sweep().step, jitter=POLL_JITTER)
-        gevent.spawn(self._every, MEMORY_LOOK_SECONDS, self._trim)
+        gevent.spawn(self._every, MEMORY_POLL_SECONDS, self._trim)
         gevent.spawn(self._every, settings.JOB_POLL_SECONDS, SLOTS.poll, jitter=POLL_JITTER)
         gevent.spawn(self._dispatcher.run)
         SLOTS.on_delivery = self._dispatcher.wake
@@ -214,12 +214,12 @@ class WorkerProcess:
             release_connections()
         deadline = time.monotonic() + settings.JOB_GRACE_SECONDS
         while SLOTS.running and time.monotonic() < deadline:
-            gevent.sleep(LOOK_SECONDS)
+            gevent.sleep(POLL_SECONDS)
         released = len(SLOTS.running)
         SLOTS.stop_all("released")
         deadline = time.monotonic() + STOP_CONSUMERS_SECONDS
         while SLOTS.running and time.monotonic() < deadline:
-            gevent.sleep(LOOK_SECONDS)
+            gevent.sleep(POLL_SECONDS)
         # Other workers are woken for the released jobs, and for messages that came while draining.
         with contextlib.suppress(gevent.Timeout), gevent.Timeout(LAST_MESSAGES_SECONDS):
             for _ in range(min(released + SLOTS.unused_messages, settings.JOB_CONCURRENCY)):

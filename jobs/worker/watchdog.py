@@ -43,7 +43,7 @@ _native_id: Callable[[], int] = get_original("_thread", "get_ident")
 _start_native_thread: Callable[..., int] = get_original("_thread", "start_new_thread")
 
 BEAT_SECONDS = 0.1
-LOOK_SECONDS = 0.25
+POLL_SECONDS = 0.25
 # A job past its time is ended by the loop itself, unless the loop has been blocked for so long.
 OVERDUE_SECONDS = 1.0
 EXIT_CODE = 70
@@ -70,7 +70,7 @@ class Watchdog:
 
     def _watch(self) -> None:
         while True:
-            _sleep(LOOK_SECONDS)
+            _sleep(POLL_SECONDS)
             blocked_seconds = time.monotonic() - self._beat_at
             if blocked_seconds < OVERDUE_SECONDS:
                 continue

@@ -190,7 +190,7 @@ def test_what_cannot_be_changed_is_told_and_keeps_nothing_else_from_it(sent: lis
     waiting, running, nobody = make(), make_running(), f"job_{'0' * 32}"
     text = failing("requeue", str(waiting), nobody, "x", str(running))
     assert text.splitlines() == [
-        f"{waiting}: It does not run.",
+        f"{waiting}: The job is not running.",
         f"{nobody}: There is no such job.",
         "x: There is no such job.",
     ]
@@ -198,10 +198,10 @@ def test_what_cannot_be_changed_is_told_and_keeps_nothing_else_from_it(sent: lis
     assert running.status == "queued"
     assert sent == [str(running)]
     assert "only a failed or cancelled one" in failing("retry", str(waiting))
-    assert "It is over: succeeded." in failing("cancel", str(make_ended(1)))
+    assert "The job is already over: succeeded." in failing("cancel", str(make_ended(1)))
 
 
-def test_a_broker_that_is_away_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broker_that_is_unavailable_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "send", lambda job_id: False)
     assert "without the broker" in run("requeue", str(make_running()))
 

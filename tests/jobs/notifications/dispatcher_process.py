@@ -1,7 +1,7 @@
 """A process that only sends deliveries, as a worker does; SIGTERM stops it.
 
 `python -m tests.jobs.notifications.dispatcher_process`, with the settings in its environment;
-LOOK_SECONDS and STOP_SECONDS there are the dispatcher's own.
+POLL_SECONDS and STOP_SECONDS there are the dispatcher's own.
 """
 
 # Before anything else is imported that could hold on to a blocking function.
@@ -23,7 +23,7 @@ django.setup()
 from jobs.notifications import dispatcher
 
 if __name__ == "__main__":
-    dispatcher.LOOK_SECONDS = float(os.environ["LOOK_SECONDS"])
+    dispatcher.POLL_SECONDS = float(os.environ["POLL_SECONDS"])
     dispatcher.STOP_SECONDS = float(os.environ["STOP_SECONDS"])
     stop = Event()
     gevent.signal_handler(signal.SIGTERM, stop.set)

@@ -34,7 +34,7 @@ from tests.stack_plugin import BASE_DIR
 pytestmark = pytest.mark.django_db(transaction=True)
 
 WAIT_SECONDS = 15.0
-LOOK_SECONDS = 0.2
+POLL_SECONDS = 0.2
 
 
 def database_url() -> str:
@@ -56,7 +56,7 @@ def environment(**settings: object) -> dict[str, str]:
         "WEBHOOK_TIMEOUT_SECONDS": 2,
         "WEBHOOK_RETRY_BASE_SECONDS": 0.1,
         "WEBHOOK_RETRY_MAX_SECONDS": 0.2,
-        "LOOK_SECONDS": LOOK_SECONDS,
+        "POLL_SECONDS": POLL_SECONDS,
         "STOP_SECONDS": 1,
         **settings,
     }
@@ -177,7 +177,7 @@ def test_a_receiver_that_is_gone_is_not_asked_again() -> None:
         delivery = make_delivery(receiver.url())
         with dispatcher():
             until_over(delivery)
-            time.sleep(3 * LOOK_SECONDS)
+            time.sleep(3 * POLL_SECONDS)
     assert delivery.status == "given_up"
     assert len(receiver.received) == 1
 
@@ -199,7 +199,7 @@ def test_hanging_receivers_hold_up_no_other_account() -> None:
         with dispatcher(WEBHOOK_TIMEOUT_SECONDS=10):
             until(lambda: len(hanging.received) == 8)
             until_over(*others)
-            time.sleep(3 * LOOK_SECONDS)
+            time.sleep(3 * POLL_SECONDS)
             assert len(hanging.received) == 8
     assert {row.status for row in others} == {"delivered"}
 
@@ -208,11 +208,11 @@ def test_a_backlog_is_worked_off_without_pauses() -> None:
     with Receiver(answer(200)) as receiver:
         job = make_job()
         rows = [make_delivery(receiver.url(), job) for _ in range(100)]
-        with dispatcher(NOTICE_ACCOUNT_CONCURRENCY=2, LOOK_SECONDS=1):
+        with dispatcher(NOTICE_ACCOUNT_CONCURRENCY=2, POLL_SECONDS=1):
             until_over(*rows)
     times = [received.at for received in receiver.received]
     assert len(times) == 100
-    # Two every LOOK_SECONDS would take fifty.
+    # Two every POLL_SECONDS would take fifty.
     assert max(times) - min(times) < 10
 
 
