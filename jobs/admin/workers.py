@@ -43,12 +43,12 @@ class WorkerAdmin(admin.ModelAdmin[Worker]):
 
     @admin.display(description="heartbeat", ordering="heartbeat_at")
     def heartbeat(self, worker: Worker) -> SafeString | str:
-        """Show how long ago it was heard of."""
+        """Show the age of its last heartbeat."""
         return cells.shown_time(worker.heartbeat_at)
 
     @admin.display(description="jobs")
     def current_jobs(self, worker: Worker) -> SafeString:
-        """Lead to what it runs now."""
+        """Link to the jobs that it runs now."""
         query = urlencode({"worker__id__exact": worker.pk, "status__exact": Job.Status.RUNNING})
         return format_html(
             '<a href="{}?{}">running jobs</a>', reverse("admin:jobs_job_changelist"), query

@@ -161,11 +161,7 @@ def _retry(job: Job) -> str:
 
 def _queued(job: Job) -> str:
     # The announcer's thread may not come to it before this process ends.
-    return (
-        "queued"
-        if send(str(job))
-        else "queued, without the broker: workers find it by polling"
-    )
+    return "queued" if send(str(job)) else "queued, without the broker: workers find it by polling"
 
 
 def _cancel(job: Job) -> str:

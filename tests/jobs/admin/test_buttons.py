@@ -53,9 +53,9 @@ def test_each_status_has_its_buttons(admin_client: Client) -> None:
         ("running", "retry", "only a failed or cancelled one can be retried", "running"),
         ("succeeded", "retry", "only a failed or cancelled one can be retried", "succeeded"),
         ("queued", "cancel", "Cancelled.", "cancelled"),
-        ("running", "cancel", "Its worker has been asked to cancel it.", "running"),
+        ("running", "cancel", "Its cancellation has been requested", "running"),
         ("succeeded", "cancel", "was already over: succeeded", "succeeded"),
-        ("running", "requeue", "Taken from its worker", "queued"),
+        ("running", "requeue", "Requeued; the attempt does not count", "queued"),
         ("queued", "requeue", "does not run", "queued"),
         ("failed", "requeue", "does not run", "failed"),
     ],
@@ -122,7 +122,7 @@ def test_the_actions_report_counts(admin_client: Client) -> None:
         LIST, {"action": "retry_jobs", "_selected_action": [job.pk for job in jobs]}
     )
     text = said(response)
-    assert "2 jobs queued again; 2 left as they were." in text
+    assert "2 jobs queued again; 2 unchanged." in text
     assert "1 jobs: The job is running" in text
     assert Job.objects.filter(status="queued").count() == 2
     assert LogEntry.objects.count() == 2
@@ -134,7 +134,7 @@ def test_the_other_actions_work_too(admin_client: Client, action: str, left: int
     response = admin_client.post(
         LIST, {"action": action, "_selected_action": [job.pk for job in jobs]}
     )
-    assert f"{left} left as they were" in said(response)
+    assert f"{left} unchanged" in said(response)
 
 
 def test_an_action_on_everything_is_bounded(admin_client: Client, monkeypatch: Any) -> None:
@@ -143,7 +143,7 @@ def test_an_action_on_everything_is_bounded(admin_client: Client, monkeypatch: A
     response = admin_client.post(
         LIST, {"action": "cancel_jobs", "select_across": "1", "_selected_action": [jobs[0].pk]}
     )
-    assert "Only the newest 2 jobs were looked at." in said(response)
+    assert "Only the newest 2 jobs were considered." in said(response)
     assert list(Job.objects.filter(status="queued")) == [jobs[0]]
 
 
@@ -218,7 +218,7 @@ def test_selected_deliveries_are_delivered_again(admin_client: Client) -> None:
         reverse("admin:jobs_delivery_changelist"),
         {"action": "redeliver_selected", "_selected_action": [row.pk for row in rows]},
     )
-    assert "2 deliveries to be delivered again." in said(response)
+    assert "2 deliveries are due again." in said(response)
     assert Delivery.objects.filter(status="pending").count() == 2
 
 
