@@ -75,7 +75,7 @@ class JobCreate(JobOptions):
 
 
 class ProgressBody(BaseModel):
-    """How far a job has come."""
+    """A job's progress."""
 
     completed: int
     total: int

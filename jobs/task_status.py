@@ -96,7 +96,7 @@ class LivingWorker:
 
     @property
     def others(self) -> int:
-        """How many jobs run that `jobs` leaves out."""
+        """The number of running jobs that `jobs` leaves out."""
         return max(0, self.running - len(self.jobs))
 
 

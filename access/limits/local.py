@@ -95,7 +95,7 @@ class LocalLimiter:
 
 
 class _Use:
-    """What one key has used: its theoretical arrival time, today's tokens, its running requests."""
+    """One key's use: its theoretical arrival time, today's tokens, its running requests."""
 
     __slots__ = ("day", "holders", "tat", "tokens")
 

@@ -31,7 +31,7 @@ class Text:
 
     @property
     def is_cut(self) -> bool:
-        """Whether there is more than is shown."""
+        """Whether the text is longer than the part that is shown."""
         return self.chars > len(self.shown)
 
 
@@ -51,12 +51,12 @@ class JobPage:
 
     @property
     def progress(self) -> SafeString | str:
-        """How far it is."""
+        """The job's progress as a bar."""
         return cells.progress(self.job)
 
     @property
     def duration(self) -> SafeString | str:
-        """How long it has run."""
+        """The time from its first start."""
         return cells.duration(self.job)
 
     @property

@@ -72,7 +72,7 @@ def requeue(job: Job) -> Result:
 
 
 def redeliver(delivery: Delivery) -> Result:
-    """Send a delivery again, in whatever state it is."""
+    """Send a delivery again, in any state."""
     try:
         notifications.redeliver(delivery)
     except ApiError as error:

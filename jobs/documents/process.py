@@ -26,9 +26,9 @@ ENVELOPE_BYTES = 4096
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """How a reading ended: with an `answer`, or with a limit (`over` is cpu, memory or clock).
+    """The result of a reading: an `answer`, or a limit (`over` is cpu, memory or clock).
 
-    `cpu_seconds` is the processor time that it took, its whole budget if it was killed.
+    `cpu_seconds` is the processor time that it took, its full budget if it was killed.
     """
 
     answer: dict[str, Any]

@@ -182,7 +182,7 @@ class Feed:
                 self._poll_once(list(followers))
             except (DatabaseError, PoolTimeout) as error:
                 logger.warning("events not read: %s", error)
-            # The outermost tick of the loop: it must go on whatever happens.
+            # The outermost tick of the loop: it must go on after any error.
             except Exception:
                 logger.exception("reading events failed")
             finally:

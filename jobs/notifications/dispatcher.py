@@ -61,7 +61,7 @@ class Dispatcher:
                     self._start_due()
             except (DatabaseError, PoolTimeout) as error:
                 logger.warning("deliveries wait for the database: %s", error)
-            # The outermost tick of the loop: it must go on whatever happens.
+            # The outermost tick of the loop: it must go on after any error.
             except Exception:
                 logger.exception("looking for due deliveries failed")
             finally:

@@ -147,7 +147,7 @@ class WorkerProcess:
                 work()
             except (DatabaseError, PoolTimeout) as error:
                 logger.warning("%s: %s", work.__name__, error)
-            # The outermost tick of the loop: it must go on whatever happens.
+            # The outermost tick of the loop: it must go on after any error.
             except Exception:
                 logger.exception("%s failed", work.__name__)
             finally:
