@@ -185,7 +185,7 @@ def test_other_limits_count_from_the_next_call(make_principal, limiter):
     principal = make_principal(requests_per_minute=10)
     assert passes(limiter, principal, 20) == 10
     more = with_limits(principal, requests_per_minute=20)
-    # Half of the minute is used, whatever the limit is; its hits were reported at the new interval.
+    # Half of the minute is used, under any limit; its hits were reported at the new interval.
     assert limiter.count(more).headers["x-ratelimit-limit-requests"] == "20"
     less = with_limits(principal, requests_per_minute=1)
     assert refused(limiter, less).code == "requests_per_minute_exceeded"

@@ -252,7 +252,7 @@ def test_a_process_makes_few_calls():
     assert sum(process.calls for process in run.processes) < len(run.tried) / 5
 
 
-def test_an_answer_that_was_overtaken_takes_nothing_back():
+def test_an_answer_that_was_overtaken_lowers_no_count():
     state = HitState(uuid.uuid4(), Limits(requests_per_minute=60))
     newer = Verdict(None, 0, 0, 30.0, 0, DAY)
     older = Verdict(None, 0, 0, 10.0, 0, DAY)

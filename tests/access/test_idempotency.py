@@ -111,7 +111,7 @@ def test_keys_of_two_accounts_are_two_keys(begin):
     assert isinstance(begun, Ticket)
 
 
-def test_a_key_that_was_given_up_is_free_for_any_request(begin):
+def test_a_released_key_is_free_for_any_request(begin):
     ticket = begin()
     ticket.release()
     ticket.release()
@@ -119,7 +119,7 @@ def test_a_key_that_was_given_up_is_free_for_any_request(begin):
     assert isinstance(begin(body="other"), Ticket)
 
 
-def test_giving_up_never_takes_an_answer_away(begin):
+def test_a_release_never_removes_a_response(begin):
     ticket = begin()
     ticket.store(ANSWER)
     ticket.release()
@@ -156,7 +156,7 @@ def test_a_renewed_lease_does_not_expire(begin):
         begin()
 
 
-def test_an_answer_is_kept_for_the_set_time(begin, settings):
+def test_a_response_is_stored_for_the_set_time(begin, settings):
     settings.IDEMPOTENCY_HOURS = 2
     begin().store(ANSWER)
     expire_lease()
@@ -169,7 +169,7 @@ def test_an_answer_is_kept_for_the_set_time(begin, settings):
         begin(body="other")
 
 
-def test_a_request_that_runs_for_very_long_keeps_its_key(begin, settings):
+def test_a_request_that_runs_for_very_long_holds_its_key(begin, settings):
     settings.IDEMPOTENCY_HOURS = 1
     ticket = begin()
     age(5)
@@ -211,7 +211,7 @@ def test_of_many_that_find_a_dead_process_s_key_one_takes_it(begin):
 
 
 @in_threads
-def test_of_many_that_find_an_old_answer_one_takes_its_place(begin, settings):
+def test_of_many_that_find_an_old_response_one_replaces_it(begin, settings):
     begin().store(ANSWER)
     age(settings.IDEMPOTENCY_HOURS + 1)
     results = all_at_once(begin)
@@ -270,7 +270,7 @@ def test_when_the_first_transaction_is_rolled_back_the_next_one_is_the_first(beg
 
 
 @in_threads
-def test_an_answer_that_is_rolled_back_is_not_kept_and_frees_the_key(begin):
+def test_a_response_that_is_rolled_back_is_not_stored_and_frees_the_key(begin):
     ticket = begin()
     with transaction.atomic():
         ticket.store(ANSWER)
@@ -281,7 +281,7 @@ def test_an_answer_that_is_rolled_back_is_not_kept_and_frees_the_key(begin):
 
 
 @in_threads
-def test_nobody_waits_for_a_transaction_for_ever(begin):
+def test_no_request_waits_for_a_transaction_for_ever(begin):
     is_begun, may_end = threading.Event(), threading.Event()
 
     def hold() -> None:

@@ -62,7 +62,7 @@ def test_a_request_that_is_collected_without_an_end_loses_its_slot(make_principa
     assert keeper.renew_once() == "no leases to renew"
 
 
-def test_a_lease_that_was_released_meanwhile_does_not_come_back(make_principal):
+def test_a_released_lease_does_not_come_back(make_principal):
     principal = make_principal()
     take(principal, "a")
     shared.finish(key_id=principal.key_id, lease="a", tokens=0)

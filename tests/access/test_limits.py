@@ -45,7 +45,7 @@ def calls(monkeypatch):
     return noted
 
 
-def test_a_key_without_limits_never_asks_redis(make_principal, calls):
+def test_a_key_without_limits_never_calls_redis(make_principal, calls):
     admission = admit(make_principal(), is_model_call=True)
     admission.add_tokens(1000)
     admission.finish()
@@ -253,7 +253,7 @@ def test_a_clock_that_was_set_back_locks_nobody_out_for_long(make_principal):
     assert 0 < run(lambda client: client.pttl(rate)) <= 60_001
 
 
-def test_what_is_used_stays_as_it_was_when_the_clock_is_set_back(make_principal):
+def test_the_use_stays_as_it_was_when_the_clock_is_set_back(make_principal):
     principal = make_principal(requests_per_minute=60)
     rate, _, _ = names(principal)
     written = (time.time() + 600) * 1e6
@@ -369,7 +369,7 @@ def test_a_submission_takes_no_slot_and_needs_none(make_principal):
     assert len(unfinished) == 3
 
 
-def test_a_submission_asks_redis_only_if_there_is_a_limit_for_it(make_principal, calls):
+def test_a_submission_calls_redis_only_if_there_is_a_limit_for_it(make_principal, calls):
     admit(make_principal(max_concurrent=1), is_model_call=True, needs_slot=False).finish()
     assert calls == []
     principal = make_principal(requests_per_minute=5, tokens_per_day=5, max_concurrent=1)
@@ -404,7 +404,7 @@ def test_tokens_that_jobs_used_refuse_the_next_submission(make_principal):
     assert expires_at % 86_400 == 0
 
 
-def test_counting_nothing_asks_nobody(make_principal, calls):
+def test_counting_no_tokens_costs_no_call(make_principal, calls):
     count_tokens(key_id=make_principal().key_id, tokens=0)
     assert calls == []
 

@@ -108,7 +108,7 @@ def test_an_unknown_operation_or_job_is_not_found(admin_client: Client) -> None:
         assert admin_client.post(reverse(f"{JOBS}_operate", args=args)).status_code == 404
 
 
-def test_a_job_that_goes_meanwhile_is_said_to_be_gone(
+def test_a_job_that_is_deleted_at_the_same_time_is_reported_missing(
     admin_client: Client, monkeypatch: Any
 ) -> None:
     job = make_job()
@@ -202,7 +202,7 @@ def test_a_delivery_is_delivered_again_from_the_jobs_page(admin_client: Client) 
     assert LogEntry.objects.get().object_id == str(delivery.pk)
 
 
-def test_the_way_back_leads_to_no_other_site(admin_client: Client) -> None:
+def test_the_redirect_leads_to_no_other_site(admin_client: Client) -> None:
     delivery = make_delivery(make_job("failed"))
     url = reverse("admin:jobs_delivery_redeliver", args=[delivery.pk])
     assert admin_client.get(url).status_code == 405

@@ -98,7 +98,7 @@ def until_over(*rows: Delivery) -> None:
 
 
 def tries(delivery: Delivery) -> list[tuple[bool, int | None]]:
-    """Return how each try went."""
+    """Return the outcome of each attempt."""
     rows = DeliveryAttempt.objects.filter(delivery=delivery).order_by("pk")
     return [(row.is_delivered, row.status_code) for row in rows]
 
@@ -108,7 +108,7 @@ def claim(**options: Any) -> list[deliveries.ClaimedDelivery]:
 
 
 # --- A dispatcher -------------------------------------------------------------------------------
-def test_the_end_of_a_job_is_told_by_webhook_and_by_mail() -> None:
+def test_the_end_of_a_job_is_delivered_by_webhook_and_by_mail() -> None:
     lease = uuid.uuid4()
     with Receiver(answer(200)) as receiver, MailServer() as server:
         job = make_job(
@@ -153,11 +153,11 @@ def test_no_more_e_mails_are_sent_than_the_hour_has_room_for() -> None:
             until_over(rows[0], rows[1], rows[3])
             until(lambda: Delivery.objects.filter(pk=rows[2].pk, due_at__gt=Now()).exists())
     assert len(server.mails) == 2
-    # The last is to a domain that nobody allows.
+    # The last is to a domain that is not allowed.
     assert [row.status for row in rows] == ["delivered", "delivered", "pending", "given_up"]
 
 
-def test_what_fails_is_tried_again_with_the_same_id() -> None:
+def test_a_failed_delivery_is_retried_with_the_same_id() -> None:
     with Receiver(in_turn(answer(500), answer(503), answer(200))) as receiver:
         delivery = make_delivery(receiver.url())
         with dispatcher(WEBHOOK_RETRY_BASE_SECONDS=0.5, WEBHOOK_RETRY_MAX_SECONDS=1):
@@ -172,7 +172,7 @@ def test_what_fails_is_tried_again_with_the_same_id() -> None:
     assert times[2] - times[1] >= 0.5
 
 
-def test_a_receiver_that_is_gone_is_not_asked_again() -> None:
+def test_a_delivery_to_a_receiver_that_is_gone_is_not_retried() -> None:
     with Receiver(answer(410)) as receiver:
         delivery = make_delivery(receiver.url())
         with dispatcher():
@@ -335,7 +335,7 @@ def test_the_longest_due_comes_first() -> None:
     assert [each.id for each in claim(count=1)] == [rows[2].pk]
 
 
-def test_a_delivery_that_was_never_tried_is_tried_however_late() -> None:
+def test_a_delivery_without_an_attempt_is_attempted_however_late() -> None:
     delivery = make_delivery("http://127.0.0.1/", give_up_at=Now() - timedelta(days=1))
     assert deliveries.give_up() == []
     (claimed,) = claim()
@@ -344,7 +344,7 @@ def test_a_delivery_that_was_never_tried_is_tried_however_late() -> None:
     assert delivery.status == "given_up"
 
 
-def test_what_was_tried_is_not_tried_after_its_time() -> None:
+def test_a_delivery_with_an_attempt_is_not_attempted_after_its_time() -> None:
     delivery = make_delivery("http://127.0.0.1/", attempts=1, give_up_at=Now())
     assert claim() == []
     assert deliveries.give_up() == ["webhook"]
@@ -368,7 +368,7 @@ def test_staff_can_have_a_delivery_made_again() -> None:
     assert (again.status, again.attempts, again.delivered_at) == ("pending", 0, None)
     assert again.give_up_at > timezone.now() + timedelta(hours=1)
     (claimed,) = claim()
-    # A try that was under way meanwhile has no say any more.
+    # An attempt that was under way no longer has an effect.
     redeliver(delivery)
     assert deliveries.finish(claimed, delivered(), duration_seconds=0.1) is None
     assert len(claim()) == 1
@@ -382,7 +382,7 @@ def test_texts_of_receivers_can_be_stored() -> None:
     assert len(DeliveryAttempt.objects.get().error) == 500
 
 
-def test_whoever_is_told_of_an_end_finds_it_on_every_replica(monkeypatch) -> None:
+def test_a_receiver_finds_the_end_on_every_replica(monkeypatch) -> None:
     recorded: list[str] = []
     monkeypatch.setattr(deliveries, "record", recorded.extend)
     delivery = make_delivery("someone@example.com")

@@ -1,4 +1,4 @@
-"""The e-mails that tell of jobs' ends."""
+"""The e-mails about finished jobs."""
 
 from __future__ import annotations
 

@@ -137,7 +137,7 @@ def test_what_staff_give_an_account_stands_above(worker: Worker) -> None:
     assert take_names(worker, 9) == ["first"] * 3 + ["usual"] * 3 + ["last"] * 3
 
 
-def test_a_job_that_is_given_back_comes_when_it_was_served_before(worker: Worker) -> None:
+def test_a_released_job_has_the_turn_that_it_was_claimed_with(worker: Worker) -> None:
     queue(5, owner="mine", priority=1)
     queue(5, owner="other")
     urgent = queue(1, owner="mine", priority=9)[0]
@@ -236,7 +236,7 @@ def test_a_worker_that_leaves_gets_no_jobs(fields: dict[str, Any]) -> None:
     assert Job.objects.get().status == "queued"
 
 
-def test_the_last_places_are_for_accounts_that_run_nothing_here(
+def test_the_last_slots_are_for_accounts_that_run_nothing_here(
     worker: Worker, settings: Any
 ) -> None:
     settings.JOB_CONCURRENCY = 20
