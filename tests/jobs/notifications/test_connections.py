@@ -1,4 +1,4 @@
-"""Nothing waits while it holds a database connection: no request, for any reason."""
+"""No request holds a database connection while it waits."""
 
 from __future__ import annotations
 
