@@ -206,7 +206,7 @@ def test_a_key_works_while_its_use_cannot_be_written(monkeypatch):
 def test_a_database_error_is_not_remembered(monkeypatch):
     created = create_key(name="a")
     with monkeypatch.context() as patch:
-        patch.setattr("access.services._note_use", _raise_database_error)
+        patch.setattr("access.services._record_use", _raise_database_error)
         with pytest.raises(DatabaseError):
             find_principal(created.secret)
     assert find_principal(created.secret).name == "a"
