@@ -56,11 +56,11 @@ def test_each_status_has_its_buttons(admin_client: Client) -> None:
         ("running", "cancel", "Its cancellation has been requested", "running"),
         ("succeeded", "cancel", "was already over: succeeded", "succeeded"),
         ("running", "requeue", "Requeued; the attempt does not count", "queued"),
-        ("queued", "requeue", "does not run", "queued"),
-        ("failed", "requeue", "does not run", "failed"),
+        ("queued", "requeue", "is not running", "queued"),
+        ("failed", "requeue", "is not running", "failed"),
     ],
 )
-def test_a_button_does_its_work_and_says_what_came_of_it(
+def test_a_button_does_its_work_and_shows_the_result(
     admin_client: Client, status: str, name: str, message: str, after: str
 ) -> None:
     job = make_job(status)
@@ -76,7 +76,7 @@ def test_a_button_does_its_work_and_says_what_came_of_it(
 def test_a_second_cancel_says_that_the_worker_knows(admin_client: Client) -> None:
     job = make_job("running")
     press(admin_client, job, "cancel")
-    assert "had already been asked" in press(admin_client, job, "cancel")
+    assert "had already been requested" in press(admin_client, job, "cancel")
     assert "cancelling" in page(admin_client, job)
 
 
