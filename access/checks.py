@@ -45,7 +45,7 @@ def check_logins(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list
 def check_exposed_logins(
     app_configs: Sequence[AppConfig] | None, **kwargs: Any
 ) -> list[CheckMessage]:
-    """Warn of logins that strangers may try without end."""
+    """Warn of logins that strangers may attempt without end."""
     problems: list[CheckMessage] = []
     if not any(getattr(settings, name) for name in LIMITS):
         problems.append(
@@ -58,8 +58,8 @@ def check_exposed_logins(
     if "*" in settings.FORWARDED_ALLOW_IPS:
         problems.append(
             Warning(
-                "Whoever reaches a node may say what address it has, so limits by address hold"
-                " only where nobody but the proxy reaches nodes.",
+                "Any client that reaches a node may declare its own address, so limits by address"
+                " hold only where the proxy alone reaches nodes.",
                 hint="Set FORWARDED_ALLOW_IPS to the proxy's addresses.",
                 id="access.W003",
             )

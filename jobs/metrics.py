@@ -1,4 +1,4 @@
-"""What the jobs room counts, for Prometheus."""
+"""Metrics of jobs, for Prometheus."""
 
 from prometheus_client import Counter, Gauge, Histogram
 

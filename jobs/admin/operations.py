@@ -1,4 +1,4 @@
-"""What staff can do to a job, and what really came of it."""
+"""Operations of staff on a job, and their results."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from config.api.errors import ApiError
 from jobs import services
 from jobs.models import Delivery, Job
-from jobs.notifications import services as notices
+from jobs.notifications import services as notifications
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What came of it: a sentence, and whether anything changed."""
+    """The result of an operation: a sentence, and whether it changed anything."""
 
     is_done: bool
     text: str
@@ -41,9 +41,9 @@ def retry(job: Job) -> Result:
 
 
 def cancel(job: Job) -> Result:
-    """Cancel a waiting job, or ask the worker of a running one to."""
+    """Cancel a waiting job, or request it of a running one's worker."""
     try:
-        # What the caller has read may be old: a job that has ended since is not "cancelled" by us.
+        # The caller's row may be old: a job that has finished since is not "cancelled" by us.
         before = services.reload(job)
         if before.is_over:
             return Result(is_done=False, text=f"The job was already over: {before.status}.")
@@ -55,26 +55,29 @@ def cancel(job: Job) -> Result:
     if after.is_over:
         return Result(is_done=False, text=f"The job was already over: {after.status}.")
     if before.cancel_requested_at is not None:
-        return Result(is_done=False, text="Its worker had already been asked to cancel it.")
-    return Result(is_done=True, text="Its worker has been asked to cancel it.")
+        return Result(is_done=False, text="Its cancellation had already been requested.")
+    return Result(
+        is_done=True,
+        text="Its cancellation has been requested; its worker stops it within seconds.",
+    )
 
 
 def requeue(job: Job) -> Result:
-    """Take a running job from its worker."""
+    """Requeue a running job."""
     if services.requeue(job):
         return Result(
-            is_done=True, text="Taken from its worker and queued again; the attempt does not count."
+            is_done=True, text="Requeued; the attempt does not count, and its result is dropped."
         )
-    return Result(is_done=False, text="The job does not run, so there is nothing to take away.")
+    return Result(is_done=False, text="The job is not running, so there is nothing to requeue.")
 
 
 def redeliver(delivery: Delivery) -> Result:
-    """Try a notice again, however its delivery went before."""
+    """Send a delivery again, in any state."""
     try:
-        notices.redeliver(delivery)
+        notifications.redeliver(delivery)
     except ApiError as error:
         return Result(is_done=False, text=error.message)
-    return Result(is_done=True, text="To be delivered again, at once.")
+    return Result(is_done=True, text="Due for delivery again now.")
 
 
 OPERATIONS = {
@@ -91,7 +94,7 @@ OPERATIONS = {
         Operation(
             name="cancel",
             label="Cancel",
-            past="cancelled, or asked of their workers",
+            past="cancelled, or their cancellation requested",
             hint="End it: at once if it waits, within seconds if it runs.",
             statuses=(Job.Status.QUEUED, Job.Status.RUNNING),
             run=cancel,
@@ -99,8 +102,8 @@ OPERATIONS = {
         Operation(
             name="requeue",
             label="Requeue",
-            past="taken from their workers and queued again",
-            hint="Take it from its worker and queue it again; the attempt does not count.",
+            past="requeued",
+            hint="Queue it again, and drop its worker's result; the attempt does not count.",
             statuses=(Job.Status.RUNNING,),
             run=requeue,
         ),

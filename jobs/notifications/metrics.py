@@ -1,9 +1,9 @@
-"""What the notices count, for Prometheus."""
+"""Metrics of notifications, for Prometheus."""
 
 from prometheus_client import Counter
 
-NOTICES = Counter(
+ATTEMPTS = Counter(
     "headrace_notices",
-    "Tries at deliveries that ended here, by outcome.",
+    "Attempts at deliveries that ended here, by outcome.",
     ["channel", "outcome"],
 )

@@ -1,4 +1,4 @@
-"""`manage.py jobs`: look at jobs, and put right what goes wrong with them."""
+"""`manage.py jobs`: list, retry, cancel, requeue and purge jobs."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ MAX_DAYS = 36_500
 
 
 class Command(BaseCommand):
-    """Manage jobs. A whole number is read here and not by argparse, for one kind of error."""
+    """Manage jobs. Integers are read here and not by argparse, for one kind of error."""
 
     help = "List jobs, queue them again, cancel them, reap and purge."
-    # An operator may be where the chains' own modules are not.
+    # The chains' own modules may be missing on an operator's machine.
     requires_system_checks = []
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -44,7 +44,7 @@ class Command(BaseCommand):
         show.add_argument("--limit", metavar="N", default=DEFAULT_LIMIT, help="At most so many.")
         show.add_argument("--json", action="store_true")
         for verb, text in (
-            ("requeue", "Take running jobs away from their workers and queue them again."),
+            ("requeue", "Requeue running jobs: queue them again, and drop their workers' results."),
             ("retry", "Queue failed or cancelled jobs again."),
             ("cancel", "Cancel jobs that wait or run."),
         ):
@@ -54,7 +54,7 @@ class Command(BaseCommand):
         reap.add_argument("--json", action="store_true")
         purge = verbs.add_parser("purge", help="Remove old jobs with all that belongs to them.")
         purge.add_argument("--older-than-days", metavar="N", help="Default: JOB_RETENTION_DAYS.")
-        purge.add_argument("--dry-run", action="store_true", help="Only say how many.")
+        purge.add_argument("--dry-run", action="store_true", help="Only count them.")
         purge.add_argument("--json", action="store_true")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -97,7 +97,7 @@ class Command(BaseCommand):
             )
 
     def _change_all(self, public_ids: list[str], change: Callable[[Job], str]) -> None:
-        """Change each job; one that cannot be changed does not keep the others from it."""
+        """Change each job; one that cannot be changed does not stop the others."""
         problems = []
         for public_id in public_ids:
             try:
@@ -111,7 +111,7 @@ class Command(BaseCommand):
         with transaction.atomic():
             lost = reaper.reap_dead_workers()
             due = reaper.make_due()
-        done = reaper.Reaped(lost=lost, due=due)
+        done = reaper.ReapCounts(lost=lost, due=due)
         if options["json"]:
             self._print_json({"lost": lost, "due": due})
         else:
@@ -151,7 +151,7 @@ def _find(public_id: str) -> Job:
 
 def _requeue(job: Job) -> str:
     if not services.requeue(job):
-        raise CommandError("It does not run.")
+        raise CommandError("The job is not running.")
     return _queued(job)
 
 
@@ -161,12 +161,12 @@ def _retry(job: Job) -> str:
 
 def _queued(job: Job) -> str:
     # The announcer's thread may not come to it before this process ends.
-    return "queued" if send(str(job)) else "queued, without the broker, which took no message"
+    return "queued" if send(str(job)) else "queued, without the broker: workers find it by polling"
 
 
 def _cancel(job: Job) -> str:
     if job.is_over:
-        raise CommandError(f"It is over: {job.status}.")
+        raise CommandError(f"The job is already over: {job.status}.")
     return shown_status(services.request_cancel(job))
 
 
