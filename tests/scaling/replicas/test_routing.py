@@ -154,6 +154,20 @@ def test_no_read_inside_a_transaction_leaks_to_a_replica(replica, account):
         assert rows.select_for_update().db == PRIMARY
 
 
+def test_unrecorded_writes_stay_so_within_a_choice_of_the_server():
+    context = routing.start_request()
+    try:
+        with routing.unrecorded(), routing.primary():
+            routing.mark_written()
+        assert not context.wrote
+        with routing.primary(), routing.unrecorded():
+            pass
+        routing.mark_written()
+        assert context.wrote
+    finally:
+        routing._context.set(None)
+
+
 def test_code_may_choose_the_server_of_its_reads(replica, account):
     begin(account)
     with routing.primary():
