@@ -166,7 +166,7 @@ class ChainAdmin(BoundedDelete):
     ]
 
     def get_urls(self) -> list[URLPattern]:
-        """Put our own addresses before the catch-all of the admin's."""
+        """Return our own URLs before the catch-all of the admin's."""
         wrap = self.admin_site.admin_view
         return [
             path(
@@ -188,7 +188,7 @@ class ChainAdmin(BoundedDelete):
         ]
 
     def response_cache_view(self, request: HttpRequest) -> HttpResponse:
-        """Show what the response cache holds and how often it helped."""
+        """Show the entries and the hit rates of the response cache."""
         if not (request.user.has_perm(page.VIEW) or page.may_clear(request)):
             raise PermissionDenied
         return page.cache_page(request, self)

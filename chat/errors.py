@@ -25,7 +25,7 @@ class ChainUnavailable(ApiError):
     """The chain cannot be called as staff configured it; the log has the reason.
 
     Its model has no key, for one, or its code is not installed. A job is retried, because another
-    worker may have what this one lacks.
+    worker may have the key or the code.
     """
 
     def __init__(self, slug: str) -> None:

@@ -162,7 +162,7 @@ class LoadShedder:
         self._hits += 1
 
     def tick(self, now: float, *, seconds: float, busy_share: float) -> None:
-        """Set the limit by what the last `seconds` have shown."""
+        """Set the limit by the requests and the load of the last `seconds`."""
         age = now - self._began / self.in_setup if self.in_setup else 0.0
         tick = Interval(
             seconds,
@@ -191,7 +191,7 @@ class LoadShedder:
         if not self.limit_state.is_on or not self.limit_state.is_announced or not self.is_alone():
             return []
         elsewhere = max(0, self.in_flight() - self.in_setup)
-        # Growth has no bound, and what counts is less than one process may have open.
+        # Growth has no bound, and the numbers that matter are less than one process may have open.
         limit = min(self.limit_state.limit, MAX_DELAYS)
         sent, waiting = round(elsewhere + limit), round(limit * QUEUE_SHARE)
         return [(HEADER, f"{sent} {waiting}")]

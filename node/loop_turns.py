@@ -16,7 +16,7 @@ class LoopTurns:
         self._ends_at = 0.0
 
     def yield_to_loop(self, now: float) -> None:
-        """Let other connections run if none has for YIELD_EVERY_SECONDS; `now` is monotonic."""
+        """Yield to other connections after YIELD_EVERY_SECONDS; `now` is monotonic."""
         if now >= self._ends_at:
             gevent.sleep(0)
             self._ends_at = time.monotonic() + YIELD_EVERY_SECONDS

@@ -174,6 +174,6 @@ class _PartlyRead:
         self._rest = rest
 
     def read(self, *size: int) -> bytes:
-        """Return the first part, then what the server's stream returns."""
+        """Return the first part, then read the server's stream."""
         first, self._first = self._first, b""
         return first or self._rest.read(*size)

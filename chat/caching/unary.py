@@ -48,7 +48,7 @@ class FreshAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CachedResponse:
-    """A body to send, and the headers that state what the cache did about it."""
+    """A body to send, and its cache headers."""
 
     body: bytes
     headers: dict[str, str] = field(default_factory=dict)
@@ -56,7 +56,7 @@ class CachedResponse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheRequest:
-    """What the cache needs of a request.
+    """A request, in the form that the cache needs.
 
     `compute` calls the chain for a client in a run; `new_ids` returns the texts that replace
     `FreshAnswer.volatile_texts` in an answer from the cache.

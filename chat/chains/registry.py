@@ -135,7 +135,7 @@ def read_chat_input(runnable: Runnable[Any, Any]) -> tuple[ChatInput, str]:
             return ChatInput.TEXT, required[0]
     if schema.keys() & {"type", "anyOf", "enum", "const"}:
         return ChatInput.NONE, ""
-    # No declared type, as for a plain function: it gets what `assistant` gets.
+    # No declared type, as for a plain function: it gets the input of `assistant`.
     return ChatInput.MESSAGES, ""
 
 

@@ -98,7 +98,7 @@ class _ChunkWriter:
             yield self._event({"tool_calls": pieces})
 
     def end(self) -> Iterator[bytes]:
-        """Yield what closes a complete answer."""
+        """Yield the last events of a complete answer."""
         yield from self._start()
         if self._last_object is not None:
             yield self._event({"content": answer_text(self._last_object)})

@@ -1,4 +1,4 @@
-"""Staff's view of conversations: what it reads is bounded, however many messages there are."""
+"""Staff's view of conversations, which reads a bounded part of any number of messages."""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ class Turn:
                 position=self.question.position + 1,
                 role=Message.Role.ASSISTANT,
                 status=status,
-                # A model may send what PostgreSQL cannot store.
+                # A model may send characters that PostgreSQL cannot store.
                 content=storable(content),
                 error_code=error_code,
                 prompt_tokens=usage.prompt_tokens if usage.is_reported else None,

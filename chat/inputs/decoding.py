@@ -46,7 +46,7 @@ class _Decoder:
     """Counts the messages of one input while decoding it.
 
     The JSON parser limits how deep a value is, and so how deep this goes. A path is joined only
-    for an error: a client's keys may be long, and what is below them many.
+    for an error: a client's keys may be long, and their values many.
     """
 
     def __init__(self) -> None:

@@ -37,7 +37,7 @@ class BatchRun(Run):
 
 
 def run_batch(items: Sequence[Callable[[], T]], *, concurrency: int) -> list[T]:
-    """Return what the items return, in their order; `concurrency` of them run at a time.
+    """Return the results of the items, in their order; `concurrency` of them run at a time.
 
     The first failure aborts all the others and is raised (ApiError).
     """

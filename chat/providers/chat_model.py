@@ -48,7 +48,7 @@ class ResilientChatModel(BaseChatModel):
 
     Each is retried on transient faults, up to PROVIDER_MAX_RETRIES times with exponential backoff
     and full jitter, within the run's deadline; then the next. A stream moves on only
-    until its first chunk: what a client has seen cannot be taken back. The options of the current
+    until its first chunk: sent chunks cannot be taken back. The options of the current
     run (temperature, stop, tools, ...) are added to every call, and its tokens are counted.
     Raises ProviderError when no candidate answered.
     """

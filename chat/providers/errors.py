@@ -1,4 +1,4 @@
-"""Classify any provider's exception by what the SDKs have in common.
+"""Classify any provider's exception by the SDKs' common attributes.
 
 The OpenAI, Anthropic, Google and Mistral SDKs and plain httpx all put the status in `status_code`
 or `response.status_code`; connection faults and timeouts have such class names in all of them.

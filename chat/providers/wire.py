@@ -28,7 +28,7 @@ class AnswerTooLarge(Exception):
 
 
 class WireBudget:
-    """Counts what arrives since a request was sent; raises AnswerTooLarge.
+    """Counts the bytes since a request was sent; raises AnswerTooLarge.
 
     A head, with the part of the body in the same piece, may have PROVIDER_MAX_RESPONSE_BYTES.
     """
@@ -41,7 +41,7 @@ class WireBudget:
         self._count, self._setting, self._factor = 0, HEAD, 1
 
     def expect(self, setting: str) -> None:
-        """Go on to the body, of which this setting is the limit."""
+        """Count the body from here on, of which this setting is the limit."""
         self._setting, self._factor = setting, FRAMING
 
     def add(self, count: int) -> None:
@@ -52,7 +52,7 @@ class WireBudget:
 
 
 def trace(event: str, info: dict[str, Any]) -> None:
-    """Count what a connection reads, from its beginning."""
+    """Count the bytes that a connection reads, from its start."""
     if not event.endswith(CONNECTED):
         return
     stream = info["return_value"]
@@ -90,7 +90,7 @@ async def trace_async(event: str, info: dict[str, Any]) -> None:
 
 
 def expect_body(response: Any, setting: str) -> None:
-    """Go on to the body of a response, of which this setting is the limit."""
+    """Count the body of a response from here on, of which this setting is the limit."""
     budget = getattr(response.extensions.get("network_stream"), "budget", None)
     if budget is not None:
         budget.expect(setting)

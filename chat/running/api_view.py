@@ -30,7 +30,7 @@ from scaling.response_cache.policy import CachePolicy
 
 
 class RequestLifecycle:
-    """What a request holds until it ends: its admission, its run, its slot of open streams.
+    """The resources of a request until it ends: its admission, its run, its slot of open streams.
 
     A stream outlives its view: it refers to this, and not to the view with all of the request.
     """
@@ -68,7 +68,7 @@ class RequestLifecycle:
         """
         last = yield from events
         self.end()
-        # If this raises, the stream breaks off, and what was committed is not acknowledged.
+        # If this raises, the stream breaks off, and no commit is acknowledged.
         routing.publish_position(wait_seconds=routing.WAIT_SECONDS)
         yield last
 

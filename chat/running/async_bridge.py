@@ -93,7 +93,7 @@ def is_async_only(runnable: Runnable[Any, Any]) -> bool:
 
 
 def invoke_async(runnable: Runnable[Any, Any], value: Any, config: RunnableConfig | None) -> Any:
-    """Return the output of `runnable.ainvoke`; raises what it raises."""
+    """Return the output of `runnable.ainvoke`; raises its errors."""
     return wait_for(runnable.ainvoke(value, config))
 
 

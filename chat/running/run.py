@@ -141,7 +141,7 @@ class Run:
 
     @contextmanager
     def cancellable(self) -> Iterator[None]:
-        """Mark what the current greenlet does as something that `cancel` may abort.
+        """Allow `cancel` to abort the current greenlet in here.
 
         LangChain runs parallel steps in threads, which gevent makes greenlets: each enters here
         around its provider call. A native thread cannot be interrupted; its provider's timeout

@@ -99,5 +99,5 @@ class PrimedStream(Generic[T]):
         return chain(self._first, self._items)
 
     def close(self) -> None:
-        """Abort what is still to come."""
+        """Abort the rest of the stream."""
         self._items.close()

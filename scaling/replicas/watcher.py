@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 class Watcher:
-    """Samples every server each REPLICA_CHECK_SECONDS and decides who gets reads."""
+    """Samples every server each REPLICA_CHECK_SECONDS and decides which get reads."""
 
     def __init__(self) -> None:
         self._addresses = Addresses()

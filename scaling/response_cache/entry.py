@@ -72,7 +72,7 @@ class Entry:
 def encode(entry: Entry) -> bytes:
     """Return an entry as bytes; a body above CACHE_COMPRESS_BYTES is compressed where that helps.
 
-    Raises ValueError for what `decode` would refuse.
+    Raises ValueError for an entry that `decode` would refuse.
     """
     if len(entry.body) > MAX_BODY_BYTES:
         raise ValueError(f"the body is larger than {MAX_BODY_BYTES} bytes")

@@ -125,7 +125,7 @@ flush = _COUNTERS.flush
 
 
 def read() -> dict[str, dict[str, int]]:
-    """Return what all nodes counted: chain -> result -> count; raises RedisUnavailable."""
+    """Return the counts of all nodes: chain -> result -> count; raises RedisUnavailable."""
 
     def work(client: Redis) -> dict[str, dict[str, int]]:
         found: dict[str, dict[str, int]] = {}
@@ -139,7 +139,7 @@ def read() -> dict[str, dict[str, int]]:
 
 
 def read_minutes(numbers: Sequence[int]) -> list[dict[str, int]]:
-    """Return what all nodes counted in each of these minutes of Unix time: result -> count.
+    """Return all nodes' counts in each of these minutes of Unix time: result -> count.
 
     One round trip; a minute is empty once MINUTE_RETENTION_SECONDS have passed. Raises
     RedisUnavailable.

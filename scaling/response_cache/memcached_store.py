@@ -80,7 +80,7 @@ class _Server:
         self._address = address
         self._breaker = Breaker()
         self._semaphore = FairSemaphore(MAX_AT_ONCE)
-        # The library's own pool never takes back what a killed greenlet held.
+        # The library's own pool never takes back the connection of a killed greenlet.
         self._idle: list[Client] = []
 
     def run(self, work: Callable[[Client], T]) -> T:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 V = TypeVar("V")
 
-# What an entry costs beyond its value: the ordered dictionary's node, the tuple and its numbers,
+# The overhead of an entry: the ordered dictionary's node, the tuple and its numbers,
 # and a key of 64 characters. Measured with CPython 3.11: 299.
 OVERHEAD_BYTES = 300
 

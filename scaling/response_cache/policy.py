@@ -16,7 +16,7 @@ class CacheMode(StrEnum):
 
 
 class CacheScope(StrEnum):
-    """Who gets a cached answer: the account of the first request, or all accounts."""
+    """The accounts that get a cached answer: that of the first request, or all."""
 
     ACCOUNT = "account"
     SHARED = "shared"

@@ -1,4 +1,4 @@
-"""A cached response as a template: its body with slots for what differs in every response."""
+"""A cached response as a template: its body with slots for the volatile texts."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ class SingleFlight:
         """Return the answer of a call under way, or the right to make the call.
 
         `find` looks for the answer in the cache. After `wait_seconds` the caller leads alone.
-        Raises what the leader of this process failed with.
+        Raises the error of this process's leader.
         """
         until = time.monotonic() + wait_seconds
         while True:
