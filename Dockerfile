@@ -21,7 +21,9 @@ WORKDIR /app
 COPY access access
 COPY chat chat
 COPY config config
+COPY fleet fleet
 COPY jobs jobs
+COPY node node
 COPY scaling scaling
 COPY templates templates
 COPY manage.py ./

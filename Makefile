@@ -7,7 +7,7 @@ STATE_DIR ?= $(CURDIR)/.headrace
 export STATE_DIR
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run test test-faults soak test-compose lint format bench load install-load lock sbom audit images clean
+.PHONY: help install install-dev run unit test test-faults soak test-compose lint format bench load install-load lock sbom audit images clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ $(VENV)/.dev: requirements/dev.txt $(VENV)/.embedded
 
 run: install ## Start the complete stack on this machine; ARGS go to `cluster up`
 	@exec $(BIN)/python manage.py cluster up $(ARGS)
+
+unit: install-dev ## Run the tests that need no server, in seconds; ARGS go to pytest
+	@$(BIN)/python -m pytest -q -o addopts="" -m 'not faults and not compose' -p tests.unit_plugin --hypothesis-profile unit $(ARGS)
 
 test: install-dev ## Run every test on the real stack; ARGS go to pytest
 	@$(BIN)/python -m pytest $(ARGS)

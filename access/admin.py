@@ -1,4 +1,4 @@
-"""Staff's view of accounts and API keys."""
+"""Admin pages of accounts and API keys."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class StateFilter(admin.SimpleListFilter):
 
 @admin.register(ApiKey)
 class ApiKeyAdmin(ApiKeyAdminBase):
-    """Make a key, change its limits, revoke it. A key is never deleted: its past stays readable."""
+    """Create a key, change its limits, revoke it. Keys are never deleted: their past stays."""
 
     form = ApiKeyForm
     list_display = [
@@ -107,19 +107,19 @@ class ApiKeyAdmin(ApiKeyAdminBase):
         return False
 
     def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
-        """Give a new key its secret; the log holds name and hint."""
+        """Set a new key's secret; the log holds name and hint."""
         if change:
             super().save_model(request, obj, form, change)
             services.forget_key(obj)
             return
-        # Only this answer has it: a redirect would take it through a cookie or a session.
+        # Only this response has it: a redirect would take it through a cookie or a session.
         obj.secret = services.set_secret(obj)  # type: ignore[attr-defined]
         super().save_model(request, obj, form, change)
 
     def response_add(
         self, request: HttpRequest, obj: ApiKey, post_url_continue: str | None = None
     ) -> HttpResponse:
-        """Show the new key on a page that nothing keeps."""
+        """Show the new key on a page that is never cached."""
         context = {
             **self.admin_site.each_context(request),
             "title": "API key added",

@@ -45,7 +45,7 @@ def check_logins(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list
 def check_exposed_logins(
     app_configs: Sequence[AppConfig] | None, **kwargs: Any
 ) -> list[CheckMessage]:
-    """Warn of logins that strangers may try without end."""
+    """Warn of logins that strangers may attempt without end."""
     problems: list[CheckMessage] = []
     if not any(getattr(settings, name) for name in LIMITS):
         problems.append(

@@ -1,4 +1,4 @@
-"""What access refuses, and why."""
+"""Errors of access: authentication, scopes, limits."""
 
 from config.api.errors import ApiError
 
@@ -13,12 +13,12 @@ LIMIT_MESSAGES = {
     "max_concurrent": "This API key may have {allowed} requests running at once.",
 }
 
-# What a process counts of its own (access.limits.budgets); `{holder}` may have so many at once.
+# Counted by each process (access.limits.budgets); `{holder}` may have so many at once.
 BUDGET_CODES = {"streams": "too_many_streams"}
 BUDGET_MESSAGES = {"streams": "{holder} may have {allowed} streams open at once ({setting})."}
 BUDGET_WAIT_SECONDS = 1.0
 
-# What an account stores (access.limits.stored).
+# Stored by an account (access.limits.stored).
 STORED_CODES = {
     "conversations": "too_many_conversations",
     "messages": "too_many_messages",
@@ -46,7 +46,7 @@ class Unauthenticated(ApiError):
 
 
 class MissingScope(ApiError):
-    """The key is good, but not for this."""
+    """The key is valid, but lacks the scope."""
 
     def __init__(self, scope: str) -> None:
         super().__init__(403, f"This API key lacks the scope {scope!r}.", code="missing_scope")
@@ -98,7 +98,7 @@ class PasswordsBusy(ApiError):
 
 
 class BudgetExceeded(ApiError):
-    """A key or an account holds all that it may of a node; `setting` has the number."""
+    """A key or an account holds all of its budget of a node; `setting` has the number."""
 
     def __init__(self, budget: str, *, scope: str, allowed: int, setting: str) -> None:
         holder = {"key": "This API key", "account": "This account"}[scope]
@@ -111,7 +111,7 @@ class BudgetExceeded(ApiError):
 
 
 class NodeBudgetExceeded(ApiError):
-    """All callers of a node together hold what it has; another node may have more."""
+    """All callers of a node together hold its budget; another node may have more."""
 
     def __init__(self, budget: str, *, allowed: int, setting: str) -> None:
         super().__init__(
@@ -135,7 +135,7 @@ class StoredExceeded(ApiError):
 
 
 class AccessError(Exception):
-    """Base of what staff's own commands and forms can get wrong; the message is for them."""
+    """Base of the errors in commands and forms of staff; the message is for them."""
 
 
 class InvalidOption(AccessError):

@@ -1,9 +1,9 @@
-"""Answer a repeated request with its first answer (`Idempotency-Key`, as Stripe has it).
+"""Replay the first response to a repeated request (`Idempotency-Key`, as Stripe has it).
 
-A key belongs to an account. The first request with it is worked on, and what it was answered is
-kept for IDEMPOTENCY_HOURS. The same request again gets the same answer; another request with the
-same key gets 422; one that comes while the first is under way gets 409. Where the first is answered
-in one transaction, the second waits for its end instead, and gets the answer.
+A key belongs to an account. The first request with it is processed, and its response is stored for
+IDEMPOTENCY_HOURS. The same request again gets the same response; another request with the same key
+gets 422; one that comes while the first is under way gets 409. Where the first is processed in one
+transaction, the second waits for its end instead, and gets the response.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ HEADER = "Idempotency-Key"
 REPLAYED = {"Idempotent-Replayed": "true"}
 MAX_KEY_CHARS = 255
 IN_USE_RETRY_SECONDS = 2.0
-# The row that was in the way may be gone when it is looked at, given up by whoever made it.
+# The row that was in the way may be gone when it is read: its request has released it.
 ROUNDS = 3
 SETTING = "IDEMPOTENCY_ACCOUNT_MAX_KEYS"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What a request was answered."""
+    """The response to a request."""
 
     status: int
     body: Any
@@ -49,9 +49,9 @@ class Answer:
 
 
 class Ticket:
-    """The right to answer the first request with a key; whoever has it must end it.
+    """The right to process the first request with a key; its holder must store or release it.
 
-    Invariant: it changes the key's row only as long as nobody else has taken that over.
+    Invariant: it changes the key's row only until another request has taken that over.
     """
 
     def __init__(self, row: IdempotencyKey) -> None:
@@ -59,21 +59,21 @@ class Ticket:
         self._token = row.token
         self.is_over = False
 
-    def keep(self, answer: Answer) -> bool:
-        """Keep the answer for those who ask again; False if the key was lost meanwhile.
+    def store(self, answer: Answer) -> bool:
+        """Store the response for repeated requests; False if the lease was lost.
 
-        In a transaction the answer is kept with that, or not at all.
+        In a transaction the response is stored with that, or not at all.
         """
-        kept = self._own().update(
+        stored = self._own().update(
             is_done=True, status=answer.status, body=answer.body, headers=answer.headers
         )
         transaction.on_commit(self._end)
-        return bool(kept)
+        return bool(stored)
 
-    def give_up(self) -> None:
-        """Free the key: the request failed, and another try may not.
+    def release(self) -> None:
+        """Free the key: the request failed, and another attempt may succeed.
 
-        Does nothing once an answer is kept. Never raises: the lease runs out by itself.
+        Does nothing once a response is stored. Never raises: the lease expires by itself.
         """
         if self.is_over:
             return
@@ -81,12 +81,12 @@ class Ticket:
         try:
             self._own().delete()
         except (Error, PoolTimeout):
-            logger.exception("an idempotency key stays in use until its lease runs out")
+            logger.exception("an idempotency key stays in use until its lease expires")
         finally:
             release_connections()
 
-    def prolong(self, seconds: float) -> bool:
-        """Say that the request is still under way; False if the key was lost."""
+    def renew(self, seconds: float) -> bool:
+        """Renew the lease of a request that is still under way; False if the lease was lost."""
         return bool(self._own().update(lease_until=_after(seconds)))
 
     def _own(self) -> QuerySet[IdempotencyKey]:
@@ -112,7 +112,7 @@ def read_key(headers: Any) -> str | None:
 
 
 def fingerprint(*parts: bytes) -> str:
-    """Return the digest of what makes two requests the same."""
+    """Return the digest of the parts that two equal requests have in common."""
     digest = hashlib.blake2b(digest_size=32)
     for part in parts:
         digest.update(len(part).to_bytes(8, "big"))
@@ -123,7 +123,7 @@ def fingerprint(*parts: bytes) -> str:
 def begin(
     *, account_id: uuid.UUID, key: str, fingerprint: str, lease_seconds: float
 ) -> Ticket | Answer:
-    """Return a ticket for the first request with a key, or the answer it got.
+    """Return a ticket for the first request with a key, or the stored response.
 
     Raises InvalidRequest 422 for another request with the same key, ApiError 409 while the first
     is under way, StoredExceeded for one key too many. While the first is in a transaction, this
@@ -165,7 +165,7 @@ def purge(*, batch: int) -> int:
     Those whose request is under way stay, however old.
     """
     ids = IdempotencyKey.objects.filter(_is_free(), _is_old()).order_by("created_at")
-    # Asked again of each row: one may have been taken over since its id was read.
+    # Checked again for each row: one may have been taken over since its id was read.
     rows = IdempotencyKey.objects.filter(_is_free(), _is_old(), pk__in=list(_pks(ids)[:batch]))
     return rows.delete()[0]
 
@@ -191,7 +191,7 @@ def _take(row: IdempotencyKey) -> IdempotencyKey | None:
             )
             if found is None:
                 continue
-            # The row is locked, so that of two who find it free only one takes it.
+            # The row is locked, so that of two requests that find it free only one takes it.
             if found.is_free and found.token != row.token:
                 IdempotencyKey.objects.filter(pk=found.pk).update(
                     fingerprint=row.fingerprint,
@@ -222,7 +222,7 @@ def _after(seconds: float) -> Any:
 
 
 def _is_free() -> Q:
-    """Whether another request may take the key: its answer is too old, or its maker is dead."""
+    """Whether another request may take the key: it is too old, or its process is dead."""
     return Q(is_done=True) & _is_old() | Q(is_done=False, lease_until__lt=Now())
 
 

@@ -12,14 +12,14 @@ from django.utils import timezone
 from config.api.ids import new_uuid, to_public_id
 from scaling.replicas.routing import SHARED
 
-# What keys may be allowed to do. An app that adds a scope adds it here.
+# The scopes of keys. An app that adds a scope adds it here.
 SCOPES = {
     "chat": "Call chains and hold conversations",
     "jobs": "Run chains in the background",
 }
 
-# Ten million a minute is what one HAProxy passes on; above it a request's share of the minute is
-# too small for the microseconds that the limiter counts in.
+# Ten million a minute is what one HAProxy passes on; above it the emission interval is
+# too short for the microseconds that the limiter counts in.
 MAX_REQUESTS_PER_MINUTE = 10_000_000
 MAX_TOKENS_PER_DAY = 10**15
 MAX_CONCURRENT = 1_000_000
@@ -56,7 +56,7 @@ def all_scopes() -> list[str]:
 
 
 class Account(models.Model):
-    """Who owns keys, and all that is made with them."""
+    """The owner of keys, and of everything that is created with them."""
 
     read_scope = SHARED
 
@@ -97,9 +97,9 @@ class Account(models.Model):
 
 
 class ApiKey(models.Model):
-    """A secret that clients call with, and what it allows.
+    """A secret that clients authenticate with, and its scopes and limits.
 
-    Only `digest` of the secret is kept: plain SHA-256, and neither salted nor slow. Slow hashes
+    Only `digest` of the secret is stored: plain SHA-256, and neither salted nor slow. Slow hashes
     protect secrets that people choose, by making each guess expensive; a key has 256 random bits,
     which no guessing reaches, and a slow hash would cost every request its milliseconds. `hint` is
     the secret's beginning, to recognise it by.
@@ -147,7 +147,7 @@ class ApiKey(models.Model):
 
     @property
     def public_id(self) -> str:
-        """The id in answers and commands."""
+        """The id in responses and commands."""
         return to_public_id("key", self.id)
 
     @property
@@ -166,10 +166,10 @@ class ApiKey(models.Model):
 
 
 class IdempotencyKey(models.Model):
-    """What a request with an `Idempotency-Key` was answered, for those that repeat it.
+    """The response to a request with an `Idempotency-Key`, for those that repeat it.
 
     Invariant: one row an account and key. While `is_done` is false, the request that made it is
-    under way, until `lease_until` at the latest; then another may take its place.
+    under way, until `lease_until` at the latest; then another may take the key.
     """
 
     account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="+", db_index=False)

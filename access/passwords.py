@@ -1,4 +1,4 @@
-"""Hash passwords where they hold nobody up."""
+"""Hash passwords in threads, so that the event loop goes on."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ RETRY_SECONDS = 5.0
 class ThreadedPBKDF2Hasher(PBKDF2PasswordHasher):
     """Django's default hasher, its work done in a thread.
 
-    A hash takes a fifth of a second by intent, in which an event loop would serve nobody. OpenSSL
-    works without Python's lock, so the loop turns meanwhile. Invariant: a process works on at most
-    PASSWORD_CONCURRENCY hashes at a time, whoever asks for them.
+    A hash takes a fifth of a second by intent, in which an event loop would serve no request.
+    OpenSSL works without Python's lock, so the loop runs at the same time. Invariant: a process
+    computes at most PASSWORD_CONCURRENCY hashes at a time, for all callers together.
     """
 
     def encode(self, password: str, salt: str, iterations: int | None = None) -> str:
@@ -34,7 +34,7 @@ class ThreadedPBKDF2Hasher(PBKDF2PasswordHasher):
         The connections of the caller are released, as a hash may wait for its thread.
         """
         work = functools.partial(super().encode, password, salt, iterations)
-        # A command has no event loop that others wait for.
+        # A command has no event loop that other requests wait for.
         if not monkey.is_module_patched("threading"):
             return work()
         release_connections()
@@ -56,5 +56,5 @@ def in_thread(work: Callable[[], str]) -> str:
 
 @functools.cache
 def _threads() -> ThreadPool:
-    """Return the threads; the hub's own are for names that are looked up."""
+    """Return the threads; the hub's own are for name lookups."""
     return ThreadPool(settings.PASSWORD_CONCURRENCY)

@@ -1,4 +1,4 @@
-"""What a key may do."""
+"""The scopes of keys."""
 
 from django.core.exceptions import ImproperlyConfigured
 from rest_framework.permissions import BasePermission
@@ -10,7 +10,7 @@ from access.principal import Principal
 
 
 class HasScope(BasePermission):
-    """Let keys pass that have the view's `required_scope`; raises MissingScope (403) for others."""
+    """Admits keys that have the view's `required_scope`; raises MissingScope (403) for others."""
 
     def has_permission(self, request: Request, view: APIView) -> bool:
         """Return False only for a caller without a key, whom authentication should have refused."""

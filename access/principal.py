@@ -1,4 +1,4 @@
-"""Who is calling, as every request carries it."""
+"""The caller of a request."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a key may use; 0 is no limit."""
+    """The limits of a key; 0 is no limit."""
 
     requests_per_minute: int = 0
     tokens_per_day: int = 0
@@ -31,5 +31,5 @@ class Principal:
     # Addresses and domains to which the account's jobs may send e-mail.
     notify_emails: tuple[str, ...] = ()
 
-    # REST framework's IsAuthenticated asks the user for it.
+    # REST framework's IsAuthenticated reads it of the user.
     is_authenticated: ClassVar[bool] = True

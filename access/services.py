@@ -1,4 +1,4 @@
-"""Make, revoke and recognise API keys."""
+"""Create, revoke and authenticate API keys."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class CreatedKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownKey:
-    """What is remembered of a key for `KEY_CACHE_SECONDS`; `expires_at` is a Unix time."""
+    """A key as it is cached for `KEY_CACHE_SECONDS`; `expires_at` is a Unix time."""
 
     principal: Principal
     expires_at: float | None
@@ -74,7 +74,7 @@ def create_key(
     expires_days: int | None = None,
     scopes: Sequence[str] | None = None,
 ) -> CreatedKey:
-    """Make a key, and its account if there is none of this name.
+    """Create a key, and its account if there is none of this name.
 
     A limit of None is the setting's (`DEFAULT_...`), 0 no limit; `expires_days` None or 0 is
     never. Raises InvalidOption with a sentence about the first bad one.
@@ -101,7 +101,7 @@ def create_key(
 
 
 def set_secret(key: ApiKey) -> str:
-    """Give an unsaved key its secret and return it; this is the only moment that it is known."""
+    """Set an unsaved key's secret and return it: it can never be read again."""
     body = "".join(secrets.choice(ALPHABET) for _ in range(RANDOM_CHARS))
     secret = f"hr_{body}{_checksum(body)}"
     key.digest = hashlib.sha256(secret.encode()).hexdigest()
@@ -123,30 +123,30 @@ def revoke_key(*, key_id: UUID) -> ApiKey:
 
 
 def forget_key(key: ApiKey) -> None:
-    """Have this process read a changed key anew; others do within `KEY_CACHE_SECONDS`."""
+    """Drop a changed key from this process's cache; others reload it in `KEY_CACHE_SECONDS`."""
     known_keys.drop(key.digest)
 
 
 def find_principal(secret: str) -> Principal:
-    """Return who holds this secret; raises Unauthenticated.
+    """Return the principal of this secret; raises Unauthenticated.
 
-    One query at most each `KEY_CACHE_SECONDS`, key and process. That a key is revoked or expired
-    is told only to somebody who has it.
+    One query at most each `KEY_CACHE_SECONDS`, key and process. Only a client that has a key learns
+    that it is revoked or has expired.
     """
     return find_by_digest(digest_of(secret))
 
 
 def digest_of(secret: str) -> str:
-    """Return the digest by which a key is known; raises Unauthenticated for what is no key."""
+    """Return the digest that identifies a key; raises Unauthenticated for malformed ones."""
     digest = hashlib.sha256(secret.encode(errors="surrogatepass")).hexdigest()
-    # The checksum of a key that is remembered need not be worked out again.
+    # The checksum of a cached key need not be computed again.
     if digest in known_keys or _is_well_formed(secret):
         return digest
     raise Unauthenticated("This API key is not valid.", code="invalid_api_key")
 
 
 def find_by_digest(digest: str) -> Principal:
-    """Return who holds the key of this digest, as `find_principal` does."""
+    """Return the principal of the key with this digest, as `find_principal` does."""
     known = known_keys.get(digest)
     if known is None:
         raise Unauthenticated("This API key is not valid.", code="invalid_api_key")
@@ -164,7 +164,7 @@ def _load_key(digest: str) -> KnownKey | None:
         if key is None:
             return None
         if key.state == "active":
-            _note_use(key)
+            _record_use(key)
     finally:
         release_connections()
     return KnownKey(
@@ -195,14 +195,14 @@ known_keys: LoadingCache[str, KnownKey] = LoadingCache(
 )
 
 
-def _note_use(key: ApiKey) -> None:
-    """Write the time of use unless another process did so lately; never fail a request over it."""
+def _record_use(key: ApiKey) -> None:
+    """Write the time of use unless another process did so lately; never fail a request for it."""
     now = CLOCK.datetime()
     due = now - LAST_USED_EVERY
     if key.last_used_at is not None and key.last_used_at > due:
         return
     is_due = Q(last_used_at=None) | Q(last_used_at__lte=due)
-    # Nobody waits for the primary over it: the next load of the key is soon enough.
+    # No request waits for the primary for this: the next load of the key is soon enough.
     if TOPOLOGY.primary.is_in_doubt:
         return
     if not pools.has_idle(PRIMARY):
@@ -217,9 +217,9 @@ def _note_use(key: ApiKey) -> None:
 
 
 def _is_well_formed(secret: str) -> bool:
-    """Tell a mistyped or made-up key from a real one without a query, by its checksum.
+    """Return whether a key's checksum is right, which spares a query for mistyped or made-up ones.
 
-    The checksum is no secret and no protection; it also lets scanners of leaked secrets be sure.
+    The checksum is no secret and no protection; it also makes scanners of leaked secrets certain.
     """
     if not KEY_TEXT.fullmatch(secret):
         return False

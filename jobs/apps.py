@@ -4,7 +4,7 @@ from django.apps import AppConfig
 
 
 class JobsConfig(AppConfig):
-    """Durable background jobs, and what is told of them."""
+    """Durable background jobs, and their notifications."""
 
     name = "jobs"
 

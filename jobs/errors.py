@@ -1,4 +1,4 @@
-"""What can go wrong with a job, before it is accepted and while it runs."""
+"""Errors of a job, before it is accepted and while it runs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class AccountQueueFull(ApiError):
 
 
 class NotifyEmailNotAllowed(ApiError):
-    """Whoever may post jobs must not make the service write to just anybody."""
+    """A client that may post jobs must not make the service write to arbitrary addresses."""
 
     def __init__(self) -> None:
         super().__init__(

@@ -38,7 +38,7 @@ def _by_type(message: Any) -> Any:
 
 
 def has_nul(value: Any) -> bool:
-    """Say whether a NUL stands anywhere in a JSON value, which has a bounded depth."""
+    """Return whether a JSON value, whose depth is bounded, contains a NUL."""
     if isinstance(value, str):
         return "\0" in value
     if isinstance(value, list):

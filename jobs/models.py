@@ -1,4 +1,4 @@
-"""Jobs and their attempts, the workers that run them, and the notices that tell of them.
+"""Jobs and their attempts, the workers that run them, and the deliveries of notifications.
 
 PostgreSQL is the truth about jobs; a broker only wakes workers (docs/adr/0007).
 """
@@ -63,8 +63,8 @@ class Job(models.Model):
     """A call of a chain in the background.
 
     Invariants: `status` moves from queued to running to one of the three ends, and back to queued
-    only by a retry or by the loss of the attempt. Whoever holds `lease`, which is the id of the
-    running attempt, is the only one that writes results, progress and events.
+    only by a retry or by the loss of the attempt. Only the holder of `lease`, which is the id
+    of the running attempt, writes results, progress and events.
     """
 
     read_scope = ACCOUNT
@@ -91,7 +91,7 @@ class Job(models.Model):
     request_id = models.CharField(max_length=128, blank=True)
 
     input = models.JSONField()
-    # The request's own words, where the API gives them back.
+    # The request's own parameters, where the API returns them.
     request = models.JSONField(default=dict)
     metadata = models.JSONField(default=dict, blank=True)
     file = models.FileField(max_length=255, upload_to="jobs/%Y/%m/%d", blank=True)
@@ -105,7 +105,7 @@ class Job(models.Model):
     priority = models.PositiveSmallIntegerField(
         default=DEFAULT_PRIORITY, validators=[MaxValueValidator(MAX_PRIORITY)]
     )
-    # What staff gave its account (Account.job_priority) when it came to wait.
+    # Its account's Account.job_priority when it began to wait.
     account_priority = models.PositiveSmallIntegerField(
         default=DEFAULT_JOB_PRIORITY, db_default=DEFAULT_JOB_PRIORITY, editable=False
     )
@@ -119,7 +119,7 @@ class Job(models.Model):
     max_attempts = models.PositiveSmallIntegerField(
         validators=[MinValueValidator(1), MaxValueValidator(MAX_ATTEMPTS_LIMIT)]
     )
-    # Attempts that count against `max_attempts`; one that was given back does not.
+    # Attempts that count against `max_attempts`; one that was released does not.
     attempts = models.PositiveSmallIntegerField(default=0)
     # How many of them ended with their worker's death.
     losses = models.PositiveSmallIntegerField(default=0)
@@ -188,12 +188,12 @@ class Job(models.Model):
 
     @property
     def is_over(self) -> bool:
-        """Whether the job has come to one of its ends."""
+        """Whether the job is in one of its final states."""
         return self.status in self.ENDS
 
 
 class Attempt(models.Model):
-    """One try at a job by one worker; its id is the job's lease while it runs."""
+    """One execution of a job by one worker; its id is the job's lease while it runs."""
 
     read_scope = ACCOUNT
 
@@ -205,7 +205,7 @@ class Attempt(models.Model):
         TIMED_OUT = "timed_out", "timed out"
         # The worker died, or was frozen past its lease.
         LOST = "lost"
-        # The worker gave the job back, or staff took it away; not counted.
+        # The worker released the job, or staff requeued it; not counted.
         RELEASED = "released"
         # The key has used the tokens of its day; not counted.
         DEFERRED = "deferred"
@@ -233,7 +233,7 @@ class Attempt(models.Model):
 
 
 class Event(models.Model):
-    """One thing that happened to a job, for those who follow it; `seq` counts up from 1."""
+    """One event of a job, for its followers; `seq` counts up from 1."""
 
     read_scope = ACCOUNT
 
@@ -264,7 +264,7 @@ class ModelCall(models.Model):
     job = models.ForeignKey(
         Job, on_delete=models.CASCADE, related_name="model_calls", db_index=False
     )
-    # Digest of the model, the messages and the options, and how often they came before.
+    # Digest of the model, the messages and the options, and the number of equal calls before.
     key = models.CharField(max_length=64)
     answer = models.JSONField()
     created_at = models.DateTimeField(db_default=Now(), editable=False)
@@ -279,7 +279,7 @@ class ModelCall(models.Model):
 
 
 class WebhookSecret(models.Model):
-    """What an account's webhook signatures are made with.
+    """The secret of an account's webhook signatures.
 
     Only a salt is stored: the secret is derived from it and SECRET_KEY
     (jobs/notifications/secrets.py). A replaced secret signs as well until `expires_at`.
@@ -295,10 +295,10 @@ class WebhookSecret(models.Model):
 
 
 class Delivery(models.Model):
-    """A notice of a job's end to one receiver, delivered at least once.
+    """The notification of one receiver that a job has finished, delivered at least once.
 
-    Invariant: whoever holds `lease` until `lease_until`, by the database's clock, is the only one
-    that tries. `due_at` is the next try.
+    Invariant: only the dispatcher that holds `lease` makes an attempt, until `lease_until` by the
+    database's clock. `due_at` is the time of the next attempt.
     """
 
     read_scope = ACCOUNT
@@ -321,7 +321,7 @@ class Delivery(models.Model):
     status = models.CharField(max_length=16, choices=Status.choices, default=Status.PENDING)
     attempts = models.PositiveSmallIntegerField(default=0)
     due_at = models.DateTimeField(db_default=Now())
-    # After this nobody tries again.
+    # No attempt is made after this.
     give_up_at = models.DateTimeField()
     lease = models.UUIDField(null=True, blank=True, editable=False)
     lease_until = models.DateTimeField(null=True, blank=True, editable=False)
@@ -350,7 +350,7 @@ class Delivery(models.Model):
 
 
 class DeliveryAttempt(models.Model):
-    """One try at a delivery."""
+    """One attempt at a delivery."""
 
     read_scope = ACCOUNT
 
@@ -359,7 +359,7 @@ class DeliveryAttempt(models.Model):
     duration_seconds = models.FloatField()
     is_delivered = models.BooleanField()
     status_code = models.PositiveSmallIntegerField(null=True, blank=True)
-    # Why it failed, and the beginning of what the receiver said.
+    # Why it failed, and the beginning of the receiver's response.
     error = models.CharField(max_length=500, blank=True)
 
     def __str__(self) -> str:

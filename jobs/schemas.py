@@ -34,7 +34,7 @@ OUT_OF_RANGE = f"must be a time of the years {FIRST_YEAR} to {LAST_YEAR}"
 
 
 class JobOptions(RequestModel):
-    """What may be said of a job beside its chain and input."""
+    """The options of a job, in addition to its chain and input."""
 
     webhook_url: WebhookUrl | None = None
     notify_email: Email | None = None
@@ -56,7 +56,7 @@ class JobOptions(RequestModel):
             raise ValueError("must be a time such as 2030-01-31T09:00:00Z") from error
         if time.tzinfo is None:
             return time
-        # What PostgreSQL can store and Python cannot read would be in the way of everybody's jobs.
+        # A time that PostgreSQL stores and Python cannot read would break the lists of all jobs.
         try:
             time = time.astimezone(UTC)
         except OverflowError as error:
@@ -67,14 +67,14 @@ class JobOptions(RequestModel):
 
 
 class JobCreate(JobOptions):
-    """The JSON body of `POST /v1/jobs`; `input` is what the chain takes."""
+    """The JSON body of `POST /v1/jobs`; `input` is the chain's input."""
 
     chain: Annotated[str, Field(min_length=1, max_length=64)]
     input: Any
 
 
 class ProgressBody(BaseModel):
-    """How far a job has come."""
+    """A job's progress."""
 
     completed: int
     total: int
@@ -177,7 +177,7 @@ def listed_job_body(job: Job) -> dict[str, Any]:
 
 
 def shown_status(job: Job) -> str:
-    """Return the status in a client's words: `cancelling` is a running job that is to end."""
+    """Return the status that clients see: `cancelling` is a running job to be cancelled."""
     if job.status == Job.Status.RUNNING and job.cancel_requested_at is not None:
         return "cancelling"
     return str(job.status)

@@ -1,4 +1,4 @@
-"""What clients, staff and operators do with jobs."""
+"""Operations of clients, staff and operators on jobs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from jobs.notifications.recipients import check_recipient
 from jobs.queue import transitions
 from jobs.queue.announcer import ANNOUNCER
 from jobs.queue.fair_queue import account_priority, next_rank
-from jobs.queue.transitions import Ending
+from jobs.queue.transitions import Finish
 from scaling.connections import release_connections
 from scaling.database_clock import CLOCK
 from scaling.loading_cache import LoadingCache
@@ -37,15 +37,15 @@ from scaling.replicas.routing import primary, publish_position
 from scaling.response_cache.invalidation import invalidated_while
 
 PREFIX = "job"
-# How stale the count may be by which a full queue is known; see docs/guides/jobs.md.
+# How stale the count of a full queue may be; see docs/guides/jobs.md.
 QUEUE_COUNT_SECONDS = 1.0
-# Never sent to clients with a job: large, or staff's alone.
+# Never sent to clients with a job: large, or for staff alone.
 HEAVY = ("input", "request")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Submission:
-    """What a client wants done; None is the setting's default."""
+    """A job to be submitted; None is the setting's default."""
 
     chain: str
     input: Any
@@ -66,7 +66,7 @@ class Submission:
 
 
 def check(principal: Principal, submission: Submission) -> Chain:
-    """Refuse what cannot be a job now; return its chain, of which only id and slug are loaded.
+    """Check that a submission can be a job now; return its chain, only with id and slug.
 
     Raises ChainNotFound, InvalidRequest for an input that the chain does not take,
     NotifyEmailNotAllowed, StoredExceeded, QueueFull and AccountQueueFull.
@@ -105,7 +105,7 @@ def refuse_if_full(account_id: uuid.UUID) -> None:
 
 
 def submit(principal: Principal, chain: Chain, submission: Submission) -> Job:
-    """Commit a job that `check` has passed, and have it announced.
+    """Commit a job that `check` has passed, and announce it.
 
     Announces once the transaction is committed, if there is one. The only query is the INSERT.
     """
@@ -133,7 +133,7 @@ def submit(principal: Principal, chain: Chain, submission: Submission) -> Job:
         file_pages=submission.file_pages,
     )
     if submission.file is not None:
-        submission.file.keep_for(job)
+        submission.file.save_for(job)
     job.account_priority = account_priority(account_id=principal.account_id)
     if is_due:
         job.rank = next_rank(account_id=principal.account_id)
@@ -173,7 +173,7 @@ def list_jobs(
 
 
 def request_cancel(job: Job) -> Job:
-    """Cancel a waiting job now, ask for the end of a running one, leave one that is over.
+    """Cancel a waiting job now, request it of a running one's worker, leave a finished one.
 
     Returns the job as it is then. A running job is cancelled within two seconds by the worker that
     runs it; until then it is shown as cancelling.
@@ -182,10 +182,10 @@ def request_cancel(job: Job) -> Job:
         Job.objects.filter(
             pk=job.pk, status__in=(Job.Status.QUEUED, Job.Status.RUNNING), cancel_requested_at=None
         ).update(cancel_requested_at=Now())
-    if transitions.end([Ending(job_id=job.pk, lease=None, status="cancelled")]):
+    if transitions.finish([Finish(job_id=job.pk, lease=None, status="cancelled")]):
         metrics.ENDED.labels(chain=job.chain.slug, outcome="cancelled").inc()
     else:
-        # Staff may have asked for it, whose requests are not the account's own.
+        # It may be by staff, whose requests are not the account's own.
         publish_position([job.account_id.hex])
     return reload(job)
 
@@ -224,14 +224,14 @@ def retry(job: Job) -> Job:
 
 
 def requeue(job: Job) -> bool:
-    """Take a running job away from its worker and queue it again; False if it does not run.
+    """Requeue a running job; False if it is not running.
 
-    For staff: the attempt does not count, and its result, if it still comes, is thrown away.
+    For staff: the attempt does not count, and its result, if it still comes, is dropped.
     """
     current = Job.objects.only("lease").filter(pk=job.pk, status=Job.Status.RUNNING).first()
     if current is None or current.lease is None:
         return False
-    done = transitions.give_back(
+    done = transitions.release(
         job_id=job.pk, lease=current.lease, outcome="released", is_counted=False
     )
     if done:
@@ -246,7 +246,7 @@ def reload(job: Job) -> Job:
     if found is None:
         raise JobNotFound
     if found.is_over:
-        # Whoever is told so may ask for the job at once, on any node.
+        # A client that gets this state may read the job at once, on any node.
         publish_position([found.account_id.hex])
     return found
 

@@ -28,7 +28,7 @@ def submit_once(
     body: bytes,
     to_answer: Callable[[Job], Answer],
 ) -> Answer:
-    """Return the answer for a new job, or the one that the same request got before."""
+    """Return the response for a new job, or the stored one of the same request."""
     key = idempotency.read_key(request.headers)
     if key is None:
         chain = services.check(principal, submission)
@@ -37,15 +37,15 @@ def submit_once(
     try:
         checked = services.check(principal, submission)
     except ApiError as error:
-        # A request that was answered before is answered so again, whatever has changed since.
+        # A stored response is replayed even if the request would be refused by now.
         checked = error
-    mark = idempotency.fingerprint(b"POST", request.path.encode(), body)
-    # One transaction: who comes with the same key meanwhile waits for it, and finds the answer.
+    fingerprint = idempotency.fingerprint(b"POST", request.path.encode(), body)
+    # One transaction: a request that comes with the same key waits for it, and finds the answer.
     with transaction.atomic():
         ticket = idempotency.begin(
             account_id=principal.account_id,
             key=key,
-            fingerprint=mark,
+            fingerprint=fingerprint,
             lease_seconds=SUBMIT_LEASE_SECONDS,
         )
         if isinstance(ticket, Answer):
@@ -54,5 +54,5 @@ def submit_once(
         if isinstance(checked, ApiError):
             raise checked
         answer = to_answer(services.submit(principal, checked, submission))
-        ticket.keep(answer)
+        ticket.store(answer)
     return answer

@@ -1,6 +1,6 @@
-"""How the jobs stand: what waits, and what runs where.
+"""The state of the queue and of the workers.
 
-Each function is one query, or two, bounded by what waits and what runs. Finished jobs are in
+Each function is one query, or two, bounded by the waiting and running jobs. Finished jobs are in
 jobs/queue/history.py.
 """
 
@@ -23,10 +23,10 @@ from jobs.models import Job, Worker
 
 MAX_WORKERS = 200
 MAX_JOBS_OF_WORKER = 10
-# Beyond this the page says "at least", and stays quick.
+# Beyond this the page shows "at least", and stays quick.
 MAX_WAITING = 100_000
 
-# A job that waits again waits since its `run_at`.
+# A job that waits again has waited since its `run_at`.
 WAITING = """
 SELECT priority, slug, count(*), min(since) FROM (
     SELECT j.priority, c.slug, greatest(j.created_at, j.run_at) AS since
@@ -55,7 +55,7 @@ ORDER BY a.started_at, j.id
 
 
 @dataclass(frozen=True, kw_only=True)
-class Waiting:
+class QueueLine:
     """Due jobs in a line, by priority or by chain; `since` is when the oldest began to wait."""
 
     name: str
@@ -65,20 +65,20 @@ class Waiting:
 
 @dataclass(frozen=True, kw_only=True)
 class Queue:
-    """Everything that waits. `is_cut`: only MAX_WAITING of them were looked at."""
+    """All waiting jobs. `is_cut`: only MAX_WAITING of them were counted."""
 
     count: int
     is_cut: bool
     since: datetime | None
-    by_priority: Sequence[Waiting]
-    by_chain: Sequence[Waiting]
+    by_priority: Sequence[QueueLine]
+    by_chain: Sequence[QueueLine]
     scheduled: int
     next_run_at: datetime | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunningJob:
-    """A job in a worker's hands; `since` is the attempt's start."""
+    """A job that a worker runs; `since` is the attempt's start."""
 
     id: uuid.UUID
     chain: str
@@ -87,7 +87,7 @@ class RunningJob:
 
 @dataclass(frozen=True, kw_only=True)
 class LivingWorker:
-    """A worker that is not gone, with the first jobs that it runs. `is_late`: its lease ran out."""
+    """A worker that is not gone, with the first of its jobs. `is_late`: its lease has expired."""
 
     worker: Worker
     is_late: bool
@@ -96,12 +96,12 @@ class LivingWorker:
 
     @property
     def others(self) -> int:
-        """How many jobs run that `jobs` leaves out."""
+        """The number of running jobs that `jobs` leaves out."""
         return max(0, self.running - len(self.jobs))
 
 
 def read_queue() -> Queue:
-    """Return what waits; scans the partial indexes of waiting jobs."""
+    """Return the waiting jobs' counts; scans their partial indexes."""
     with connection.cursor() as cursor:
         cursor.execute(WAITING, [MAX_WAITING])
         rows = cursor.fetchall()
@@ -150,7 +150,7 @@ def count_running() -> int:
 def read_broker_depth() -> int | None:
     """Return how many messages the broker holds, waiting or in workers' hands.
 
-    None if it is no Redis, or away; waits BROKER_TIMEOUT_SECONDS at most.
+    None if it is no Redis, or unavailable; waits BROKER_TIMEOUT_SECONDS at most.
     """
     if urlsplit(settings.BROKER_URL).scheme not in ("redis", "rediss"):
         return None
@@ -161,17 +161,17 @@ def read_broker_depth() -> int | None:
 
     try:
         broker: Any = get_broker()
-        # Dramatiq's dispatch.lua keeps each message in this hash until it is acknowledged.
+        # Dramatiq's dispatch.lua stores each message in this hash until it is acknowledged.
         return int(broker.client.hlen(f"{broker.namespace}:{QUEUE}.msgs"))
     except (RedisError, ImproperlyConfigured):
         return None
 
 
-def _grouped(rows: Sequence[tuple[Any, ...]], column: int) -> list[Waiting]:
-    lines: dict[Any, Waiting] = {}
+def _grouped(rows: Sequence[tuple[Any, ...]], column: int) -> list[QueueLine]:
+    lines: dict[Any, QueueLine] = {}
     for row in rows:
         name, count, since = str(row[column]), row[2], row[3]
         if (line := lines.get(name)) is not None:
             count, since = count + line.count, min(since, line.since)
-        lines[name] = Waiting(name=name, count=count, since=since)
+        lines[name] = QueueLine(name=name, count=count, since=since)
     return list(lines.values())

@@ -49,23 +49,20 @@ class JobsApiView(ApiView):
 
     required_scope = "jobs"
 
-    def admit_submission(self) -> None:
-        """Ask the key's tokens of the day as well: the job will use some."""
-        self.lifecycle.admission = admit(self.principal, is_model_call=True, needs_place=False)
-
 
 class SubmissionView(JobsApiView):
     """A view whose POST submits a job."""
 
-    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """Admit a submission as a call of a model that takes no place."""
+    def admit(self, request: Request) -> None:
+        """Admit a submission as a call of a model that takes no concurrency slot.
+
+        It needs the key's tokens of the day as well: the job will use some.
+        """
         if request.method != "POST":
-            super().initial(request, *args, **kwargs)
+            super().admit(request)
             return
-        # REST framework's own part, without ApiView's admission.
-        super(ApiView, self).initial(request, *args, **kwargs)
         self.begin_reading(request)
-        self.admit_submission()
+        self.lifecycle.admission = admit(self.principal, is_model_call=True, needs_slot=False)
 
 
 class JobsView(SubmissionView):
@@ -84,7 +81,7 @@ class JobsView(SubmissionView):
         },
     )
     def post(self, request: Request) -> Response:
-        """Queue a call of a chain; it runs whatever becomes of this connection.
+        """Queue a call of a chain; it runs also if this connection ends.
 
         A form brings the input as a document: PDF, plain text or Markdown.
         """
@@ -161,7 +158,7 @@ class JobCancelView(JobsApiView):
         responses={200: JobBody, **error_responses(401, 403, 404, 429, 503)},
     )
     def post(self, request: Request, public_id: str) -> Response:
-        """End a job; a running one is `cancelling` until its worker has stopped it."""
+        """Cancel a job; a running one is `cancelling` until its worker has stopped it."""
         job = services.get_job(account_id=self.principal.account_id, public_id=public_id)
         return Response(job_body(services.request_cancel(job)))
 
@@ -195,7 +192,7 @@ class JobEventsView(JobsApiView):
         },
     )
     def get(self, request: Request, public_id: str) -> Any:
-        """Stream a job's events from its beginning, or after the one that was read last."""
+        """Stream a job's events from the first, or after the one that was read last."""
         after = read_event_id(request.headers.get("Last-Event-ID"), param="Last-Event-ID")
         self.begin_stream()
         job = services.get_job(account_id=self.principal.account_id, public_id=public_id)

@@ -1,7 +1,7 @@
 """Compare threads and greenlets as slots of a worker: `python -m loadtest.threads`.
 
 Both claim the same jobs, call the same chains and write the same ends, JOBS at a time at most; only
-what a slot is differs. Prints the figures that ADR 8 quotes.
+the kind of slot differs. Prints the figures that ADR 8 quotes.
 """
 
 from __future__ import annotations
@@ -66,17 +66,17 @@ def measure(kind: str, chain_slug: str) -> None:
         Job(account=account, chain=row, input="x", timeout_seconds=60, max_attempts=1, rank=rank)
         for rank in range(count)
     )
-    worker = registration.enter()
+    worker = registration.register()
     chain = get_chain(chain_slug)
 
     def work(_: object) -> None:
         (claimed,) = claim(worker_id=worker.pk, worker_name=worker.name, count=1)
         release_connections()
         output = chain.runnable.invoke(claimed.input)
-        ending = transitions.Ending(
+        finish = transitions.Finish(
             job_id=claimed.job_id, lease=claimed.lease, status="succeeded", output=f'"{output}"'
         )
-        assert transitions.end([ending])
+        assert transitions.finish([finish])
         release_connections()
 
     process = psutil.Process()
@@ -84,7 +84,7 @@ def measure(kind: str, chain_slug: str) -> None:
     most = _run(kind, work, count, lambda: process.memory_full_info().pss)
     seconds = time.monotonic() - began
     cpu = sum(process.cpu_times()[:2]) - cpu
-    registration.leave(worker.pk)
+    registration.deregister(worker.pk)
     print(f"| {kind} | {count} {chain_slug} | {seconds:.1f} | {cpu:.1f} | {most / 1e6:.0f} MB |")
     sys.stdout.flush()
     os._exit(0)

@@ -27,6 +27,8 @@ from tests.support.fixtures import certificate, lone, make_proxy, make_stack  # 
 # How long an example takes says something about the machine, and nothing about the code.
 hypothesis.settings.register_profile("without deadlines", deadline=None)
 hypothesis.settings.load_profile("without deadlines")
+# For `make unit`, which runs after each change.
+hypothesis.settings.register_profile("unit", deadline=None, max_examples=20)
 
 # Runs in the stack; a chain saved again has a new version, and every node builds it anew.
 SAVE_CHAINS = """

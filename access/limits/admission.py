@@ -1,4 +1,4 @@
-"""Let a request in, and see it out again."""
+"""Admit a request within its key's limits, and release what it took."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ for _limit in LIMIT_CODES:
 for _step in ("admit", "finish", "hit", "tokens"):
     LOCAL.labels(_step)
 
-local_limiter = LocalLimiter()
-lease_keeper = LeaseKeeper()
+LOCAL_LIMITER = LocalLimiter()
+LEASE_KEEPER = LeaseKeeper()
 
 
 class Admission:
-    """A request that was let in; `finish` must be called before the last byte of its answer.
+    """A request that was admitted; `finish` must be called before the last byte of its response.
 
-    A client that waits for the end of an answer can then never find its own place still taken.
-    `headers` go with the answer. One request uses an Admission, in one greenlet at a time.
+    A client that waits for the end of a response then never finds its own slot still in use.
+    `headers` go with the response. One request uses an Admission, in one greenlet at a time.
     """
 
     __slots__ = (
         "__weakref__",
         "_counts_tokens",
-        "_has_local_place",
+        "_has_local_slot",
         "_is_finished",
         "_lease",
         "_tokens",
@@ -58,34 +58,34 @@ class Admission:
         self.key_id = key_id
         self.headers: dict[str, str] = {}
         self._counts_tokens = False
-        self._has_local_place = False
+        self._has_local_slot = False
         self._is_finished = False
         self._lease = ""
         self._tokens = 0
 
     def add_tokens(self, count: int) -> None:
-        """Note tokens that the model used; `finish` counts them, later calls change nothing."""
+        """Add tokens that the model used; `finish` counts them, later calls change nothing."""
         self._tokens += max(0, count)
 
     def take_slot(self, limits: Limits) -> None:
-        """Hold one of the key's concurrent requests, unless this one does; raises LimitExceeded.
+        """Take one of the key's concurrency slots, unless this one has one; raises LimitExceeded.
 
-        For what is no model call and lasts as long as one. One round trip, none without a limit.
+        For requests that call no model and last as long. One round trip, none without a limit.
         """
-        if self._lease or self._has_local_place or not limits.max_concurrent:
+        if self._lease or self._has_local_slot or not limits.max_concurrent:
             return
         counts_tokens = self._counts_tokens
         alone = Limits(max_concurrent=limits.max_concurrent)
-        verdict = self._enter(alone)
+        verdict = self._admit(alone)
         self._counts_tokens = counts_tokens
         if verdict.refused_by is not None:
             raise refusal(verdict.refused_by, verdict, alone)
 
     def finish(self) -> None:
-        """Free the request's place and count its tokens; the second time does nothing.
+        """Release the request's slot and count its tokens; the second call does nothing.
 
-        One round trip, or none if there is nothing to free or count. Raises nothing: what Redis
-        does not hear of frees itself (a lease) or is counted in this process (tokens).
+        One round trip, or none if there is nothing to release or count. Never raises: without
+        Redis the lease expires by itself, and the tokens are counted in this process.
         """
         if self._is_finished:
             return
@@ -93,59 +93,59 @@ class Admission:
         lease = self._lease
         tokens = self._tokens if self._counts_tokens else 0
         if lease:
-            lease_keeper.release(lease)
-        if self._has_local_place:
-            local_limiter.finish(key_id=self.key_id, holder=self, tokens=0)
+            LEASE_KEEPER.release(lease)
+        if self._has_local_slot:
+            LOCAL_LIMITER.finish(key_id=self.key_id, holder=self, tokens=0)
         if not lease and not tokens:
             return
         try:
             shared.finish(key_id=self.key_id, lease=lease, tokens=tokens)
         except RedisUnavailable:
             LOCAL.labels("finish").inc()
-            local_limiter.finish(key_id=self.key_id, holder=self, tokens=tokens)
+            LOCAL_LIMITER.finish(key_id=self.key_id, holder=self, tokens=tokens)
 
-    def _enter(self, limits: Limits) -> Verdict:
-        """Ask the shared limiter, or this process's own while Redis is away."""
+    def _admit(self, limits: Limits) -> Verdict:
+        """Return the shared limiter's verdict; this process's own while Redis is unavailable."""
         lease = uuid.uuid4().hex if limits.max_concurrent else ""
         self._counts_tokens = limits.tokens_per_day > 0
         try:
             verdict = shared.admit(key_id=self.key_id, limits=limits, lease=lease)
         except RedisUnavailable as error:
             LOCAL.labels("admit").inc()
-            verdict = local_limiter.admit(key_id=self.key_id, limits=limits, holder=self)
-            self._has_local_place = limits.max_concurrent > 0
-            # Redis may have taken the lease, only too late for us; then it is to be released.
+            verdict = LOCAL_LIMITER.admit(key_id=self.key_id, limits=limits, holder=self)
+            self._has_local_slot = limits.max_concurrent > 0
+            # Redis may have taken the lease, too late for this call; then it must be released.
             self._lease = lease if error.may_have_run else ""
             return verdict
         if lease and verdict.refused_by is None:
             self._lease = lease
-            lease_keeper.hold(lease, self)
+            LEASE_KEEPER.hold(lease, self)
         return verdict
 
 
-def admit(principal: Principal, *, is_model_call: bool, needs_place: bool = True) -> Admission:
+def admit(principal: Principal, *, is_model_call: bool, needs_slot: bool = True) -> Admission:
     """Count a request against its key's limits; raises LimitExceeded (429).
 
-    Tokens and concurrency are asked of model calls only; `needs_place` False leaves out the
+    Limits of tokens and concurrency apply to model calls only; `needs_slot` False leaves out the
     latter, for a call that will be made in the background. One round trip to Redis, none for a key
     without limits. How exact this is:
 
-    - requests: the allowance fills evenly, so a key that rested may send its whole minute at once,
-      and from then on its share of each second. What is refused is not counted.
-    - tokens: counted when an answer ends, so those that were running when the day's tokens ran
-      out finish: the day's limit is overshot by at most what they use.
-    - concurrency: exact, but that a killed node's places stay taken for `LEASE_SECONDS`.
-    - Redis away: each process applies the full limits by itself (LocalLimiter).
+    - requests (GCRA): the allowance fills evenly, so a key that rested may send its full minute at
+      once, and from then on one each emission interval. Refused requests are not counted.
+    - tokens: counted when a response ends, so those that were running when the day's tokens ran
+      out finish: the day's limit is overshot by at most the tokens that they use.
+    - concurrency: exact, but that a killed node's slots stay in use for `LEASE_SECONDS`.
+    - Redis unavailable: each process applies the full limits by itself (LocalLimiter).
     """
     limits = principal.limits
     if not is_model_call:
         limits = Limits(requests_per_minute=limits.requests_per_minute)
-    elif not needs_place:
+    elif not needs_slot:
         limits = replace(limits, max_concurrent=0)
     admission = Admission(principal.key_id)
     if not (limits.requests_per_minute or limits.tokens_per_day or limits.max_concurrent):
         return admission
-    verdict = admission._enter(limits)
+    verdict = admission._admit(limits)
     admission.headers = verdict.headers(limits)
     if verdict.refused_by is None:
         return admission
@@ -154,10 +154,10 @@ def admit(principal: Principal, *, is_model_call: bool, needs_place: bool = True
 
 
 def refusal(limit: str, verdict: Verdict, limits: Limits) -> LimitExceeded:
-    """Count a refusal by this limit and return the error that tells the client."""
+    """Count a refusal by this limit and return the client's error."""
     REFUSED.labels(limit).inc()
     headers = verdict.headers(limits)
-    # The SDKs prefer it to Retry-After, which knows whole seconds only.
+    # The SDKs prefer it to Retry-After, which has full seconds only.
     headers["retry-after-ms"] = str(max(1, round(verdict.wait_seconds * 1000)))
     return LimitExceeded(
         limit,
@@ -168,9 +168,9 @@ def refusal(limit: str, verdict: Verdict, limits: Limits) -> LimitExceeded:
 
 
 def count_tokens(*, key_id: UUID, tokens: int) -> None:
-    """Count tokens against a key's day that were used outside of a request; raises nothing.
+    """Count tokens against a key's day that were used outside of a request; never raises.
 
-    While Redis is away they are not counted: the process that used them admits no requests.
+    While Redis is unavailable they are not counted: the process that used them admits no requests.
     """
     if tokens <= 0:
         return

@@ -2,25 +2,25 @@
 -- KEYS: request rate, tokens used today, leases of running requests.
 -- ARGV: requests a minute, tokens a day, most at once (0: no such limit, or not for this request),
 --       the lease's name, its length in milliseconds.
--- Answer: refused by (0 none, 1 requests, 2 tokens, 3 concurrency), wait, requests remaining,
---         their reset, tokens used, their reset; all times in microseconds.
+-- Returns: refused by (0 none, 1 requests, 2 tokens, 3 concurrency), wait, requests remaining,
+--          their reset, tokens used, their reset; all times in microseconds.
 local per_minute, per_day, at_once = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local refused, wait = 0, 0
 
--- A request passes only if the time of the whole allowance then lies no more than a minute ahead.
-local share, full_at = 0, now
+-- A request conforms if the theoretical arrival time (tat) then lies no more than a minute ahead.
+local emission_interval, tat = 0, now
 if per_minute > 0 then
-  share = MINUTE / per_minute
-  full_at = read_rate(KEYS[1])
-  -- One microsecond forgives the rounding of shares that are no whole number.
-  local early = full_at + share - now - MINUTE
+  emission_interval = MINUTE / per_minute
+  tat = read_rate(KEYS[1])
+  -- One microsecond forgives the rounding of intervals that are no whole number.
+  local early = tat + emission_interval - now - MINUTE
   if early > 1 then
     refused, wait = 1, early
   end
 end
 
 local used, day_left = read_day(KEYS[2], per_day)
--- Comes last when it comes to the reason told: it is the longest wait.
+-- Decides last which reason is reported: it is the longest wait.
 if per_day > 0 and used >= per_day then
   refused, wait = 2, day_left
 end
@@ -39,9 +39,9 @@ end
 local remaining = 0
 if per_minute > 0 then
   if refused == 0 then
-    full_at = full_at + share
-    write_rate(KEYS[1], full_at)
+    tat = tat + emission_interval
+    write_rate(KEYS[1], tat)
   end
-  remaining = remaining_of(full_at, share)
+  remaining = remaining_of(tat, emission_interval)
 end
-return {refused, math.ceil(wait), remaining, math.ceil(full_at - now), used, day_left}
+return {refused, math.ceil(wait), remaining, math.ceil(tat - now), used, day_left}

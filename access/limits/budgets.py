@@ -1,4 +1,4 @@
-"""How much of a node one caller may hold at once: slots for a key, an account and the process."""
+"""Bounds on the part of a node that one caller holds: slots of a key, an account, the process."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ SCOPES = ("key", "account", "node")
 class Budget:
     """Slots of one kind in this process, of which a key and an account may hold a part.
 
-    Each size is a setting's name, read at every call; 0 there is no limit. What is bounded is the
-    memory and the sockets of this process, so that the count needs no other and is exact.
+    Each size is a setting's name, read at every call; 0 there is no limit. The bound protects the
+    memory and the sockets of this process, so the count needs no other process and is exact.
     """
 
     def __init__(self, name: str, *, key: str, account: str, node: str) -> None:
@@ -73,7 +73,7 @@ class Budget:
             return NodeBudgetExceeded(self.name, allowed=size, setting=self._settings[scope])
         return BudgetExceeded(self.name, scope=scope, allowed=size, setting=self._settings[scope])
 
-    def _give_back(self, holders: dict[str, Hashable]) -> None:
+    def _release(self, holders: dict[str, Hashable]) -> None:
         with self._lock:
             for item in holders.items():
                 self._used[item] -= 1
@@ -83,7 +83,7 @@ class Budget:
 
 
 class Slot:
-    """A part of a budget, until `release`; one that is thrown away without it is released too."""
+    """A part of a budget, until `release`; one that is collected without it is released too."""
 
     __slots__ = ("_budget", "_holders")
 
@@ -92,10 +92,10 @@ class Slot:
         self._holders = holders
 
     def release(self) -> None:
-        """Give it back; the second time does nothing."""
+        """Return the slot to its budget; the second call does nothing."""
         budget, self._budget = self._budget, None
         if budget is not None:
-            budget._give_back(self._holders)
+            budget._release(self._holders)
 
     def __del__(self) -> None:
         self.release()

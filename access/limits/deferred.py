@@ -1,4 +1,4 @@
-"""Count cached answers against a key's limits without asking Redis each time."""
+"""Count cached answers against a key's limits without a call of Redis each time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from prometheus_client import Counter
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from access.limits import shared
-from access.limits.admission import LOCAL, local_limiter, refusal
+from access.limits.admission import LOCAL, LOCAL_LIMITER, refusal
 from access.limits.hit_state import HitState
 from access.principal import Limits
 from scaling.redis_client import RedisUnavailable
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAX_KEYS = 10_000
-# Keys told of in one pipeline: about 5 ms of Redis's time.
-MAX_TOLD_AT_ONCE = 256
-# A key is decided about from memory for so many sync periods after Redis was heard.
-KNOWN_SYNCS = 3
-KEEP_PENDING_SECONDS = 60.0
+# Keys in one pipeline: about 5 ms of Redis's time.
+MAX_REPORTED_AT_ONCE = 256
+# A key's state in memory is fresh for so many sync periods after an answer of Redis.
+FRESH_SYNCS = 3
+MAX_QUEUED_SECONDS = 60.0
 
 DROPPED = Counter(
     "headrace_limits_hits_dropped",
@@ -48,31 +48,32 @@ SYNC_FAILURES = Counter(
 
 
 class HitVerdict(NamedTuple):
-    """A hit that was counted and may be answered; `headers` go with the answer."""
+    """A hit that was counted and may be answered; `headers` go with the response."""
 
     headers: dict[str, str]
 
 
-class HitCounter:
-    """Decide about hits from memory, and tell Redis of them every `sync_seconds`.
+class DeferredLimiter:
+    """Decides about hits from memory, and reports them to Redis every `sync_seconds`.
 
-    The first hit of a key that was not heard of for `KNOWN_SYNCS` periods asks Redis, exactly as
-    `admit` does. Later ones go by what Redis said last and what passed here since. One daemon
-    thread a process (a greenlet under gevent) tells Redis of all of them and learns from its
-    answers what others counted. It starts with the first key, also after a fork; a forked child
-    forgets its parent's hits, which the parent tells.
+    The first hit of a key without a fresh state is decided by Redis, exactly as `admit` does. Later
+    ones are decided by Redis's last answer and the hits that passed here since. One daemon thread a
+    process (a greenlet under gevent) reports all hits, and gets in the answers the counts of other
+    processes. It starts with the first key, also after a fork; a forked child drops its parent's
+    hits, which the parent reports.
 
     Invariant: of any window of T seconds, this process lets pass no more than `limit * (1 + T/60)`
-    requests of a key, less what it knows of other processes. What it cannot know yet is what they
-    passed within the last two periods and round trips (they tell late, and it hears late), so
-    the excess of N processes is at most N - 1 times what one passes in that time; Redis, which
-    decides about misses, counts as a process. The excess becomes a debt in Redis that time pays
-    off before anything passes again, so that in the long run nothing passes beyond the limit.
+    requests of a key, less those of other processes that Redis has reported to it. Not yet reported
+    are those that they passed within the last two periods and round trips (each process reports
+    late, and gets its answer late), so the excess of N processes is at most N - 1 times what one
+    passes in that time; Redis, which decides about misses, counts as a process. The excess becomes
+    a debt in Redis that time pays off before any request passes again, so that in the long run none
+    passes beyond the limit.
 
-    Redis away: known keys go on for `KNOWN_SYNCS` periods, then LocalLimiter decides, with full
-    limits; only the thread finds out when Redis is back. Hits not told wait at most
-    `KEEP_PENDING_SECONDS`. A call that Redis left unanswered is not made again: most likely it
-    has counted, or will when it wakes up.
+    While Redis is unavailable, fresh states are used for `FRESH_SYNCS` periods, then LocalLimiter
+    decides, with full limits; only the thread finds out when Redis is back. Hits wait at most
+    `MAX_QUEUED_SECONDS` to be reported. A call that Redis left unanswered is not repeated: most
+    likely it has counted, or will when Redis wakes up.
     """
 
     def __init__(
@@ -82,13 +83,13 @@ class HitCounter:
         max_keys: int = MAX_KEYS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._given_sync_seconds = sync_seconds
+        self._fixed_sync_seconds = sync_seconds
         self._max_keys = max_keys
         self._clock = clock
         self._lock: threading.Lock
         self._states: OrderedDict[UUID, HitState]
         self._touched: list[HitState]
-        self._is_away: bool
+        self._is_redis_down: bool
         self._thread: threading.Thread | None
         self._begin()
         os.register_at_fork(after_in_child=self._begin)
@@ -99,7 +100,7 @@ class HitCounter:
     def count(self, principal: Principal) -> HitVerdict:
         """Count a hit; raises LimitExceeded (429) as `admit` does for a model call.
 
-        No place is taken and no tokens are used, but a key whose tokens are used up is refused.
+        No slot is taken and no tokens are used, but a key whose tokens are used up is refused.
         """
         limits = principal.limits
         if not (limits.requests_per_minute or limits.tokens_per_day):
@@ -108,7 +109,7 @@ class HitCounter:
         with self._lock:
             now = self._clock()
             state = self._states.get(principal.key_id)
-            if state is not None and state.is_known(limits, now):
+            if state is not None and state.is_fresh(limits, now):
                 if not state.is_touched:
                     self._touch(state)
                 headers = state.take(now)
@@ -119,43 +120,44 @@ class HitCounter:
             requests_per_minute=limits.requests_per_minute, tokens_per_day=limits.tokens_per_day
         )
         if verdict is None:
-            verdict = self._ask(principal.key_id, applied, limits)
+            verdict = self._admit_remote(principal.key_id, applied, limits)
         if verdict.refused_by is None:
             return HitVerdict(verdict.headers(applied))
         raise refusal(verdict.refused_by, verdict, applied)
 
     def sync_once(self) -> str:
-        """Tell Redis of all hits now and return what was done, in a sentence."""
+        """Flush local counts to Redis; return a one-line summary."""
         try:
-            if self._is_away:
-                # Hits are not told to a server that may be frozen: each try might count in the end.
+            if self._is_redis_down:
+                # No hits go to a server that may be frozen: each attempt might count in the end.
                 shared.ping()
-                self._is_away = False
+                self._is_redis_down = False
             hits = keys = 0
-            # As many rounds as there are now: what Redis refuses to count is touched again at once.
-            for _ in range(0, len(self._touched), MAX_TOLD_AT_ONCE):
+            # As many rounds as there are now: a key that Redis refuses to count is touched again at
+            # once.
+            for _ in range(0, len(self._touched), MAX_REPORTED_AT_ONCE):
                 states = self._next_touched()
-                hits += self._tell(states)
+                hits += self._flush(states)
                 keys += len(states)
         except RedisUnavailable as error:
             SYNC_FAILURES.inc()
             return f"could not report hits: {error}"
         finally:
-            self._drop_old()
-            self._forget_idle()
+            self._drop_expired()
+            self._evict_idle()
         return f"reported {hits} hits of {keys} keys"
 
     def clear(self) -> None:
-        """Forget everything, also what was not told."""
+        """Drop all states, also hits that were not reported."""
         with self._lock:
             self._states.clear()
             self._touched.clear()
-            self._is_away = False
+            self._is_redis_down = False
 
     @property
     def _sync_seconds(self) -> float:
-        if self._given_sync_seconds is not None:
-            return self._given_sync_seconds
+        if self._fixed_sync_seconds is not None:
+            return self._fixed_sync_seconds
         seconds: float = settings.LIMIT_SYNC_SECONDS
         return seconds
 
@@ -163,56 +165,56 @@ class HitCounter:
         self._lock = threading.Lock()
         self._states = OrderedDict()
         self._touched = []
-        self._is_away = False
+        self._is_redis_down = False
         self._thread = None
 
     def _touch(self, state: HitState) -> None:
-        # What is in the list is told also if it is evicted meanwhile.
+        # A state in the list is reported even if it is evicted before.
         if not state.is_touched:
             state.is_touched = True
             self._touched.append(state)
 
-    def _ask(self, key_id: UUID, applied: Limits, limits: Limits) -> Verdict:
-        if self._is_away:
-            return self._ask_locally(key_id, applied)
+    def _admit_remote(self, key_id: UUID, applied: Limits, limits: Limits) -> Verdict:
+        if self._is_redis_down:
+            return self._admit_local(key_id, applied)
         with self._lock:
             state = self._state(key_id, limits)
-            has_pending = state.pending > 0
-            if not has_pending:
-                state.untold += 1
-        if has_pending:
-            return self._ask_after_telling(state, applied)
+            has_queued = state.queued > 0
+            if not has_queued:
+                state.unreported += 1
+        if has_queued:
+            return self._flush_then_admit(state, applied)
         answer = None
         sent_at = self._clock()
         try:
             answer = shared.admit(key_id=key_id, limits=applied, lease="")
         except RedisUnavailable:
-            self._is_away = True
+            self._is_redis_down = True
         finally:
             with self._lock:
-                state.untold -= 1
+                state.unreported -= 1
                 if answer is not None and state.limits == limits:
-                    self._learn(state, answer, int(answer.refused_by is None), sent_at)
-        return answer or self._ask_locally(key_id, applied)
+                    self._apply_remote(state, answer, int(answer.refused_by is None), sent_at)
+        return answer or self._admit_local(key_id, applied)
 
-    def _ask_after_telling(self, state: HitState, applied: Limits) -> Verdict:
-        # The thread is late, or the limits have changed: Redis must hear of these hits first.
+    def _flush_then_admit(self, state: HitState, applied: Limits) -> Verdict:
+        # The thread is late, or the limits have changed: these hits must be reported first.
         try:
-            self._tell([state])
+            self._flush([state])
         except RedisUnavailable:
-            return self._ask_locally(state.key_id, applied)
+            return self._admit_local(state.key_id, applied)
         with self._lock:
             now = self._clock()
-            if now < state.known_until:
+            if now < state.fresh_until:
                 if state.take(now) is None:
                     return state.verdict(now)
                 self._touch(state)
                 return state.verdict(now)._replace(refused_by=None)
-        return self._ask_locally(state.key_id, applied)
+        return self._admit_local(state.key_id, applied)
 
-    def _ask_locally(self, key_id: UUID, applied: Limits) -> Verdict:
+    def _admit_local(self, key_id: UUID, applied: Limits) -> Verdict:
         LOCAL.labels("hit").inc()
-        return local_limiter.admit(key_id=key_id, limits=applied, holder=self)
+        return LOCAL_LIMITER.admit(key_id=key_id, limits=applied, holder=self)
 
     def _state(self, key_id: UUID, limits: Limits) -> HitState:
         state = self._states.get(key_id)
@@ -224,88 +226,91 @@ class HitCounter:
             state.set_limits(limits)
         if self._thread is None:
             self._thread = threading.Thread(
-                target=self._keep_syncing, args=(self._states,), name="hit-counter", daemon=True
+                target=self._sync_forever,
+                args=(self._states,),
+                name="deferred-limiter",
+                daemon=True,
             )
             self._thread.start()
         return state
 
     def _next_touched(self) -> list[HitState]:
         with self._lock:
-            states = self._touched[:MAX_TOLD_AT_ONCE]
-            del self._touched[:MAX_TOLD_AT_ONCE]
+            states = self._touched[:MAX_REPORTED_AT_ONCE]
+            del self._touched[:MAX_REPORTED_AT_ONCE]
             for state in states:
                 state.is_touched = False
                 if self._states.get(state.key_id) is state:
                     self._states.move_to_end(state.key_id)
         return states
 
-    def _tell(self, states: Sequence[HitState]) -> int:
-        """Tell of these keys in one round trip and return of how many hits."""
+    def _flush(self, states: Sequence[HitState]) -> int:
+        """Report these keys in one round trip and return the number of hits."""
         with self._lock:
-            told = []
+            reported = []
             for state in states:
-                told.append((state, state.limits, state.pending, state.pending_since))
-                state.pending = 0
+                reported.append((state, state.limits, state.queued, state.queued_since))
+                state.queued = 0
         sent_at = self._clock()
-        answers: Sequence[Verdict | None] = [None] * len(told)
+        answers: Sequence[Verdict | None] = [None] * len(reported)
         is_unanswered = False
         try:
-            answers = shared.tell_hits(
-                [(state.key_id, limits, count) for state, limits, count, _ in told]
+            answers = shared.report(
+                [(state.key_id, limits, count) for state, limits, count, _ in reported]
             )
         except RedisUnavailable as error:
-            self._is_away = True
+            self._is_redis_down = True
             is_unanswered = isinstance(error.__cause__, RedisTimeoutError)
             raise
         finally:
             with self._lock:
-                for (state, limits, count, since), answer in zip(told, answers, strict=True):
+                for (state, limits, count, since), answer in zip(reported, answers, strict=True):
                     if answer is not None and state.limits == limits:
-                        state.untold -= count
-                        self._learn(state, answer, count, sent_at)
+                        state.unreported -= count
+                        self._apply_remote(state, answer, count, sent_at)
                     elif answer is not None:
-                        state.assume(count)
+                        state.assume_counted(count)
                     elif is_unanswered:
-                        state.assume(count)
+                        state.assume_counted(count)
                         DROPPED.labels("unanswered").inc(count)
                     elif count:
-                        state.pending += count
-                        state.pending_since = since
+                        state.queued += count
+                        state.queued_since = since
                         self._touch(state)
-        return sum(count for _, _, count, _ in told)
+        return sum(count for _, _, count, _ in reported)
 
-    def _learn(self, state: HitState, answer: Verdict, counted: int, sent_at: float) -> None:
+    def _apply_remote(self, state: HitState, answer: Verdict, counted: int, sent_at: float) -> None:
         now = self._clock()
-        state.learn(
+        state.apply_remote(
             answer,
             counted=counted,
             sent_at=sent_at,
             received_at=now,
-            known_until=now + KNOWN_SYNCS * self._sync_seconds,
+            fresh_until=now + FRESH_SYNCS * self._sync_seconds,
         )
 
-    def _drop_old(self) -> None:
+    def _drop_expired(self) -> None:
         with self._lock:
-            oldest = self._clock() - KEEP_PENDING_SECONDS
+            oldest = self._clock() - MAX_QUEUED_SECONDS
             for state in self._touched:
-                if state.pending and state.pending_since < oldest:
-                    DROPPED.labels("away").inc(state.pending)
-                    state.untold -= state.pending
-                    state.pending = 0
+                if state.queued and state.queued_since < oldest:
+                    DROPPED.labels("away").inc(state.queued)
+                    state.unreported -= state.queued
+                    state.queued = 0
 
-    def _forget_idle(self) -> None:
-        # Those that were told of last are at the end.
+    def _evict_idle(self) -> None:
+        # Those that were reported last are at the end.
         with self._lock:
             now = self._clock()
             while self._states:
                 key_id, state = next(iter(self._states.items()))
-                if state.untold or now < state.known_until:
+                if state.unreported or now < state.fresh_until:
                     return
                 del self._states[key_id]
 
-    def _keep_syncing(self, states: OrderedDict[UUID, HitState]) -> None:
-        # gevent copies greenlets into a forked child; this one ends there, its hits are not the
-        # child's to tell.
+    def _sync_forever(self, states: OrderedDict[UUID, HitState]) -> None:
+        # gevent copies greenlets into a forked child; this one ends there, for the parent reports
+        # its hits.
         never = threading.Event()
         while states is self._states:
             never.wait(self._sync_seconds)
@@ -318,14 +323,14 @@ class HitCounter:
                 logger.exception("reporting hits failed")
 
 
-hit_counter = HitCounter()
+DEFERRED_LIMITER = DeferredLimiter()
 
 
 def count_hit(principal: Principal) -> HitVerdict:
-    """Count a cached answer that is about to be given; raises LimitExceeded (429).
+    """Count a cached answer that is about to be sent; raises LimitExceeded (429).
 
     `requests_per_minute` counts it; `tokens_per_day` refuses it when the day is used up;
-    `max_concurrent` does not matter. Most calls touch memory only; see HitCounter for how exact
-    that is, and for what happens without Redis. A call waits for Redis at most one timeout.
+    `max_concurrent` does not matter. Most calls touch memory only; see DeferredLimiter for how
+    exact that is, and for its behaviour without Redis. A call waits for Redis at most one timeout.
     """
-    return hit_counter.count(principal)
+    return DEFERRED_LIMITER.count(principal)

@@ -6,7 +6,7 @@ if ARGV[1] ~= '' then
 end
 if tonumber(ARGV[2]) > 0 then
   redis.call('INCRBY', KEYS[1], ARGV[2])
-  -- The counter goes at midnight UTC, so what is there is always today's.
+  -- The counter expires at midnight UTC, so an existing one is always today's.
   if redis.call('TTL', KEYS[1]) < 0 then
     local seconds = tonumber(redis.call('TIME')[1])
     redis.call('EXPIREAT', KEYS[1], seconds - seconds % DAY + DAY)

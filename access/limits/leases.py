@@ -1,4 +1,4 @@
-"""Keep the leases of this process's running requests alive."""
+"""Renew the leases of this process's running requests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# A third of a lease: two renewals may fail before a running request loses its place.
+# A third of a lease: two renewals may fail before a running request loses its slot.
 RENEW_EVERY_SECONDS = shared.LEASE_SECONDS / 3
 
 RENEWAL_FAILURES = Counter(
@@ -35,10 +35,10 @@ class Holder(Protocol):
 
 
 class LeaseKeeper:
-    """Renew all held leases every few seconds, by one daemon thread a process.
+    """Renews all held leases every few seconds, by one daemon thread a process.
 
-    The process that is killed renews nothing, and its places are free within `LEASE_SECONDS`. A
-    holder is known weakly: one that is thrown away without an end loses its lease the same way.
+    A process that is killed renews none, and its slots are free within `LEASE_SECONDS`. Holders
+    are weak references: one that is collected without an end loses its lease the same way.
     The thread (a greenlet under gevent) starts with the first lease, also after a fork, and a
     forked child renews none of its parent's.
     """
@@ -58,7 +58,7 @@ class LeaseKeeper:
             with self._start_lock:
                 if self._thread is None:
                     self._thread = threading.Thread(
-                        target=self._keep_renewing,
+                        target=self._renew_forever,
                         args=(self._held,),
                         name="lease-keeper",
                         daemon=True,
@@ -66,11 +66,11 @@ class LeaseKeeper:
                     self._thread.start()
 
     def release(self, lease: str) -> None:
-        """Renew it no more."""
+        """Stop renewing this lease."""
         self._held.pop(lease, None)
 
     def renew_once(self) -> str:
-        """Renew all leases now and return what was done, in a sentence."""
+        """Renew all leases now; return a one-line summary."""
         leases_by_key: dict[UUID, list[str]] = {}
         for lease, reference in list(self._held.items()):
             holder = reference()
@@ -92,7 +92,7 @@ class LeaseKeeper:
         self._start_lock = threading.Lock()
         self._thread = None
 
-    def _keep_renewing(self, held: dict[str, weakref.ref[Holder]]) -> None:
+    def _renew_forever(self, held: dict[str, weakref.ref[Holder]]) -> None:
         # gevent copies greenlets into a forked child; this one ends there, its leases are gone.
         never = threading.Event()
         while held is self._held:

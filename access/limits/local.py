@@ -1,4 +1,4 @@
-"""The limiter of one process, for the time that Redis is away."""
+"""The limiter of one process, for the time that Redis is unavailable."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import weakref
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
+from access.limits import gcra
 from access.limits.verdict import CONCURRENCY_WAIT_SECONDS, DAY_SECONDS, MINUTE_SECONDS, Verdict
 
 if TYPE_CHECKING:
@@ -22,10 +23,10 @@ MAX_KEYS = 10_000
 class LocalLimiter:
     """The shared limiter's rules, with each key's full limits, in memory.
 
-    N processes may together let N times a limit through; an outage of Redis is no reason to refuse
-    paying callers. It begins with nothing used, and what it counts is not added to Redis later.
-    It remembers the `max_keys` keys used last. A running request is known by its `holder`, weakly:
-    one that is thrown away without an end holds no place.
+    N processes may together admit N times a limit; an outage of Redis is no reason to refuse
+    paying callers. It begins with nothing used, and its counts are not added to Redis later. It
+    stores the `max_keys` keys used last. A running request is a weak reference to its `holder`: one
+    that is collected without an end holds no slot.
     """
 
     def __init__(
@@ -43,39 +44,40 @@ class LocalLimiter:
         return len(self._uses)
 
     def admit(self, *, key_id: UUID, limits: Limits, holder: object) -> Verdict:
-        """Decide about one request; if it passes, it is counted and its place taken."""
+        """Decide about one request; if it passes, count it and take its slot."""
         with self._lock:
             now = self._clock()
             use = self._use(key_id, now)
-            share = MINUTE_SECONDS / limits.requests_per_minute if limits.requests_per_minute else 0
-            full_at = min(max(use.full_at, now), now + MINUTE_SECONDS)
-            early = full_at + share - now - MINUTE_SECONDS
+            interval = gcra.emission_interval(limits.requests_per_minute)
+            # Further ahead than a minute only if the clock was set back.
+            tat = min(max(use.tat, now), now + MINUTE_SECONDS)
+            ahead = tat - now
+            rate_wait = gcra.wait_seconds(ahead, interval)
             day_left = DAY_SECONDS - now % DAY_SECONDS
             refused_by, wait = None, 0.0
             if limits.tokens_per_day and use.tokens >= limits.tokens_per_day:
                 refused_by, wait = "tokens_per_day", day_left
-            elif share and early > 1e-6:
-                refused_by, wait = "requests_per_minute", early
+            elif rate_wait:
+                refused_by, wait = "requests_per_minute", rate_wait
             elif limits.max_concurrent and len(use.holders) >= limits.max_concurrent:
                 refused_by, wait = "max_concurrent", CONCURRENCY_WAIT_SECONDS
             else:
-                full_at += share
-                use.full_at = full_at
+                use.tat = tat + interval
+                ahead = use.tat - now
                 if limits.max_concurrent:
                     use.holders.add(holder)
-            left = MINUTE_SECONDS - (full_at - now) + 1e-6
-            remaining = max(0, int(left / share)) if share else 0
-            return Verdict(refused_by, wait, remaining, full_at - now, use.tokens, day_left)
+            remaining = gcra.remaining(ahead, interval)
+            return Verdict(refused_by, wait, remaining, ahead, use.tokens, day_left)
 
     def finish(self, *, key_id: UUID, holder: object, tokens: int) -> None:
-        """Give the place back, if there is one, and count the tokens."""
+        """Release the slot, if there is one, and count the tokens."""
         with self._lock:
             use = self._use(key_id, self._clock())
             use.holders.discard(holder)
             use.tokens += tokens
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Drop all counts."""
         with self._lock:
             self._uses.clear()
 
@@ -93,12 +95,12 @@ class LocalLimiter:
 
 
 class _Use:
-    """What one key has used: when its minute is full again, today's tokens, who is running."""
+    """One key's use: its theoretical arrival time, today's tokens, its running requests."""
 
-    __slots__ = ("day", "full_at", "holders", "tokens")
+    __slots__ = ("day", "holders", "tat", "tokens")
 
     def __init__(self) -> None:
-        self.full_at = 0.0
+        self.tat = 0.0
         self.day = 0
         self.tokens = 0
         self.holders: weakref.WeakSet[object] = weakref.WeakSet()

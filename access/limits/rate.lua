@@ -1,17 +1,17 @@
 -- The request rate by GCRA, and the day's tokens; in front of admit.lua and hits.lua (shared.py).
--- A key holds the time at which the whole minute's allowance is there again, and when that was
--- written. Each request moves it by its share of the minute.
+-- A key holds its theoretical arrival time (tat), at which the full allowance of a minute is there
+-- again, and when that was written. Each request moves it by the emission interval.
 local MINUTE, DAY = 60000000, 86400
--- Hits are told late (hits.lua), so more may have passed than the minute allows, and the key's time
--- lies further ahead. Further than this only if the server's clock was set back.
+-- Hits are reported late (hits.lua), so more may have passed than the minute allows, and the tat lies
+-- further ahead. Further than this only if the server's clock was set back.
 local LONGEST_DEBT = 3600000000
 local time = redis.call('TIME')
 local seconds = tonumber(time[1])
 local now = seconds * 1000000 + tonumber(time[2])
 
-local function write_rate(key, full_at)
-  redis.call('SET', key, string.format('%.3f %.0f', full_at, now),
-    'PX', math.max(1, math.ceil((full_at - now) / 1000) + 1))
+local function write_rate(key, tat)
+  redis.call('SET', key, string.format('%.3f %.0f', tat, now),
+    'PX', math.max(1, math.ceil((tat - now) / 1000) + 1))
 end
 
 local function read_rate(key)
@@ -23,17 +23,17 @@ local function read_rate(key)
     stored = stored - set_back
     write_rate(key, stored)
   end
-  local full_at = math.max(stored, now)
-  if full_at > now + MINUTE + LONGEST_DEBT then
-    full_at = now + MINUTE
-    -- Stored also when this request is refused: the wait that it is told must come to an end.
-    write_rate(key, full_at)
+  local tat = math.max(stored, now)
+  if tat > now + MINUTE + LONGEST_DEBT then
+    tat = now + MINUTE
+    -- Stored also when this request is refused: the wait that its client gets must come to an end.
+    write_rate(key, tat)
   end
-  return full_at
+  return tat
 end
 
-local function remaining_of(full_at, share)
-  return math.max(0, math.floor((MINUTE - (full_at - now) + 1) / share))
+local function remaining_of(tat, emission_interval)
+  return math.max(0, math.floor((MINUTE - (tat - now) + 1) / emission_interval))
 end
 
 -- Tokens used today, and the microseconds until tomorrow; zeros without a limit.

@@ -1,6 +1,6 @@
 -- Prolong leases of one key's running requests.
 -- KEYS: leases. ARGV: their length in milliseconds, their names.
--- Only leases that are still there (XX): one that was released meanwhile must not come back.
+-- Only leases that still exist (XX): one that was released must not come back.
 local time = redis.call('TIME')
 local lease_ms = tonumber(ARGV[1])
 local until_ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000) + lease_ms

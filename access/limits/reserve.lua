@@ -2,9 +2,9 @@
 -- KEYS: tokens used today, reservations of calls under way.
 -- ARGV: tokens a day, the reservation's name, its tokens, its length in milliseconds,
 --       1 if it is refused also for what others have reserved.
--- Answer: refused by (0 nothing, 1 reservations, 2 the day), wait in microseconds.
--- A call passes while nothing else is under way, or what is fits: so the day's limit is overshot by
--- what calls use beyond their reservations, and not by all that begin at once.
+-- Returns: refused by (0 none, 1 reservations, 2 the day), wait in microseconds.
+-- A call passes while no other is under way, or if all fit: so the day's limit is overshot by the
+-- tokens that calls use beyond their reservations, and not by all that begin at once.
 local DAY = 86400
 local WAIT = 5000000
 local time = redis.call('TIME')

@@ -1,6 +1,6 @@
 """The limiter that all nodes share, in Redis.
 
-Three keys an API key, with one hash tag, so that a Redis Cluster keeps them together: the request
+Three keys an API key, with one hash tag, so that a Redis Cluster stores them together: the request
 rate (GCRA), the tokens of the UTC day, and a sorted set of leases, one a running request. Redis's
 own clock decides, every key expires by itself, and each call is one round trip. All functions
 raise RedisUnavailable.
@@ -41,7 +41,7 @@ _REFUSED_BY = (None, "requests_per_minute", "tokens_per_day", "max_concurrent")
 
 
 def admit(*, key_id: UUID, limits: Limits, lease: str) -> Verdict:
-    """Decide about one request; if it passes, it is counted and its lease taken."""
+    """Decide about one request; if it passes, count it and take its lease."""
     rate, tokens, leases = _names(key_id)
     args = (
         limits.requests_per_minute,
@@ -91,24 +91,24 @@ def renew(leases_by_key: Mapping[UUID, Sequence[str]]) -> None:
     run(work)
 
 
-def tell_hits(told: Sequence[tuple[UUID, Limits, int]]) -> list[Verdict | None]:
-    """Count hits that have passed, all in one round trip, and return how each key stands.
+def report(hits: Sequence[tuple[UUID, Limits, int]]) -> list[Verdict | None]:
+    """Count hits that have passed, all in one round trip, and return the state of each key.
 
     None for a key that Redis refuses to count (out of memory, a value of another type).
     """
     calls: list[_Call] = [
         (_names(key_id)[:2], (limits.requests_per_minute, limits.tokens_per_day, count))
-        for key_id, limits, count in told
+        for key_id, limits, count in hits
     ]
 
     def work(client: Redis) -> list[Verdict | None]:
-        return [_told(answer) for answer in _call_all(client, _HITS, calls)]
+        return [_reported(answer) for answer in _call_all(client, _HITS, calls)]
 
     return run(work)
 
 
 def ping() -> None:
-    """Find out whether Redis is there."""
+    """Raise RedisUnavailable unless Redis answers."""
     run(lambda client: client.ping())
 
 
@@ -120,14 +120,14 @@ def _call_all(client: Redis, script: Script, calls: Sequence[_Call]) -> list[Any
         return pipeline.execute(raise_on_error=False)
 
     answers = send()
-    # One server for all: it knows the script, or has run none of these calls.
+    # One server for all: it has the script, or has run none of these calls.
     if any(isinstance(answer, NoScriptError) for answer in answers):
         client.script_load(script.text)
         answers = send()
     return answers
 
 
-def _told(answer: Any) -> Verdict | None:
+def _reported(answer: Any) -> Verdict | None:
     if isinstance(answer, ResponseError):
         note_refusal(answer)
         return None
@@ -153,7 +153,7 @@ def _reserved(answer: Any) -> tuple[int, float]:
 
 
 def _verdict(answer: Any) -> Verdict:
-    # Whatever speaks at the other end: six whole numbers, or it is no limiter of ours.
+    # Six integers, or the server at the other end did not run this script.
     if not isinstance(answer, list) or not all(isinstance(part, int) for part in answer):
         raise ValueError("not an answer of the limiter's script")
     refused, wait, remaining, reset, used, day_left = answer

@@ -1,4 +1,4 @@
-"""How many rows an account may store of what no other limit bounds."""
+"""Bounds on the rows of an account that no other limit bounds."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class StoredLimit:
     """At most so many rows of a kind for each account: the number in `setting`, 0 is no limit.
 
     A process counts once in COUNT_SECONDS, and no more rows than the limit, by an index that
-    begins with the account. So an account may exceed it by what it makes in that time. With
-    `column`, the sum of that is bounded and not the number of rows.
+    begins with the account. So an account may exceed it by the rows that it adds in that time. With
+    `column`, its sum is bounded and not the number of rows.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class StoredLimit:
             raise refusal(self._kind, setting=self._setting)
 
     def forget(self, account_id: uuid.UUID) -> None:
-        """Count an account again at the next request, for it has removed some."""
+        """Drop the count of an account, for it has removed rows."""
         self._counts.drop(account_id)
 
     def _count(self, account_id: uuid.UUID) -> int:

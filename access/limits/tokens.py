@@ -18,18 +18,18 @@ RESERVATION_SECONDS = 600
 
 
 class Reservation:
-    """Tokens that a call under way is likely to use; `finish` puts what it used in their place."""
+    """Tokens that a call under way is likely to use; `finish` replaces them by those it used."""
 
     def __init__(self, key_id: UUID, name: str = "") -> None:
         self._key_id = key_id
-        # Empty where nothing is reserved: the key has no limit, or Redis was away.
+        # Empty where nothing is reserved: the key has no limit, or Redis was unavailable.
         self._name = name
         self._is_over = False
 
     def finish(self, tokens: int) -> None:
-        """Count what the call used; the second time does nothing. Raises nothing.
+        """Count the tokens that the call used; the second call does nothing. Never raises.
 
-        While Redis is away nothing is counted: the process that used them admits no requests.
+        While Redis is unavailable none are counted: the process that used them admits no requests.
         """
         if self._is_over:
             return
@@ -47,9 +47,9 @@ def reserve_tokens(
 ) -> Reservation:
     """Reserve `tokens` of a key's day for a model call; raises LimitExceeded (429).
 
-    `tokens_per_day` 0 is no limit. With `waits_for_others`, also what calls under way have reserved
-    is left to them: then `retry_after_seconds` is a few seconds, else the rest of the day. While
-    Redis is away nothing is refused.
+    `tokens_per_day` 0 is no limit. With `waits_for_others`, tokens that other calls have reserved
+    count as used: then `retry_after_seconds` is a few seconds, else the rest of the day. While
+    Redis is unavailable no call is refused.
     """
     if not tokens_per_day:
         return Reservation(key_id)

@@ -1,4 +1,4 @@
-"""What a limiter decided, and how clients are told."""
+"""A limiter's decision, and its headers for clients."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 MINUTE_SECONDS = 60
 DAY_SECONDS = 86_400
-# Nobody knows when a running request will end; this is when to ask again.
+# The end of a running request cannot be predicted; this is a reasonable time to retry.
 CONCURRENCY_WAIT_SECONDS = 1.0
 
 
@@ -17,7 +17,7 @@ class Verdict(NamedTuple):
     """A limiter's answer about one request.
 
     `refused_by` is one of Limits' fields or None. `requests_reset_seconds` is the time until the
-    whole allowance is there again, `wait_seconds` that until this request would pass.
+    full allowance is there again, `wait_seconds` that until this request would pass.
     """
 
     refused_by: str | None
@@ -48,8 +48,8 @@ def format_duration(seconds: float) -> str:
     if milliseconds < 1000:
         return f"{milliseconds}ms" if milliseconds else "0s"
     if milliseconds >= MINUTE_SECONDS * 1000:
-        # Above a minute a fraction of a second tells nobody anything.
-        minutes, whole_seconds = divmod(-(-milliseconds // 1000), 60)
+        # Above a minute a fraction of a second is of no use.
+        minutes, full_seconds = divmod(-(-milliseconds // 1000), 60)
         hours, minutes = divmod(minutes, 60)
-        return f"{hours}h{minutes}m{whole_seconds}s" if hours else f"{minutes}m{whole_seconds}s"
+        return f"{hours}h{minutes}m{full_seconds}s" if hours else f"{minutes}m{full_seconds}s"
     return f"{milliseconds / 1000:g}s"

@@ -1,4 +1,4 @@
-"""Let a login be tried, and count it if it fails."""
+"""Admit a login, and count it if it fails."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from access.logins.verdict import LIMITS, Attempt, Verdict
 from node.client_address import network_of
 from scaling.redis_client import RedisUnavailable
 
-LOGINS = Counter("headrace_logins", "Logins that were tried, by outcome.", ["outcome"])
+LOGINS = Counter("headrace_logins", "Login attempts, by outcome.", ["outcome"])
 REFUSED = Counter(
     "headrace_logins_refused", "Logins refused before their password was checked.", ["limit"]
 )
@@ -36,7 +36,7 @@ local_failures = LocalFailures()
 
 @dataclass(kw_only=True)
 class Outcome:
-    """What came of a login; whoever tries it sets `is_right`."""
+    """The outcome of a login; its caller sets `is_right`."""
 
     is_right: bool = False
 
@@ -45,7 +45,7 @@ class Outcome:
 def counted(*, user: str, address: str) -> Iterator[Outcome]:
     """Run one check of a password; raises TooManyLogins before it.
 
-    The login is counted before the check and taken back after it, so that guesses at the same time
+    The login is counted before the check and uncounted after it, so that guesses at the same time
     count too. One that ends without a verdict, as when the threads are busy, does not count.
     """
     attempt = Attempt(user=digest_of(user), address=digest_of(address))
@@ -89,7 +89,7 @@ def unlock(*, user: str | None = None, address: str | None = None) -> bool:
 
 
 def digest_of(text: str) -> str:
-    """Return what stands for a user's name or an address, of one length and unreadable."""
+    """Return the digest of a user's name or an address: of one length, and unreadable."""
     data = text.encode(errors="surrogatepass")
     return salted_hmac("access.logins", data, algorithm="sha256").hexdigest()[:DIGEST_CHARS]
 

@@ -1,6 +1,6 @@
 """The admin's page to change one's own password, where a wrong old one counts as a failed login.
 
-Whoever has only somebody's session could guess there for as long as it lasts.
+A person with only a stolen session could otherwise guess there for as long as it lasts.
 """
 
 from __future__ import annotations

@@ -15,10 +15,10 @@ MAX_ENTRIES = 10_000
 
 
 class LocalFailures:
-    """The shared rules in memory, but for known addresses, of which only Redis knows.
+    """The shared rules in memory, without known addresses, which only Redis has.
 
-    N processes may together let N times as many guesses through. The entries used last stay, so
-    made-up names push out each other's counts; the address's own is used with each of them.
+    N processes may together admit N times as many guesses. The entries used last stay, so
+    made-up names evict each other's counts; the address's own is used with each of them.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class LocalFailures:
             self._window(f"address {attempt.address}", now).counts.subtract(("all",))
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Drop all counts."""
         with self._lock:
             self._windows.clear()
 
@@ -72,7 +72,7 @@ class LocalFailures:
 
 
 class _Window:
-    """What failed until `ends_at`, by address, or in all."""
+    """Failures until `ends_at`, by address, and in all."""
 
     __slots__ = ("counts", "ends_at")
 

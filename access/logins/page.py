@@ -1,4 +1,4 @@
-"""The admin's page of logins, which says how long to wait."""
+"""The admin's login, and the page of a refused one with the time to wait."""
 
 from __future__ import annotations
 

@@ -1,16 +1,16 @@
-"""What the counts of failed logins say about one more."""
+"""The verdict of the counts of failed logins about one more."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-# What refuses a login, in the order of the script's answers.
+# The limits of logins, in the order of the script's answers.
 LIMITS = (None, "pair", "address", "user")
 SECONDS_PER_DAY = 86_400
 
 
 class Attempt(NamedTuple):
-    """Digests of who logs in, and from where; both come from a stranger and are never stored."""
+    """Digests of a user name and an address, which come from a stranger and are never stored."""
 
     user: str
     address: str

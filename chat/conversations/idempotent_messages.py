@@ -53,7 +53,7 @@ class FirstAttempt:
             return turn.complete(content, usage)
         with transaction.atomic():
             message = turn.complete(content, usage)
-            self._ticket.keep(Answer(status=201, body={"id": str(message)}, headers={}))
+            self._ticket.store(Answer(status=201, body={"id": str(message)}, headers={}))
         self._stop()
         return message
 
@@ -61,7 +61,7 @@ class FirstAttempt:
         """Free the key, unless there is an answer; never raises."""
         self._stop()
         if self._ticket is not None:
-            self._ticket.give_up()
+            self._ticket.release()
 
     def _stop(self) -> None:
         if self._renewer is not None:
@@ -71,7 +71,7 @@ class FirstAttempt:
         while not ticket.is_over:
             gevent.sleep(settings.CONVERSATION_LEASE_SECONDS / RENEWALS_PER_LEASE)
             try:
-                ticket.prolong(settings.CONVERSATION_LEASE_SECONDS)
+                ticket.renew(settings.CONVERSATION_LEASE_SECONDS)
             except (Error, PoolTimeout) as error:
                 logger.warning("an idempotency key was not renewed: %s", error)
             finally:

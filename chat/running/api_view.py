@@ -103,8 +103,16 @@ class ApiView(APIView):
         return ClientSocket(self.request)
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """Authenticate, check the scope, and admit the request within the key's limits."""
+        """Authenticate, check the scope, and admit the request."""
         super().initial(request, *args, **kwargs)
+        self.admit(request)
+
+    def admit(self, request: Request) -> None:
+        """Take the request's share of its key's limits, and bind its reads and calls to its caller.
+
+        Subclasses override it where a request uses other limits. Raises LimitExceeded (429), and
+        InvalidRequest for a position that is none.
+        """
         # Reading never calls a model, also where posting to the same address does.
         is_model_call = self.is_model_call and request.method == "POST"
         self.lifecycle.admission = admit(self.principal, is_model_call=is_model_call)

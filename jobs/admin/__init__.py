@@ -1,4 +1,4 @@
-"""Staff's view of jobs: each part is a module, imported here for Django to find."""
+"""Admin pages of jobs: each part is a module, imported here for Django to find."""
 
 from jobs.admin import deliveries, jobs, workers
 

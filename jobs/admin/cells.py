@@ -14,7 +14,7 @@ SHORT_CHARS = 80
 
 
 def short_id(public_id: str) -> SafeString:
-    """Return an id cut in its middle, with the whole one to hover over: columns are narrow."""
+    """Return an id cut in its middle, with the full one to hover over: columns are narrow."""
     return format_html(
         '<span class="job-id" title="{}">{}…{}</span>', public_id, public_id[:12], public_id[-6:]
     )
@@ -28,7 +28,7 @@ def badge(status: str, label: str = "") -> SafeString:
 
 
 def job_badge(job: Job) -> SafeString:
-    """Return a job's status; a waiting one may be scheduled, a running one be on its way out."""
+    """Return a job's status; a waiting one may be scheduled, a running one be cancelling."""
     if job.status == Job.Status.QUEUED and not job.is_due:
         return badge("scheduled")
     if job.status == Job.Status.RUNNING and job.cancel_requested_at is not None:
@@ -37,7 +37,7 @@ def job_badge(job: Job) -> SafeString:
 
 
 def progress(job: Job) -> SafeString | str:
-    """Return a bar with the counts, or the counts alone while the total is not known."""
+    """Return a bar with the counts, or the counts alone while the total is unknown."""
     if job.progress_completed is None:
         return job.progress_message[:SHORT_CHARS] or "-"
     if not job.progress_total:
@@ -62,7 +62,7 @@ def span(length: timedelta) -> str:
     hours, rest = divmod(rest, 3600)
     minutes, rest = divmod(rest, 60)
     units = [(days, "d"), (hours, "h"), (minutes, "min"), (rest, "s")]
-    first = next(place for place, (count, _) in enumerate(units) if count)
+    first = next(index for index, (count, _) in enumerate(units) if count)
     return " ".join(f"{count} {unit}" for count, unit in units[first : first + 2] if count)
 
 

@@ -10,7 +10,7 @@ from jobs.queue.history import Minute
 
 
 def draw(minutes: Sequence[Minute]) -> Chart:
-    """Return bars that stack what failed and was cancelled upon what succeeded."""
+    """Return bars that stack failed and cancelled jobs upon those that succeeded."""
     return stacked_bars.draw(
         [
             (

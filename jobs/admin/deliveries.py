@@ -1,4 +1,4 @@
-"""Notices of jobs' ends, to read and to deliver again."""
+"""Deliveries: notifications of finished jobs, to read and to send again."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from jobs.models import Delivery, DeliveryAttempt
 
 
 class DeliveryAttemptInline(admin.TabularInline[DeliveryAttempt, Delivery]):
-    """The tries at a delivery, the oldest first."""
+    """The attempts at a delivery, the oldest first."""
 
     model = DeliveryAttempt
     fields = ("started_at", "duration_seconds", "is_delivered", "status_code", "error")
@@ -36,15 +36,15 @@ class DeliveryAttemptInline(admin.TabularInline[DeliveryAttempt, Delivery]):
     verbose_name_plural = "attempts"
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Whoever may see the delivery may see its tries."""
+        """Users who may see the delivery may see its attempts."""
         return True
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Tries are the courier's to write."""
+        """Attempts are the dispatcher's to write."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Tries are the courier's to write."""
+        """Attempts are the dispatcher's to write."""
         return False
 
 
@@ -92,7 +92,7 @@ class DeliveryAdmin(admin.ModelAdmin[Delivery]):
 
     @admin.display(description="delivery")
     def public_id(self, delivery: Delivery) -> SafeString:
-        """Show the id that receivers know."""
+        """Show the id that receivers get."""
         return cells.short_id(str(delivery))
 
     @admin.display(description="status")
@@ -102,7 +102,7 @@ class DeliveryAdmin(admin.ModelAdmin[Delivery]):
 
     @admin.display(description="job")
     def job_link(self, delivery: Delivery) -> SafeString:
-        """Lead to the job without loading it."""
+        """Link to the job without loading it."""
         url = reverse("admin:jobs_job_change", args=[delivery.job_id])
         return format_html('<a href="{}">{}</a>', url, cells.short_id(f"job_{delivery.job_id.hex}"))
 
@@ -113,15 +113,15 @@ class DeliveryAdmin(admin.ModelAdmin[Delivery]):
 
     @admin.action(description="Deliver selected deliveries again", permissions=["operate"])
     def redeliver_selected(self, request: HttpRequest, queryset: QuerySet[Delivery]) -> None:
-        """Have them tried again now."""
+        """Make them due again now."""
         rows = list(queryset[: MAX_ACTED + 1])
         done = sum(self._redeliver(request, row).is_done for row in rows[:MAX_ACTED])
-        messages.success(request, f"{done} deliveries to be delivered again.")
+        messages.success(request, f"{done} deliveries are due again.")
         if len(rows) > MAX_ACTED:
-            messages.warning(request, f"Only the newest {MAX_ACTED} deliveries were looked at.")
+            messages.warning(request, f"Only the newest {MAX_ACTED} deliveries were considered.")
 
     def has_operate_permission(self, request: HttpRequest) -> bool:
-        """Say whether the user may redeliver: by the permission to change deliveries."""
+        """Return whether the user may redeliver: by the permission to change deliveries."""
         return request.user.has_perm("jobs.change_delivery")
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -129,7 +129,7 @@ class DeliveryAdmin(admin.ModelAdmin[Delivery]):
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Refuse every form: saving would overwrite what the courier writes meanwhile."""
+        """Refuse every form: saving would overwrite the dispatcher's changes."""
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -151,7 +151,7 @@ class DeliveryAdmin(admin.ModelAdmin[Delivery]):
 
     @method_decorator(require_POST)
     def redeliver_view(self, request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
-        """Have one delivery tried again, and go back to where the button was."""
+        """Make one delivery due again, and redirect to the page of the button."""
         if not self.has_operate_permission(request):
             raise PermissionDenied
         delivery = Delivery.objects.filter(pk=pk).first()

@@ -1,4 +1,4 @@
-"""Filters whose choices cost no query, on columns that indexes know."""
+"""Filters whose choices cost no query, on columns with indexes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PERIODS = {
     "week": ("Last 7 days", timedelta(days=7)),
 }
 APIS = ("jobs", "responses")
-# No index knows a job's API, priority or request id. Among so many jobs they are found quickly.
+# No index has a job's API, priority or request id. Among so many jobs they are found quickly.
 NEWEST = 50_000
 OF_NEWEST = f"of the newest {NEWEST:,}"
 
@@ -35,7 +35,7 @@ class PeriodFilter(admin.SimpleListFilter):
         return [(name, label) for name, (label, _) in PERIODS.items()]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """Keep the rows of the period."""
+        """Return the rows of the period."""
         if self.value() not in PERIODS:
             return queryset
         _, length = PERIODS[self.value() or ""]
@@ -53,7 +53,7 @@ class ApiFilter(admin.SimpleListFilter):
         return [(name, name) for name in APIS]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """Keep the rows of the API."""
+        """Return the rows of the API."""
         if self.value() not in APIS:
             return queryset
         return newest(request, queryset).filter(api=self.value())
@@ -70,7 +70,7 @@ class PriorityFilter(admin.SimpleListFilter):
         return [(str(number), str(number)) for number in range(MAX_PRIORITY, -1, -1)]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """Keep the rows of the priority."""
+        """Return the rows of the priority."""
         value = self.value() or ""
         if value not in dict(self.lookup_choices):
             return queryset
@@ -78,7 +78,7 @@ class PriorityFilter(admin.SimpleListFilter):
 
 
 def newest(request: HttpRequest, queryset: QuerySet[Job]) -> QuerySet[Job]:
-    """Keep the newest NEWEST jobs; all of those that wait or run, which are not many."""
+    """Return the newest NEWEST jobs; all of those that wait or run, which are not many."""
     if request.GET.get("status__exact") in (Job.Status.QUEUED, Job.Status.RUNNING):
         return queryset
     ids = Job.objects.order_by("-pk").values_list("pk", flat=True)

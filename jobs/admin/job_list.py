@@ -26,18 +26,18 @@ class JobList(admin.ModelAdmin[Job]):
     list_filter = [PeriodFilter, "status", "chain", ApiFilter, PriorityFilter]
     list_select_related = ["chain", "account"]
     list_per_page = 50
-    # Any other order would sort the whole table.
+    # Any other order would sort the full table.
     sortable_by = ()
     ordering = ["-pk"]
     paginator = BoundedPaginator
     show_full_result_count = False
-    # Facets would count the whole table for each choice.
+    # Facets would count the full table for each choice.
     show_facets = admin.ShowFacets.NEVER
     search_fields = ["=id"]
     search_help_text = f"A job's id, or a request's id ({OF_NEWEST} jobs)."
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Job]:
-        """Leave out what is large: inputs and outputs may have megabytes."""
+        """Defer large columns: inputs and outputs may have megabytes."""
         return (
             super()
             .get_queryset(request)
@@ -47,7 +47,7 @@ class JobList(admin.ModelAdmin[Job]):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        """Find a job by its id or its request's, each whole."""
+        """Find a job by its full id or its request's."""
         term = search_term.strip()
         if not term:
             return queryset, False
@@ -57,7 +57,7 @@ class JobList(admin.ModelAdmin[Job]):
 
     @admin.display(description="job")
     def public_id(self, job: Job) -> SafeString:
-        """Show the id that clients know."""
+        """Show the id that clients get."""
         return cells.short_id(str(job))
 
     @admin.display(description="status")

@@ -1,4 +1,4 @@
-"""What a job's page shows, read with a fixed number of queries and cut to what can be looked at."""
+"""The content of a job's page, read with a fixed number of queries and cut to a readable size."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from django.utils.safestring import SafeString
 from jobs.admin import cells
 from jobs.models import Attempt, Delivery, DeliveryAttempt, Job
 
-# Of each text. A page of megabytes would help nobody.
+# Of each text. A page of megabytes would be of no use.
 SHOWN_CHARS = 20_000
 MAX_ATTEMPTS_SHOWN = 50
 MAX_DELIVERIES_SHOWN = 20
@@ -31,7 +31,7 @@ class Text:
 
     @property
     def is_cut(self) -> bool:
-        """Whether there is more than is shown."""
+        """Whether the text is longer than the part that is shown."""
         return self.chars > len(self.shown)
 
 
@@ -51,12 +51,12 @@ class JobPage:
 
     @property
     def progress(self) -> SafeString | str:
-        """How far it is."""
+        """The job's progress as a bar."""
         return cells.progress(self.job)
 
     @property
     def duration(self) -> SafeString | str:
-        """How long it has run."""
+        """The time from its first start."""
         return cells.duration(self.job)
 
     @property
@@ -92,7 +92,7 @@ def read(pk: uuid.UUID) -> JobPage | None:
 
 def _text(job: Any, name: str) -> Text | None:
     shown, chars = getattr(job, f"_{name}"), getattr(job, f"_{name}_chars")
-    # Only the Responses API keeps a request, and few clients send metadata.
+    # Only the Responses API stores a request, and few clients send metadata.
     is_empty = shown is not None and "".join(shown.split()) == "{}"
     if shown is None or (is_empty and name in ("request", "metadata")):
         return None
@@ -101,7 +101,7 @@ def _text(job: Any, name: str) -> Text | None:
 
 def _attempts(pk: uuid.UUID) -> Sequence[Attempt]:
     rows = Attempt.objects.filter(job=pk).order_by("-started_at", "-pk")
-    # A traceback ends with what matters, and the longest are those of deep recursions.
+    # A traceback's end matters most, and the longest are those of deep recursions.
     rows = rows.defer("traceback", "error_message").annotate(
         error_shown=Left("error_message", SHOWN_CHARS),
         traceback_shown=Right("traceback", SHOWN_CHARS),

@@ -1,4 +1,4 @@
-"""Jobs: to find, to read, and to retry, cancel or requeue. Nobody adds or edits one by hand."""
+"""Jobs: to find, to read, and to retry, cancel or requeue. They are never edited by hand."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ VIEW_TASK_STATUS = "scaling.view_task_status"
 
 @admin.register(Job)
 class JobAdmin(JobList):
-    """What can be done to jobs, and the addresses of the pages."""
+    """The operations on jobs, and the addresses of the pages."""
 
     actions = ["retry_jobs", "cancel_jobs", "requeue_jobs"]
 
@@ -48,11 +48,11 @@ class JobAdmin(JobList):
 
     @admin.action(description="Requeue selected jobs", permissions=["operate"])
     def requeue_jobs(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
-        """Take the running ones from their workers."""
+        """Requeue the running ones."""
         self._operate_on_all(request, queryset, "requeue")
 
     def has_operate_permission(self, request: HttpRequest) -> bool:
-        """Say whether the user may retry, cancel and requeue: by the permission to change jobs."""
+        """Return whether the user may retry, cancel, requeue: by the permission to change jobs."""
         return request.user.has_perm("jobs.change_job")
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -60,7 +60,7 @@ class JobAdmin(JobList):
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Refuse every form: saving a job would overwrite what its worker writes meanwhile."""
+        """Refuse every form: saving a job would overwrite its worker's changes."""
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -113,7 +113,7 @@ class JobAdmin(JobList):
 
     @method_decorator(require_POST)
     def operate_view(self, request: HttpRequest, pk: uuid.UUID, name: str) -> HttpResponse:
-        """Do one operation to one job, log it if it did anything, and say what came of it."""
+        """Do one operation on one job, log a change, and show the result."""
         if not self.has_operate_permission(request):
             raise PermissionDenied
         operation = OPERATIONS.get(name)
@@ -128,7 +128,7 @@ class JobAdmin(JobList):
         return HttpResponseRedirect(reverse("admin:jobs_job_change", args=[pk]))
 
     def task_status_view(self, request: HttpRequest) -> HttpResponse:
-        """Show how the jobs stand."""
+        """Show the page "Task status"."""
         if not request.user.has_perm(VIEW_TASK_STATUS):
             raise PermissionDenied
         return status_page(request, self)
@@ -151,4 +151,4 @@ class JobAdmin(JobList):
         for reason, count in reasons.items():
             messages.warning(request, f"{count} jobs: {reason}")
         if len(jobs) > MAX_ACTED:
-            messages.warning(request, f"Only the newest {MAX_ACTED} jobs were looked at.")
+            messages.warning(request, f"Only the newest {MAX_ACTED} jobs were considered.")

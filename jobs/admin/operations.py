@@ -1,4 +1,4 @@
-"""What staff can do to a job, and what really came of it."""
+"""Operations of staff on a job, and their results."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from config.api.errors import ApiError
 from jobs import services
 from jobs.models import Delivery, Job
-from jobs.notifications import services as notices
+from jobs.notifications import services as notifications
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What came of it: a sentence, and whether anything changed."""
+    """The result of an operation: a sentence, and whether it changed anything."""
 
     is_done: bool
     text: str
@@ -41,9 +41,9 @@ def retry(job: Job) -> Result:
 
 
 def cancel(job: Job) -> Result:
-    """Cancel a waiting job, or ask the worker of a running one to."""
+    """Cancel a waiting job, or request it of a running one's worker."""
     try:
-        # What the caller has read may be old: a job that has ended since is not "cancelled" by us.
+        # The caller's row may be old: a job that has finished since is not "cancelled" by us.
         before = services.reload(job)
         if before.is_over:
             return Result(is_done=False, text=f"The job had already ended: {before.status}.")
@@ -60,16 +60,16 @@ def cancel(job: Job) -> Result:
 
 
 def requeue(job: Job) -> Result:
-    """Take a running job from its worker."""
+    """Requeue a running job."""
     if services.requeue(job):
         return Result(is_done=True, text="Requeued; the attempt does not count.")
     return Result(is_done=False, text="The job is not running, so it cannot be requeued.")
 
 
 def redeliver(delivery: Delivery) -> Result:
-    """Try a notice again, however its delivery went before."""
+    """Send a delivery again, in any state."""
     try:
-        notices.redeliver(delivery)
+        notifications.redeliver(delivery)
     except ApiError as error:
         return Result(is_done=False, text=error.message)
     return Result(is_done=True, text="Queued for immediate delivery.")

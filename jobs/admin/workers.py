@@ -20,7 +20,7 @@ class WorkerAdmin(admin.ModelAdmin[Worker]):
     """The workers of the last day."""
 
     list_display = [
-        "name", "host", "pid", "version", "state_badge", "places", "heartbeat", "started_at",
+        "name", "host", "pid", "version", "state_badge", "slots", "heartbeat", "started_at",
         "ended_at", "current_jobs",
     ]  # fmt: skip
     list_filter = ["state"]
@@ -37,18 +37,18 @@ class WorkerAdmin(admin.ModelAdmin[Worker]):
         return cells.badge(worker.state)
 
     @admin.display(description="running", ordering="running")
-    def places(self, worker: Worker) -> str:
-        """Show how many of its places are taken."""
+    def slots(self, worker: Worker) -> str:
+        """Show how many of its slots are in use."""
         return f"{worker.running} of {worker.concurrency}"
 
     @admin.display(description="heartbeat", ordering="heartbeat_at")
     def heartbeat(self, worker: Worker) -> SafeString | str:
-        """Show how long ago it was heard of."""
+        """Show the age of its last heartbeat."""
         return cells.shown_time(worker.heartbeat_at)
 
     @admin.display(description="jobs")
     def current_jobs(self, worker: Worker) -> SafeString:
-        """Lead to what it runs now."""
+        """Link to the jobs that it runs now."""
         query = urlencode({"worker__id__exact": worker.pk, "status__exact": Job.Status.RUNNING})
         return format_html(
             '<a href="{}?{}">running jobs</a>', reverse("admin:jobs_job_changelist"), query

@@ -1,4 +1,4 @@
-"""What reading a PDF may cost, by the size of its file."""
+"""The budget of reading a PDF, by the size of its file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def budget_of(file_bytes: int) -> Budget:
     JOB_FILE_PAGE_BYTES of it at least, JOB_MAX_FILE_PAGES at most.
     """
     earned = settings.JOB_FILE_CPU_SECONDS_PER_MIB * file_bytes / MIB
-    # The kernel counts whole seconds.
+    # The kernel counts full seconds.
     cpu_seconds = math.ceil(
         min(settings.JOB_FILE_TIMEOUT_SECONDS, settings.JOB_FILE_CPU_SECONDS + earned)
     )

@@ -1,4 +1,4 @@
-"""What can be wrong with a document; every message says what to do."""
+"""Errors of documents; every message has advice."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from django.conf import settings
 from config.api.errors import ApiError, InvalidRequest
 from jobs.documents.budgets import Budget
 
-# What extract.py finds, and reading.py; all 422.
+# Faults that extract.py and reading.py find; all 422.
 DOCUMENT_FAULTS = {
     "document_empty": "The file is empty; send one with text.",
     "document_encrypted": "The PDF is encrypted; save it without a password and send that.",
@@ -70,7 +70,7 @@ class DocumentTooCostly(ApiError):
 
 
 class DocumentTypeUnsupported(ApiError):
-    """The file is none of the types that are read."""
+    """The file's type is not supported."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -171,7 +171,7 @@ class NotOneFile(InvalidRequest):
 
 
 class InvalidForm(ApiError):
-    """The body is no whole multipart form."""
+    """The body is no complete multipart form."""
 
     def __init__(self, message: str) -> None:
         super().__init__(400, message, code="invalid_form")

@@ -22,7 +22,7 @@ PR_SET_PDEATHSIG = 1
 PR_SET_NO_NEW_PRIVS = 38
 # The document, the answer and /dev/null.
 INHERITED_FILES = 3
-# What pypdf opens to be imported.
+# Files that pypdf opens when it is imported.
 MAX_FILES = 32
 
 
@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def read_pdf(raw: bytes, *, max_pages: int, max_chars: int) -> dict[str, Any]:
-    """Return the text and the number of pages, or the code of what is wrong."""
+    """Return the text and the number of pages, or the code of the fault."""
     # Imported once memory is bounded.
     from pypdf import PdfReader  # noqa: PLC0415
     from pypdf.errors import (  # noqa: PLC0415
@@ -49,7 +49,7 @@ def read_pdf(raw: bytes, *, max_pages: int, max_chars: int) -> dict[str, Any]:
 
     try:
         reader = PdfReader(io.BytesIO(raw))
-        # Many PDFs are encrypted with the empty password, and open for everybody.
+        # Many PDFs are encrypted with the empty password, and open without one.
         if reader.is_encrypted and not reader.decrypt(""):
             return {"error": "document_encrypted"}
         if len(reader.pages) > max_pages:
@@ -67,7 +67,7 @@ def read_pdf(raw: bytes, *, max_pages: int, max_chars: int) -> dict[str, Any]:
         return {"over": "memory"}
     except LimitReachedError:
         return {"error": "document_unreadable"}
-    # pypdf meets whatever a file holds, and raises whatever comes of it.
+    # pypdf reads arbitrary bytes, and raises errors of any kind.
     except Exception:
         return {"error": "document_damaged"}
     if not texts:
@@ -78,7 +78,7 @@ def read_pdf(raw: bytes, *, max_pages: int, max_chars: int) -> dict[str, Any]:
 
 
 def limit(*, cpu_seconds: int, memory_bytes: int, nice: int) -> None:
-    """Bound what this process may take, and drop what it does not need."""
+    """Bound this process's resources, and drop privileges that it does not need."""
     libc = ctypes.CDLL(None)
     # A node that is killed leaves no reader behind.
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -93,8 +93,8 @@ def limit(*, cpu_seconds: int, memory_bytes: int, nice: int) -> None:
     # In a container without memory the kernel is to end this process, and not the node.
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
         score.write("1000")
-    # Processor time: on a busy machine the document is not to blame for what the clock says.
-    # At the first limit the process ends by SIGXCPU, which tells it from other ends.
+    # Processor time: on a busy machine the document is not to blame for the clock time.
+    # At the first limit the process ends by SIGXCPU, which distinguishes it from other ends.
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 1))
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))

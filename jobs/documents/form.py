@@ -64,7 +64,7 @@ FORM_SCHEMA = {
 
 
 class JobForm(JobOptions):
-    """The fields of the form beside `file`."""
+    """The fields of the form, without `file`."""
 
     chain: Annotated[str, Field(min_length=1, max_length=64)]
     input: dict[str, Any] | None = None
@@ -72,14 +72,14 @@ class JobForm(JobOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class Upload:
-    """A submission with a file, and the bytes by which the same request is known again."""
+    """A submission with a file, and the bytes that identify a repeated request."""
 
     submission: Submission
     identity: bytes
 
 
 def is_form(request: Request) -> bool:
-    """Say whether a request's body is declared as a form, as the parser is chosen."""
+    """Return whether a request's body is declared as a form, by which the parser is chosen."""
     kind = (request.content_type or "").split(";")[0].strip().lower()
     return kind == UploadParser.media_type
 
@@ -90,8 +90,8 @@ def read_upload(request: Request, *, account_id: UUID) -> Iterator[Upload]:
 
     The room for the form is reserved before its first byte is read, and free after the block, with
     the temporary file. When the block fails, no file is left in the storage. Raises
-    AccountUploadsExceeded, UploadsBusy, StorageFull, InvalidRequest, ChainNotFound and what
-    `read_document` raises.
+    AccountUploadsExceeded, UploadsBusy, StorageFull, InvalidRequest, ChainNotFound and the errors
+    of `read_document`.
     """
     with UPLOADS.reserve(account_id, most_bytes(request.META)):
         # Reads the form.
@@ -114,13 +114,13 @@ def _read(request: Request, account_id: UUID) -> tuple[Upload, Original]:
         chain = get_chain(form.chain)
     except ChainNotFound as error:
         raise ChainNotFound(form.chain, param="chain") from error
-    put = _place_of_text(chain, form.input)
+    set_text = _text_setter(chain, form.input)
     document = read_document(file, account_id=account_id)
     name = clean_name(file.name or "", suffix=document.suffix)
     original = Original(file, suffix=document.suffix)
     submission = Submission(
         chain=form.chain,
-        input=put(document.text),
+        input=set_text(document.text),
         **submission_options(form),
         file=original,
         file_name=name,
@@ -136,7 +136,7 @@ def _read(request: Request, account_id: UUID) -> tuple[Upload, Original]:
 def clean_name(name: str, *, suffix: str) -> str:
     """Return a name that is safe to show: one line, no path, no characters that hide others.
 
-    Long names are cut, their suffix is kept; an empty one becomes `document`.
+    Long names are cut, but not their suffix; an empty one becomes `document`.
     """
     name = unicodedata.normalize("NFC", PurePath(name.replace("\\", "/")).name)
     # Categories C*: control characters, and those that turn the direction of writing around.
@@ -165,10 +165,10 @@ def _only_file(request: Request) -> ReceivedFile:
 
 
 def _typed(fields: Mapping[str, str]) -> dict[str, Any]:
-    """Return the fields as their JSON values; forms send an empty text for what is not given."""
+    """Return the fields as their JSON values; forms send an empty text for a missing one."""
     typed: dict[str, Any] = {}
     for name, text in fields.items():
-        # It is told by `_only_file` that this must be a file.
+        # `_only_file` refuses one that is no file.
         if (name != "chain" and not text) or name == "file":
             continue
         if name in NUMBERS and NUMBER.fullmatch(text):
@@ -191,18 +191,18 @@ def _from_json(name: str, text: str) -> Any:
         ) from error
 
 
-def _place_of_text(chain: BuiltChain, given: dict[str, Any] | None) -> Any:
+def _text_setter(chain: BuiltChain, fields: dict[str, Any] | None) -> Any:
     """Return a function that puts a text where the chain takes it: alone, or among other input."""
     key = chain.text_key if chain.chat_input is ChatInput.TEXT else "text"
     if not key:
-        if given is not None:
+        if fields is not None:
             raise InvalidRequest("The chain accepts no other input than the text.", param="input")
         return lambda text: text
-    if given and key in given:
+    if fields and key in fields:
         raise InvalidRequest(
             f"The document's text is put there; leave out {key}.", param=f"input.{key}"
         )
-    return lambda text: {**(given or {}), key: text}
+    return lambda text: {**(fields or {}), key: text}
 
 
 def _digest(file: ReceivedFile) -> str:

@@ -1,4 +1,4 @@
-"""What the reading of documents counts, for Prometheus."""
+"""Metrics of uploads and of reading documents, for Prometheus."""
 
 from prometheus_client import Counter, Gauge, Histogram
 

@@ -12,18 +12,18 @@ from django.utils.http import parse_header_parameters
 from rest_framework.parsers import BaseParser, DataAndFiles
 
 from jobs.documents.errors import DocumentTooLarge, InvalidForm
-from jobs.documents.received import Pauses, ReceivedFileHandler, full_disk_told
+from jobs.documents.received import Pauses, ReceivedFileHandler, full_disk_refused
 from scaling.connections import release_connections
 
-# The file and ten fields, with room for what is to be told of by its name.
+# The file and ten fields, with room for unknown ones, which are refused by name.
 MAX_PARTS = 32
 
 
 class UploadParser(BaseParser):
     """Read a form of at most MAX_UPLOAD_BYTES with fields of at most MAX_BODY_BYTES.
 
-    Gives the database connections back first: an upload may take minutes. Raises DocumentTooLarge,
-    InvalidForm, StorageFull, and what Django raises for too large fields; no file is left then.
+    Releases the database connections first: an upload may take minutes. Raises DocumentTooLarge,
+    InvalidForm, StorageFull, and Django's error for too large fields; no file is left then.
     """
 
     media_type = "multipart/form-data"
@@ -36,16 +36,16 @@ class UploadParser(BaseParser):
     ) -> DataAndFiles[Any, Any]:
         """Return the fields and the files."""
         request = (parser_context or {})["request"]
-        # Django does not say whose fault it is that a type has no boundary, or a strange one.
+        # Django's error for a missing or strange boundary is not specific.
         _, options = parse_header_parameters(request.META["CONTENT_TYPE"])
         boundary = f"--{options.get('boundary', '')}".encode("ascii", "replace")
         handler = ReceivedFileHandler()
         body: Any = _Body(stream, boundary)
         release_connections()
         try:
-            with full_disk_told():
+            with full_disk_refused():
                 fields, files = MultiPartParser(request.META, body, [handler], "utf-8").parse()
-            # Django takes a form that breaks off for one that is over.
+            # Django takes a form that breaks off for a complete one.
             if not body.ends_with(boundary + b"--"):
                 raise InvalidForm("The form is incomplete; its closing boundary is missing.")
         except MultiPartParserError as error:
@@ -75,7 +75,7 @@ class _Body:
         self._pauses = Pauses()
 
     def read(self, size: int = -1) -> bytes:
-        # What Django makes of it costs more than the reading, and a quick client lets neither wait.
+        # Django's work on it costs more than the reading, and with a quick client neither waits.
         self._pauses.take()
         data: bytes = self._stream.read(size)
         self._count += len(data)

@@ -26,9 +26,9 @@ ENVELOPE_BYTES = 4096
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """How a reading ended: with an `answer`, or with a limit (`over` is cpu, memory or clock).
+    """The result of a reading: an `answer`, or a limit (`over` is cpu, memory or clock).
 
-    `cpu_seconds` is the processor time that it took, its whole budget if it was killed.
+    `cpu_seconds` is the processor time that it took, its full budget if it was killed.
     """
 
     answer: dict[str, Any]
@@ -56,7 +56,7 @@ def read_pdf(fd: int, budget: Budget) -> Reading:
         return Reading(answer={}, over="clock", cpu_seconds=budget.cpu_seconds)
     if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU:
         return Reading(answer={}, over="cpu", cpu_seconds=budget.cpu_seconds)
-    # The kernel kills what takes the container's last memory, and C code aborts without any.
+    # The kernel kills a process that takes the container's last memory; C code aborts without any.
     if status != 0:
         return Reading(answer={}, over="memory", cpu_seconds=0.0)
     answer = orjson.loads(output)
@@ -66,7 +66,7 @@ def read_pdf(fd: int, budget: Budget) -> Reading:
 def _spawn(fd: int, write_end: int, budget: Budget) -> int:
     arguments = [
         sys.executable,
-        # No environment, no packages of the user, and not the node's directory as a place of code.
+        # No environment, no packages of the user, and no code from the node's directory.
         "-I",
         str(EXTRACT),
         *map(str, (budget.pages, budget.chars, budget.cpu_seconds, budget.memory_bytes)),
@@ -80,14 +80,14 @@ def _spawn(fd: int, write_end: int, budget: Budget) -> int:
         file_actions=[
             (os.POSIX_SPAWN_DUP2, fd, 0),
             (os.POSIX_SPAWN_DUP2, write_end, 1),
-            # pypdf tells there what it mends in a file.
+            # pypdf writes there about repairs of a file.
             (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
         ],
     )
 
 
 def _wait(pid: int, read_end: int, budget: Budget) -> tuple[bytes, int | None]:
-    """Return what the process wrote and its wait status, None if it was killed for being late."""
+    """Return the process's output and its wait status, None if it was killed for being late."""
     most_bytes = budget.chars * MOST_BYTES_PER_CHAR + ENVELOPE_BYTES
     output = bytearray()
     status = None

@@ -39,7 +39,7 @@ metrics.READERS_WAITING.set_function(lambda: READERS.waiting)
 
 @dataclass(frozen=True, kw_only=True)
 class Document:
-    """What was read; `pages` is None for text, and `suffix` is the type's own."""
+    """A document's text; `pages` is None for plain text, and `suffix` is the type's own."""
 
     text: str
     pages: int | None
@@ -49,8 +49,8 @@ class Document:
 def read_document(file: ReceivedFile, *, account_id: UUID) -> Document:
     """Return the text of a PDF, a plain text or a Markdown file.
 
-    The content decides between them; a name or type of another kind is refused. Gives the database
-    connections back while it waits. Raises DocumentFault, DocumentTypeUnsupported,
+    The content decides between them; a name or type of another kind is refused. Releases its
+    database connections while it waits. Raises DocumentFault, DocumentTypeUnsupported,
     DocumentTooLarge, DocumentTooCostly, and DocumentsBusy if no reader is free for the account in
     JOB_FILE_WAIT_SECONDS.
     """

@@ -26,7 +26,7 @@ class Pauses:
         self._next = time.monotonic() + PAUSE_SECONDS
 
     def take(self) -> None:
-        """Let others run if they have waited for PAUSE_SECONDS."""
+        """Yield to other greenlets if they have waited for PAUSE_SECONDS."""
         if time.monotonic() >= self._next:
             gevent.sleep(0)
             self._next = time.monotonic() + PAUSE_SECONDS
@@ -40,7 +40,7 @@ class ReceivedFile(UploadedFile[bytes]):
 
     def close(self) -> None:
         """Free its room."""
-        # What a full disk did not take is written once more, in vain.
+        # The buffer that a full disk refused is written once more, in vain.
         with contextlib.suppress(OSError):
             super().close()
 
@@ -79,9 +79,9 @@ class ReceivedFileHandler(FileUploadHandler):
         self.file.write(raw_data)
 
     def file_complete(self, file_size: int) -> ReceivedFile | None:
-        """Return the whole file."""
+        """Return the complete file."""
         assert self.file is not None  # noqa: S101  (it has begun)
-        # Writes what is buffered, for those who read it by its descriptor.
+        # Writes the buffer, for readers of its descriptor.
         self.file.seek(0)
         self.file.size = file_size
         return self.file
@@ -93,7 +93,7 @@ class ReceivedFileHandler(FileUploadHandler):
 
 
 @contextlib.contextmanager
-def full_disk_told() -> Iterator[None]:
+def full_disk_refused() -> Iterator[None]:
     """Raise StorageFull (507) where the disk of uploads or of originals has no more room."""
     try:
         yield

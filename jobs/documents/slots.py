@@ -11,7 +11,7 @@ from gevent.event import Event
 
 
 class SlotsBusy(Exception):
-    """No slot came free in time; `by_share` says that the account's own share was the reason."""
+    """No slot was free in time; `by_share` is true if the account's own share was the reason."""
 
     def __init__(self, *, by_share: bool) -> None:
         super().__init__("no slot is free")

@@ -75,7 +75,7 @@ def _sweep(paths: list[str], before: datetime) -> int:
 def _remove(path: str, before: datetime) -> bool:
     storage = _storage()
     try:
-        # One that was brought from elsewhere lately may get its row with a restored database.
+        # A file that was restored lately may get its row with the restored database.
         if storage.get_modified_time(path) >= before:
             return False
     except FileNotFoundError:
@@ -98,7 +98,7 @@ def _days() -> list[date]:
             for day in _folders(f"{ROOT}/{year}/{month}"):
                 try:
                     days.append(date(int(year), int(month), int(day)))
-                # Whoever else has put it there.
+                # No directory of ours.
                 except ValueError:
                     continue
     return days

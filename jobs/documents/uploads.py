@@ -1,4 +1,4 @@
-"""How many documents may come in at a time, and how much room they may take."""
+"""Bounds on the uploads under way and on their bytes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from jobs.documents.errors import (
 class Uploads:
     """The uploads under way in this process, and the bytes that are reserved for them.
 
-    Invariant: the sum of their temporary files and fields is never more than what is reserved.
+    Invariant: the sum of their temporary files and fields never exceeds the reserved bytes.
     """
 
     def __init__(self) -> None:
@@ -82,7 +82,7 @@ metrics.UPLOAD_BYTES.set_function(lambda: UPLOADS.reserved_bytes)
 def most_bytes(meta: Mapping[str, Any]) -> int:
     """Return how long a form may be: its declared length, or the maximum for one in chunks.
 
-    Raises DocumentTooLarge, before anything is read.
+    Raises DocumentTooLarge, before any byte is read.
     """
     if "chunked" in meta.get("HTTP_TRANSFER_ENCODING", "").lower():
         return settings.MAX_UPLOAD_BYTES

@@ -9,12 +9,12 @@ import orjson
 from chat.running import sse
 from chat.running.execution import Client
 from config.api.errors import InvalidRequest, to_api_error
-from jobs.events.feed import FEED, Told
+from jobs.events.feed import FEED, StoredEvent
 from jobs.models import Job
 from jobs.schemas import job_body
 from jobs.services import reload
 
-# Followers poll; one that asks for the impossible would do so for ever.
+# Followers poll; one after a number that no event reaches would do so for ever.
 MAX_EVENT_ID = 2**31 - 1
 MAX_EVENT_DIGITS = 10
 
@@ -32,7 +32,7 @@ def read_event_id(text: str | None, *, param: str) -> int:
 def job_events(job: Job, client: Client, *, after: int) -> sse.Events:
     """Yield a job's events after a number, and return `done`, which holds the job.
 
-    The first event, number 0, says that the job was queued; it is not stored.
+    The first event, number 0, is that the job was queued; it is not stored.
     """
     if after < 0:
         queued = {"status": "queued", "created_at": int(job.created_at.timestamp())}
@@ -49,15 +49,15 @@ def job_events(job: Job, client: Client, *, after: int) -> sse.Events:
                     job = reload(job)
                     if job.is_over and job.last_event <= max(0, after):
                         return _done(job)
-                for told in batch:
-                    after = told.seq
-                    if told.kind == "done":
+                for event in batch:
+                    after = event.seq
+                    if event.kind == "done":
                         job = reload(job)
-                        if job.is_over and job.last_event <= told.seq:
+                        if job.is_over and job.last_event <= event.seq:
                             return _done(job)
-                        # It was retried since; the story goes on.
+                        # It was retried since, and more events follow.
                         continue
-                    yield _told(told)
+                    yield _stored(event)
     # The status has gone out, so that every error must go inside the stream.
     except Exception as error:
         return sse.event(orjson.dumps(to_api_error(error).body), name="error")
@@ -68,8 +68,8 @@ def _done(job: Job) -> bytes:
     return _event(job.last_event, "done", orjson.dumps(job_body(job)))
 
 
-def _told(told: Told) -> bytes:
-    return _event(told.seq, told.kind, told.data.encode())
+def _stored(event: StoredEvent) -> bytes:
+    return _event(event.seq, event.kind, event.data.encode())
 
 
 def _event(seq: int, name: str, data: bytes) -> bytes:

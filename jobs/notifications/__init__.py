@@ -1,1 +1,1 @@
-"""Tell clients of their jobs' ends: webhooks and e-mail."""
+"""Notify clients of finished jobs by webhook and e-mail."""

@@ -1,7 +1,7 @@
-"""Which addresses a webhook may have.
+"""Checks of the addresses of webhooks.
 
-A URL is checked when it is given, and again at every redirect. What its host's name stands for is
-known only when it is resolved, so `check_ip` judges every address right before it is connected to
+A URL is checked when it is submitted, and again at every redirect. The addresses of its host's name
+are certain only when it is resolved, so `check_ip` checks each one right before the connection
 (jobs/notifications/connections.py).
 """
 
@@ -32,17 +32,17 @@ GLOBAL_V6 = IPv6Network("2000::/3")
 # Within GLOBAL_V6: protocol assignments with Teredo among them, and documentation.
 PRIVATE_V6 = [IPv6Network(text) for text in ("2001::/23", "2001:db8::/32", "3fff::/20")]
 
-# Names that only the own network knows.
+# Names that only the own network resolves.
 LOCAL_NAMES = ("localhost", "local", "internal", "lan", "home.arpa")
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 
 
 def check_webhook_url(url: str) -> str:
-    """Return the URL if it can be one of a webhook; raises ValueError that says what is wrong.
+    """Return the URL if it can be one of a webhook; raises ValueError with the reason.
 
     Resolves no name.
     """
-    # What is not ASCII, a host's name above all, would mean different things to different readers.
+    # Other characters, in a host's name above all, are read differently by different parsers.
     if not re.fullmatch(r"[!-~]+", url) or "\\" in url:
         raise ValueError("must be a URL of printable ASCII characters, without spaces")
     try:
@@ -67,7 +67,7 @@ def check_webhook_url(url: str) -> str:
 def read_ip(host: str) -> IPv4Address | IPv6Address | None:
     """Return the address that a URL's host is, None for a name; raises ValueError for neither.
 
-    Reads what resolvers read as well: `2130706433`, `0x7f.1` and `127.1` are 127.0.0.1.
+    Reads the forms that resolvers read as well: `2130706433`, `0x7f.1`, `127.1` are 127.0.0.1.
     """
     if "%" in host:
         raise ValueError("must not hold an address with a zone")
@@ -92,7 +92,7 @@ def check_ip(address: IPv4Address | IPv6Address) -> None:
 
 
 def is_public(address: IPv4Address | IPv6Address) -> bool:
-    """Say whether the address is one of the internet, and so is an IPv4 address inside it."""
+    """Return whether the address is one of the internet, and so is an IPv4 address inside it."""
     if isinstance(address, IPv6Address):
         inner = _inner_v4(address)
         if inner is None:

@@ -1,4 +1,4 @@
-"""System checks of the notices' settings."""
+"""System checks of the notifications' settings."""
 
 from collections.abc import Sequence
 from typing import Any

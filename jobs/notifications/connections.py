@@ -2,7 +2,7 @@
 
 A name is resolved once, every address that it stands for is checked, and the connection goes to one
 of those addresses itself. A name server that answers differently the second time (DNS rebinding)
-changes nothing, because nobody asks it a second time.
+changes nothing, because the name is not resolved a second time.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from config.deadline_socket import DeadlineSocket, connect_to_one
 from jobs.notifications.addresses import check_ip
 
 # Resolving blocks a native thread for as long as the name server likes. These are not the threads
-# in which the process resolves its own names (node/resolver.py), and there is one for each try: a
-# try is over only when its lookup is (`finish_lookup`). So an account's names that hang take the
-# threads of its own tries, and no other's.
+# in which the process resolves its own names (node/resolver.py), and there is one for each attempt,
+# which is over only when its lookup is (`finish_lookup`). So an account's names that hang take the
+# threads of its own attempts, and no other's.
 LOOKUP_SECONDS = 60.0
-# An answer of DNS may hold thousands; the rest is not looked at, and not connected to.
+# An answer of DNS may hold thousands; the rest is ignored, and not connected to.
 MAX_ADDRESSES = 16
 _resolvers: WeakKeyDictionary[Hub, ThreadPool] = WeakKeyDictionary()
 _last_lookup: ContextVar[Any] = ContextVar("last_lookup", default=None)
@@ -47,11 +47,11 @@ class Deadline(deadline_socket.Deadline):
     def enforced_on(self, sock: socket.socket) -> Iterator[None]:
         """End a call of the socket at the deadline with TimeoutError.
 
-        By both means: with TLS a socket's own timeout begins anew with every record, and one
+        By both means: with TLS a socket's own timeout starts again with every record, and a socket
         without gevent has no other.
         """
-        # A receiver that always has more to say would hold the event loop: recv yields only when it
-        # must wait.
+        # A receiver that always has more to send would block the event loop: recv yields only when
+        # it must wait.
         gevent.sleep(0)
         seconds = self.remaining_seconds()
         sock.settimeout(seconds)
@@ -72,7 +72,7 @@ def connect(
         if is_tls:
             seconds = deadline.remaining_seconds()
             sock.settimeout(seconds)
-            # In gevent's handshake a socket's timeout begins anew with every packet.
+            # In gevent's handshake a socket's timeout starts again with every packet.
             with gevent.Timeout(seconds, TimeoutError("no TLS in time")):
                 sock = _tls_context().wrap_socket(sock, server_hostname=host.removesuffix("."))
     except BaseException:
@@ -107,9 +107,9 @@ def finish_lookup() -> None:
 
 def _look_up(host: str, port: int) -> list[Any] | OSError:
     try:
-        # As bytes, for a str would have the thread import Python's codec for foreign names.
+        # As bytes: for a str the thread would import Python's codec for foreign names.
         return list(_getaddrinfo(host.encode("ascii"), port, 0, socket.SOCK_STREAM))
-    # Returned, because gevent prints what is raised in its threads.
+    # Returned, because gevent prints errors of its threads.
     except OSError as error:
         return error
 
@@ -118,6 +118,6 @@ def _look_up(host: str, port: int) -> list[Any] | OSError:
 def _tls_context() -> ssl.SSLContext:
     # Reading the system's authorities takes some 20 ms.
     context = ssl.create_default_context()
-    # Each renegotiation is work for both sides, and a receiver could ask for it for ever.
+    # Each renegotiation is work for both sides, and a receiver could request it for ever.
     context.options |= ssl.OP_NO_RENEGOTIATION
     return context

@@ -1,4 +1,8 @@
-"""The statements by which couriers share deliveries: each is exact under any number of couriers."""
+"""The statements by which dispatchers share deliveries, exact under any number of dispatchers.
+
+No function here creates a delivery: the statement that finishes jobs (jobs/queue/sql/finish.sql)
+inserts one row for each receiver, in the transaction of the job's end.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import random
 import uuid
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -16,90 +21,25 @@ from config.backoff import equal_jitter_seconds
 from jobs.models import Delivery
 from jobs.notifications import mail
 from jobs.notifications.outcomes import Outcome
+from jobs.statements import read_statement
 from scaling.replicas.routing import publish_position
 
 # One account's due deliveries may fill the candidates; the next claim leaves that account out.
 CANDIDATES_PER_CLAIM = 4
 LEASE_MARGIN_SECONDS = 15.0
 
-IS_DUE = """status = 'pending' AND due_at <= now()
-      AND (lease IS NULL OR lease_until <= now())"""
-
-# Every delivery is tried once, however late a courier comes.
-CLAIM = f"""
-WITH candidates AS (
-    SELECT id, account_id, due_at FROM jobs_delivery
-    WHERE {IS_DUE} AND (give_up_at > now() OR attempts = 0)
-      AND NOT account_id = ANY(%(full_accounts)s::uuid[])
-    ORDER BY due_at LIMIT %(candidates)s
-), placed AS (
-    SELECT id, account_id, due_at,
-           row_number() OVER (PARTITION BY account_id ORDER BY due_at, id) AS of_account
-    FROM candidates
-), chosen AS (
-    SELECT id FROM jobs_delivery
-    WHERE id IN (
-        SELECT id FROM placed
-        WHERE of_account <= %(most_of_account)s - coalesce(
-            (%(running)s::jsonb ->> placed.account_id::text)::int, 0)
-        ORDER BY due_at LIMIT %(count)s
-    ) AND {IS_DUE}
-    FOR UPDATE SKIP LOCKED
-)
-UPDATE jobs_delivery d SET lease = gen_random_uuid(), attempts = d.attempts + 1,
-    lease_until = now() + interval '1 second'
-        * CASE d.channel WHEN 'webhook' THEN %(webhook_seconds)s ELSE %(email_seconds)s END
-FROM chosen WHERE d.id = chosen.id
-RETURNING d.id, d.lease, d.account_id, d.channel, d.attempts
-"""  # noqa: S608  (constants alone)
-
-FINISH = """
-WITH done AS (
-    UPDATE jobs_delivery SET lease = NULL, lease_until = NULL,
-        delivered_at = CASE WHEN %(is_delivered)s THEN now() END,
-        due_at = now() + %(delay)s * interval '1 second',
-        status = CASE
-            WHEN %(is_delivered)s THEN 'delivered'
-            WHEN %(is_permanent)s OR now() + %(delay)s * interval '1 second' > give_up_at
-                THEN 'given_up'
-            ELSE 'pending' END
-    WHERE id = %(id)s AND lease = %(lease)s
-    RETURNING id, status
-), kept AS (
-    INSERT INTO jobs_deliveryattempt (delivery_id, started_at, duration_seconds, is_delivered,
-                                      status_code, error)
-    SELECT id, now() - %(duration)s * interval '1 second', %(duration)s, %(is_delivered)s,
-           %(status_code)s, %(error)s
-    FROM done
-)
-SELECT status FROM done
-"""
-
-POSTPONE = """
-UPDATE jobs_delivery SET lease = NULL, lease_until = NULL, attempts = attempts - 1,
-    due_at = now() + %(delay)s * interval '1 second',
-    status = CASE WHEN now() + %(delay)s * interval '1 second' > give_up_at
-        THEN 'given_up' ELSE 'pending' END
-WHERE id = %(id)s AND lease = %(lease)s
-RETURNING status
-"""
-
-GIVE_UP = f"""
-UPDATE jobs_delivery SET status = 'given_up', lease = NULL, lease_until = NULL
-WHERE id IN (SELECT id FROM jobs_delivery WHERE {IS_DUE} AND give_up_at <= now() AND attempts > 0
-             LIMIT 1000 FOR UPDATE SKIP LOCKED)
-RETURNING channel
-"""  # noqa: S608  (constants alone)
-
-RELEASE = """
-UPDATE jobs_delivery SET lease = NULL, lease_until = NULL, attempts = attempts - 1
-WHERE lease = ANY(%(leases)s::uuid[])
-"""
+_SQL = Path(__file__).parent / "sql"
+_IS_DUE = read_statement(_SQL / "is_due.sql")
+CLAIM = read_statement(_SQL / "claim.sql", is_due=_IS_DUE)
+FINISH = read_statement(_SQL / "finish.sql")
+POSTPONE = read_statement(_SQL / "postpone.sql")
+GIVE_UP = read_statement(_SQL / "give_up.sql", is_due=_IS_DUE)
+RELEASE = read_statement(_SQL / "release.sql")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClaimedDelivery:
-    """A delivery in this courier's hands until its lease runs out."""
+    """A delivery that this dispatcher has claimed, until the lease expires."""
 
     id: uuid.UUID
     lease: uuid.UUID
@@ -109,10 +49,10 @@ class ClaimedDelivery:
 
 
 def claim(*, count: int, running: Mapping[uuid.UUID, int]) -> list[ClaimedDelivery]:
-    """Take at most `count` due deliveries, the longest due first.
+    """Claim at most `count` due deliveries, the longest due first.
 
-    `running` says how many of each account are under way here; with those an account has at most
-    NOTICE_ACCOUNT_CONCURRENCY.
+    `running` has the number of each account's that are under way here; with those an account has at
+    most NOTICE_ACCOUNT_CONCURRENCY.
     """
     most = settings.NOTICE_ACCOUNT_CONCURRENCY
     rows = _rows(
@@ -120,15 +60,15 @@ def claim(*, count: int, running: Mapping[uuid.UUID, int]) -> list[ClaimedDelive
         {
             "full_accounts": [account for account, number in running.items() if number >= most],
             "running": orjson.dumps({str(a): n for a, n in running.items()}).decode(),
-            "most_of_account": most,
+            "per_account_limit": most,
             "candidates": count * CANDIDATES_PER_CLAIM,
             "count": count,
             "webhook_seconds": lease_seconds(Delivery.Channel.WEBHOOK),
             "email_seconds": lease_seconds(Delivery.Channel.EMAIL),
         },
     )
-    # Who is told of a job's end may ask for it at once. The worker that ended it may have died
-    # before it recorded that.
+    # A receiver may read the job at once. The worker that finished it may have died before it
+    # recorded its write.
     publish_position({row[2].hex for row in rows})
     return [
         ClaimedDelivery(id=row[0], lease=row[1], account_id=row[2], channel=row[3], attempt=row[4])
@@ -137,14 +77,14 @@ def claim(*, count: int, running: Mapping[uuid.UUID, int]) -> list[ClaimedDelive
 
 
 def lease_seconds(channel: str) -> float:
-    """Return how long a try may take, and what the database may take beside."""
+    """Return how long an attempt may take, with a margin for the database."""
     is_webhook = channel == Delivery.Channel.WEBHOOK
     longest: float = settings.WEBHOOK_TIMEOUT_SECONDS if is_webhook else mail.TOTAL_SECONDS
     return longest + LEASE_MARGIN_SECONDS
 
 
 def finish(claimed: ClaimedDelivery, outcome: Outcome, *, duration_seconds: float) -> str | None:
-    """Write down how a try went; return the delivery's status then, None if the lease is lost."""
+    """Write an attempt's outcome; return the delivery's new status, None if the lease is lost."""
     rows = _rows(
         FINISH,
         {
@@ -162,19 +102,19 @@ def finish(claimed: ClaimedDelivery, outcome: Outcome, *, duration_seconds: floa
 
 
 def postpone(claimed: ClaimedDelivery, *, seconds: float) -> str | None:
-    """Give back a delivery for about so long, which counts as no try; return as `finish` does."""
+    """Release a delivery until about so long from now, counting no attempt; return as `finish`."""
     delay = random.uniform(seconds / 2, seconds)  # noqa: S311
     rows = _rows(POSTPONE, {"id": claimed.id, "lease": claimed.lease, "delay": delay})
     return str(rows[0][0]) if rows else None
 
 
 def give_up() -> list[str]:
-    """End what was tried and is past `give_up_at`; return the channel of each."""
+    """Give up deliveries that were attempted and are past `give_up_at`; return their channels."""
     return [row[0] for row in _rows(GIVE_UP, {})]
 
 
 def release(leases: Collection[uuid.UUID]) -> None:
-    """Give back deliveries whose try was broken off, for another courier to take at once."""
+    """Release deliveries whose attempt was interrupted, for another dispatcher to claim at once."""
     with connection.cursor() as cursor:
         cursor.execute(RELEASE, {"leases": list(leases)})
 
@@ -190,7 +130,7 @@ def load(claimed: ClaimedDelivery) -> Delivery | None:
 
 
 def retry_delay_seconds(attempt: int) -> float:
-    """Return the pause after the failed try of this number, with equal jitter."""
+    """Return the pause after the failed attempt of this number, with equal jitter."""
     return equal_jitter_seconds(
         attempt,
         base_seconds=settings.WEBHOOK_RETRY_BASE_SECONDS,

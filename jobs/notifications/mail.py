@@ -1,4 +1,4 @@
-"""Tell of a job's end by e-mail, through Django's EMAIL_BACKEND."""
+"""Notify by e-mail, through Django's EMAIL_BACKEND."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def make_message(delivery: Delivery) -> EmailMultiAlternatives:
 
 
 def send(message: EmailMultiAlternatives) -> Outcome:
-    """Hand an e-mail to the server; only its final refusal is a permanent failure."""
+    """Send an e-mail to the server; only its final refusal is a permanent failure."""
     try:
         with gevent.Timeout(TOTAL_SECONDS, TimeoutError("the mail server is too slow")):
             message.send()
-    # Each backend raises errors of its own, and the next try may meet none of them.
+    # Each backend raises errors of its own, and the next attempt may meet none of them.
     except Exception as error:
         return failed(f"{type(error).__name__}: {error}", is_permanent=_is_refused(error))
     return delivered()
@@ -51,7 +51,7 @@ _VERBS = {"succeeded": "succeeded", "failed": "failed", "cancelled": "was cancel
 
 
 def _is_refused(error: Exception) -> bool:
-    """Say whether the server will not have this e-mail or this recipient, today or tomorrow."""
+    """Return whether the server refuses this e-mail or this recipient for good."""
     if isinstance(error, smtplib.SMTPRecipientsRefused):
         return all(code >= 500 for code, _ in error.recipients.values())
     if isinstance(error, smtplib.SMTPDataError):
@@ -61,6 +61,6 @@ def _is_refused(error: Exception) -> bool:
 
 
 def _message_id(delivery: Delivery) -> str:
-    # The same at each try, so that a mailbox can tell that two e-mails are one.
+    # The same at each attempt, so that a mailbox can recognise a duplicate.
     _, address = parseaddr(settings.DEFAULT_FROM_EMAIL)
     return f"<{delivery}@{address.rpartition('@')[2] or 'localhost'}>"

@@ -1,8 +1,8 @@
-"""What the notices count, for Prometheus."""
+"""Metrics of notifications, for Prometheus."""
 
 from prometheus_client import Counter
 
-NOTICES = Counter(
+ATTEMPTS = Counter(
     "headrace_notices",
     "Delivery attempts that ended here, by outcome.",
     ["channel", "outcome"],

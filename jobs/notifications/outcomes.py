@@ -1,4 +1,4 @@
-"""How one try at a delivery went."""
+"""The outcome of one attempt at a delivery."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MAX_ERROR_CHARS = 500
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """The end of one try; `is_permanent` says of a failure that no later try can help."""
+    """The end of one attempt; `is_permanent` marks a failure that no later attempt can mend."""
 
     is_delivered: bool
     is_permanent: bool = False
@@ -20,19 +20,19 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Postponed:
-    """A notice that may not be sent yet: no try was made."""
+class Postponement:
+    """A delivery that may not be sent yet: no attempt was made."""
 
     seconds: float
 
 
 def delivered(*, status_code: int | None = None) -> Outcome:
-    """Return the outcome of a try that succeeded."""
+    """Return the outcome of an attempt that succeeded."""
     return Outcome(is_delivered=True, status_code=status_code)
 
 
 def failed(error: str, *, is_permanent: bool = False, status_code: int | None = None) -> Outcome:
-    """Return the outcome of a try that failed, with as much of the reason as is kept."""
+    """Return the outcome of an attempt that failed, with as much of the reason as is stored."""
     # The text may be a receiver's.
     text = storable(error)[:MAX_ERROR_CHARS]
     return Outcome(

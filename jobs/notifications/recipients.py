@@ -1,4 +1,4 @@
-"""Which addresses may be sent e-mail, and how much of it in an hour."""
+"""Checks of the recipients of e-mail, and of its rate in an hour."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from access.principal import Principal
 from jobs.errors import NotifyEmailNotAllowed
 from jobs.models import Delivery
 
-# Until an e-mail is looked at again: while the hour is full, and while others are being sent.
+# Until an e-mail is attempted again: while the hour is full, and while others are being sent.
 FULL_SECONDS = 600.0
 CROWDED_SECONDS = 5.0
-# What has been sent in the last hour, and what is being sent now.
+# E-mails that have been sent in the last hour, and that are being sent now.
 COUNTS = """
 SELECT count(*) FILTER (WHERE account_id = %(account_id)s AND is_sent),
        count(*) FILTER (WHERE account_id = %(account_id)s),
@@ -30,7 +30,7 @@ WHERE id <> %(id)s
 
 
 def is_allowed(address: str, entries: Collection[str]) -> bool:
-    """Say whether an address is one of the entries, or of a domain (`example.com`) of them.
+    """Return whether an address is one of the entries, or of a domain (`example.com`) of them.
 
     `*` allows every address. Capitals make no difference; a domain's subdomains are others.
     """
@@ -48,7 +48,7 @@ def check_recipient(principal: Principal, address: str) -> None:
 
 
 def may_still_be_sent(delivery: Delivery) -> bool:
-    """Say whether an e-mail's address, allowed when its job was posted, still is."""
+    """Return whether an e-mail's address, allowed when its job was posted, still is."""
     entries = [*settings.NOTIFY_EMAIL_ALLOWED, *delivery.account.notify_email_entries]
     return is_allowed(delivery.target, entries)
 

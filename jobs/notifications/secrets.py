@@ -22,7 +22,7 @@ from config.api.errors import DeletedMeanwhile
 from jobs.models import WebhookSecret
 
 PREFIX = "whsec_"
-# Each signs every webhook, so somebody who rotates again and again must not add to them for ever.
+# Each signs every webhook, so rotating again and again must not add to them for ever.
 MAX_LIVE = 4
 
 
@@ -56,8 +56,8 @@ def rotate(account_id: uuid.UUID, *, overlap_hours: float | None = None) -> Webh
         rows = WebhookSecret.objects.filter(account_id=account_id)
         end = Now() + timedelta(hours=overlap_hours)
         rows.filter(Q(expires_at__isnull=True) | Q(expires_at__gt=end)).update(expires_at=end)
-        kept = _live(account_id).values_list("pk", flat=True)[: MAX_LIVE - 1]
-        rows.exclude(pk__in=list(kept)).delete()
+        live = _live(account_id).values_list("pk", flat=True)[: MAX_LIVE - 1]
+        rows.exclude(pk__in=list(live)).delete()
         return _create(account_id)
 
 

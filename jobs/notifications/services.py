@@ -1,4 +1,4 @@
-"""What staff do with deliveries."""
+"""Operations of staff on deliveries."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from jobs.models import Delivery
 
 
 def redeliver(delivery: Delivery) -> Delivery:
-    """Have a delivery tried again now, whatever became of it, and return it as it is then.
+    """Make a delivery due now, in any state, and return it as it is then.
 
-    It has WEBHOOK_GIVE_UP_HOURS anew. A try that is under way goes on, and its result is dropped.
+    It is attempted for another WEBHOOK_GIVE_UP_HOURS. An attempt that is under way goes on, and its
+    result is dropped.
     """
     Delivery.objects.filter(pk=delivery.pk).update(
         status=Delivery.Status.PENDING,

@@ -16,7 +16,7 @@ from jobs.views import JobsApiView
 
 
 class WebhookSecretBody(BaseModel):
-    """What an account's webhooks are signed with. `created_at` is Unix seconds."""
+    """The secret that signs an account's webhooks. `created_at` is Unix seconds."""
 
     object: Literal["webhook_secret"]
     secret: str
@@ -46,7 +46,7 @@ class WebhookSecretRotateView(JobsApiView):
         responses={200: WebhookSecretBody, **error_responses(401, 403, 429, 503)},
     )
     def post(self, request: Request) -> Response:
-        """Make a new secret; the one before it signs beside it for a while."""
+        """Make a new secret; the one before it signs as well for a while."""
         return _answer(secrets.rotate(self.principal.account_id))
 
 

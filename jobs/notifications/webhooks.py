@@ -1,7 +1,7 @@
 """Send one webhook, as Standard Webhooks has it (https://www.standardwebhooks.com).
 
-The receiver is chosen by a client, so nothing about it is trusted: not its address, not its speed,
-not the size of what it says.
+The receiver is chosen by a client, so it is not trusted: not its address, not its speed, not the
+size of its response.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MAX_REDIRECTS = 3
 REDIRECTS = (307, 308)
 GONE = 410
 READ_BYTES = 8192
-# For the heads of an answer and the framing of its body.
+# For the heads of a response and the framing of its body.
 MAX_HEAD_BYTES = 65_536
 
 
@@ -52,9 +52,9 @@ class _Answer:
 def make_message(
     delivery: Delivery, *, secrets: Sequence[str], now: datetime | None = None
 ) -> Message:
-    """Return what is sent for a delivery, whose job and chain must be loaded.
+    """Return the message of a delivery, whose job and chain must be loaded.
 
-    Each secret makes one signature, so a receiver that knows any of them can verify it.
+    Each secret makes one signature, so a receiver that has any of them can verify it.
     """
     body = orjson.dumps(
         {
@@ -83,7 +83,7 @@ def make_message(
 def send(message: Message) -> Outcome:
     """Post a webhook and follow its redirects, all within WEBHOOK_TIMEOUT_SECONDS.
 
-    Raises nothing that the receiver or the network could cause.
+    Never raises for an error of the receiver or the network.
     """
     deadline = Deadline(settings.WEBHOOK_TIMEOUT_SECONDS)
     url = message.url
@@ -137,9 +137,9 @@ def _read(answer: _Answer) -> Outcome:
 
 
 def _read_text(response: http.client.HTTPResponse) -> str:
-    """Return the beginning of a body; what comes too late or breaks off is left out.
+    """Return the beginning of a body, up to where it is late or breaks off.
 
-    The status has been said by then, so nothing that follows can make a success a failure.
+    The status has come by then, so an error in the body does not make a success a failure.
     """
     found = b""
     try:

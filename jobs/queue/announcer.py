@@ -1,7 +1,7 @@
-"""Tell the broker of jobs, off the request's path.
+"""Announce jobs to the broker, off the request's path.
 
-A message only wakes a worker a little sooner. One that is lost, because the broker is away or this
-process is killed, is made good by the workers' own looks, so nobody waits for the broker here.
+A message only wakes a worker a little sooner. If one is lost, because the broker is unavailable or
+this process is killed, the workers find the job by polling, so no request waits for the broker.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from jobs import metrics
 
 logger = logging.getLogger(__name__)
 
-# Beyond this workers find jobs soon enough by themselves.
+# Beyond this workers find jobs soon enough by polling.
 MAX_PENDING = 10_000
 PAUSE_AFTER_FAILURE_SECONDS = 1.0
-# A place that finds a job opens the next, so jobs that come at nearly the same time share messages;
-# more than one for many jobs, so that several workers are woken.
+# A slot that claims a job starts the next, so jobs that come nearly together share messages;
+# many jobs get more than one, so that several workers are woken.
 PAUSE_SECONDS = 0.02
 JOBS_PER_MESSAGE = 8
 
@@ -37,7 +37,7 @@ class Announcer:
         os.register_at_fork(after_in_child=self._begin)
 
     def announce(self, job_id: str) -> None:
-        """Have a worker woken for a committed job; returns at once and raises nothing."""
+        """Queue a wake-up message for a committed job; returns at once and never raises."""
         try:
             self._pending.put_nowait(job_id)
         except queue.Full:
@@ -74,12 +74,12 @@ def _take_all(pending: queue.Queue[str]) -> list[str]:
 
 
 def warm_up() -> None:
-    """Load the broker's client, for which the first message's event loop would stand still."""
+    """Load the broker's client, which would block the event loop at the first message."""
     from jobs.worker.tasks import actor  # noqa: PLC0415
 
     try:
         actor()
-    # A node without a broker serves all the same, and so does one whose BROKER_URL is wrong.
+    # A node serves without a broker too, and with a BROKER_URL that is wrong.
     except Exception as error:
         logger.warning("no broker: %s", error)
 
@@ -91,7 +91,7 @@ def send(job_id: str) -> bool:
 
     try:
         actor().send(job_id)
-    # Each broker's client raises errors of its own, and the workers' looks make all of them good.
+    # Each broker's client raises errors of its own, and polling makes up for all of them.
     except Exception as error:
         metrics.ANNOUNCE_FAILURES.inc()
         logger.warning("the broker took no message: %s", type(error).__name__)

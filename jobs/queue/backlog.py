@@ -1,23 +1,18 @@
-"""How many jobs wait and run."""
+"""The numbers of waiting and running jobs."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from django.db import connection
 
 from jobs.models import Job
+from jobs.statements import read_statement
 
-# Beyond this a fleet is at its maximum anyway, and counting would cost more than it tells.
+# Beyond this a fleet is at its maximum anyway, and counting would cost more than it is worth.
 MAX_WAITING = 100_000
 
-# Both parts read a partial index. A job that waits again waits since its `run_at`.
-BACKLOG = """
-SELECT count(*), coalesce(greatest(0, extract(epoch FROM now() - min(since))), 0)::float8,
-    (SELECT count(*) FROM jobs_job WHERE status = 'running')
-FROM (
-    SELECT greatest(created_at, run_at) AS since FROM jobs_job
-    WHERE status = 'queued' AND is_due LIMIT %s
-) AS waiting
-"""
+_SQL = Path(__file__).parent / "sql"
+BACKLOG = read_statement(_SQL / "backlog.sql")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +25,7 @@ class Backlog:
 
 
 def read_backlog() -> Backlog:
-    """Return how much work there is for workers; one query."""
+    """Return the work that there is for workers; one query."""
     with connection.cursor() as cursor:
         cursor.execute(BACKLOG, [MAX_WAITING])
         waiting, oldest_seconds, running = cursor.fetchone()

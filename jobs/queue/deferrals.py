@@ -1,35 +1,36 @@
-"""Jobs whose key has used the tokens of its day: they wait for the next, and lose no attempt."""
+"""Jobs whose key has used the tokens of its day wait for the next, without losing an attempt."""
 
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 from django.conf import settings
 from django.db import connection
 
-from jobs.queue.claims import Claimed
+from jobs.queue.claims import ClaimedJob
+from jobs.statements import read_statement
 
-# The present attempt is not ended yet, and no `retry` of the client's lies in between.
-FIRST = """
-SELECT coalesce(min(a.started_at) < now() - %(hours)s * interval '1 hour', false)
-FROM jobs_attempt a JOIN jobs_job j ON j.id = a.job_id
-WHERE j.id = %(job_id)s AND a.outcome = 'deferred' AND a.started_at >= j.started_at
-"""
+_SQL = Path(__file__).parent / "sql"
+WAITED_TOO_LONG = read_statement(_SQL / "waited_too_long.sql")
 
 
-def may_be_deferred(claimed: Claimed) -> bool:
-    """Say whether a job may wait for tokens; False once it has for JOB_TOKENS_WAIT_HOURS.
+def may_be_deferred(claimed: ClaimedJob) -> bool:
+    """Return whether a job may wait for tokens; False after JOB_TOKENS_WAIT_HOURS of it.
 
-    Nor may one whose client holds its request open. One query.
+    Nor may a job whose client holds its request open. One query.
     """
     if claimed.is_waited_for:
         return False
     with connection.cursor() as cursor:
-        cursor.execute(FIRST, {"job_id": claimed.job_id, "hours": settings.JOB_TOKENS_WAIT_HOURS})
+        cursor.execute(
+            WAITED_TOO_LONG,
+            {"job_id": claimed.job_id, "hours": settings.JOB_TOKENS_WAIT_HOURS},
+        )
         return not cursor.fetchone()[0]
 
 
 def deferral_seconds(retry_after_seconds: float | None) -> float:
-    """Return the pause until the time that the limit told, spread so that not all come at once."""
+    """Return the limit's own pause with jitter, so that deferred jobs do not all start at once."""
     spread: float = 2 * settings.JOB_RETRY_BASE_SECONDS
     return (retry_after_seconds or 0.0) + random.uniform(0, spread)  # noqa: S311

@@ -1,4 +1,4 @@
-"""Read an exception of a chain: what to tell, and whether to try again."""
+"""Classify an exception of a chain: the message for the client, and whether to retry."""
 
 from __future__ import annotations
 
@@ -26,34 +26,34 @@ class Failure:
     traceback: str = ""
 
 
-def read_failure(error: Exception) -> Failure:
-    """Return what an attempt's exception means.
+def classify(error: Exception) -> Failure:
+    """Return the failure that an attempt's exception stands for.
 
-    An exception, or the one that caused it, says by `is_transient` whether another attempt may
-    succeed. Without that word, our own refusals (4xx) and a timeout are permanent and everything
-    else is transient: a chain's own code may have met a network fault under any name.
+    An exception, or the one that caused it, declares by `is_transient` whether another attempt may
+    succeed. Without that attribute, our own refusals (4xx) and a timeout are permanent and every
+    other is transient: a chain's own code may have met a network fault under any name.
     """
     if isinstance(error, ChainTimeout):
         error = JobTimeout(error.timeout_seconds)
     cause = error.__cause__
     api_error = error if isinstance(error, ApiError) else None
-    verdict = next(
+    is_transient = next(
         (
-            bool(said)
+            bool(declared)
             for source in (error, cause)
-            if (said := getattr(source, "is_transient", None)) is not None
+            if (declared := getattr(source, "is_transient", None)) is not None
         ),
         None,
     )
-    if verdict is None:
+    if is_transient is None:
         is_permanent = isinstance(error, JobTimeout | ChainNotFound) or (
             api_error is not None and 400 <= api_error.status < 500
         )
-        verdict = not is_permanent
+        is_transient = not is_permanent
     return Failure(
         code=(api_error.code if api_error else None) or "chain_error",
         message=api_error.message if api_error else "The chain failed.",
-        is_transient=verdict,
+        is_transient=is_transient,
         retry_after_seconds=api_error.retry_after_seconds if api_error else None,
         traceback="".join(traceback.format_exception(error))[-MAX_TRACEBACK_CHARS:],
     )

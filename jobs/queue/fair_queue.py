@@ -7,28 +7,37 @@ of its jobs an account's turn is used for is decided when it is claimed, by `pri
 the job that it was made for gets the turn of the one that went before it (jobs/queue/claims.py).
 So a client's priority moves no other account's jobs.
 
-What staff give an account, `Account.job_priority`, stands above: all jobs of a higher one go before
-those of a lower one. A job has it as it was when the job came to wait.
+The priority that staff set for an account, `Account.job_priority`, comes first: all jobs of a
+higher one go before those of a lower one. A job has the value of the time when it began to wait.
 """
 
 from __future__ import annotations
 
 import uuid
+from pathlib import Path
 
 from django.db.models import BigIntegerField, PositiveSmallIntegerField
 from django.db.models.expressions import RawSQL
 
-ACCOUNT_PRIORITY = "(SELECT a.job_priority FROM access_account a WHERE a.id = %s)"
-# Two probes of indexes. Two submissions at once may get the same rank, which only ties them.
-RANK = f"""
-(SELECT greatest(
-    (SELECT q.rank FROM jobs_job q WHERE q.status = 'queued' AND q.is_due
-     AND q.account_priority = {ACCOUNT_PRIORITY} ORDER BY q.rank, q.id LIMIT 1),
-    (SELECT q.rank + 1 FROM jobs_job q WHERE q.status = 'queued' AND q.is_due
-     AND q.account_priority = {ACCOUNT_PRIORITY}
-     AND q.account_id = %s ORDER BY q.rank DESC LIMIT 1),
-    0))
-"""  # noqa: S608  (constants alone)
+from jobs.statements import read_statement
+
+_SQL = Path(__file__).parent / "sql"
+
+
+def account_priority_sql(account: str) -> str:
+    """Return the expression for the priority of an account, itself an expression."""
+    return read_statement(_SQL / "account_priority.sql", account=account)
+
+
+def rank_sql(account: str) -> str:
+    """Return the expression for the rank of a job of an account that begins to wait now."""
+    return read_statement(
+        _SQL / "rank.sql", account=account, account_priority=account_priority_sql(account)
+    )
+
+
+ACCOUNT_PRIORITY = account_priority_sql("%s")
+RANK = rank_sql("%s")
 
 
 def next_rank(*, account_id: uuid.UUID) -> RawSQL:

@@ -1,29 +1,26 @@
-"""What is over: the last hour's jobs by the minute, and what failed for good."""
+"""Throughput of the last hour by the minute, dead letters, and deliveries that were given up."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from django.db import connection
 from django.db.models import F, Q
 from django.utils import timezone
 
 from jobs.models import Delivery, Job
+from jobs.statements import read_statement
 
 MAX_LETTERS = 50
-# Beyond this the hour is cut short, so that it is read quickly.
+# Beyond this the hour is cut short, so that the query is quick.
 MAX_ENDED = 100_000
 MINUTES = 60
 
-# The newest first, so that what is cut off is the beginning of the time.
-ENDED = """
-SELECT date_trunc('minute', finished_at), status, count(*), min(finished_at) FROM (
-    SELECT finished_at, status FROM jobs_job WHERE finished_at >= %s
-    ORDER BY finished_at DESC LIMIT %s
-) AS ended GROUP BY 1, 2 ORDER BY 1
-"""
+_SQL = Path(__file__).parent / "sql"
+ENDED = read_statement(_SQL / "throughput.sql")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +83,6 @@ def list_dead_letters(*, now: datetime | None = None) -> list[Job]:
 
 
 def list_given_up() -> list[Delivery]:
-    """Return the notices that were given up, those of the newest jobs first."""
+    """Return the deliveries that were given up, those of the newest jobs first."""
     rows = Delivery.objects.filter(status=Delivery.Status.GIVEN_UP).select_related("account")
     return list(rows.order_by("-job_id", "-pk")[:MAX_LETTERS])

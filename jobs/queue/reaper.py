@@ -1,7 +1,6 @@
-"""Make good whatever was lost: one worker at a time, every second.
+"""Requeue lost jobs, make delayed ones due and purge old ones: one worker at a time, every second.
 
-`reap` returns what it did in one sentence. All statements may be run by two reapers at once; the
-advisory lock only saves the work.
+Two reapers may run all statements at once; the advisory lock only saves the work.
 """
 
 from __future__ import annotations
@@ -9,6 +8,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 
 from django.conf import settings
 from django.db import connection, transaction
@@ -20,9 +20,10 @@ from jobs import metrics
 from jobs.errors import WorkerLost
 from jobs.models import Job, Worker
 from jobs.queue import transitions
-from jobs.queue.failures import read_failure
-from jobs.queue.fair_queue import ACCOUNT_PRIORITY, RANK
-from jobs.queue.transitions import Ending
+from jobs.queue.failures import classify
+from jobs.queue.fair_queue import account_priority_sql, rank_sql
+from jobs.queue.transitions import Finish
+from jobs.statements import read_statement
 from scaling.response_cache.invalidation import invalidated_while
 
 logger = logging.getLogger(__name__)
@@ -32,18 +33,16 @@ PURGE_EVERY_SECONDS = 60.0
 PURGE_BATCH = 500
 DUE_BATCH = 1000
 
-MAKE_DUE = f"""
-UPDATE jobs_job j SET is_due = true, rank = {RANK.replace("%s", "j.account_id")},
-    account_priority = {ACCOUNT_PRIORITY.replace("%s", "j.account_id")}
-FROM (SELECT id FROM jobs_job WHERE status = 'queued' AND NOT is_due AND run_at <= now()
-      ORDER BY run_at LIMIT {DUE_BATCH} FOR UPDATE SKIP LOCKED) AS due
-WHERE j.id = due.id
-"""
+MAKE_DUE = read_statement(
+    Path(__file__).parent / "sql" / "make_due.sql",
+    rank=rank_sql("j.account_id"),
+    account_priority=account_priority_sql("j.account_id"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reaped:
-    """What one round did: jobs of dead workers, jobs that became due, old jobs removed."""
+class ReapCounts:
+    """The counts of one round: jobs of dead workers, jobs that became due, old jobs removed."""
 
     lost: int = 0
     due: int = 0
@@ -54,25 +53,25 @@ class Reaped:
 
 
 class Reaper:
-    """Reaps for a worker that has itself kept its lease for a whole lease time.
+    """Reaps once its own worker has held its lease for one full lease time.
 
-    So after the database was away, every other worker has had the time to renew its lease before
-    anybody calls it dead.
+    So after an outage of the database, every other worker has had the time to renew its lease
+    before a reaper declares it dead.
     """
 
     def __init__(self) -> None:
         self._steady_since: float | None = None
         self._next_purge = 0.0
 
-    def note_heartbeat(self, *, is_good: bool, now: float) -> None:
-        """Note whether this worker's own lease was renewed; `now` is a monotonic clock."""
+    def record_heartbeat(self, *, is_good: bool, now: float) -> None:
+        """Record whether this worker's own lease was renewed; `now` is a monotonic clock."""
         if not is_good:
             self._steady_since = None
         elif self._steady_since is None:
             self._steady_since = now
 
-    def tick(self, *, now: float) -> Reaped | None:
-        """Do one round unless another worker is at it."""
+    def tick(self, *, now: float) -> ReapCounts | None:
+        """Run one round; None while another worker runs one."""
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [REAPER_LOCK])
             if not cursor.fetchone()[0]:
@@ -88,11 +87,11 @@ class Reaper:
             purged = purge()
             # A full batch means that there is more.
             self._next_purge = now + (0.0 if purged >= PURGE_BATCH else PURGE_EVERY_SECONDS)
-        return Reaped(lost=lost, due=due, purged=purged)
+        return ReapCounts(lost=lost, due=due, purged=purged)
 
 
 def reap_dead_workers() -> int:
-    """Take the jobs of workers whose lease has run out; return how many."""
+    """Requeue the jobs of workers whose lease has expired; return how many."""
     dead = list(
         Worker.objects.select_for_update(skip_locked=True)
         .exclude(state=Worker.State.GONE)
@@ -107,62 +106,61 @@ def reap_dead_workers() -> int:
         logger.warning("%s is dead", worker)
     rows = Job.objects.filter(status=Job.Status.RUNNING, worker__state=Worker.State.GONE)
     for job in rows.only("id", "lease", "attempts", "max_attempts", "cancel_requested_at"):
-        count += take_away(job)
+        count += requeue_lost(job)
     metrics.REAPED.labels("lost").inc(count)
     return count
 
 
-def take_away(job: Job, *, is_counted: bool = True) -> bool:
-    """End a running attempt whose worker is dead, and the job too if that was its last.
+def requeue_lost(job: Job, *, is_counted: bool = True) -> bool:
+    """Requeue a running job whose worker is dead; finish it if that was its last attempt.
 
-    One that is not counted is none of its `max_attempts`, but a loss all the same: losses make a
-    job a suspect (jobs/queue/claims.py).
+    An attempt that is not counted is none of its `max_attempts`, but a loss all the same: losses
+    make a job a suspect (jobs/queue/claims.py).
     """
     assert job.lease is not None  # noqa: S101  (a running job has one)
     Job.objects.filter(pk=job.pk, lease=job.lease).update(losses=F("losses") + 1)
     if job.cancel_requested_at is not None:
-        cancelled = Ending(job_id=job.pk, lease=job.lease, status="cancelled")
-        return bool(transitions.end([cancelled]))
+        cancelled = Finish(job_id=job.pk, lease=job.lease, status="cancelled")
+        return bool(transitions.finish([cancelled]))
     if not is_counted:
-        return transitions.give_back(
+        return transitions.release(
             job_id=job.pk, lease=job.lease, outcome="released", is_counted=False
         )
-    failure = read_failure(WorkerLost())
+    failure = classify(WorkerLost())
     if job.attempts >= job.max_attempts:
-        failed = Ending(
+        failed = Finish(
             job_id=job.pk, lease=job.lease, status="failed", outcome="lost", failure=failure
         )
-        return bool(transitions.end([failed]))
-    return transitions.give_back(
+        return bool(transitions.finish([failed]))
+    return transitions.release(
         job_id=job.pk, lease=job.lease, outcome="lost", is_counted=True, failure=failure
     )
 
 
 def make_due() -> int:
-    """Let queued jobs wait in line whose `run_at` has come."""
+    """Make queued jobs due whose `run_at` has come; return how many."""
     with connection.cursor() as cursor:
-        cursor.execute(MAKE_DUE)
+        cursor.execute(MAKE_DUE, {"batch": DUE_BATCH})
         count: int = cursor.rowcount
     metrics.REAPED.labels("due").inc(count)
     return count
 
 
 def old_jobs(*, days: int) -> QuerySet[Job]:
-    """Return the jobs that have been over for so many days."""
+    """Return the jobs that finished more than so many days ago."""
     return Job.objects.filter(finished_at__lt=Now() - timedelta(days=days))
 
 
 def purge(*, batch: int = PURGE_BATCH, days: int | None = None) -> int:
-    """Remove one batch of jobs that are over, the oldest first; return its size.
+    """Remove one batch of jobs that finished, the oldest first; return its size.
 
-    They are those older than `days`, or than JOB_RETENTION_DAYS.
-
-    Goes with a job: its attempts, events, model calls, deliveries and uploaded file. Workers that
-    ended and idempotency keys that ran out go too.
+    They are those older than `days`, or than JOB_RETENTION_DAYS. Removes with a job its attempts,
+    events, model calls, deliveries and uploaded file, and also workers that ended and idempotency
+    keys that expired.
     """
     days = settings.JOB_RETENTION_DAYS if days is None else days
     with transaction.atomic():
-        # Locked, so that nobody queues one of them again meanwhile.
+        # Locked, so that no request retries one of them at the same time.
         rows = old_jobs(days=days).select_for_update(skip_locked=True).order_by("finished_at")
         old = list(rows.only("id", "file")[:batch])
         for job in old:

@@ -1,8 +1,8 @@
-"""The ways out of `running` and `queued`: each one statement, which does nothing if it comes late.
+"""Transitions out of `running` and `queued`: one statement each, without effect if it is late.
 
-Every statement names the state, and the lease where there is one, that it expects. What it returns
-says whether it was still so. Results, events, the attempt's end and the notices are written
-together or not at all.
+Every statement names the state that it expects, and the lease if there is one, and returns whether
+the job was still in it. Results, events, the attempt's end and the deliveries are written together
+or not at all. The statements are in jobs/queue/sql/.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypedDict
 
 import orjson
@@ -18,113 +19,16 @@ from django.db import connection
 
 from config.text import storable
 from jobs.queue.failures import Failure
+from jobs.statements import read_statement
 from scaling.replicas.routing import publish_position
 from scaling.response_cache.invalidation import invalidated_while
 
 MAX_CODE_CHARS = 64
 
-END = """
-WITH given AS (
-    SELECT * FROM unnest(
-        %(job_ids)s::uuid[], %(leases)s::uuid[], %(statuses)s::text[], %(outcomes)s::text[],
-        ARRAY(SELECT value FROM jsonb_array_elements_text(%(outputs)s::jsonb)
-              WITH ORDINALITY AS t (value, place) ORDER BY place),
-        %(error_codes)s::text[], %(error_messages)s::text[],
-        %(tracebacks)s::text[], %(prompt_tokens)s::integer[], %(completion_tokens)s::integer[],
-        ARRAY(SELECT value FROM jsonb_array_elements_text(%(events)s::jsonb)
-              WITH ORDINALITY AS t (value, place) ORDER BY place),
-        ARRAY(SELECT value FROM jsonb_array_elements_text(%(progress)s::jsonb)
-              WITH ORDINALITY AS t (value, place) ORDER BY place)
-    ) AS g (job_id, lease, status, outcome, output, error_code, error_message, traceback,
-            prompt_tokens, completion_tokens, events, progress)
-), old AS (
-    SELECT j.id, j.lease FROM jobs_job j JOIN given g ON j.id = g.job_id
-    WHERE j.lease IS NOT DISTINCT FROM g.lease
-      AND j.status = CASE WHEN g.lease IS NULL THEN 'queued' ELSE 'running' END
-    ORDER BY j.id FOR UPDATE OF j
-), ended AS (
-    UPDATE jobs_job j SET status = g.status, output = g.output::jsonb,
-        error_code = g.error_code, error_message = g.error_message,
-        prompt_tokens = coalesce(g.prompt_tokens, j.prompt_tokens),
-        completion_tokens = coalesce(g.completion_tokens, j.completion_tokens),
-        progress_completed = coalesce((g.progress::jsonb->>'completed')::integer,
-                                      j.progress_completed),
-        progress_total = coalesce((g.progress::jsonb->>'total')::integer, j.progress_total),
-        progress_message = coalesce(g.progress::jsonb->>'message', j.progress_message),
-        lease = NULL, worker_id = NULL, finished_at = now(),
-        last_event = j.last_event + jsonb_array_length(g.events::jsonb) + 1
-    FROM old JOIN given g ON g.job_id = old.id
-    WHERE j.id = old.id
-    RETURNING j.id, j.account_id, j.webhook_url, j.notify_email, j.last_event, j.status
-), closed AS (
-    UPDATE jobs_attempt a SET outcome = g.outcome, ended_at = now(), error_code = g.error_code,
-        error_message = g.error_message, traceback = g.traceback
-    FROM ended JOIN given g ON g.job_id = ended.id
-    WHERE a.id = g.lease AND a.outcome = 'running'
-), told AS (
-    INSERT INTO jobs_event (job_id, seq, kind, data)
-    SELECT ended.id, ended.last_event - jsonb_array_length(g.events::jsonb) - 1 + e.place,
-           e.event->>'kind', e.event->'data'
-    FROM ended JOIN given g ON g.job_id = ended.id,
-         jsonb_array_elements(g.events::jsonb) WITH ORDINALITY AS e (event, place)
-    UNION ALL
-    SELECT id, last_event, 'done', jsonb_build_object('status', status) FROM ended
-), notices AS (
-    INSERT INTO jobs_delivery (id, job_id, account_id, channel, event_type, target, status,
-                               attempts, give_up_at)
-    SELECT gen_random_uuid(), id, account_id, channel, 'job.' || status, target, 'pending', 0,
-           now() + %(notice_hours)s * interval '1 hour'
-    FROM ended, LATERAL (VALUES ('webhook', webhook_url), ('email', notify_email))
-         AS receiver (channel, target)
-    WHERE target <> ''
-)
-SELECT id, account_id FROM ended
-"""
-
-GIVE_BACK = """
-WITH old AS (
-    SELECT id, lease FROM jobs_job
-    WHERE id = %(job_id)s AND status = 'running' AND lease = %(lease)s
-      AND cancel_requested_at IS NULL
-    FOR UPDATE
-), back AS (
-    UPDATE jobs_job j SET status = 'queued', is_due = %(delay)s = 0,
-        run_at = CASE WHEN %(delay)s = 0 THEN j.run_at
-                 ELSE now() + %(delay)s * interval '1 second' END,
-        attempts = j.attempts - CASE WHEN %(is_counted)s THEN 0 ELSE 1 END,
-        error_code = %(error_code)s, error_message = %(error_message)s,
-        lease = NULL, worker_id = NULL, last_event = last_event + 1
-    FROM old WHERE j.id = old.id
-    RETURNING j.id, j.account_id, j.last_event, old.lease AS old_lease
-), closed AS (
-    UPDATE jobs_attempt a SET outcome = %(outcome)s, ended_at = now(),
-        error_code = %(error_code)s, error_message = %(error_message)s, traceback = %(traceback)s
-    FROM back WHERE a.id = back.old_lease AND a.outcome = 'running'
-), told AS (
-    INSERT INTO jobs_event (job_id, seq, kind, data)
-    SELECT id, last_event, 'status', jsonb_strip_nulls(jsonb_build_object(
-        'status', 'queued', 'reason', %(outcome)s,
-        'error_code', nullif(%(error_code)s, ''))) FROM back
-)
-SELECT account_id FROM back
-"""
-
-ADD_EVENTS = """
-WITH job AS (
-    UPDATE jobs_job SET last_event = last_event + %(count)s,
-        progress_completed = coalesce((%(progress)s::jsonb->>'completed')::integer,
-                                      progress_completed),
-        progress_total = coalesce((%(progress)s::jsonb->>'total')::integer, progress_total),
-        progress_message = coalesce(%(progress)s::jsonb->>'message', progress_message)
-    WHERE id = %(job_id)s AND status = 'running' AND lease = %(lease)s
-    RETURNING id, last_event
-), told AS (
-    INSERT INTO jobs_event (job_id, seq, kind, data)
-    SELECT job.id, job.last_event - %(count)s + e.place, e.event->>'kind', e.event->'data'
-    FROM job, jsonb_array_elements(%(events)s::jsonb) WITH ORDINALITY AS e (event, place)
-)
-SELECT id FROM job
-"""
+_SQL = Path(__file__).parent / "sql"
+FINISH = read_statement(_SQL / "finish.sql")
+RELEASE = read_statement(_SQL / "release.sql")
+ADD_EVENTS = read_statement(_SQL / "add_events.sql")
 
 
 class Event(TypedDict):
@@ -136,15 +40,15 @@ class Event(TypedDict):
 
 @dataclass(frozen=True, kw_only=True)
 class Tokens:
-    """What an attempt used; None when no provider told any."""
+    """The tokens that an attempt used; None if no provider reported any."""
 
     prompt: int | None = None
     completion: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ending:
-    """How a job is to end: a running one under its `lease`, or a queued one (`lease` None)."""
+class Finish:
+    """The end of a job: of a running one under its `lease`, or of a queued one (`lease` None)."""
 
     job_id: uuid.UUID
     lease: uuid.UUID | None
@@ -155,50 +59,48 @@ class Ending:
     output: str | None = None
     failure: Failure | None = None
     tokens: Tokens = Tokens()
-    # What there is to tell before the end.
+    # Events that precede `done`.
     events: Sequence[Event] = ()
 
 
 def subject_of(job_id: uuid.UUID) -> str:
-    """Return the name by which kept reads of a job end."""
+    """Return the subject by which cached reads of a job are invalidated."""
     return f"job:{job_id.hex}"
 
 
-def end(endings: Sequence[Ending]) -> set[uuid.UUID]:
-    """End jobs for good, all or none; return those that were still in the state that was expected.
+def finish(finishes: Sequence[Finish]) -> set[uuid.UUID]:
+    """Finish jobs, all or none; return those that were still in the state that was expected.
 
     No job may be among them twice.
     """
-    errors = [_error(ending.failure) for ending in endings]
-    subjects = [subject_of(ending.job_id) for ending in endings]
+    errors = [_error(each.failure) for each in finishes]
+    subjects = [subject_of(each.job_id) for each in finishes]
     with invalidated_while(subjects), connection.cursor() as cursor:
         cursor.execute(
-            END,
+            FINISH,
             {
-                "job_ids": [ending.job_id for ending in endings],
-                "leases": [ending.lease for ending in endings],
-                "statuses": [ending.status for ending in endings],
-                "outcomes": [ending.outcome or ending.status for ending in endings],
+                "job_ids": [each.job_id for each in finishes],
+                "leases": [each.lease for each in finishes],
+                "statuses": [each.status for each in finishes],
+                "outcomes": [each.outcome or each.status for each in finishes],
                 # psycopg quotes an array's texts character by character, in the loop.
-                "outputs": _json(
-                    [ending.output and without_nul(ending.output) for ending in endings]
-                ),
+                "outputs": _json([each.output and without_nul(each.output) for each in finishes]),
                 "error_codes": [error["error_code"] for error in errors],
                 "error_messages": [error["error_message"] for error in errors],
                 "tracebacks": [error["traceback"] for error in errors],
-                "prompt_tokens": [ending.tokens.prompt for ending in endings],
-                "completion_tokens": [ending.tokens.completion for ending in endings],
-                "events": _json([_json(list(ending.events)) for ending in endings]),
-                "progress": _json([_progress(ending.events) for ending in endings]),
-                "notice_hours": settings.WEBHOOK_GIVE_UP_HOURS,
+                "prompt_tokens": [each.tokens.prompt for each in finishes],
+                "completion_tokens": [each.tokens.completion for each in finishes],
+                "events": _json([_json(list(each.events)) for each in finishes]),
+                "progress": _json([_progress(each.events) for each in finishes]),
+                "give_up_hours": settings.WEBHOOK_GIVE_UP_HOURS,
             },
         )
-        ended = dict(cursor.fetchall())
-        publish_position({account_id.hex for account_id in ended.values()})
-    return set(ended)
+        finished = dict(cursor.fetchall())
+        publish_position({account_id.hex for account_id in finished.values()})
+    return set(finished)
 
 
-def give_back(
+def release(
     *,
     job_id: uuid.UUID,
     lease: uuid.UUID,
@@ -207,15 +109,14 @@ def give_back(
     delay_seconds: float = 0.0,
     failure: Failure | None = None,
 ) -> bool:
-    """Make a running job wait again; False if the lease is lost.
+    """Put a running job back among the waiting ones; False if the lease is lost.
 
-    One that is to be cancelled ends so instead.
-
-    `is_counted` says whether the attempt counts against `max_attempts`.
+    One whose cancellation was requested is cancelled instead. `is_counted` is whether the attempt
+    counts against `max_attempts`.
     """
     with invalidated_while([subject_of(job_id)]):
         account = _change(
-            GIVE_BACK,
+            RELEASE,
             {
                 "job_id": job_id,
                 "lease": lease,
@@ -228,14 +129,14 @@ def give_back(
         if account is not None:
             publish_position([account.hex])
             return True
-    # Under its lease only one that is to be cancelled is left.
-    return bool(end([Ending(job_id=job_id, lease=lease, status="cancelled")]))
+    # A job that is still under this lease is one whose cancellation was requested.
+    return bool(finish([Finish(job_id=job_id, lease=lease, status="cancelled")]))
 
 
 def add_events(*, job_id: uuid.UUID, lease: uuid.UUID, events: Sequence[Event]) -> bool:
-    """Append events of a running job, and note its progress; False if the lease is lost.
+    """Append events of a running job, and store its progress; False if the lease is lost.
 
-    Kept reads of the job stay: progress may be shown READ_CACHE_SECONDS late.
+    Cached reads of the job are not invalidated: progress may be shown READ_CACHE_SECONDS late.
     """
     job = _change(
         ADD_EVENTS,
@@ -289,7 +190,7 @@ def _error(failure: Failure | None) -> dict[str, str]:
 
 
 def _change(statement: str, params: dict[str, Any]) -> uuid.UUID | None:
-    """Return the id that the statement does, or None if it changed nothing."""
+    """Return the id that the statement returns, or None if it changed nothing."""
     with connection.cursor() as cursor:
         cursor.execute(statement, params)
         row = cursor.fetchone()

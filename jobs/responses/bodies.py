@@ -19,7 +19,7 @@ STATUSES = {
     Job.Status.FAILED: "failed",
     Job.Status.CANCELLED: "cancelled",
 }
-# OpenAI's clients know no others than these and `server_error`.
+# OpenAI's clients accept only these and `server_error`.
 ERROR_CODES = {
     "provider_overloaded": "rate_limit_exceeded",
     "tokens_per_day_exceeded": "rate_limit_exceeded",
@@ -38,7 +38,7 @@ def response_id(job: Job) -> str:
 
 
 def response_body(job: Job, request: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a job as a ResponseBody; `request` is what job_request made."""
+    """Return a job as a ResponseBody; `request` is the result of job_request."""
     is_done = job.status == Job.Status.SUCCEEDED
     reason = INCOMPLETE_REASONS.get(_finish_reason(job)) if is_done else None
     finished_at = job.finished_at
@@ -67,7 +67,7 @@ def response_body(job: Job, request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def queued_body(job: Job, request: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the body that a job had when it was made, whatever has become of it."""
+    """Return the body that a job had when it was queued, in any state."""
     return {
         **response_body(job, request),
         "status": "queued",
@@ -80,7 +80,7 @@ def queued_body(job: Job, request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def message_id(digits: str, index: int = 0) -> str:
-    """Return the id of the message at a place of the output."""
+    """Return the id of the message at an index of the output."""
     return f"msg_{digits}_{index}" if index else f"msg_{digits}"
 
 

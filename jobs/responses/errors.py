@@ -1,4 +1,4 @@
-"""What can go wrong with a response beside what can go wrong with its job."""
+"""Errors of responses, in addition to those of their jobs."""
 
 from __future__ import annotations
 

@@ -11,43 +11,43 @@ TERMINAL = {
     "completed": "response.completed",
     "incomplete": "response.incomplete",
     "failed": "response.failed",
-    # OpenAI has no event for it; the response inside says `cancelled`.
+    # OpenAI has no event for it; the status of the response inside is `cancelled`.
     "cancelled": "response.incomplete",
 }
 
 
-class Story:
-    """Tells a job's stored events, one by one, as events of the Responses API.
+class ResponseEventBuilder:
+    """Builds the events of the Responses API from a job's stored events, one by one.
 
-    Invariant: what is told, and its `sequence_number`, is a function of the response as it was
-    queued, of the stored events and of the output of a job that succeeded. None of these changes,
-    so every node tells the same story, and its tail after any number is found by telling it from
-    the beginning.
+    Invariant: an event and its `sequence_number` are a function of the response as it was queued,
+    of the stored events and of the output of a job that succeeded. None of these changes, so every
+    node builds the same events, and those after any number are found by building them from the
+    beginning.
 
-    A later attempt starts its text again. As long as it repeats what an earlier one has told,
-    nothing is told; what goes beyond is told as further deltas. Where it differs, the item is
-    closed as `incomplete` and the text goes on from its beginning in a new item, at the next
-    `output_index`, which replaces it. The response at the end holds the last item alone; a later
-    `GET` calls it by the first item's id.
+    A later attempt starts its text again. As long as it repeats the text that was sent of an
+    earlier one, there is no event; text that goes beyond is sent as further deltas. Where it
+    differs, the item is closed as `incomplete` and the text goes on from its beginning in a new
+    item, at the next `output_index`, which replaces it. The response at the end holds the last item
+    alone; a later `GET` calls it by the first item's id.
     """
 
     def __init__(self, queued: Mapping[str, Any]) -> None:
         self._queued = queued
         self._digits = str(queued["id"]).partition("_")[2]
         self._number = 0
-        # The text of the present attempt, and what was told of the open item.
+        # The text of the present attempt, and the part that was sent of the open item.
         self._text = ""
-        self._told = ""
+        self._sent = ""
         self._index = 0
         self._is_open = False
 
     def begin(self) -> Iterator[dict[str, Any]]:
-        """Yield what goes before every stored event."""
+        """Yield the events that precede every stored event."""
         yield self._event("response.created", response=self._queued)
         yield self._event("response.queued", response=self._queued)
 
-    def tell(self, kind: str, data: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        """Yield what a stored event that is not `done` means; progress has no number."""
+    def add(self, kind: str, data: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """Yield the events for a stored one that is not `done`; progress has no number."""
         if kind == "status":
             is_running = data["status"] == "running"
             status = "in_progress" if is_running else "queued"
@@ -56,12 +56,12 @@ class Story:
             yield self._event(f"response.{status}", response={**self._queued, "status": status})
         elif kind == "tokens":
             self._text += data["text"]
-            yield from self._say(self._text)
+            yield from self._extend(self._text)
 
     def end(self, status: str, final: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        """Yield what a `done` event means, the response's terminal event as the last.
+        """Yield the events for `done`, the response's terminal event as the last.
 
-        `status` is the response's; `final` is the whole response, of which only the output of one
+        `status` is the response's; `final` is the full response, of which only the output of one
         that is completed or incomplete bears on the numbers.
         """
         output = list(final["output"]) if status in ("completed", "incomplete") else []
@@ -69,30 +69,30 @@ class Story:
         message = next((item for item in output if item["type"] == "message"), None)
         if message is not None:
             text = message["content"][0]["text"]
-            yield from self._say(text, is_whole=True)
+            yield from self._extend(text, is_final=True)
             message = {**message, "id": self._item_id}
             yield from self._close(message["status"])
         else:
             yield from self._close("incomplete")
         for call in calls:
             yield from self._call(call)
-        told = [message, *calls] if message else calls
-        yield self._event(TERMINAL[status], response={**final, "output": told})
+        items = [message, *calls] if message else calls
+        yield self._event(TERMINAL[status], response={**final, "output": items})
 
     @property
     def _item_id(self) -> str:
         return message_id(self._digits, self._index)
 
-    def _say(self, text: str, *, is_whole: bool = False) -> Iterator[dict[str, Any]]:
-        """Yield what tells a text, which is the whole one or may grow."""
-        if self._told.startswith(text) and not is_whole:
+    def _extend(self, text: str, *, is_final: bool = False) -> Iterator[dict[str, Any]]:
+        """Yield the events that bring the open item to a text, which is final or may grow."""
+        if self._sent.startswith(text) and not is_final:
             return
-        if not text.startswith(self._told):
+        if not text.startswith(self._sent):
             yield from self._close("incomplete")
         if not self._is_open:
             yield from self._open()
-        if delta := text[len(self._told) :]:
-            self._told = text
+        if delta := text[len(self._sent) :]:
+            self._sent = text
             yield self._text_event("response.output_text.delta", delta=delta, logprobs=[])
 
     def _open(self) -> Iterator[dict[str, Any]]:
@@ -104,25 +104,25 @@ class Story:
     def _close(self, status: str) -> Iterator[dict[str, Any]]:
         if not self._is_open:
             return
-        text = self._told
+        text = self._sent
         item = message_item(self._item_id, text, status=status)
         yield self._text_event("response.output_text.done", text=text, logprobs=[])
         yield self._text_event("response.content_part.done", part=text_part(text))
         yield self._event("response.output_item.done", output_index=self._index, item=item)
         self._is_open = False
-        self._told = ""
+        self._sent = ""
         self._index += 1
 
     def _call(self, call: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        place = {"item_id": call["id"], "output_index": self._index}
+        location = {"item_id": call["id"], "output_index": self._index}
         started = {**call, "arguments": "", "status": "in_progress"}
         yield self._event("response.output_item.added", output_index=self._index, item=started)
         yield self._event(
-            "response.function_call_arguments.delta", **place, delta=call["arguments"]
+            "response.function_call_arguments.delta", **location, delta=call["arguments"]
         )
         yield self._event(
             "response.function_call_arguments.done",
-            **place,
+            **location,
             name=call["name"],
             arguments=call["arguments"],
         )
@@ -130,8 +130,8 @@ class Story:
         self._index += 1
 
     def _text_event(self, kind: str, **more: Any) -> dict[str, Any]:
-        place = {"item_id": self._item_id, "output_index": self._index, "content_index": 0}
-        return self._event(kind, **place, **more)
+        location = {"item_id": self._item_id, "output_index": self._index, "content_index": 0}
+        return self._event(kind, **location, **more)
 
     def _event(self, kind: str, **more: Any) -> dict[str, Any]:
         number = self._number

@@ -1,4 +1,4 @@
-"""Wait for a response's job, whole or event by event."""
+"""Wait for a response's job to finish, or stream its events."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from chat.errors import ChainTimeout
 from chat.running import sse
 from chat.running.client_socket import ClientSocket
 from config.api.errors import to_api_error
-from jobs.events.feed import FEED, Told
+from jobs.events.feed import FEED, StoredEvent
 from jobs.models import Job
 from jobs.responses.bodies import STATUSES, queued_body, response_body
-from jobs.responses.events import TERMINAL, Story
-from jobs.responses.services import Waiting
+from jobs.responses.events import TERMINAL, ResponseEventBuilder
+from jobs.responses.services import ResponseWait
 from jobs.services import reload
 
-# A job that runs out of time says so itself, if it is given a moment.
+# A job that runs out of time records that itself, within a moment.
 GRACE_SECONDS = 5.0
 
 
-def wait_until_over(waiting: Waiting, client: ClientSocket) -> Job:
-    """Return the job once it has ended; raises ClientGone, and ChainTimeout after its timeout."""
+def wait_until_over(waiting: ResponseWait, client: ClientSocket) -> Job:
+    """Return the job once it is over; raises ClientGone, and ChainTimeout after its timeout."""
     job = waiting.job
     deadline = time.monotonic() + job.timeout_seconds + GRACE_SECONDS
     with contextlib.closing(_follow(job, client, deadline)) as batches:
         for batch in batches:
             # An empty batch is a silence: the job may have ended otherwise, or have been removed.
-            if not batch or any(told.kind == "done" for told in batch):
+            if not batch or any(event.kind == "done" for event in batch):
                 job = reload(job)
                 if job.is_over:
                     break
@@ -41,28 +41,28 @@ def wait_until_over(waiting: Waiting, client: ClientSocket) -> Job:
 
 
 def response_events(
-    waiting: Waiting, request: Mapping[str, Any], client: ClientSocket, *, after: int = -1
+    waiting: ResponseWait, request: Mapping[str, Any], client: ClientSocket, *, after: int = -1
 ) -> sse.Events:
     """Yield the events of a response after a number, and return its terminal one.
 
-    Comments tell of silence and of progress. An error becomes an `error` event with the number of
+    Comments mark silence and progress. An error becomes an `error` event with the number of
     the event before it, so that a client can go on from there.
     """
     job = waiting.job
     deadline = time.monotonic() + job.timeout_seconds + GRACE_SECONDS
     stored = _follow(job, client, deadline if waiting.cancels_job else None)
-    teller = _Teller(job, request)
+    stream = _EventStream(job, request)
     number = after
     last = b": there is nothing after this\n\n"
     try:
         with contextlib.closing(stored) as batches:
-            for event in itertools.chain(teller.begin(), teller.tell_all(batches)):
+            for event in itertools.chain(stream.begin(), stream.add_all(batches)):
                 if isinstance(event, bytes):
                     yield event
                 elif event["sequence_number"] > after:
                     number = event["sequence_number"]
                     data = sse.event(orjson.dumps(event), name=event["type"])
-                    if teller.is_over and event["type"] in TERMINAL.values():
+                    if stream.is_over and event["type"] in TERMINAL.values():
                         last = data
                     else:
                         yield data
@@ -74,33 +74,33 @@ def response_events(
     return last
 
 
-class _Teller:
-    """Tells a job's story until the job is over; comments are bytes."""
+class _EventStream:
+    """The events of a job as a response's, until the job is over; comments are bytes."""
 
     def __init__(self, job: Job, request: Mapping[str, Any]) -> None:
         self.is_over = False
         self._job = job
         self._request = request
-        self._story = Story(queued_body(job, request))
+        self._builder = ResponseEventBuilder(queued_body(job, request))
 
     def begin(self) -> Iterator[dict[str, Any]]:
-        """Yield what goes before every stored event."""
-        return self._story.begin()
+        """Yield the events that precede every stored event."""
+        return self._builder.begin()
 
-    def tell_all(self, batches: Iterable[list[Told]]) -> Iterator[dict[str, Any] | bytes]:
-        """Yield what the stored events mean; raises JobNotFound once the job is removed."""
+    def add_all(self, batches: Iterable[list[StoredEvent]]) -> Iterator[dict[str, Any] | bytes]:
+        """Yield the events for stored ones; raises JobNotFound once the job is removed."""
         for batch in batches:
             if not batch:
                 self._reload()
                 yield b": heartbeat\n\n"
-            for told in batch:
-                data = orjson.loads(told.data)
-                if told.kind == "progress":
+            for event in batch:
+                data = orjson.loads(event.data)
+                if event.kind == "progress":
                     yield b": progress %d/%d\n\n" % (data["completed"], data["total"])
-                elif told.kind == "done":
-                    yield from self._end(told.seq, data["status"])
+                elif event.kind == "done":
+                    yield from self._end(event.seq, data["status"])
                 else:
-                    yield from self._story.tell(told.kind, data)
+                    yield from self._builder.add(event.kind, data)
             if self.is_over:
                 return
 
@@ -109,9 +109,9 @@ class _Teller:
         self.is_over = self._job.is_over and self._job.last_event <= seq
         final = response_body(self._job, self._request)
         status = final["status"] if self.is_over else STATUSES[Job.Status(job_status)]
-        *closing, terminal = self._story.end(status, final)
+        *closing, terminal = self._builder.end(status, final)
         yield from closing
-        # Else it was retried since; what would have been the end keeps its number.
+        # Else it was retried since; the terminal event's number is used up all the same.
         if self.is_over:
             yield terminal
 
@@ -119,7 +119,7 @@ class _Teller:
         self._job = reload(self._job)
 
 
-def _follow(job: Job, client: ClientSocket, deadline: float | None) -> Generator[list[Told]]:
+def _follow(job: Job, client: ClientSocket, deadline: float | None) -> Generator[list[StoredEvent]]:
     """Yield a job's events as Feed.follow does; ChainTimeout is raised at the deadline."""
     batches = FEED.follow(job.pk, client, after=0, deadline=deadline)
     try:

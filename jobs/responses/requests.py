@@ -1,4 +1,4 @@
-"""What a job keeps of a request for a response."""
+"""The input and the parameters that a job stores of a request for a response."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from config.api.errors import InvalidRequest
 from jobs.inputs import TYPE_BY_ROLE
 from jobs.responses.schemas import ResponseRequest, messages_of
 
-# What a Response gives back as it was asked.
+# The request's fields that a Response repeats.
 REPEATED = ("instructions", "max_output_tokens", "temperature", "top_p", "user")
 
 
@@ -40,7 +40,7 @@ def job_input(chain: BuiltChain, request: ResponseRequest) -> Any:
 
 
 def job_request(request: ResponseRequest) -> dict[str, Any]:
-    """Return what a job keeps of its request: what is given back, and the model's `options`."""
+    """Return the fields that a job stores: those that are repeated, and the model's `options`."""
     options = {
         "temperature": request.temperature,
         "top_p": request.top_p,

@@ -1,7 +1,7 @@
 """The bodies of OpenAI's Responses API, as far as Headrace speaks them.
 
-Source: the request and response types of openai-python, `openai/types/responses/`. What is not here
-is refused by name.
+Source: the request and response types of openai-python, `openai/types/responses/`. Other fields are
+refused by name.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def _kind(value: Any) -> str:
 
 
 class Part(RequestModel):
-    """A piece of a message's text; an answer's part can be sent back as it came."""
+    """A piece of a message's text; a part of a response can be sent back unchanged."""
 
     type: Literal["input_text", "output_text", "text"]
     text: Text
@@ -35,7 +35,7 @@ Parts = Annotated[list[Part], Field(min_length=1, max_length=1000, fail_fast=Tru
 
 
 class InputMessage(RequestModel):
-    """One message; an answer's output item can be sent back as it came."""
+    """One message; an output item of a response can be sent back unchanged."""
 
     role: Literal["user", "assistant", "system", "developer"]
     content: Annotated[
@@ -78,7 +78,7 @@ class ResponseRequest(RequestModel):
 
     @model_validator(mode="after")
     def check_together(self) -> ResponseRequest:
-        """Refuse what no single field shows."""
+        """Check the rules between fields."""
         if self.stream_options and not self.stream:
             raise ValueError("stream_options needs stream to be true")
         items = [] if isinstance(self.input, str) else self.input
@@ -102,7 +102,7 @@ def messages_of(request: ResponseRequest) -> list[tuple[str, str]]:
 
 
 class ResponseErrorBody(BaseModel):
-    """Why a response failed: `code` is OpenAI's word, `type` Headrace's error code."""
+    """Why a response failed: `code` is one of OpenAI's, `type` is Headrace's error code."""
 
     code: Literal["server_error", "rate_limit_exceeded", "invalid_prompt"]
     message: str
@@ -110,7 +110,7 @@ class ResponseErrorBody(BaseModel):
 
 
 class IncompleteDetails(BaseModel):
-    """Why an answer ends early."""
+    """Why a response ends early."""
 
     reason: Literal["max_output_tokens", "content_filter"]
 
@@ -146,14 +146,14 @@ class OutputFunctionCall(BaseModel):
 
 
 class CachedTokens(BaseModel):
-    """Headrace does not know of any."""
+    """Always 0: chains report none."""
 
     cached_tokens: int
     cache_write_tokens: int
 
 
 class ReasoningTokens(BaseModel):
-    """Headrace does not know of any."""
+    """Always 0: chains report none."""
 
     reasoning_tokens: int
 

@@ -1,4 +1,4 @@
-"""What clients do with responses; each is a job."""
+"""Operations of clients on responses; each is a job."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ logger = logging.getLogger(__name__)
 
 
 def submission_of(request: ResponseRequest) -> Submission:
-    """Return the job that a request asks for; raises ChainNotFound and InvalidRequest.
+    """Return the job of a request; raises ChainNotFound and InvalidRequest.
 
-    A request that waits for its answer has the chain's time, as a chat completion has; one in the
+    A request that waits for its response has the chain's time, as a chat completion has; one in the
     background has JOB_TIMEOUT_SECONDS.
     """
     chain = get_chain(request.model)
@@ -63,10 +63,10 @@ def job_id_of(public_id: str) -> uuid.UUID:
         raise ResponseNotFound from error
 
 
-class Waiting:
+class ResponseWait:
     """The wait of a request for a job; when the request ends before the job, so does the job.
 
-    Unless `cancels_job` is False: it runs in the background, or the client can ask for it again.
+    Unless `cancels_job` is False: it runs in the background, or the client can get it later.
     """
 
     def __init__(self, job: Job, *, cancels_job: bool) -> None:
@@ -81,5 +81,5 @@ class Waiting:
         try:
             request_cancel(self.job)
         except (DatabaseError, PoolTimeout) as error:
-            # It runs to its end, and nobody reads its answer.
+            # It runs to its end, and its result is not read.
             logger.warning("%s was not cancelled: %s", self.job, error)

@@ -22,7 +22,7 @@ from jobs.responses.bodies import queued_body, response_body
 from jobs.responses.following import response_events, wait_until_over
 from jobs.responses.requests import job_request
 from jobs.responses.schemas import ResponseBody, ResponseRequest
-from jobs.responses.services import Waiting, get_response_job, job_id_of, submission_of
+from jobs.responses.services import ResponseWait, get_response_job, job_id_of, submission_of
 from jobs.services import request_cancel
 from jobs.submissions import submit_once
 from jobs.views import IDEMPOTENCY_PARAMETER, JobsApiView, SubmissionView
@@ -45,34 +45,34 @@ class ResponsesView(SubmissionView):
         },
     )
     def post(self, request: Request) -> Any:
-        """Have a chain answer: now, as a stream of events, or in the background."""
+        """Run a chain: now, as a stream of events, or in the background."""
         body = parse(ResponseRequest, request.data)
         is_waited_for = not body.background or body.stream
         if is_waited_for:
             # The wait follows the job as a stream does.
             self.begin_stream()
-        words = job_request(body)
+        fields = job_request(body)
         answer = submit_once(
             request,
             self.principal,
             submission_of(body),
             body=orjson.dumps(request.data, option=orjson.OPT_SORT_KEYS),
-            to_answer=lambda job: Answer(status=200, body=queued_body(job, words), headers={}),
+            to_answer=lambda job: Answer(status=200, body=queued_body(job, fields), headers={}),
         )
         if not is_waited_for:
             return Response(answer.body, answer.status, headers=answer.headers)
         # The same request again follows the same job.
         job = self.get_job(answer.body["id"])
         is_repeatable = idempotency.read_key(request.headers) is not None
-        waiting = Waiting(job, cancels_job=not (body.background or is_repeatable))
+        waiting = ResponseWait(job, cancels_job=not (body.background or is_repeatable))
         self.lifecycle.on_end = waiting
         if body.stream:
-            response = self.stream_response(response_events(waiting, words, self.client))
+            response = self.stream_response(response_events(waiting, fields, self.client))
             for name, value in answer.headers.items():
                 response.headers[name] = value
             return response
         over = wait_until_over(waiting, self.client)
-        return Response(response_body(over, words), headers=answer.headers)
+        return Response(response_body(over, fields), headers=answer.headers)
 
     def get_job(self, public_id: str) -> Job:
         """Return the job of a response of this account."""
@@ -115,7 +115,7 @@ class ResponseView(JobsApiView):
             return self.answer_read(subject_of(job_id_of(public_id)), make)
         self.begin_stream()
         job = get_response_job(account_id=account_id, public_id=public_id)
-        waiting = Waiting(job, cancels_job=False)
+        waiting = ResponseWait(job, cancels_job=False)
         return self.stream_response(response_events(waiting, job.request, self.client, after=after))
 
 
@@ -129,10 +129,10 @@ class ResponseCancelView(JobsApiView):
         responses={200: ResponseBody, **error_responses(401, 403, 404, 429, 503)},
     )
     def post(self, request: Request, public_id: str) -> Response:
-        """End a response; one under way is `in_progress` until its worker has stopped it."""
+        """Cancel a response; one under way is `in_progress` until its worker has stopped it."""
         job = get_response_job(account_id=self.principal.account_id, public_id=public_id)
-        words = job.request
-        return Response(response_body(request_cancel(job), words))
+        fields = job.request
+        return Response(response_body(request_cancel(job), fields))
 
 
 def _read_query(request: Request) -> int | None:

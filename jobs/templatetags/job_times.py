@@ -1,4 +1,4 @@
-"""Lengths of time, for the admin's templates: Django's own filter says "0 minutes" for seconds."""
+"""Lengths of time, for the admin's templates: Django's own filter shows seconds as "0 minutes"."""
 
 from __future__ import annotations
 

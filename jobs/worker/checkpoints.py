@@ -1,4 +1,4 @@
-"""Model calls that a job has paid for, kept for its later attempts."""
+"""Answered model calls of a job, stored for its later attempts."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from psycopg_pool import PoolTimeout
 from access.limits import Reservation, count_tokens, reserve_tokens
 from jobs import metrics
 from jobs.models import ModelCall
-from jobs.queue.claims import Claimed
+from jobs.queue.claims import ClaimedJob
 from jobs.queue.transitions import without_nul
 from scaling.connections import release_connections
 
 logger = logging.getLogger(__name__)
 
-# What a call is likely to use, of which only the question is known; a guess that holds for English.
+# The tokens that a call is likely to use, from its question alone; a guess that fits English.
 CHARS_A_TOKEN = 4
 COMPLETION_TOKENS = 500
 
@@ -31,13 +31,13 @@ COMPLETION_TOKENS = 500
 class JobModelCalls:
     """The answers of one job, as its run sees them (chat.running.run.ModelAnswers).
 
-    A call is named by the models, the messages and the options, and by how often the same was asked
-    before in this attempt: a chain that asks twice gets two answers, also when it is run again.
-    What is newly paid for counts against the day's tokens of the key at once, and before each call
-    these are asked, so that a day that is used up ends the attempt (LimitExceeded).
+    A call's key is made of the models, the messages and the options, and of the number of equal
+    calls before in this attempt: a chain that repeats a call gets two answers, also when it is run
+    again. A new call's tokens count against the key's day at once, and are reserved before it, so
+    that a day that is used up ends the attempt (LimitExceeded).
     """
 
-    def __init__(self, claimed: Claimed) -> None:
+    def __init__(self, claimed: ClaimedJob) -> None:
         self._job_id = job_id = claimed.job_id
         self._claimed = claimed
         is_first = claimed.is_first
@@ -46,10 +46,10 @@ class JobModelCalls:
         self._settled = 0
         self._seen: Counter[str] = Counter()
         self._sizes: dict[str, int] = {}
-        self._kept: dict[str, Any] = {} if is_first else _load(job_id)
+        self._stored: dict[str, Any] = {} if is_first else _load(job_id)
 
     def key(self, call: Mapping[str, Any]) -> str:
-        """Return the name of a call that is about to be made."""
+        """Return the key of a call that is about to be made."""
         text = orjson.dumps(
             call, default=str, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS
         )
@@ -62,10 +62,10 @@ class JobModelCalls:
     def find(self, key: str) -> AIMessage | None:
         """Return the answer that an earlier attempt got, else reserve tokens for a new one."""
         size = self._sizes.pop(key, 0)
-        if (kept := self._kept.get(key)) is None:
+        if (stored := self._stored.get(key)) is None:
             self._reserve(key, size)
             return None
-        message = messages_from_dict([kept])[0]
+        message = messages_from_dict([stored])[0]
         if not isinstance(message, AIMessage):
             return None
         metrics.CALLS_REPLAYED.inc()
@@ -73,7 +73,7 @@ class JobModelCalls:
         return message
 
     def keep(self, key: str, answer: AIMessage) -> None:
-        """Store an answer; a database that is away costs the next attempt this call, no more."""
+        """Store an answer; if the database is unavailable, the next attempt repeats this call."""
         self._finish(key, _tokens_of(answer))
         text = without_nul(orjson.dumps(messages_to_dict([answer])[0], default=str).decode())
         try:
@@ -87,7 +87,7 @@ class JobModelCalls:
             release_connections()
 
     def settle(self, billed_tokens: int) -> None:
-        """Count what the attempt used beyond its whole answers, such as streams that were cut off.
+        """Count the tokens of the attempt beyond its answers, such as streams that were cut off.
 
         `billed_tokens` is the run's count of all (Run.billed_tokens).
         """

@@ -1,4 +1,4 @@
-"""What a worker process tells over HTTP: whether it is alive and ready, and its metrics."""
+"""The HTTP pages of a worker process: liveness, readiness and metrics."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class HasReadiness(Protocol):
-    """Whatever may be ready."""
+    """An object that may be ready."""
 
     is_ready: bool
 

@@ -19,8 +19,8 @@ def _lease_end() -> Combinable:
     return Now() + timedelta(seconds=settings.JOB_LEASE_SECONDS)
 
 
-def enter() -> Worker:
-    """Register this process as a worker that is ready."""
+def register() -> Worker:
+    """Insert the row of this process, a worker that is ready."""
     return Worker.objects.create(
         name=settings.WORKER_NAME,
         host=socket.gethostname(),
@@ -31,8 +31,8 @@ def enter() -> Worker:
     )
 
 
-def beat(worker_id: uuid.UUID, *, running: int) -> bool:
-    """Renew the lease; False if it had run out: then a reaper has, or will have, taken the jobs."""
+def heartbeat(worker_id: uuid.UUID, *, running: int) -> bool:
+    """Renew the lease; False if it had expired: a reaper requeues the jobs, or has done so."""
     return bool(
         Worker.objects.filter(pk=worker_id, lease_until__gt=Now())
         .exclude(state=Worker.State.GONE)
@@ -41,7 +41,7 @@ def beat(worker_id: uuid.UUID, *, running: int) -> bool:
 
 
 def held_leases(worker_id: uuid.UUID) -> dict[uuid.UUID, bool]:
-    """Return the attempts that are this worker's own, and whether each is to be cancelled."""
+    """Return the leases that this worker holds, and whether each job is to be cancelled."""
     rows = Job.objects.filter(worker=worker_id, status=Job.Status.RUNNING)
     return {
         lease: cancel_requested_at is not None
@@ -51,12 +51,12 @@ def held_leases(worker_id: uuid.UUID) -> dict[uuid.UUID, bool]:
 
 
 def drain(worker_id: uuid.UUID) -> None:
-    """Say that this worker takes no more jobs."""
+    """Mark this worker as draining: it claims no more jobs."""
     Worker.objects.filter(pk=worker_id, state=Worker.State.READY).update(
         state=Worker.State.DRAINING
     )
 
 
-def leave(worker_id: uuid.UUID) -> None:
-    """Say that this worker has ended, with nothing running."""
+def deregister(worker_id: uuid.UUID) -> None:
+    """Mark this worker as gone, with nothing running."""
     Worker.objects.filter(pk=worker_id).update(state=Worker.State.GONE, ended_at=Now(), running=0)

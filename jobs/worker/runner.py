@@ -27,11 +27,11 @@ from jobs import metrics
 from jobs.errors import OutputTooLarge
 from jobs.inputs import read_input
 from jobs.queue import transitions
-from jobs.queue.batch_finish import ENDINGS
-from jobs.queue.claims import Claimed
+from jobs.queue.batch_finish import FINISH_BATCHER
+from jobs.queue.claims import ClaimedJob
 from jobs.queue.deferrals import deferral_seconds, may_be_deferred
-from jobs.queue.failures import Failure, read_failure, retry_delay_seconds
-from jobs.queue.transitions import Ending, Event, Tokens
+from jobs.queue.failures import Failure, classify, retry_delay_seconds
+from jobs.queue.transitions import Event, Finish, Tokens
 from jobs.worker.checkpoints import JobModelCalls
 from scaling.connections import release_connections
 from scaling.replicas.routing import ReadContext
@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 DATABASE_RETRY_SECONDS = 0.5
 MAX_PROGRESS_MESSAGE_CHARS = 500
-# Longer texts become several events, so that followers are not given megabytes at once.
+# Longer texts become several events, so that followers do not get megabytes at once.
 MAX_EVENT_CHARS = 16_384
 UNWRITABLE = Failure(
     code="chain_error", message="The chain's result could not be stored.", is_transient=False
@@ -50,11 +50,11 @@ UNWRITABLE = Failure(
 class RunningAttempt:
     """An attempt under way. To its chain it is the client, which may be gone at any time.
 
-    `stop` may be called from anywhere in the worker; the first reason counts: `cancelled` (the
-    client wants it), `released` (the worker stops), `lost` (the lease is somebody else's).
+    `stop` may be called from anywhere in the worker; the first reason counts: `cancelled` (by the
+    client), `released` (the worker stops), `lost` (the worker no longer holds the lease).
     """
 
-    def __init__(self, claimed: Claimed) -> None:
+    def __init__(self, claimed: ClaimedJob) -> None:
         self.claimed = claimed
         self.run: Run | None = None
         self.stop_reason = ""
@@ -62,7 +62,7 @@ class RunningAttempt:
         self._on_gone: Callable[[], None] | None = None
 
     def stop(self, reason: str) -> None:
-        """Abort the chain and whatever it waits for; does not wait for its end."""
+        """Abort the chain and the call that it waits for; does not wait for its end."""
         if self.stop_reason:
             return
         self.stop_reason = reason
@@ -72,7 +72,7 @@ class RunningAttempt:
 
     @contextmanager
     def watch(self, on_gone: Callable[[], None]) -> Iterator[None]:
-        """Have `on_gone` called by `stop` (chat.running.execution.Client)."""
+        """Call `on_gone` when the attempt is stopped (chat.running.execution.Client)."""
         self._on_gone = on_gone
         if self.is_gone:
             on_gone()
@@ -83,23 +83,23 @@ class RunningAttempt:
 
 
 def run_attempt(attempt: RunningAttempt) -> str:
-    """Run the chain and write down how it ended; return the outcome, in a word.
+    """Run the chain and write its result; return the outcome.
 
-    Raises nothing. While the database is away the result is held and written later; if by then
-    the lease is lost, it is thrown away.
+    Never raises. While the database is unavailable the result is held and written later; if by
+    then the lease is lost, it is dropped.
     """
     claimed = attempt.claimed
     started = time.monotonic()
     metrics.WAIT_SECONDS.observe(claimed.waited_seconds)
-    story = _Story(attempt)
+    events = EventBuffer(attempt)
     try:
-        output = _run_chain(attempt, story)
+        output = _run_chain(attempt, events)
         outcome = _until_written(
-            lambda: _end(attempt, story, status="succeeded", output=output.decode())
+            lambda: _finish(attempt, events, status="succeeded", output=output.decode())
         )
-    # Whatever the chain's own code or its loading may raise ends this attempt alone.
+    # Any error of the chain's own code, or of loading it, ends this attempt alone.
     except Exception as error:
-        outcome = _write_failure(attempt, story, error)
+        outcome = _write_failure(attempt, events, error)
     finally:
         release_connections()
     metrics.ATTEMPTS.labels(chain=claimed.chain_slug, outcome=outcome).inc()
@@ -107,25 +107,25 @@ def run_attempt(attempt: RunningAttempt) -> str:
     return outcome
 
 
-def _write_failure(attempt: RunningAttempt, story: _Story, error: Exception) -> str:
+def _write_failure(attempt: RunningAttempt, events: EventBuffer, error: Exception) -> str:
     try:
-        failure = read_failure(error)
-        return _until_written(lambda: _stopped_or_failed(attempt, story, failure))
-    # A chain may have made something that cannot be written; the job must end all the same.
+        failure = classify(error)
+        return _until_written(lambda: _stopped_or_failed(attempt, events, failure))
+    # A chain's result may be one that cannot be written; the job must end all the same.
     except Exception:
         logger.exception("job %s: its failure could not be written", attempt.claimed.job_id.hex)
     try:
-        return _until_written(lambda: _end(attempt, None, status="failed", failure=UNWRITABLE))
-    # Its lease is found to be nobody's at the next heartbeats.
+        return _until_written(lambda: _finish(attempt, None, status="failed", failure=UNWRITABLE))
+    # The next heartbeats find that no attempt of this worker has its lease.
     except Exception:
         logger.exception("job %s could not be ended", attempt.claimed.job_id.hex)
         return "lost"
 
 
-def _run_chain(attempt: RunningAttempt, story: _Story) -> bytes:
+def _run_chain(attempt: RunningAttempt, events: EventBuffer) -> bytes:
     claimed = attempt.claimed
     if claimed.api_key_id is not None:
-        # Only asked: what is reserved is for single calls.
+        # Only a check: tokens are reserved for single calls.
         reserve_tokens(
             key_id=claimed.api_key_id,
             tokens_per_day=claimed.tokens_per_day,
@@ -155,11 +155,11 @@ def _run_chain(attempt: RunningAttempt, story: _Story) -> bytes:
         for item in items:
             if isinstance(item, Chunk):
                 output = item.value if output is None else output + item.value
-                story.add_chunk(item.value)
-                # Known before the end: what follows need neither be paid for nor held.
-                if story.chars > settings.JOB_MAX_OUTPUT_BYTES:
+                events.add_chunk(item.value)
+                # Refused before the end: the rest need neither be paid for nor held.
+                if events.chars > settings.JOB_MAX_OUTPUT_BYTES:
                     raise OutputTooLarge(settings.JOB_MAX_OUTPUT_BYTES)
-            story.tell_if_due(run)
+            events.flush_if_due(run)
     finally:
         items.close()
         answers.settle(run.billed_tokens())
@@ -169,32 +169,32 @@ def _run_chain(attempt: RunningAttempt, story: _Story) -> bytes:
     return encoded
 
 
-class _Story:
+class EventBuffer:
     """Collects tokens and progress, and writes them as events every JOB_EVENT_FLUSH_SECONDS."""
 
     def __init__(self, attempt: RunningAttempt) -> None:
         self.chars = 0
         self._attempt = attempt
         self._text: list[str] = []
-        self._told_progress: object = None
-        self._told_at = time.monotonic()
+        self._written_progress: object = None
+        self._flushed_at = time.monotonic()
 
     def add_chunk(self, value: Any) -> None:
-        """Note a piece of text."""
+        """Add a piece of text."""
         if isinstance(value, str | BaseMessage) and (text := answer_text(value)):
             self._text.append(text)
             self.chars += len(text)
 
-    def tell_if_due(self, run: Run) -> None:
-        """Write what there is, if the last time is long enough ago."""
-        if time.monotonic() - self._told_at >= settings.JOB_EVENT_FLUSH_SECONDS:
-            self.tell(run)
+    def flush_if_due(self, run: Run) -> None:
+        """Write the pending events if the last write is long enough ago."""
+        if time.monotonic() - self._flushed_at >= settings.JOB_EVENT_FLUSH_SECONDS:
+            self.flush(run)
 
-    def tell(self, run: Run) -> None:
-        """Write what there is; a lost lease stops the attempt."""
-        self._told_at = time.monotonic()
+    def flush(self, run: Run) -> None:
+        """Write the pending events; a lost lease stops the attempt."""
+        self._flushed_at = time.monotonic()
         progress = run.progress
-        if not (events := self.news(progress)):
+        if not (events := self.pending(progress)):
             return
         claimed = self._attempt.claimed
         try:
@@ -202,20 +202,20 @@ class _Story:
                 job_id=claimed.job_id, lease=claimed.lease, events=events
             )
         except (DatabaseError, PoolTimeout) as error:
-            # Told with the next ones.
+            # They stay pending, and are written with the next ones.
             logger.warning("job %s: events not written: %s", claimed.job_id.hex, error)
             return
         finally:
             release_connections()
-        self._told_progress = progress
+        self._written_progress = progress
         self._text.clear()
         if not is_ours:
             self._attempt.stop("lost")
 
-    def news(self, progress: Progress | None) -> list[Event]:
-        """Return what was not yet told."""
+    def pending(self, progress: Progress | None) -> list[Event]:
+        """Return the events that are not yet written."""
         events: list[Event] = []
-        if progress is not None and progress is not self._told_progress:
+        if progress is not None and progress is not self._written_progress:
             message = storable(progress.message)[:MAX_PROGRESS_MESSAGE_CHARS]
             data = {"completed": progress.completed, "total": progress.total, "message": message}
             events.append({"kind": "progress", "data": data})
@@ -226,17 +226,17 @@ class _Story:
         return events
 
 
-def _stopped_or_failed(attempt: RunningAttempt, story: _Story, failure: Failure) -> str:
+def _stopped_or_failed(attempt: RunningAttempt, events: EventBuffer, failure: Failure) -> str:
     claimed = attempt.claimed
     match attempt.stop_reason:
         case "lost":
             return "lost"
         case "cancelled":
-            return _end(attempt, story, status="cancelled")
+            return _finish(attempt, events, status="cancelled")
         case "released":
-            return _give_back(claimed, outcome="released", is_counted=False)
+            return _release(claimed, outcome="released", is_counted=False)
     if failure.code == LIMIT_CODES["tokens_per_day"] and may_be_deferred(claimed):
-        return _give_back(
+        return _release(
             claimed,
             outcome="deferred",
             is_counted=False,
@@ -246,38 +246,40 @@ def _stopped_or_failed(attempt: RunningAttempt, story: _Story, failure: Failure)
     outcome = "timed_out" if failure.code == "job_timeout" else "failed"
     if failure.is_transient and claimed.attempt < claimed.max_attempts:
         delay = retry_delay_seconds(claimed.attempt, failure.retry_after_seconds)
-        return _give_back(
+        return _release(
             claimed, outcome=outcome, is_counted=True, delay_seconds=delay, failure=failure
         )
-    return _end(attempt, story, status="failed", outcome=outcome, failure=failure)
+    return _finish(attempt, events, status="failed", outcome=outcome, failure=failure)
 
 
-def _end(attempt: RunningAttempt, story: _Story | None, *, status: str, **more: Any) -> str:
+def _finish(
+    attempt: RunningAttempt, events: EventBuffer | None, *, status: str, **more: Any
+) -> str:
     claimed, run = attempt.claimed, attempt.run
-    ending = Ending(
+    finish = Finish(
         job_id=claimed.job_id,
         lease=claimed.lease,
         status=status,
         tokens=_tokens(attempt),
-        events=story.news(run.progress) if run is not None and story is not None else (),
+        events=events.pending(run.progress) if run is not None and events is not None else (),
         **more,
     )
-    if not ENDINGS.write(ending):
+    if not FINISH_BATCHER.write(finish):
         return "lost"
-    outcome = ending.outcome or status
+    outcome = finish.outcome or status
     metrics.ENDED.labels(chain=claimed.chain_slug, outcome=outcome).inc()
     return outcome
 
 
-def _give_back(claimed: Claimed, *, outcome: str, **more: Any) -> str:
-    written = transitions.give_back(
+def _release(claimed: ClaimedJob, *, outcome: str, **more: Any) -> str:
+    written = transitions.release(
         job_id=claimed.job_id, lease=claimed.lease, outcome=outcome, **more
     )
     return outcome if written else "lost"
 
 
 def _until_written(write: Callable[[], str]) -> str:
-    """Return what `write` returns, however long the database is away; raises what else it does."""
+    """Return `write()`, repeated while the database is unavailable; raises its other errors."""
     while True:
         try:
             return write()
@@ -297,10 +299,10 @@ def _tokens(attempt: RunningAttempt) -> Tokens:
 
 
 def _streams_text(runnable: Any) -> bool:
-    """Say whether the chunks of a chain are pieces of one text; others cannot be joined surely."""
+    """Return whether the chunks of a chain are pieces of one text; others cannot be joined."""
     try:
         declared = runnable.OutputType
-    # LangChain cannot tell the type of every runnable.
+    # LangChain cannot infer the type of every runnable.
     except TypeError:
         return False
     if declared is str or declared == AnyMessage:
@@ -311,7 +313,7 @@ def _streams_text(runnable: Any) -> bool:
 def _as_output(output: Any) -> Any:
     """Return text as it is, a message as OpenAI has it, and anything else as LangServe does.
 
-    A message that was cut off says so: `finish_reason` is length or content_filter.
+    `finish_reason` of a message that was cut off is length or content_filter.
     """
     if not isinstance(output, BaseMessage):
         return output

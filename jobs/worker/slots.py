@@ -1,4 +1,4 @@
-"""The places in which a worker process runs jobs."""
+"""The slots in which a worker process runs jobs."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from django.db import DatabaseError
 from psycopg_pool import PoolTimeout
 
 from jobs import metrics
-from jobs.queue.claims import Claimed, claim, has_due
+from jobs.queue.claims import ClaimedJob, claim, has_due
 from jobs.worker.runner import RunningAttempt, run_attempt
 from scaling.connections import release_connections
 
 logger = logging.getLogger(__name__)
 
-# The last tenth of the places is for accounts that have nothing running here, so that one account's
+# The last tenth of the slots is for accounts that have nothing running here, so that one account's
 # long jobs never fill a worker.
 RESERVED_SHARE = 10
 MAX_CLAIM = 64
-# A waiting message looks this often whether the worker drains.
+# A waiting message checks this often whether the worker drains.
 ROOM_WAIT_SECONDS = 0.5
 
 
 class Slots:
-    """At most JOB_CONCURRENCY places, each of which runs jobs until it finds none.
+    """At most JOB_CONCURRENCY slots, each of which runs jobs until it finds none.
 
-    A message opens one place, and so does `look`, by which a worker finds jobs without any broker.
-    A place that finds a job opens the next. So a single message is enough for any number of waiting
-    jobs, a broker's message is answered at once however long the jobs take, and a worker that is
+    Each message starts one slot, and so does `poll`, by which a worker finds jobs without any
+    broker; a slot that claims a job starts another. So a single message is enough for any number of
+    waiting jobs, a message is acknowledged at once however long the jobs take, and a worker that is
     full takes no messages from others: `wake` waits.
 
-    Places that want a job while a claim is under way share the next one, so a busy worker pays for
+    Slots that want a job while a claim is under way share the next one, so a busy worker pays for
     few claims. Invariant: at most one claim at a time.
     """
 
@@ -44,45 +44,45 @@ class Slots:
         self.worker_id: uuid.UUID | None = None
         self.worker_name = ""
         self.is_draining = False
-        # Messages that woke nobody because the worker drains; others must have them.
+        # Messages that started no slot because the worker drains; other workers must get them.
         self.unused_messages = 0
-        # Called when an attempt has ended of whose end somebody may have to be told.
-        self.on_notice: Callable[[], None] = lambda: None
+        # Called when an attempt has ended that may have left deliveries to send.
+        self.on_delivery: Callable[[], None] = lambda: None
         self.running: dict[uuid.UUID, RunningAttempt] = {}
         self._open = 0
         self._has_room = threading.Event()
         self._claiming = threading.Lock()
         self._wanted = 0
-        self._found: list[Claimed] = []
+        self._found: list[ClaimedJob] = []
         # Claims are numbered; the last one that found less than was wanted has this number.
         self._claims = 0
         self._last_short = 0
 
     def wake(self) -> None:
-        """Open a place, once there is room for one."""
+        """Start a slot, once there is room for one."""
         while not self.is_draining and not self._has_idle():
             self._has_room.clear()
             self._has_room.wait(ROOM_WAIT_SECONDS)
         if self.is_draining or self.worker_id is None:
             self.unused_messages += 1
             return
-        self._open_place()
+        self._open_slot()
 
-    def look(self) -> None:
-        """Open a place if there is room for one and a job is due; raises what the database does."""
-        # A claim that is under way sees what is due, and its place opens the next.
+    def poll(self) -> None:
+        """Start a slot if there is room for one and a job is due; raises the database's errors."""
+        # A claim that is under way sees the due jobs, and its slot starts the next.
         if self.is_draining or self._claiming.locked() or not self._has_idle():
             return
         is_due = has_due()
         release_connections()
         if is_due and not self.is_draining and self._has_idle():
             metrics.FOUND.inc()
-            self._open_place()
+            self._open_slot()
 
     def _has_idle(self) -> bool:
         return self._open < int(settings.JOB_CONCURRENCY)
 
-    def _open_place(self) -> None:
+    def _open_slot(self) -> None:
         self._open += 1
         gevent.spawn(self._work)
 
@@ -91,14 +91,14 @@ class Slots:
         try:
             while not self.is_draining and (claimed := self._next()) is not None:
                 if self._has_idle():
-                    self._open_place()
+                    self._open_slot()
                 self._run(claimed)
         finally:
             self._open -= 1
             self._has_room.set()
 
     def leases(self) -> set[uuid.UUID]:
-        """Return the leases that this worker knows: of what it runs, and of what is to run next."""
+        """Return the leases of the jobs that this worker runs, or has claimed to run next."""
         return {*self.running, *(claimed.lease for claimed in list(self._found))}
 
     def stop_all(self, reason: str) -> None:
@@ -106,7 +106,7 @@ class Slots:
         for attempt in list(self.running.values()):
             attempt.stop(reason)
 
-    def _run(self, claimed: Claimed) -> None:
+    def _run(self, claimed: ClaimedJob) -> None:
         attempt = RunningAttempt(claimed)
         self.running[claimed.lease] = attempt
         metrics.RUNNING.set(len(self.running))
@@ -114,19 +114,19 @@ class Slots:
             run_attempt(attempt)
         finally:
             self.running.pop(claimed.lease, None)
-            if claimed.has_notice:
-                self.on_notice()
+            if claimed.has_delivery:
+                self.on_delivery()
             metrics.RUNNING.set(len(self.running))
 
-    def _next(self) -> Claimed | None:
+    def _next(self) -> ClaimedJob | None:
         """Return a job, or None when there is none for this worker."""
         self._wanted += 1
-        asked_after = self._claims
+        started_after = self._claims
         with self._claiming:
             if self._found:
                 return self._found.pop()
-            if self._last_short > asked_after:
-                # A claim that began after this place asked has left nothing.
+            if self._last_short > started_after:
+                # A claim that began after this slot wanted a job has left nothing.
                 return None
             count, self._wanted = min(max(1, self._wanted), MAX_CLAIM), 0
             self._claims += 1
@@ -135,8 +135,8 @@ class Slots:
                 self._last_short = self._claims
             return self._found.pop() if self._found else None
 
-    def _claim(self, count: int) -> list[Claimed]:
-        assert self.worker_id is not None  # noqa: S101  (work has seen to it)
+    def _claim(self, count: int) -> list[ClaimedJob]:
+        assert self.worker_id is not None  # noqa: S101  (no slot starts without one)
         here = Counter(attempt.claimed.account_id for attempt in self.running.values())
         reserve = settings.JOB_CONCURRENCY // RESERVED_SHARE
         room = max(0, settings.JOB_CONCURRENCY - len(self.running) - reserve)
@@ -145,12 +145,12 @@ class Slots:
                 worker_id=self.worker_id,
                 worker_name=self.worker_name,
                 count=count if room else 1,
-                resting_accounts=() if room else here.keys(),
-                most_of_account=room or 1,
-                takes_suspect=not any(a.claimed.is_suspect for a in self.running.values()),
+                excluded_accounts=() if room else here.keys(),
+                per_account_limit=room or 1,
+                allow_suspect=not any(a.claimed.is_suspect for a in self.running.values()),
             )
         except (DatabaseError, PoolTimeout) as error:
-            # The next look finds them once the database is back.
+            # The next poll finds them once the database is available.
             logger.warning("no jobs claimed: %s", error)
             return []
         finally:

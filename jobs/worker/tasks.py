@@ -1,4 +1,4 @@
-"""The actor: what a message of the broker makes a worker do."""
+"""The actor: a message of the broker wakes a worker."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ QUEUE = "jobs"
 
 
 def run_job(job_id: str) -> None:
-    """Wake a place of this worker; which job it runs, the database decides.
+    """Start a slot of this worker; the database decides which job it runs.
 
-    So a message that is delivered twice, late or not at all changes nothing. `job_id` is for
-    whoever reads the queue.
+    So a message that is delivered twice, late or not at all changes nothing. `job_id` is for people
+    who read the queue.
     """
     SLOTS.wake()
 

@@ -1,11 +1,11 @@
-"""Notice that the event loop stands still, and end the worker without harm to other jobs.
+"""Detect a blocked event loop, and end the worker without harm to other jobs.
 
 A chain that blocks without yielding (a library in C, an endless computation) stops every job of
-its worker, and nothing inside the loop can interrupt it. A native thread sees the loop's beat
-stop, finds in the loop's stack whose run it is, ends that attempt, gives the others back and ends
-the process. Where no run is in the stack, all jobs are given back, uncounted but for suspects.
-Should even that thread be kept from running, faulthandler's timer, which needs no Python, ends the
-process once its lease is over.
+its worker, and nothing inside the loop can interrupt it. A native thread sees that the loop's beat
+has stopped, finds the culprit's run in the loop's stack, ends that attempt, releases the other jobs
+and ends the process. If no run is in the stack, all jobs are released, uncounted but for suspects.
+Should even that thread not get to run, faulthandler's timer, which needs no Python, ends the
+process once its lease has expired.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from jobs.errors import JobTimeout, TransientFailure
 from jobs.models import Job
 from jobs.queue import transitions
 from jobs.queue.claims import SUSPECT_LOSSES
-from jobs.queue.failures import read_failure
-from jobs.queue.reaper import take_away
-from jobs.queue.transitions import Ending
+from jobs.queue.failures import classify
+from jobs.queue.reaper import requeue_lost
+from jobs.queue.transitions import Finish
 from jobs.worker.runner import RunningAttempt
 from jobs.worker.slots import Slots
 from scaling.response_cache.invalidation import stop_invalidating
@@ -43,8 +43,8 @@ _native_id: Callable[[], int] = get_original("_thread", "get_ident")
 _start_native_thread: Callable[..., int] = get_original("_thread", "start_new_thread")
 
 BEAT_SECONDS = 0.1
-LOOK_SECONDS = 0.25
-# A job past its time is ended by the loop itself, unless the loop has stood still for so long.
+POLL_SECONDS = 0.25
+# A job past its time is ended by the loop itself, unless the loop has been blocked for so long.
 OVERDUE_SECONDS = 1.0
 EXIT_CODE = 70
 
@@ -58,7 +58,7 @@ class Watchdog:
         self._thread_id = _native_id()
 
     def start(self) -> None:
-        """Begin to beat, and to watch."""
+        """Start the beat and the native thread."""
         gevent.spawn(self._beat)
         _start_native_thread(self._watch, ())
 
@@ -70,18 +70,18 @@ class Watchdog:
 
     def _watch(self) -> None:
         while True:
-            _sleep(LOOK_SECONDS)
-            stood_still = time.monotonic() - self._beat_at
-            if stood_still < OVERDUE_SECONDS:
+            _sleep(POLL_SECONDS)
+            blocked_seconds = time.monotonic() - self._beat_at
+            if blocked_seconds < OVERDUE_SECONDS:
                 continue
-            guilty = self._find_guilty()
+            culprit = self._find_culprit()
             overdue = 0.0
-            if guilty is not None and guilty.run is not None:
-                overdue = time.monotonic() - guilty.run.deadline
-            if overdue > OVERDUE_SECONDS or stood_still >= settings.JOB_STALL_SECONDS:
-                self._end(guilty, is_overdue=overdue > 0)
+            if culprit is not None and culprit.run is not None:
+                overdue = time.monotonic() - culprit.run.deadline
+            if overdue > OVERDUE_SECONDS or blocked_seconds >= settings.JOB_STALL_SECONDS:
+                self._end_worker(culprit, is_overdue=overdue > 0)
 
-    def _find_guilty(self) -> RunningAttempt | None:
+    def _find_culprit(self) -> RunningAttempt | None:
         """Return the attempt in whose code the loop is, by the runs in its stack."""
         frame: FrameType | None = sys._current_frames().get(self._thread_id)
         while frame is not None:
@@ -93,37 +93,37 @@ class Watchdog:
             frame = frame.f_back
         return None
 
-    def _end(self, guilty: RunningAttempt | None, *, is_overdue: bool) -> None:
+    def _end_worker(self, culprit: RunningAttempt | None, *, is_overdue: bool) -> None:
         logger.error("the event loop is blocked; this worker exits")
         faulthandler.dump_traceback()
-        # The store's connections are the loop's, which stands still.
+        # The store's connections are the loop's, which is blocked.
         stop_invalidating()
         try:
             _connect_alone()
-            if guilty is not None:
-                self._settle(guilty, is_overdue=is_overdue)
+            if culprit is not None:
+                self._finish_culprit(culprit, is_overdue=is_overdue)
             else:
-                self._give_all_back()
-        # The database may be away, or anything may be broken: the leases run out then.
+                self._release_all()
+        # The database may be unavailable, or anything may be broken: the leases expire then.
         except Exception:
             logger.exception("the jobs could not be requeued")
         finally:
             os._exit(EXIT_CODE)
 
-    def _settle(self, guilty: RunningAttempt, *, is_overdue: bool) -> None:
-        claimed = guilty.claimed
+    def _finish_culprit(self, culprit: RunningAttempt, *, is_overdue: bool) -> None:
+        claimed = culprit.claimed
         stalled = TransientFailure("The chain blocked its worker.")
         error = JobTimeout(claimed.timeout_seconds) if is_overdue else stalled
-        failure = read_failure(error)
+        failure = classify(error)
         outcome = "timed_out" if is_overdue else "failed"
         if is_overdue or claimed.attempt >= claimed.max_attempts:
-            ending = Ending(
+            finish = Finish(
                 job_id=claimed.job_id, lease=claimed.lease, status="failed", outcome=outcome,
                 failure=failure,
             )  # fmt: skip
-            transitions.end([ending])
+            transitions.finish([finish])
         else:
-            transitions.give_back(
+            transitions.release(
                 job_id=claimed.job_id,
                 lease=claimed.lease,
                 outcome=outcome,
@@ -131,24 +131,24 @@ class Watchdog:
                 failure=failure,
             )
         for attempt in list(self._slots.running.values()):
-            if attempt is not guilty:
-                transitions.give_back(
+            if attempt is not culprit:
+                transitions.release(
                     job_id=attempt.claimed.job_id, lease=attempt.claimed.lease,
                     outcome="released", is_counted=False,
                 )  # fmt: skip
 
-    def _give_all_back(self) -> None:
-        """Give every job back, of which any may be the one that blocks, or none.
+    def _release_all(self) -> None:
+        """Release every job, of which any may be the one that blocks, or none.
 
         Counted only for suspects, with which two workers were lost: no two of them run together.
-        So one that blocks every worker it comes to is soon out of attempts, and others are not.
+        So one that blocks every worker that claims it is soon out of attempts, and others are not.
         """
         for job in Job.objects.filter(lease__in=list(self._slots.running)):
-            take_away(job, is_counted=job.losses >= SUSPECT_LOSSES)
+            requeue_lost(job, is_counted=job.losses >= SUSPECT_LOSSES)
 
 
 def _connect_alone() -> None:
-    """Give this thread a database connection that is not the pool's, whose helpers stand still."""
+    """Open a database connection for this thread outside the pool, whose helpers are blocked."""
     alone = connections.create_connection(DEFAULT_DB_ALIAS)
     options = {
         name: value for name, value in alone.settings_dict["OPTIONS"].items() if name != "pool"

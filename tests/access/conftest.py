@@ -7,7 +7,7 @@ import pytest
 
 import scaling.redis_client
 from access import services
-from access.limits.admission import local_limiter
+from access.limits.admission import LOCAL_LIMITER
 from access.principal import Limits, Principal
 from tests.support.redis_server import own_redis
 
@@ -20,7 +20,7 @@ __all__ = ["own_redis"]
 @pytest.fixture(autouse=True)
 def _forget_everything() -> Iterator[None]:
     services.known_keys.clear()
-    local_limiter.clear()
+    LOCAL_LIMITER.clear()
     scaling.redis_client.reset()
     yield
     services.known_keys.clear()

@@ -1,4 +1,4 @@
-"""What tests of hits ask a counter, and Redis about it."""
+"""Calls of a deferred limiter, and of Redis, that tests of hits share."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from access.limits import admit
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from access.limits.deferred import HitCounter
+    from access.limits.deferred import DeferredLimiter
     from access.principal import Principal
 
 # So long that only the test itself syncs.
 NEVER = 600.0
 
 
-def passes(counter: HitCounter, principal: Principal, tries: int = 1) -> int:
+def passes(limiter: DeferredLimiter, principal: Principal, attempts: int = 1) -> int:
     passed = 0
-    for _ in range(tries):
+    for _ in range(attempts):
         try:
-            counter.count(principal)
+            limiter.count(principal)
         except LimitExceeded:
             continue
         passed += 1

@@ -78,7 +78,7 @@ def test_bad_options_end_in_a_sentence(words, sentence):
     assert not ApiKey.objects.exists()
 
 
-def test_list_shows_the_newest_first_and_one_account_s_if_asked():
+def test_list_shows_the_newest_first_and_filters_by_account():
     create_key(name="old", account_name="acme")
     create_key(name="new", account_name="zeta")
     assert [key["name"] for key in run_json("list")] == ["new", "old"]

@@ -75,7 +75,7 @@ def test_a_hostile_header_is_an_invalid_key_and_never_an_error_of_ours(secret):
     assert code_of(f"Bearer {secret}") == "invalid_api_key"
 
 
-def test_revoked_and_expired_keys_are_told_apart():
+def test_revoked_and_expired_keys_have_errors_of_their_own():
     revoked = create_key(name="a")
     revoke_key(key_id=revoked.key.id)
     assert code_of(f"Bearer {revoked.secret}") == "revoked_api_key"
@@ -100,7 +100,7 @@ def test_a_key_without_the_view_s_scope_is_forbidden():
     assert body["error"]["type"] == "permission_error"
 
 
-def test_a_view_that_names_no_scope_is_our_mistake_and_lets_nobody_in():
+def test_a_view_that_names_no_scope_admits_no_request():
     class Forgetful(WhoView):
         required_scope = None
 

@@ -58,13 +58,13 @@ def test_a_key_an_account_and_a_node_each_have_their_size() -> None:
     assert BUDGET.used("node") == 0
 
 
-def test_a_slot_is_given_back_once_however_its_request_ends() -> None:
+def test_a_slot_is_released_once_however_its_request_ends() -> None:
     mine = caller()
     slot = BUDGET.take(mine)
     slot.release()
     slot.release()
     assert BUDGET.used("key", mine.key_id) == 0
-    # A request that nobody ended is thrown away at some time.
+    # A request without an end is collected at some time.
     BUDGET.take(mine)
     gc.collect()
     assert BUDGET.used("node") == 0

@@ -1,4 +1,4 @@
-"""Hits while Redis is away."""
+"""Hits while Redis is unavailable."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from access.limits.deferred import KEEP_PENDING_SECONDS, HitCounter
+from access.limits.deferred import MAX_QUEUED_SECONDS, DeferredLimiter
 from scaling.redis_client import run
 from tests.access.hit_calls import NEVER, eventually, passes, remaining, sample
 
@@ -16,8 +16,8 @@ pytestmark = pytest.mark.usefixtures("own_redis")
 
 
 @pytest.fixture
-def counter() -> HitCounter:
-    return HitCounter(sync_seconds=NEVER)
+def limiter() -> DeferredLimiter:
+    return DeferredLimiter(sync_seconds=NEVER)
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def _no_collection() -> Iterator[None]:
 @pytest.mark.usefixtures("_no_collection")
 @pytest.mark.parametrize("harm", ["kill", "freeze"])
 def test_a_flood_goes_on_when_redis_does_not(make_principal, own_redis, settings, harm):
-    counter = HitCounter(sync_seconds=0.05)
+    limiter = DeferredLimiter(sync_seconds=0.05)
     known = make_principal(requests_per_minute=10_000_000)
     before = sample("headrace_limits_local_total", step="hit")
     started = time.monotonic()
@@ -43,7 +43,7 @@ def test_a_flood_goes_on_when_redis_does_not(make_principal, own_redis, settings
             is_harmed = True
         for principal in (known, make_principal(requests_per_minute=5)):
             called = time.monotonic()
-            counter.count(principal)
+            limiter.count(principal)
             took = time.monotonic() - called
             slowest = max(slowest, took)
             if elapsed > 0.6:
@@ -53,116 +53,116 @@ def test_a_flood_goes_on_when_redis_does_not(make_principal, own_redis, settings
     assert sample("headrace_limits_local_total", step="hit") > before
     # A timeout, and what a busy machine adds.
     assert slowest < settings.REDIS_TIMEOUT_SECONDS + 0.04
-    # Also while the thread tries again whether Redis is back, no call waits for it.
+    # No call waits for Redis while the thread probes it either.
     assert sorted(last)[len(last) // 2] < 0.001
     assert sorted(last)[-len(last) // 100] < 0.01
 
 
-def test_without_redis_a_process_applies_the_whole_limit_itself(make_principal, own_redis, counter):
+def test_without_redis_a_process_applies_the_full_limit_itself(make_principal, own_redis, limiter):
     own_redis.kill()
     principal = make_principal(requests_per_minute=5, tokens_per_day=10)
     before = sample("headrace_limits_local_total", step="hit")
-    headers = counter.count(principal).headers
+    headers = limiter.count(principal).headers
     assert headers["x-ratelimit-remaining-requests"] == "4"
     assert headers["x-ratelimit-remaining-tokens"] == "10"
-    assert passes(counter, principal, 10) == 4
+    assert passes(limiter, principal, 10) == 4
     assert sample("headrace_limits_local_total", step="hit") == before + 11
-    assert len(counter) <= 1
+    assert len(limiter) <= 1
 
 
-def test_hits_of_an_outage_are_told_when_redis_is_back(
-    make_principal, own_redis, counter, settings
+def test_hits_of_an_outage_are_reported_when_redis_is_back(
+    make_principal, own_redis, limiter, settings
 ):
     settings.REDIS_RETRY_SECONDS = 0
     principal = make_principal(requests_per_minute=60)
-    assert passes(counter, principal, 11) == 11
+    assert passes(limiter, principal, 11) == 11
     own_redis.kill()
     failures = sample("headrace_limits_sync_failures_total")
     for _ in range(3):
-        assert counter.sync_once().startswith("could not report hits")
+        assert limiter.sync_once().startswith("could not report hits")
     assert sample("headrace_limits_sync_failures_total") == failures + 3
     own_redis.start()
-    assert counter.sync_once() == "reported 10 hits of 1 keys"
+    assert limiter.sync_once() == "reported 10 hits of 1 keys"
     assert remaining(principal) == 49
 
 
-def test_by_itself_it_asks_redis_again_when_that_is_back(make_principal, own_redis, settings):
+def test_the_thread_uses_redis_again_when_that_is_back(make_principal, own_redis, settings):
     settings.REDIS_RETRY_SECONDS = 0.05
-    counter = HitCounter(sync_seconds=0.02)
+    limiter = DeferredLimiter(sync_seconds=0.02)
     principal = make_principal(requests_per_minute=1000)
-    counter.count(principal)
+    limiter.count(principal)
     own_redis.kill()
     before = sample("headrace_limits_local_total", step="hit")
 
     def is_local() -> bool:
-        counter.count(principal)
+        limiter.count(principal)
         return sample("headrace_limits_local_total", step="hit") > before
 
     eventually(is_local)
     own_redis.start()
 
     def is_shared() -> bool:
-        counter.count(principal)
+        limiter.count(principal)
         name = f"headrace:limits:{{{principal.key_id.hex}}}:rate"
         return bool(own_redis.client().exists(name))
 
     eventually(is_shared)
     before = sample("headrace_limits_local_total", step="hit")
-    assert passes(counter, principal, 100) == 100
+    assert passes(limiter, principal, 100) == 100
     assert sample("headrace_limits_local_total", step="hit") == before
 
 
-def test_hits_that_a_frozen_redis_was_told_of_are_counted_once(
-    make_principal, own_redis, counter, settings
+def test_hits_that_were_reported_to_a_frozen_redis_are_counted_once(
+    make_principal, own_redis, limiter, settings
 ):
     settings.REDIS_RETRY_SECONDS = 0
     principal = make_principal(requests_per_minute=60)
-    counter.count(principal)
-    # Now it knows the script, as a Redis that froze in its work does.
-    counter.count(principal)
-    counter.sync_once()
-    assert passes(counter, principal, 10) == 10
+    limiter.count(principal)
+    # Now it has the script, as a Redis that froze in its work does.
+    limiter.count(principal)
+    limiter.sync_once()
+    assert passes(limiter, principal, 10) == 10
     own_redis.freeze()
     dropped = sample("headrace_limits_hits_dropped_total", reason="unanswered")
     for _ in range(3):
-        assert counter.sync_once().startswith("could not report hits")
+        assert limiter.sync_once().startswith("could not report hits")
     assert sample("headrace_limits_hits_dropped_total", reason="unanswered") == dropped + 10
-    assert counter.count(principal).headers["x-ratelimit-remaining-requests"] == "47"
+    assert limiter.count(principal).headers["x-ratelimit-remaining-requests"] == "47"
     own_redis.thaw()
-    eventually(lambda: counter.sync_once().startswith("reported"))
+    eventually(lambda: limiter.sync_once().startswith("reported"))
     assert remaining(principal) == 46
 
 
-def test_hits_are_kept_for_a_minute_without_redis_and_then_dropped(
+def test_hits_are_queued_for_a_minute_without_redis_and_then_dropped(
     make_principal, own_redis, settings
 ):
     settings.REDIS_RETRY_SECONDS = 0
     now = [100.0]
-    counter = HitCounter(sync_seconds=NEVER, clock=lambda: now[0])
+    limiter = DeferredLimiter(sync_seconds=NEVER, clock=lambda: now[0])
     principal = make_principal(requests_per_minute=60)
-    assert passes(counter, principal, 8) == 8
+    assert passes(limiter, principal, 8) == 8
     own_redis.kill()
-    counter.sync_once()
-    now[0] += KEEP_PENDING_SECONDS - 1
+    limiter.sync_once()
+    now[0] += MAX_QUEUED_SECONDS - 1
     dropped = sample("headrace_limits_hits_dropped_total", reason="away")
-    counter.sync_once()
+    limiter.sync_once()
     assert sample("headrace_limits_hits_dropped_total", reason="away") == dropped
     now[0] += 2
-    counter.sync_once()
+    limiter.sync_once()
     assert sample("headrace_limits_hits_dropped_total", reason="away") == dropped + 7
     own_redis.start()
-    assert counter.sync_once() == "reported 0 hits of 1 keys"
+    assert limiter.sync_once() == "reported 0 hits of 1 keys"
 
 
-def test_a_key_that_redis_refuses_to_count_harms_no_other(make_principal, counter):
+def test_a_key_that_redis_refuses_to_count_harms_no_other(make_principal, limiter):
     bad, good = (make_principal(requests_per_minute=60) for _ in range(2))
     name = f"headrace:limits:{{{bad.key_id.hex}}}:rate"
     for principal in (bad, good):
-        assert passes(counter, principal, 6) == 6
+        assert passes(limiter, principal, 6) == 6
     run(lambda client: client.delete(name))
     run(lambda client: client.rpush(name, "of the wrong type"))
-    counter.sync_once()
+    limiter.sync_once()
     assert remaining(good) == 53
     run(lambda client: client.delete(name))
-    assert counter.sync_once() == "reported 5 hits of 1 keys"
+    assert limiter.sync_once() == "reported 5 hits of 1 keys"
     assert remaining(bad) == 54

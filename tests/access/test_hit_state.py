@@ -1,6 +1,6 @@
 """Processes that count hits, in a time of the test's own.
 
-`Server` is what admit.lua and hits.lua do; test_hit_limits.py runs those themselves.
+`Server` does the same as admit.lua and hits.lua; test_deferred_limiter.py runs those themselves.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from access.limits.verdict import Verdict
 from access.principal import Limits
 
 PERIOD = 0.1
-KNOWN = 0.3
+FRESH = 0.3
 DAY = 86_400.0
 ROUNDING = 1e-6
 
@@ -45,22 +45,22 @@ class World:
 class Server:
     world: World
     limit: int
-    full_at: float = 0.0
+    tat: float = 0.0
 
     def admit(self) -> Verdict:
-        full_at = max(self.full_at, self.world.now)
-        early = full_at + 60 / self.limit - self.world.now - 60
+        tat = max(self.tat, self.world.now)
+        early = tat + 60 / self.limit - self.world.now - 60
         if early > ROUNDING:
             return self._answer("requests_per_minute", early)
-        self.full_at = full_at + 60 / self.limit
+        self.tat = tat + 60 / self.limit
         return self._answer(None, 0)
 
-    def tell(self, count: int) -> Verdict:
-        self.full_at = max(self.full_at, self.world.now) + count * 60 / self.limit
+    def report(self, count: int) -> Verdict:
+        self.tat = max(self.tat, self.world.now) + count * 60 / self.limit
         return self._answer(None, 0)
 
     def _answer(self, refused_by: str | None, wait: float) -> Verdict:
-        return Verdict(refused_by, wait, 0, max(0.0, self.full_at - self.world.now), 0, DAY)
+        return Verdict(refused_by, wait, 0, max(0.0, self.tat - self.world.now), 0, DAY)
 
 
 @dataclass
@@ -74,7 +74,7 @@ class Process:
     limits: Limits
     passed: list[float] = field(default_factory=list)
     by_itself: list[float] = field(default_factory=list)
-    asked: int = 0
+    calls: int = 0
 
     def __post_init__(self) -> None:
         self.state = HitState(uuid.uuid4(), self.limits)
@@ -82,37 +82,37 @@ class Process:
 
     def hit(self) -> None:
         now = self.world.now
-        if self.state.is_known(self.limits, now):
+        if self.state.is_fresh(self.limits, now):
             if self.state.take(now) is not None:
                 self.passed.append(now)
                 self.by_itself.append(now)
             else:
                 assert self.state.verdict(now).wait_seconds > 0
             return
-        self.asked += 1
-        self.state.untold += 1
+        self.calls += 1
+        self.state.unreported += 1
         self._call(self.server.admit, self._answered)
 
     def sync(self) -> None:
-        count, self.state.pending = self.state.pending, 0
+        count, self.state.queued = self.state.queued, 0
 
-        def told(answer: Verdict, sent_at: float, _: float) -> None:
-            self.state.untold -= count
-            self._learn(answer, count, sent_at)
+        def reported(answer: Verdict, sent_at: float, _: float) -> None:
+            self.state.unreported -= count
+            self._apply_remote(answer, count, sent_at)
             self.world.at(self.world.now + PERIOD, self.sync)
 
-        self._call(lambda: self.server.tell(count), told)
+        self._call(lambda: self.server.report(count), reported)
 
     def _answered(self, answer: Verdict, sent_at: float, decided_at: float) -> None:
-        self.state.untold -= 1
-        self._learn(answer, int(answer.refused_by is None), sent_at)
+        self.state.unreported -= 1
+        self._apply_remote(answer, int(answer.refused_by is None), sent_at)
         if answer.refused_by is None:
             self.passed.append(decided_at)
 
-    def _learn(self, answer: Verdict, counted: int, sent_at: float) -> None:
+    def _apply_remote(self, answer: Verdict, counted: int, sent_at: float) -> None:
         now = self.world.now
-        self.state.learn(
-            answer, counted=counted, sent_at=sent_at, received_at=now, known_until=now + KNOWN
+        self.state.apply_remote(
+            answer, counted=counted, sent_at=sent_at, received_at=now, fresh_until=now + FRESH
         )
 
     def _call(
@@ -224,8 +224,8 @@ def test_no_window_of_time_holds_more_than_the_limit_and_the_documented_excess(p
     assert max(excesses) > -1
 
 
-def test_more_than_the_limit_does_pass_when_processes_know_late():
-    """The bound is not zero; a test that never saw an excess would not have tried."""
+def test_more_than_the_limit_does_pass_when_reports_are_late():
+    """The bound is not zero; a test that never saw an excess would prove nothing."""
     excesses = [
         simulate(seed, processes=4, limit=300, longest_trip=0.02).excess for seed in range(15)
     ]
@@ -236,48 +236,48 @@ def test_more_than_the_limit_does_pass_when_processes_know_late():
 def test_one_process_lets_pass_what_gcra_does(limit):
     for seed in range(10):
         run = simulate(seed, processes=1, limit=limit, longest_trip=0.0)
-        expected, full_at = 0, 0.0
+        expected, tat = 0, 0.0
         for now in run.tried:
-            full_at = max(full_at, now)
-            if full_at + 60 / limit - now - 60 <= ROUNDING:
-                full_at += 60 / limit
+            tat = max(tat, now)
+            if tat + 60 / limit - now - 60 <= ROUNDING:
+                tat += 60 / limit
                 expected += 1
-        # Hits are counted when they are told: a rested key's may count a period later.
+        # Hits are counted when they are reported: a rested key's may count a period later.
         late = PERIOD * limit / 60 + 1
         assert expected - late <= len(run.passed) <= expected + ROUNDING, f"seed {seed}"
 
 
-def test_what_a_process_asks_is_little():
+def test_a_process_makes_few_calls():
     run = simulate(3, processes=2, limit=300, longest_trip=0.02)
-    assert sum(process.asked for process in run.processes) < len(run.tried) / 5
+    assert sum(process.calls for process in run.processes) < len(run.tried) / 5
 
 
-def test_an_answer_that_was_overtaken_takes_nothing_back():
+def test_an_answer_that_was_overtaken_lowers_no_count():
     state = HitState(uuid.uuid4(), Limits(requests_per_minute=60))
     newer = Verdict(None, 0, 0, 30.0, 0, DAY)
     older = Verdict(None, 0, 0, 10.0, 0, DAY)
-    state.learn(newer, counted=0, sent_at=100.0, received_at=100.1, known_until=101)
-    state.learn(older, counted=0, sent_at=100.05, received_at=100.2, known_until=101)
+    state.apply_remote(newer, counted=0, sent_at=100.0, received_at=100.1, fresh_until=101)
+    state.apply_remote(older, counted=0, sent_at=100.05, received_at=100.2, fresh_until=101)
     assert state.verdict(100.2).requests_reset_seconds == pytest.approx(29.9)
-    # One that was asked for later does: the clock was set back, or Redis lost its data.
-    state.learn(older, counted=0, sent_at=100.3, received_at=100.4, known_until=101)
+    # One that was sent later does: the clock was set back, or Redis lost its data.
+    state.apply_remote(older, counted=0, sent_at=100.3, received_at=100.4, fresh_until=101)
     assert state.verdict(100.4).requests_reset_seconds == pytest.approx(10, abs=0.1)
 
 
-def test_nothing_is_known_of_a_day_that_is_over():
+def test_the_state_of_a_day_that_is_over_is_not_fresh():
     limits = Limits(tokens_per_day=5)
     state = HitState(uuid.uuid4(), limits)
     answer = Verdict(None, 0, 0, 0, 5, 0.5)
-    state.learn(answer, counted=0, sent_at=10.0, received_at=10.0, known_until=20.0)
-    assert state.is_known(limits, 10.4)
+    state.apply_remote(answer, counted=0, sent_at=10.0, received_at=10.0, fresh_until=20.0)
+    assert state.is_fresh(limits, 10.4)
     assert state.take(10.4) is None
-    assert not state.is_known(limits, 10.6)
+    assert not state.is_fresh(limits, 10.6)
 
 
-def test_the_time_to_midnight_is_told_to_the_second():
+def test_the_time_to_midnight_is_exact_to_the_second():
     state = HitState(uuid.uuid4(), Limits(tokens_per_day=5))
     answer = Verdict(None, 0, 0, 0, 0, 120.5)
-    state.learn(answer, counted=0, sent_at=0.0, received_at=0.0, known_until=200.0)
+    state.apply_remote(answer, counted=0, sent_at=0.0, received_at=0.0, fresh_until=200.0)
     for now in (0.0, 0.4, 0.6, 1.4, 1.6, 59.0, 60.4, 61.0, 100.25):
         expected = state.verdict(now).headers(state.limits)
         assert state.take(now) == expected, now

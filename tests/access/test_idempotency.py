@@ -76,13 +76,13 @@ def age(hours: float) -> None:
 
 # --- One after the other ------------------------------------------------------------------------
 def test_the_answer_comes_again(begin):
-    begin().keep(ANSWER)
+    begin().store(ANSWER)
     assert begin() == begin() == ANSWER
 
 
 def test_an_answer_without_a_body_comes_again(begin):
     answer = Answer(status=204, body=None, headers={})
-    begin().keep(answer)
+    begin().store(answer)
     assert begin() == answer
 
 
@@ -92,11 +92,11 @@ def test_another_request_with_the_same_key_is_refused(begin):
         with pytest.raises(InvalidRequest) as caught:
             begin(body="other")
         assert (caught.value.status, caught.value.code) == (422, "idempotency_key_reused")
-        ticket.keep(ANSWER)
+        ticket.store(ANSWER)
     assert begin() == ANSWER
 
 
-def test_while_the_first_is_under_way_the_second_is_told_to_wait(begin):
+def test_while_the_first_is_under_way_the_second_gets_409(begin):
     begin()
     with pytest.raises(ApiError) as caught:
         begin()
@@ -105,24 +105,24 @@ def test_while_the_first_is_under_way_the_second_is_told_to_wait(begin):
 
 
 def test_keys_of_two_accounts_are_two_keys(begin):
-    begin().keep(ANSWER)
+    begin().store(ANSWER)
     other = Account.objects.create(name="another")
     begun = idempotency.begin(account_id=other.pk, key="k", fingerprint="x", lease_seconds=30)
     assert isinstance(begun, Ticket)
 
 
-def test_a_key_that_was_given_up_is_free_for_any_request(begin):
+def test_a_released_key_is_free_for_any_request(begin):
     ticket = begin()
-    ticket.give_up()
-    ticket.give_up()
+    ticket.release()
+    ticket.release()
     assert ticket.is_over
     assert isinstance(begin(body="other"), Ticket)
 
 
-def test_giving_up_never_takes_an_answer_away(begin):
+def test_a_release_never_removes_a_response(begin):
     ticket = begin()
-    ticket.keep(ANSWER)
-    ticket.give_up()
+    ticket.store(ANSWER)
+    ticket.release()
     assert begin() == ANSWER
 
 
@@ -136,29 +136,29 @@ def test_a_dead_process_s_key_is_free_after_its_lease(begin):
     heir = begin(body="other")
     assert isinstance(heir, Ticket)
     # It was only frozen, and comes back: nothing that it does touches its heir's key.
-    assert dead.prolong(60) is False
-    assert dead.keep(ANSWER) is False
+    assert dead.renew(60) is False
+    assert dead.store(ANSWER) is False
     dead.is_over = False
-    dead.give_up()
+    dead.release()
     with pytest.raises(ApiError) as caught:
         begin(body="other")
     assert caught.value.code == "idempotency_key_in_use"
     other = Answer(status=201, body=[1], headers={})
-    assert heir.keep(other) is True
+    assert heir.store(other) is True
     assert begin(body="other") == other
 
 
-def test_a_prolonged_lease_does_not_run_out(begin):
+def test_a_renewed_lease_does_not_expire(begin):
     ticket = begin(lease_seconds=0.2)
-    assert ticket.prolong(60) is True
+    assert ticket.renew(60) is True
     time.sleep(0.3)
     with pytest.raises(ApiError):
         begin()
 
 
-def test_an_answer_is_kept_for_the_set_time(begin, settings):
+def test_a_response_is_stored_for_the_set_time(begin, settings):
     settings.IDEMPOTENCY_HOURS = 2
-    begin().keep(ANSWER)
+    begin().store(ANSWER)
     expire_lease()
     age(1.9)
     assert begin() == ANSWER
@@ -169,7 +169,7 @@ def test_an_answer_is_kept_for_the_set_time(begin, settings):
         begin(body="other")
 
 
-def test_a_request_that_runs_for_very_long_keeps_its_key(begin, settings):
+def test_a_request_that_runs_for_very_long_holds_its_key(begin, settings):
     settings.IDEMPOTENCY_HOURS = 1
     ticket = begin()
     age(5)
@@ -177,17 +177,17 @@ def test_a_request_that_runs_for_very_long_keeps_its_key(begin, settings):
         begin()
     assert caught.value.code == "idempotency_key_in_use"
     assert idempotency.purge(batch=10) == 0
-    assert ticket.keep(ANSWER) is True
+    assert ticket.store(ANSWER) is True
 
 
 def test_purging_removes_old_keys_batch_by_batch(begin, settings):
     settings.IDEMPOTENCY_HOURS = 1
     for number in range(5):
-        begin(key=f"old {number}").keep(ANSWER)
+        begin(key=f"old {number}").store(ANSWER)
     begin(key="dead")
     expire_lease()
     age(2)
-    begin(key="new").keep(ANSWER)
+    begin(key="new").store(ANSWER)
     assert [idempotency.purge(batch=4) for _ in range(3)] == [4, 2, 0]
     assert [row.key for row in IdempotencyKey.objects.all()] == ["new"]
 
@@ -211,8 +211,8 @@ def test_of_many_that_find_a_dead_process_s_key_one_takes_it(begin):
 
 
 @in_threads
-def test_of_many_that_find_an_old_answer_one_takes_its_place(begin, settings):
-    begin().keep(ANSWER)
+def test_of_many_that_find_an_old_response_one_replaces_it(begin, settings):
+    begin().store(ANSWER)
     age(settings.IDEMPOTENCY_HOURS + 1)
     results = all_at_once(begin)
     assert sum(isinstance(result, Ticket) for result in results) == 1
@@ -238,7 +238,7 @@ def test_those_that_run_in_a_transaction_each_wait_for_the_first_one_s_answer(be
                 return begun
             time.sleep(0.2)
             done.append("once")
-            begun.keep(ANSWER)
+            begun.store(ANSWER)
         return ANSWER
 
     assert all_at_once(submit) == [ANSWER] * THREADS
@@ -258,7 +258,7 @@ def test_when_the_first_transaction_is_rolled_back_the_next_one_is_the_first(beg
             time.sleep(0.1)
             if len(tries) == 1:
                 raise ApiError(500, "Something went wrong.", code="internal_error")
-            begun.keep(ANSWER)
+            begun.store(ANSWER)
         return ANSWER
 
     results = all_at_once(submit)
@@ -270,18 +270,18 @@ def test_when_the_first_transaction_is_rolled_back_the_next_one_is_the_first(beg
 
 
 @in_threads
-def test_an_answer_that_is_rolled_back_is_not_kept_and_frees_the_key(begin):
+def test_a_response_that_is_rolled_back_is_not_stored_and_frees_the_key(begin):
     ticket = begin()
     with transaction.atomic():
-        ticket.keep(ANSWER)
+        ticket.store(ANSWER)
         transaction.set_rollback(True)
     assert not ticket.is_over
-    ticket.give_up()
+    ticket.release()
     assert isinstance(begin(), Ticket)
 
 
 @in_threads
-def test_nobody_waits_for_a_transaction_for_ever(begin):
+def test_no_request_waits_for_a_transaction_for_ever(begin):
     is_begun, may_end = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -324,6 +324,6 @@ def test_other_keys_are_refused(key):
     assert (caught.value.status, caught.value.code) == (400, "invalid_idempotency_key")
 
 
-def test_a_fingerprint_tells_where_one_part_ends():
+def test_a_fingerprint_depends_on_where_a_part_ends():
     assert idempotency.fingerprint(b"ab", b"c") != idempotency.fingerprint(b"a", b"bc")
     assert len(idempotency.fingerprint(b"x" * 10**6)) == 64

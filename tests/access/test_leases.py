@@ -39,7 +39,7 @@ def leases_of(principal) -> set[str]:
 
 
 @pytest.mark.usefixtures("short_leases")
-def test_a_request_keeps_its_place_for_as_long_as_it_runs(make_principal, keeper):
+def test_a_request_holds_its_slot_for_as_long_as_it_runs(make_principal, keeper):
     principal = make_principal()
     holder = take(principal, "a")
     keeper.hold("a", holder)
@@ -51,7 +51,7 @@ def test_a_request_keeps_its_place_for_as_long_as_it_runs(make_principal, keeper
 
 
 @pytest.mark.usefixtures("short_leases")
-def test_a_request_that_was_thrown_away_without_an_end_loses_its_place(make_principal, keeper):
+def test_a_request_that_is_collected_without_an_end_loses_its_slot(make_principal, keeper):
     principal = make_principal()
     holder = take(principal, "a")
     keeper.hold("a", holder)
@@ -62,7 +62,7 @@ def test_a_request_that_was_thrown_away_without_an_end_loses_its_place(make_prin
     assert keeper.renew_once() == "no leases to renew"
 
 
-def test_a_lease_that_was_released_meanwhile_does_not_come_back(make_principal):
+def test_a_released_lease_does_not_come_back(make_principal):
     principal = make_principal()
     take(principal, "a")
     shared.finish(key_id=principal.key_id, lease="a", tokens=0)
@@ -119,7 +119,7 @@ def test_a_forked_child_renews_nothing_of_its_parent_and_starts_a_thread_of_its_
     assert os.waitstatus_to_exitcode(status) == 0
 
 
-def test_the_places_of_a_killed_process_are_free_after_the_lease(make_principal, own_redis):
+def test_the_slots_of_a_killed_process_are_free_after_the_lease(make_principal, own_redis):
     principal = make_principal(max_concurrent=2)
     code = f"""
 import sys, time, uuid
@@ -159,7 +159,7 @@ from access.errors import LimitExceeded
 from access.limits import admission, admit, shared
 from access.principal import Limits, Principal
 shared.LEASE_SECONDS = 1
-admission.lease_keeper._every_seconds = 0.2
+admission.LEASE_KEEPER._every_seconds = 0.2
 principal = Principal(key_id=uuid.UUID("{principal.key_id}"), account_id=uuid.uuid4(),
     account_name="", name="", scopes=frozenset(), limits=Limits(max_concurrent=5))
 passed = []

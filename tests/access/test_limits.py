@@ -45,7 +45,7 @@ def calls(monkeypatch):
     return noted
 
 
-def test_a_key_without_limits_never_asks_redis(make_principal, calls):
+def test_a_key_without_limits_never_calls_redis(make_principal, calls):
     admission = admit(make_principal(), is_model_call=True)
     admission.add_tokens(1000)
     admission.finish()
@@ -63,7 +63,7 @@ def test_a_limited_model_call_costs_two_round_trips(make_principal, calls):
     assert len(calls) == 2
 
 
-def test_what_has_nothing_to_give_back_costs_no_second_round_trip(make_principal, calls):
+def test_a_request_with_nothing_to_release_costs_no_second_round_trip(make_principal, calls):
     admit(make_principal(requests_per_minute=5), is_model_call=True).finish()
     admit(make_principal(tokens_per_day=5), is_model_call=True).finish()
     assert len(calls) == 2
@@ -157,13 +157,13 @@ def test_never_more_run_at_once_than_the_limit(make_principal):
     assert passed[0] > 3
 
 
-def test_one_request_after_the_other_never_finds_its_own_place_taken(make_principal):
+def test_one_request_after_the_other_never_finds_its_own_slot_in_use(make_principal):
     principal = make_principal(max_concurrent=1)
     for _ in range(300):
         admit(principal, is_model_call=True).finish()
 
 
-def test_the_place_of_a_killed_process_is_free_when_its_lease_ends(make_principal, monkeypatch):
+def test_the_slot_of_a_killed_process_is_free_when_its_lease_ends(make_principal, monkeypatch):
     monkeypatch.setattr("access.limits.shared.LEASE_SECONDS", 0.5)
     principal = make_principal(max_concurrent=1)
     admission = admit(principal, is_model_call=True)
@@ -175,7 +175,7 @@ def test_the_place_of_a_killed_process_is_free_when_its_lease_ends(make_principa
     del admission
 
 
-def test_a_lapsed_lease_frees_its_place_also_while_others_run(make_principal, monkeypatch):
+def test_a_lapsed_lease_frees_its_slot_also_while_others_run(make_principal, monkeypatch):
     monkeypatch.setattr("access.limits.shared.LEASE_SECONDS", 0.6)
     principal = make_principal(max_concurrent=2)
     lost = admit(principal, is_model_call=True)
@@ -221,7 +221,7 @@ def test_the_token_counter_goes_at_midnight(make_principal):
     admit(principal, is_model_call=True)
 
 
-def test_the_longest_wait_is_the_reason_told(make_principal):
+def test_the_longest_wait_is_the_reason_reported(make_principal):
     principal = make_principal(requests_per_minute=1, tokens_per_day=1, max_concurrent=1)
     admission = admit(principal, is_model_call=True)
     assert refused(principal).code == "requests_per_minute_exceeded"
@@ -253,7 +253,7 @@ def test_a_clock_that_was_set_back_locks_nobody_out_for_long(make_principal):
     assert 0 < run(lambda client: client.pttl(rate)) <= 60_001
 
 
-def test_what_is_used_stays_as_it_was_when_the_clock_is_set_back(make_principal):
+def test_the_use_stays_as_it_was_when_the_clock_is_set_back(make_principal):
     principal = make_principal(requests_per_minute=60)
     rate, _, _ = names(principal)
     written = (time.time() + 600) * 1e6
@@ -349,31 +349,31 @@ def test_redis_that_dies_during_a_request_spoils_nothing(make_principal, own_red
 
 
 def test_the_bound_on_what_a_key_holds_in_memory_is_none_without_limits(make_principal):
-    size = len(admission_module.local_limiter)
+    size = len(admission_module.LOCAL_LIMITER)
     admit(make_principal(), is_model_call=True).finish()
-    assert len(admission_module.local_limiter) == size
+    assert len(admission_module.LOCAL_LIMITER) == size
 
 
 # --- Work in the background ---------------------------------------------------------------------
-def test_a_submission_takes_no_place_and_needs_none(make_principal):
+def test_a_submission_takes_no_slot_and_needs_none(make_principal):
     principal = make_principal(max_concurrent=1)
     running = admit(principal, is_model_call=True)
     for _ in range(3):
-        submission = admit(principal, is_model_call=True, needs_place=False)
+        submission = admit(principal, is_model_call=True, needs_slot=False)
         submission.finish()
-    # What was never taken is not given back either.
+    # A slot that was never taken is not released either.
     assert refused(principal).code == "too_many_concurrent_requests"
     running.finish()
-    unfinished = [admit(principal, is_model_call=True, needs_place=False) for _ in range(3)]
+    unfinished = [admit(principal, is_model_call=True, needs_slot=False) for _ in range(3)]
     admit(principal, is_model_call=True).finish()
     assert len(unfinished) == 3
 
 
-def test_a_submission_asks_redis_only_if_there_is_a_limit_for_it(make_principal, calls):
-    admit(make_principal(max_concurrent=1), is_model_call=True, needs_place=False).finish()
+def test_a_submission_calls_redis_only_if_there_is_a_limit_for_it(make_principal, calls):
+    admit(make_principal(max_concurrent=1), is_model_call=True, needs_slot=False).finish()
     assert calls == []
     principal = make_principal(requests_per_minute=5, tokens_per_day=5, max_concurrent=1)
-    admission = admit(principal, is_model_call=True, needs_place=False)
+    admission = admit(principal, is_model_call=True, needs_slot=False)
     admission.finish()
     assert len(calls) == 1
     assert admission.headers["x-ratelimit-remaining-requests"] == "4"
@@ -382,9 +382,9 @@ def test_a_submission_asks_redis_only_if_there_is_a_limit_for_it(make_principal,
 
 def test_a_submission_counts_as_a_request(make_principal):
     principal = make_principal(requests_per_minute=1)
-    admit(principal, is_model_call=True, needs_place=False)
+    admit(principal, is_model_call=True, needs_slot=False)
     with pytest.raises(LimitExceeded) as caught:
-        admit(principal, is_model_call=True, needs_place=False)
+        admit(principal, is_model_call=True, needs_slot=False)
     assert caught.value.code == "requests_per_minute_exceeded"
 
 
@@ -393,18 +393,18 @@ def test_tokens_that_jobs_used_refuse_the_next_submission(make_principal):
     count_tokens(key_id=principal.key_id, tokens=60)
     count_tokens(key_id=principal.key_id, tokens=-60)
     count_tokens(key_id=principal.key_id, tokens=0)
-    admission = admit(principal, is_model_call=True, needs_place=False)
+    admission = admit(principal, is_model_call=True, needs_slot=False)
     assert admission.headers["x-ratelimit-remaining-tokens"] == "40"
     count_tokens(key_id=principal.key_id, tokens=40)
     with pytest.raises(LimitExceeded) as caught:
-        admit(principal, is_model_call=True, needs_place=False)
+        admit(principal, is_model_call=True, needs_slot=False)
     assert (caught.value.status, caught.value.code) == (429, "tokens_per_day_exceeded")
     assert refused(principal).code == "tokens_per_day_exceeded"
     expires_at = run(lambda client: client.expiretime(names(principal)[1]))
     assert expires_at % 86_400 == 0
 
 
-def test_counting_nothing_asks_nobody(make_principal, calls):
+def test_counting_no_tokens_costs_no_call(make_principal, calls):
     count_tokens(key_id=make_principal().key_id, tokens=0)
     assert calls == []
 
@@ -416,7 +416,7 @@ def test_counting_tokens_without_redis_raises_nothing(make_principal, own_redis)
     count_tokens(key_id=principal.key_id, tokens=100)
     assert sample("headrace_limits_local_total", step="finish") == before + 1
     running = admit(principal, is_model_call=True)
-    admit(principal, is_model_call=True, needs_place=False).finish()
+    admit(principal, is_model_call=True, needs_slot=False).finish()
     assert refused(principal).code == "too_many_concurrent_requests"
     running.finish()
 

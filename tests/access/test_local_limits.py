@@ -39,7 +39,9 @@ def admitted(limiter, limits, *, key=KEY, holder=None):
 
 
 @pytest.mark.parametrize("allowed", [1, 3, 7, 1000, 10_000_000])
-def test_a_whole_minute_s_allowance_passes_at_once_and_then_its_share(limiter, clock, allowed):
+def test_a_full_minute_s_allowance_passes_at_once_then_one_each_emission_interval(
+    limiter, clock, allowed
+):
     limits = Limits(requests_per_minute=allowed)
     if allowed > 1000:
         assert admitted(limiter, limits).requests_remaining == allowed - 1
@@ -56,7 +58,7 @@ def test_a_whole_minute_s_allowance_passes_at_once_and_then_its_share(limiter, c
     assert admitted(limiter, limits).requests_remaining == allowed - 1
 
 
-def test_the_day_s_tokens_begin_anew_at_midnight(limiter, clock):
+def test_the_day_s_tokens_are_reset_at_midnight(limiter, clock):
     limits = Limits(tokens_per_day=10)
     assert admitted(limiter, limits).tokens_reset_seconds == 43_200
     limiter.finish(key_id=KEY, holder=Holder(), tokens=10)
@@ -66,7 +68,7 @@ def test_the_day_s_tokens_begin_anew_at_midnight(limiter, clock):
     assert admitted(limiter, limits).refused_by is None
 
 
-def test_a_place_is_given_back_once(limiter):
+def test_a_slot_is_released_once(limiter):
     limits = Limits(max_concurrent=2)
     first, second = Holder(), Holder()
     admitted(limiter, limits, holder=first)
@@ -79,7 +81,7 @@ def test_a_place_is_given_back_once(limiter):
     assert admitted(limiter, limits).refused_by == "max_concurrent"
 
 
-def test_a_holder_that_is_thrown_away_holds_no_place(limiter):
+def test_a_holder_that_is_collected_holds_no_slot(limiter):
     limits = Limits(max_concurrent=1)
     holder = Holder()
     admitted(limiter, limits, holder=holder)
@@ -105,7 +107,7 @@ def test_it_remembers_a_bounded_number_of_keys(limiter):
     assert len(limiter) == 5
 
 
-def test_a_clock_that_was_set_back_locks_nobody_out_for_long(limiter, clock):
+def test_a_clock_that_was_set_back_locks_no_key_out_for_long(limiter, clock):
     limits = Limits(requests_per_minute=60)
     admitted(limiter, limits)
     clock.now -= 1e6

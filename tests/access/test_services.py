@@ -59,7 +59,7 @@ def test_the_database_knows_a_hash_and_a_hint_only():
     assert created.key.hint in row
 
 
-def test_an_option_not_given_is_the_setting_s_and_zero_is_no_limit(settings):
+def test_a_missing_option_is_the_setting_s_and_zero_is_no_limit(settings):
     settings.DEFAULT_REQUESTS_PER_MINUTE = 60
     settings.DEFAULT_TOKENS_PER_DAY = 1000
     settings.DEFAULT_MAX_CONCURRENT = 5
@@ -156,7 +156,7 @@ def test_the_default_cache_time_is_one_second(settings):
     assert settings.KEY_CACHE_SECONDS == 1.0
 
 
-def test_revoking_twice_keeps_the_first_time():
+def test_revoking_twice_leaves_the_first_time():
     created = create_key(name="a")
     first = revoke_key(key_id=created.key.id)
     assert revoke_key(key_id=created.key.id).revoked_at == first.revoked_at
@@ -206,7 +206,7 @@ def test_a_key_works_while_its_use_cannot_be_written(monkeypatch):
 def test_a_database_error_is_not_remembered(monkeypatch):
     created = create_key(name="a")
     with monkeypatch.context() as patch:
-        patch.setattr("access.services._note_use", _raise_database_error)
+        patch.setattr("access.services._record_use", _raise_database_error)
         with pytest.raises(DatabaseError):
             find_principal(created.secret)
     assert find_principal(created.secret).name == "a"
@@ -257,7 +257,7 @@ def test_many_first_requests_of_one_key_cause_one_query_and_hold_no_connection(m
 
 
 @pytest.mark.django_db(transaction=True)
-def test_connections_are_given_back_but_not_out_of_a_transaction():
+def test_connections_are_released_but_not_within_a_transaction():
     Account.objects.count()
     assert connection.connection is not None
     release_connections()
@@ -265,7 +265,7 @@ def test_connections_are_given_back_but_not_out_of_a_transaction():
     assert Account.objects.count() == 0
 
 
-def test_a_transaction_keeps_its_connection():
+def test_a_transaction_holds_its_connection():
     Account.objects.create(name="a")
     release_connections()
     assert Account.objects.get().name == "a"

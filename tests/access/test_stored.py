@@ -45,7 +45,7 @@ def test_one_idempotency_key_too_many_is_refused_and_a_used_one_is_answered(
     refused = REGISTRY.get_sample_value("headrace_stored_refused_total", labels) or 0
     ticket = begin(account, "first")
     assert isinstance(ticket, Ticket)
-    ticket.keep(Answer(status=202, body={}, headers={}))
+    ticket.store(Answer(status=202, body={}, headers={}))
     idempotency._STORED.forget(account.pk)
     with pytest.raises(StoredExceeded, match="IDEMPOTENCY_ACCOUNT_MAX_KEYS") as caught:
         begin(account, "second")

@@ -39,7 +39,7 @@ def test_calls_that_begin_at_once_do_not_all_find_the_last_tokens_free() -> None
     assert (over.value.retry_after_seconds or 0) > 5 or _is_nearly_midnight()
 
 
-def test_whoever_waits_for_an_answer_is_refused_for_used_tokens_alone() -> None:
+def test_a_response_that_is_waited_for_is_refused_for_used_tokens_alone() -> None:
     key = uuid.uuid4()
     reserve(key, 90)
     waited_for = reserve(key, 90, waits_for_others=False)

@@ -71,3 +71,10 @@ def test_the_table_has_every_subpackage() -> None:
     }
     assert set(table(2)) == found
     assert all(row[0].strip() for row in table(2).values())
+
+
+def test_the_image_has_every_package() -> None:
+    copied = {line.split()[1] for line in document("Dockerfile").splitlines() if "COPY " in line}
+    allowed = {line.removeprefix("!") for line in document(".dockerignore").splitlines()}
+    assert set(ROOTS) <= copied
+    assert set(ROOTS) <= allowed

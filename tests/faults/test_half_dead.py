@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 from redis import Redis
 
-import scaling.redis
-from scaling.redis import RedisUnavailable, run
-from tests.access.redis_server import OwnRedis, own_redis, use_cache_url
+import scaling.redis_client
+from scaling.redis_client import RedisUnavailable, run
 from tests.faults.harness import Faults
 from tests.faults.test_frozen_nodes import are_up, ask, at_node, lone, read_stream
-from tests.forwarder import Forwarder
-from tests.scaling.fake_node import FakeNode
-from tests.scaling.lone_proxy import LoneProxy
-from tests.scaling.waiting import eventually
+from tests.support.fake_node import FakeNode
+from tests.support.forwarder import Forwarder
+from tests.support.lone_proxy import LoneProxy
+from tests.support.redis_server import OwnRedis, own_redis, use_cache_url
+from tests.support.waiting import eventually
 
 __all__ = ["lone", "own_redis"]
 
@@ -116,5 +116,5 @@ def _ping(client: Redis) -> bool:
 def _answers() -> bool:
     try:
         return run(_ping)
-    except scaling.redis.RedisUnavailable:
+    except scaling.redis_client.RedisUnavailable:
         return False

@@ -141,7 +141,8 @@ def test_health_requests_of_clients_reach_no_node(lone: LoneProxy) -> None:
     assert node.requests == []
     # HAProxy's own come once a second.
     assert node.checks - checks <= time.monotonic() - began + 2
-    assert lone.statistics("node1")["status"] == "UP"
+    # "UP 1/2" after a check that was late: the clients share this process with the node.
+    assert lone.statistics("node1")["status"].startswith("UP")
 
 
 def test_other_pages_of_health_and_other_methods_are_not_there(lone: LoneProxy) -> None:

@@ -1,4 +1,4 @@
-"""A row that somebody deletes while another client changes it is no 500."""
+"""A row that is deleted while another client changes it is no 500."""
 
 from __future__ import annotations
 
@@ -46,7 +46,9 @@ def test_metadata_of_a_conversation_is_replaced(conversation: Conversation) -> N
 
 
 @pytest.mark.parametrize("missing", ["account", "chain"])
-def test_what_belongs_to_a_deleted_row_is_told_so(conversation: Conversation, missing: str) -> None:
+def test_a_missing_parent_row_is_reported_as_deleted(
+    conversation: Conversation, missing: str
+) -> None:
     ids = {"account_id": conversation.account_id, "chain_id": conversation.chain_id}
     ids[f"{missing}_id"] = uuid.uuid4() if missing == "account" else 10**9
     with transaction.atomic():

@@ -1,4 +1,4 @@
-"""Jobs over HTTP: a real worker runs them, and every node tells the same."""
+"""Jobs over HTTP: a real worker runs them, and every node streams the same events."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def wait(http: httpx.Client, job_id: str, *statuses: str, seconds: float = 30) -
 
 
 def events_of(http: httpx.Client, job_id: str, after: str | None = None) -> list[tuple[str, Any]]:
-    """Return the whole stream of a job's events."""
+    """Return all events of a job."""
     headers = {} if after is None else {"Last-Event-ID": after}
     with http.stream("GET", f"/v1/jobs/{job_id}/events", headers=headers) as response:
         assert response.status_code == 200
@@ -57,7 +57,7 @@ def messages(text: str) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": text}]}
 
 
-def test_whoever_posts_a_job_is_told_where_it_stands_in_the_log(http: httpx.Client) -> None:
+def test_the_response_to_a_submission_has_its_position_in_the_log(http: httpx.Client) -> None:
     response = http.post("/v1/jobs", json={"chain": "provider-hello", "input": messages("Hello")})
     assert response.status_code == 202, response.text
     assert re.fullmatch(r"[0-9A-F]+-[0-9A-F]+", response.headers["x-headrace-position"])
@@ -93,7 +93,7 @@ def test_progress_and_summary_of_a_long_document(http: httpx.Client) -> None:
     assert any(name == "progress" for name, _ in events_of(http, job["id"]))
 
 
-def test_the_story_is_whole_while_it_runs_and_after_its_end(http: httpx.Client) -> None:
+def test_the_event_stream_is_complete_during_the_run_and_after_its_end(http: httpx.Client) -> None:
     job = post(http, "provider-slow-stream", messages("Count"))
     live = events_of(http, job["id"])
     names = [name for name, _ in live]
@@ -150,7 +150,7 @@ def test_a_job_waits_for_its_time(http: httpx.Client) -> None:
     assert done["started_at"] >= int(soon.timestamp())
 
 
-def test_a_transient_fault_is_tried_again_and_a_permanent_one_is_not(http: httpx.Client) -> None:
+def test_a_transient_fault_is_retried_and_a_permanent_one_is_not(http: httpx.Client) -> None:
     job = post(http, "provider-fail-500", messages("x"), max_attempts=2)
     done = wait(http, job["id"])
     assert (done["status"], done["attempts"]) == ("failed", 2)
@@ -163,7 +163,7 @@ def test_a_transient_fault_is_tried_again_and_a_permanent_one_is_not(http: httpx
     assert "SECRET" not in json.dumps(done)
 
 
-def test_a_jobs_time_is_kept(http: httpx.Client, provider: Provider, marker: str) -> None:
+def test_a_jobs_timeout_is_enforced(http: httpx.Client, provider: Provider, marker: str) -> None:
     job = post(http, "provider-hang", messages(marker), timeout_seconds=1)
     done = wait(http, job["id"], seconds=10)
     assert done["status"] == "failed"
@@ -269,7 +269,7 @@ def test_hostile_texts_pass_unharmed(http: httpx.Client) -> None:
     assert wait(http, post(http, "provider-nul", messages("x"))["id"])["output"]["content"] == "ab"
 
 
-def test_whatever_a_chain_does_its_job_ends_and_others_go_on(http: httpx.Client) -> None:
+def test_the_job_of_any_chain_ends_and_others_go_on(http: httpx.Client) -> None:
     expected = dict.fromkeys(
         [
             "no number",
@@ -343,7 +343,7 @@ def test_null_is_an_input(http: httpx.Client) -> None:
         "2030-01-31",
     ],
 )
-def test_a_time_that_nobody_could_read_is_refused(http: httpx.Client, time: str) -> None:
+def test_a_time_that_python_cannot_read_is_refused(http: httpx.Client, time: str) -> None:
     body = {"chain": "echo", "input": "x", "run_at": time}
     assert error_of(http.post("/v1/jobs", json=body), 400, None)["param"] == "run_at"
 

@@ -51,7 +51,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def _send_nothing(sent: list[str]) -> None:
-    """Keep every test's messages from the running stack."""
+    """Send no test's messages to the running stack."""
 
 
 def make(status: str = "queued", *, account: str = "acme", chain: str = "c", **more: Any) -> Job:
@@ -107,7 +107,7 @@ def failing(*words: str) -> str:
 
 
 # --- list ---------------------------------------------------------------------------------------
-def test_list_shows_the_newest_first_and_what_is_asked_for() -> None:
+def test_list_shows_the_newest_first_and_applies_its_filters() -> None:
     old = make("failed", error_code="chain_failed", attempts=3)
     new = make(account="zeta", chain="d")
     assert ids() == [str(new), str(old)]
@@ -177,7 +177,7 @@ def test_retry_queues_a_failed_job_again(sent: list[str]) -> None:
     assert sent == [str(job)]
 
 
-def test_cancel_ends_a_waiting_job_and_asks_a_running_one_to_end() -> None:
+def test_cancel_ends_a_waiting_job_and_requests_it_of_a_running_one() -> None:
     waiting, running = make(), make_running()
     out = run("cancel", str(waiting), str(running))
     assert out.splitlines() == [f"{waiting}: cancelled.", f"{running}: cancelling."]
@@ -186,7 +186,9 @@ def test_cancel_ends_a_waiting_job_and_asks_a_running_one_to_end() -> None:
     assert (running.status, running.cancel_requested_at is None) == ("running", False)
 
 
-def test_what_cannot_be_changed_is_told_and_keeps_nothing_else_from_it(sent: list[str]) -> None:
+def test_a_job_that_cannot_be_changed_is_reported_and_the_others_are_changed(
+    sent: list[str],
+) -> None:
     waiting, running, nobody = make(), make_running(), f"job_{'0' * 32}"
     text = failing("requeue", str(waiting), nobody, "x", str(running))
     assert text.splitlines() == [
@@ -201,7 +203,7 @@ def test_what_cannot_be_changed_is_told_and_keeps_nothing_else_from_it(sent: lis
     assert "The job has already ended: succeeded." in failing("cancel", str(make_ended(1)))
 
 
-def test_a_broker_that_is_down_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broker_that_is_unavailable_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "send", lambda job_id: False)
     assert "the broker accepted no message" in run("requeue", str(make_running()))
 
@@ -249,7 +251,7 @@ def test_purge_of_no_days_removes_all_that_is_over() -> None:
     assert ids() == [str(waiting)]
 
 
-def test_purge_goes_on_batch_by_batch_and_tells_a_terminal(
+def test_purge_goes_on_batch_by_batch_and_shows_progress_on_a_terminal(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for _ in range(5):

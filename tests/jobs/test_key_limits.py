@@ -1,4 +1,4 @@
-"""A key's limits bind its jobs, and whatever of them lasts."""
+"""A key's limits bind its jobs, and the requests for them that last."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`manage.py apikey`: make, list and revoke API keys."""
+"""`manage.py apikey`: create, list and revoke API keys."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ COLUMNS = "{:<36}  {:<9}  {:<8}  {:>9}  {:>9}  {:>7}  {:<16}  {}"
 
 
 class Command(BaseCommand):
-    """Manage API keys. A whole number is read here and not by argparse, for one kind of error."""
+    """Manage API keys. Integers are read here and not by argparse, for one kind of error."""
 
     help = "Create, list and revoke API keys."
-    # An operator may be where the chains' own modules are not.
+    # The chains' own modules may be missing on an operator's machine.
     requires_system_checks = []
 
     def add_arguments(self, parser: CommandParser) -> None:

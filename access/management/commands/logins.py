@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Command(BaseCommand):
-    """The way back for staff who are refused."""
+    """Show or forget failed logins, so that refused staff can log in."""
 
     help = "Show and reset the counts of failed logins of staff."
     requires_system_checks = []

@@ -1,4 +1,4 @@
-"""`manage.py jobs`: look at jobs, and put right what goes wrong with them."""
+"""`manage.py jobs`: list, retry, cancel, requeue and purge jobs."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ MAX_DAYS = 36_500
 
 
 class Command(BaseCommand):
-    """Manage jobs. A whole number is read here and not by argparse, for one kind of error."""
+    """Manage jobs. Integers are read here and not by argparse, for one kind of error."""
 
     help = "List jobs, queue them again, cancel them, reap and purge."
-    # An operator may be where the chains' own modules are not.
+    # The chains' own modules may be missing on an operator's machine.
     requires_system_checks = []
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -97,7 +97,7 @@ class Command(BaseCommand):
             )
 
     def _change_all(self, public_ids: list[str], change: Callable[[Job], str]) -> None:
-        """Change each job; one that cannot be changed does not keep the others from it."""
+        """Change each job; one that cannot be changed does not stop the others."""
         problems = []
         for public_id in public_ids:
             try:
@@ -111,7 +111,7 @@ class Command(BaseCommand):
         with transaction.atomic():
             lost = reaper.reap_dead_workers()
             due = reaper.make_due()
-        done = reaper.Reaped(lost=lost, due=due)
+        done = reaper.ReapCounts(lost=lost, due=due)
         if options["json"]:
             self._print_json({"lost": lost, "due": due})
         else:

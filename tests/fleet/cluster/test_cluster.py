@@ -135,6 +135,10 @@ def test_a_killed_process_is_restarted_and_counted(running: OwnStack, name: str)
 
 def test_requests_go_on_when_one_of_two_nodes_is_killed(running: OwnStack) -> None:
     eventually(lambda: has_ready_nodes(running, 2), seconds=15, what="both nodes are ready")
+    # Both database servers were killed just before, and both nodes must have found them again.
+    eventually(
+        lambda: all(running.answers() for _ in range(20)), seconds=15, what="all is well again"
+    )
     failures: list[str] = []
     is_over = threading.Event()
 

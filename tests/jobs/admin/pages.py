@@ -61,7 +61,7 @@ def said(response: Any) -> str:
 
 
 def make_delivery(job: Job, **fields: Any) -> Delivery:
-    """Return a notice of a job's end."""
+    """Return a delivery of a job."""
     values: dict[str, Any] = {
         "channel": "webhook",
         "event_type": "job.failed",

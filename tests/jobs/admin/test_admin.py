@@ -102,7 +102,7 @@ def test_no_search_is_a_500(admin_client: Client, query: str) -> None:
         assert admin_client.get(url, {"q": query}).status_code in (200, 302)
 
 
-def test_the_filters_keep_what_they_name(admin_client: Client) -> None:
+def test_the_filters_select_the_rows_that_they_name(admin_client: Client) -> None:
     plain = make_job()
     urgent = make_job("failed", chain="other", priority=9, api="responses")
     for query in (
@@ -116,7 +116,7 @@ def test_the_filters_keep_what_they_name(admin_client: Client) -> None:
     assert listed(admin_client, priority="many", api="x", submitted="y") == [urgent, plain]
 
 
-def test_the_period_is_told_from_ids(admin_client: Client) -> None:
+def test_the_period_is_read_from_ids(admin_client: Client) -> None:
     new = make_job()
     old = make_job(id=filters.first_id_since(minutes_ago(61)))
     older = make_job(id=filters.first_id_since(minutes_ago(25 * 60)))

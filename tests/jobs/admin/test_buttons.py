@@ -60,7 +60,7 @@ def test_each_status_has_its_buttons(admin_client: Client) -> None:
         ("failed", "requeue", "is not running", "failed"),
     ],
 )
-def test_a_button_does_its_work_and_says_what_came_of_it(
+def test_a_button_does_its_work_and_shows_the_result(
     admin_client: Client, status: str, name: str, message: str, after: str
 ) -> None:
     job = make_job(status)
@@ -108,11 +108,11 @@ def test_an_unknown_operation_or_job_is_not_found(admin_client: Client) -> None:
         assert admin_client.post(reverse(f"{JOBS}_operate", args=args)).status_code == 404
 
 
-def test_a_job_that_goes_meanwhile_is_said_to_be_gone(
+def test_a_job_that_is_deleted_at_the_same_time_is_reported_missing(
     admin_client: Client, monkeypatch: Any
 ) -> None:
     job = make_job()
-    monkeypatch.setattr("jobs.services.transitions.end", lambda _: job.delete() and False)
+    monkeypatch.setattr("jobs.services.transitions.finish", lambda _: job.delete() and False)
     assert "There is no such job." in press(admin_client, job, "cancel")
 
 
@@ -143,7 +143,7 @@ def test_an_action_on_everything_is_bounded(admin_client: Client, monkeypatch: A
     response = admin_client.post(
         LIST, {"action": "cancel_jobs", "select_across": "1", "_selected_action": [jobs[0].pk]}
     )
-    assert "Only the newest 2 jobs were looked at." in said(response)
+    assert "Only the newest 2 jobs were considered." in said(response)
     assert list(Job.objects.filter(status="queued")) == [jobs[0]]
 
 
@@ -202,7 +202,7 @@ def test_a_delivery_is_delivered_again_from_the_jobs_page(admin_client: Client) 
     assert LogEntry.objects.get().object_id == str(delivery.pk)
 
 
-def test_the_way_back_leads_to_no_other_site(admin_client: Client) -> None:
+def test_the_redirect_leads_to_no_other_site(admin_client: Client) -> None:
     delivery = make_delivery(make_job("failed"))
     url = reverse("admin:jobs_delivery_redeliver", args=[delivery.pk])
     assert admin_client.get(url).status_code == 405
@@ -218,7 +218,7 @@ def test_selected_deliveries_are_delivered_again(admin_client: Client) -> None:
         reverse("admin:jobs_delivery_changelist"),
         {"action": "redeliver_selected", "_selected_action": [row.pk for row in rows]},
     )
-    assert "2 deliveries to be delivered again." in said(response)
+    assert "2 deliveries are due again." in said(response)
     assert Delivery.objects.filter(status="pending").count() == 2
 
 

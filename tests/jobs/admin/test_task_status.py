@@ -94,7 +94,7 @@ def test_a_long_queue_is_said_to_be_cut(monkeypatch: Any) -> None:
 
 
 # --- Workers ------------------------------------------------------------------------------------
-def test_living_workers_are_told_with_what_they_run(monkeypatch: Any) -> None:
+def test_living_workers_are_listed_with_their_jobs(monkeypatch: Any) -> None:
     monkeypatch.setattr(task_status, "MAX_JOBS_OF_WORKER", 2)
     busy = make_worker(name="a", running=3)
     make_worker(name="b", lease_until=minutes_ago(1))
@@ -111,7 +111,7 @@ def test_living_workers_are_told_with_what_they_run(monkeypatch: Any) -> None:
 
 
 # --- What is over -------------------------------------------------------------------------------
-def test_the_hour_is_told_by_the_minute() -> None:
+def test_throughput_is_counted_by_the_minute() -> None:
     for status, seconds in (
         ("succeeded", 5), ("succeeded", 10), ("failed", 29), ("cancelled", 31),
         ("succeeded", 59 * 60 + 30), ("succeeded", 59 * 60 + 31), ("failed", 7200),
@@ -147,7 +147,7 @@ def test_dead_letters_are_jobs_that_used_up_their_attempts_or_workers() -> None:
     assert {"input", "output"} <= letters[0].get_deferred_fields()
 
 
-def test_notices_that_were_given_up_are_listed_the_newest_jobs_first() -> None:
+def test_deliveries_that_were_given_up_are_listed_the_newest_jobs_first() -> None:
     rows = [
         Delivery.objects.create(
             job=job, account=job.account, channel="webhook", event_type="job.failed", target="x",
@@ -171,7 +171,7 @@ def test_the_broker_says_how_many_messages_it_holds() -> None:
     broker.client.hset(key, mapping=dict.fromkeys(names, "x"))
     try:
         depth = task_status.read_broker_depth()
-        # The stack's own workers may have taken some other message meanwhile.
+        # The stack's own workers may have taken some other message before.
         assert depth is not None
         assert depth >= 50
     finally:
@@ -179,7 +179,7 @@ def test_the_broker_says_how_many_messages_it_holds() -> None:
 
 
 @pytest.mark.parametrize("url", ["redis://127.0.0.1:1/0", "amqp://127.0.0.1:1", "sqs://x", ""])
-def test_a_broker_that_is_away_or_of_another_kind_is_unknown(
+def test_the_depth_of_an_unavailable_or_other_broker_is_unknown(
     use_broker: Any, admin_client: Client, url: str
 ) -> None:
     use_broker(url)

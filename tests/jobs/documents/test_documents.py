@@ -60,7 +60,7 @@ def code_of(read: Read, *arguments: object) -> tuple[int, str | None]:
     return caught.value.status, caught.value.code
 
 
-def test_a_document_of_a_hundred_pages_is_read_whole_and_in_order(read: Read):
+def test_a_document_of_a_hundred_pages_is_read_completely_and_in_order(read: Read):
     started = time.monotonic()
     document = read(documents.pdf(100))
     assert document.pages == 100
@@ -125,7 +125,7 @@ def test_other_types_are_refused(read: Read, data: bytes, name: str, content_typ
     ],
     ids=range(8),
 )
-def test_a_document_at_fault_is_told_what_is_wrong(read: Read, data: bytes, code: str):
+def test_the_error_of_a_document_names_its_fault(read: Read, data: bytes, code: str):
     assert code_of(read, data) == (422, code)
 
 
@@ -133,7 +133,7 @@ def test_a_text_of_nothing_but_white_space_is_empty(read: Read):
     assert code_of(read, b" \n\t", "a.txt") == (422, "document_empty")
 
 
-def test_a_pdf_that_opens_for_everybody_is_read(read: Read):
+def test_a_pdf_with_an_empty_password_is_read(read: Read):
     document = read(documents.encrypted(documents.pdf(2), password=""))
     assert "This is page 2." in document.text
 
@@ -211,7 +211,7 @@ def test_a_busy_machine_is_not_the_documents_fault(read: Read, settings):
     ("accounts", "setting"),
     [([ACCOUNT], "JOB_FILE_ACCOUNT_READERS"), ([uuid.uuid4(), uuid.uuid4()], "JOB_FILE_READERS")],
 )
-def test_who_waits_too_long_for_a_reader_is_told_to_come_back(
+def test_a_request_that_waits_too_long_for_a_reader_gets_503(
     read: Read, settings, accounts: list[uuid.UUID], setting: str
 ):
     settings.JOB_FILE_WAIT_SECONDS = 0.1

@@ -15,7 +15,7 @@ A, B, C = (uuid.uuid4() for _ in range(3))
 
 
 class Holders:
-    """Greenlets that each hold a slot until they are told to end."""
+    """Greenlets that each hold a slot until the test ends them."""
 
     def __init__(self, slots: FairSlots) -> None:
         self.slots = slots

@@ -156,7 +156,7 @@ def test_there_must_be_one_file(http: httpx.Client):
     assert error_of(response, 400, None)["param"] == "file"
 
 
-def test_a_name_longer_than_a_parts_head_may_be_is_told_so(http: httpx.Client):
+def test_a_name_longer_than_a_parts_head_may_be_is_refused(http: httpx.Client):
     error_of(post(http, ("x" * 5000 + ".txt", b"text")), 400, "invalid_form")
 
 
@@ -276,7 +276,7 @@ def test_a_form_in_chunks_is_read(http: httpx.Client):
     ],
     ids=range(6),
 )
-def test_a_malformed_form_is_told_so(http: httpx.Client, content_type: str, body: bytes):
+def test_a_malformed_form_is_refused(http: httpx.Client, content_type: str, body: bytes):
     response = http.post("/v1/jobs", content=body, headers={"Content-Type": content_type})
     error_of(response, 400, "invalid_form")
 

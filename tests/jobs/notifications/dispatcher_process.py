@@ -1,7 +1,7 @@
-"""A process that only delivers notices, as a worker does; SIGTERM stops it.
+"""A process that only sends deliveries, as a worker does; SIGTERM stops it.
 
 `python -m tests.jobs.notifications.dispatcher_process`, with the settings in its environment;
-LOOK_SECONDS and STOP_SECONDS there are the courier's own.
+POLL_SECONDS and STOP_SECONDS there are the dispatcher's own.
 """
 
 # Before anything else is imported that could hold on to a blocking function.
@@ -20,15 +20,15 @@ from gevent.event import Event
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 django.setup()
 
-from jobs.notifications import dispatcher as couriers
+from jobs.notifications import dispatcher
 
 if __name__ == "__main__":
-    couriers.LOOK_SECONDS = float(os.environ["LOOK_SECONDS"])
-    couriers.STOP_SECONDS = float(os.environ["STOP_SECONDS"])
+    dispatcher.POLL_SECONDS = float(os.environ["POLL_SECONDS"])
+    dispatcher.STOP_SECONDS = float(os.environ["STOP_SECONDS"])
     stop = Event()
     gevent.signal_handler(signal.SIGTERM, stop.set)
-    courier = couriers.Courier()
-    gevent.spawn(courier.run)
+    sender = dispatcher.Dispatcher()
+    gevent.spawn(sender.run)
     print("ready", flush=True)  # noqa: T201
     stop.wait()
-    courier.stop()
+    sender.stop()

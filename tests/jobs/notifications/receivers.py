@@ -1,4 +1,4 @@
-"""Receivers of notices on 127.0.0.1 that behave as a test wants: over HTTP, and over SMTP."""
+"""Receivers of notifications on 127.0.0.1 that behave as a test wants: over HTTP, and over SMTP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nothing waits while it holds a database connection: no request, whatever it waits for."""
+"""No request holds a database connection while it waits."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ MESSAGE = {"content": "Hello"}
 STREAMED = {"content": "Hello", "stream": True}
 INVOKE = {"input": {"messages": [{"type": "human", "content": "Hello"}]}}
 
-# What takes long by whatever means, each made anew for every request.
+# Requests that take long, each for a reason of its own.
 WAITS: dict[str, Callable[[httpx.Client], Request]] = {
     "completion": lambda _: ("POST", "/v1/chat/completions", chat_body("impatient")),
     "completion stream": lambda _: (
@@ -140,7 +140,7 @@ def idle_holds(node_urls: list[str]) -> float:
 
 
 @pytest.mark.parametrize("kind", WAITS)
-def test_whoever_waits_holds_no_connection(
+def test_a_request_that_waits_holds_no_connection(
     stack: EmbeddedStack, http: httpx.Client, node_urls: list[str], kind: str
 ) -> None:
     requests = [WAITS[kind](http) for _ in range(EACH)]

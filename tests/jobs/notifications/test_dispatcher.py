@@ -1,4 +1,4 @@
-"""Couriers as processes of their own, on the test's database, with receivers that misbehave."""
+"""Dispatchers as processes of their own, on the test's database, with receivers that misbehave."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from jobs.notifications import deliveries, secrets
 from jobs.notifications.outcomes import delivered, failed
 from jobs.notifications.services import redeliver
 from jobs.queue import transitions
-from jobs.queue.transitions import Ending
-from tests.jobs.notifications.notices import make_account, make_delivery, make_job
+from jobs.queue.transitions import Finish
 from tests.jobs.notifications.receivers import MailServer, Receiver, answer, hang, in_turn
+from tests.jobs.notifications.rows import make_account, make_delivery, make_job
 from tests.stack_plugin import BASE_DIR
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 WAIT_SECONDS = 15.0
-LOOK_SECONDS = 0.2
+POLL_SECONDS = 0.2
 
 
 def database_url() -> str:
@@ -42,12 +42,12 @@ def database_url() -> str:
     entry = connection.settings_dict
     params = {name.lower(): str(entry[name]) for name in ("USER", "PASSWORD", "HOST", "PORT")}
     given = {name: value for name, value in params.items() if value}
-    given["application_name"] = "courier"
+    given["application_name"] = "dispatcher"
     return f"postgresql:///{quote(entry['NAME'])}?{urlencode(given)}"
 
 
 def environment(**settings: object) -> dict[str, str]:
-    """Return the environment of a courier that is in a hurry."""
+    """Return the environment of a dispatcher that is in a hurry."""
     values = {
         "DATABASE_URL": database_url(),
         "DATABASE_POOL_MIN": 0,
@@ -56,7 +56,7 @@ def environment(**settings: object) -> dict[str, str]:
         "WEBHOOK_TIMEOUT_SECONDS": 2,
         "WEBHOOK_RETRY_BASE_SECONDS": 0.1,
         "WEBHOOK_RETRY_MAX_SECONDS": 0.2,
-        "LOOK_SECONDS": LOOK_SECONDS,
+        "POLL_SECONDS": POLL_SECONDS,
         "STOP_SECONDS": 1,
         **settings,
     }
@@ -64,8 +64,8 @@ def environment(**settings: object) -> dict[str, str]:
 
 
 @contextmanager
-def courier(**settings: object) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a courier."""
+def dispatcher(**settings: object) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a dispatcher."""
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.jobs.notifications.dispatcher_process"],
         cwd=BASE_DIR,
@@ -98,7 +98,7 @@ def until_over(*rows: Delivery) -> None:
 
 
 def tries(delivery: Delivery) -> list[tuple[bool, int | None]]:
-    """Return how each try went."""
+    """Return the outcome of each attempt."""
     rows = DeliveryAttempt.objects.filter(delivery=delivery).order_by("pk")
     return [(row.is_delivered, row.status_code) for row in rows]
 
@@ -107,8 +107,8 @@ def claim(**options: Any) -> list[deliveries.ClaimedDelivery]:
     return deliveries.claim(**{"count": 10, "running": {}, **options})
 
 
-# --- A courier ----------------------------------------------------------------------------------
-def test_the_end_of_a_job_is_told_by_webhook_and_by_mail() -> None:
+# --- A dispatcher -------------------------------------------------------------------------------
+def test_the_end_of_a_job_is_delivered_by_webhook_and_by_mail() -> None:
     lease = uuid.uuid4()
     with Receiver(answer(200)) as receiver, MailServer() as server:
         job = make_job(
@@ -118,9 +118,9 @@ def test_the_end_of_a_job_is_told_by_webhook_and_by_mail() -> None:
             webhook_url=receiver.url(),
             notify_email="ada@example.com",
         )
-        ending = Ending(job_id=job.pk, lease=lease, status="succeeded", output='"yes"')
-        assert transitions.end([ending])
-        with courier(
+        finish = Finish(job_id=job.pk, lease=lease, status="succeeded", output='"yes"')
+        assert transitions.finish([finish])
+        with dispatcher(
             EMAIL_BACKEND="django.core.mail.backends.smtp.EmailBackend",
             EMAIL_HOST="127.0.0.1",
             EMAIL_PORT=server.port,
@@ -143,7 +143,7 @@ def test_no_more_e_mails_are_sent_than_the_hour_has_room_for() -> None:
             make_delivery(f"{name}@example.com", job, channel="email") for name in ("a", "b", "c")
         ]
         rows.append(make_delivery("d@example.net", job, channel="email"))
-        with courier(
+        with dispatcher(
             EMAIL_BACKEND="django.core.mail.backends.smtp.EmailBackend",
             EMAIL_HOST="127.0.0.1",
             EMAIL_PORT=server.port,
@@ -153,14 +153,14 @@ def test_no_more_e_mails_are_sent_than_the_hour_has_room_for() -> None:
             until_over(rows[0], rows[1], rows[3])
             until(lambda: Delivery.objects.filter(pk=rows[2].pk, due_at__gt=Now()).exists())
     assert len(server.mails) == 2
-    # The last is to a domain that nobody allows.
+    # The last is to a domain that is not allowed.
     assert [row.status for row in rows] == ["delivered", "delivered", "pending", "given_up"]
 
 
-def test_what_fails_is_tried_again_with_the_same_id() -> None:
+def test_a_failed_delivery_is_retried_with_the_same_id() -> None:
     with Receiver(in_turn(answer(500), answer(503), answer(200))) as receiver:
         delivery = make_delivery(receiver.url())
-        with courier(WEBHOOK_RETRY_BASE_SECONDS=0.5, WEBHOOK_RETRY_MAX_SECONDS=1):
+        with dispatcher(WEBHOOK_RETRY_BASE_SECONDS=0.5, WEBHOOK_RETRY_MAX_SECONDS=1):
             until_over(delivery)
     assert delivery.status == "delivered"
     assert delivery.lease is None
@@ -172,18 +172,18 @@ def test_what_fails_is_tried_again_with_the_same_id() -> None:
     assert times[2] - times[1] >= 0.5
 
 
-def test_a_receiver_that_is_gone_is_not_asked_again() -> None:
+def test_a_delivery_to_a_receiver_that_is_gone_is_not_retried() -> None:
     with Receiver(answer(410)) as receiver:
         delivery = make_delivery(receiver.url())
-        with courier():
+        with dispatcher():
             until_over(delivery)
-            time.sleep(3 * LOOK_SECONDS)
+            time.sleep(3 * POLL_SECONDS)
     assert delivery.status == "given_up"
     assert len(receiver.received) == 1
 
 
 def test_a_delivery_is_given_up_at_its_time() -> None:
-    with Receiver(answer(500)) as receiver, courier():
+    with Receiver(answer(500)) as receiver, dispatcher():
         delivery = make_delivery(receiver.url(), give_up_at=Now() + timedelta(seconds=1.5))
         until_over(delivery)
     assert delivery.status == "given_up"
@@ -196,10 +196,10 @@ def test_hanging_receivers_hold_up_no_other_account() -> None:
         for _ in range(40):
             make_delivery(hanging.url(), job)
         others = [make_delivery(good.url()) for _ in range(3)]
-        with courier(WEBHOOK_TIMEOUT_SECONDS=10):
+        with dispatcher(WEBHOOK_TIMEOUT_SECONDS=10):
             until(lambda: len(hanging.received) == 8)
             until_over(*others)
-            time.sleep(3 * LOOK_SECONDS)
+            time.sleep(3 * POLL_SECONDS)
             assert len(hanging.received) == 8
     assert {row.status for row in others} == {"delivered"}
 
@@ -208,27 +208,27 @@ def test_a_backlog_is_worked_off_without_pauses() -> None:
     with Receiver(answer(200)) as receiver:
         job = make_job()
         rows = [make_delivery(receiver.url(), job) for _ in range(100)]
-        with courier(NOTICE_ACCOUNT_CONCURRENCY=2, LOOK_SECONDS=1):
+        with dispatcher(NOTICE_ACCOUNT_CONCURRENCY=2, POLL_SECONDS=1):
             until_over(*rows)
     times = [received.at for received in receiver.received]
     assert len(times) == 100
-    # Two every LOOK_SECONDS would take fifty.
+    # Two every POLL_SECONDS would take fifty.
     assert max(times) - min(times) < 10
 
 
-def test_two_couriers_share_the_work() -> None:
+def test_two_dispatchers_share_the_work() -> None:
     with Receiver(answer(200)) as receiver:
         rows = [make_delivery(receiver.url()) for _ in range(60)]
-        with courier(), courier():
+        with dispatcher(), dispatcher():
             until_over(*rows)
     ids = [received.headers["webhook-id"] for received in receiver.received]
     assert sorted(ids) == sorted(str(row) for row in rows)
 
 
-def test_a_killed_couriers_deliveries_are_tried_by_another() -> None:
+def test_a_killed_dispatchers_deliveries_are_attempted_by_another() -> None:
     with Receiver(in_turn(hang, answer(200))) as receiver:
         delivery = make_delivery(receiver.url())
-        with courier() as first:
+        with dispatcher() as first:
             until(lambda: receiver.received)
             first.kill()
             first.wait()
@@ -236,34 +236,34 @@ def test_a_killed_couriers_deliveries_are_tried_by_another() -> None:
         assert delivery.lease is not None
         # The time until its lease runs out.
         Delivery.objects.update(lease_until=Now())
-        with courier():
+        with dispatcher():
             until_over(delivery)
     assert delivery.status == "delivered"
     assert tries(delivery) == [(True, 200)]
 
 
-def test_a_courier_that_stops_gives_back_what_it_could_not_finish() -> None:
+def test_a_dispatcher_that_stops_releases_the_deliveries_it_could_not_finish() -> None:
     with Receiver(in_turn(hang, answer(200))) as receiver:
         delivery = make_delivery(receiver.url())
-        with courier(WEBHOOK_TIMEOUT_SECONDS=30) as first:
+        with dispatcher(WEBHOOK_TIMEOUT_SECONDS=30) as first:
             until(lambda: receiver.received)
             first.send_signal(signal.SIGTERM)
             assert first.wait(15) == 0
         delivery.refresh_from_db()
         assert (delivery.lease, delivery.attempts, delivery.status) == (None, 0, "pending")
-        with courier():
+        with dispatcher():
             until_over(delivery)
     assert delivery.status == "delivered"
 
 
-def test_a_courier_outlives_its_database_connections() -> None:
-    with Receiver(answer(200)) as receiver, courier() as process:
+def test_a_dispatcher_outlives_its_database_connections() -> None:
+    with Receiver(answer(200)) as receiver, dispatcher() as process:
         first = make_delivery(receiver.url())
         until_over(first)
         with connection.cursor() as cursor:
             cursor.execute(
                 "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
-                " WHERE datname = current_database() AND application_name = 'courier'"
+                " WHERE datname = current_database() AND application_name = 'dispatcher'"
             )
             assert cursor.fetchone()[0] > 0
         second = make_delivery(receiver.url())
@@ -277,7 +277,7 @@ def test_a_waiting_receiver_holds_no_database_connection() -> None:
         for _ in range(8):
             make_delivery(receiver.url())
         good = make_delivery("ada@example.com")
-        with courier(DATABASE_POOL_MAX=1, WEBHOOK_TIMEOUT_SECONDS=10):
+        with dispatcher(DATABASE_POOL_MAX=1, WEBHOOK_TIMEOUT_SECONDS=10):
             until(lambda: len(receiver.received) == 8)
             until_over(good)
 
@@ -299,7 +299,7 @@ def test_a_delivery_is_claimed_once_until_its_lease_runs_out() -> None:
     Delivery.objects.update(lease_until=Now())
     (again,) = claim()
     assert again.lease != claimed.lease
-    # The first courier was only frozen.
+    # The first dispatcher was only frozen.
     assert deliveries.finish(claimed, delivered(), duration_seconds=1.0) is None
     assert tries(delivery) == []
     assert deliveries.finish(again, delivered(), duration_seconds=1.0) == "delivered"
@@ -335,7 +335,7 @@ def test_the_longest_due_comes_first() -> None:
     assert [each.id for each in claim(count=1)] == [rows[2].pk]
 
 
-def test_a_delivery_that_was_never_tried_is_tried_however_late() -> None:
+def test_a_delivery_without_an_attempt_is_attempted_however_late() -> None:
     delivery = make_delivery("http://127.0.0.1/", give_up_at=Now() - timedelta(days=1))
     assert deliveries.give_up() == []
     (claimed,) = claim()
@@ -344,7 +344,7 @@ def test_a_delivery_that_was_never_tried_is_tried_however_late() -> None:
     assert delivery.status == "given_up"
 
 
-def test_what_was_tried_is_not_tried_after_its_time() -> None:
+def test_a_delivery_with_an_attempt_is_not_attempted_after_its_time() -> None:
     delivery = make_delivery("http://127.0.0.1/", attempts=1, give_up_at=Now())
     assert claim() == []
     assert deliveries.give_up() == ["webhook"]
@@ -368,7 +368,7 @@ def test_staff_can_have_a_delivery_made_again() -> None:
     assert (again.status, again.attempts, again.delivered_at) == ("pending", 0, None)
     assert again.give_up_at > timezone.now() + timedelta(hours=1)
     (claimed,) = claim()
-    # A try that was under way meanwhile has no say any more.
+    # An attempt that was under way no longer has an effect.
     redeliver(delivery)
     assert deliveries.finish(claimed, delivered(), duration_seconds=0.1) is None
     assert len(claim()) == 1
@@ -382,7 +382,7 @@ def test_texts_of_receivers_can_be_stored() -> None:
     assert len(DeliveryAttempt.objects.get().error) == 500
 
 
-def test_whoever_is_told_of_an_end_finds_it_on_every_replica(monkeypatch) -> None:
+def test_a_receiver_finds_the_end_on_every_replica(monkeypatch) -> None:
     recorded: list[str] = []
     monkeypatch.setattr(deliveries, "publish_position", recorded.extend)
     delivery = make_delivery("someone@example.com")

@@ -1,4 +1,4 @@
-"""The e-mails that tell of jobs' ends."""
+"""The e-mails about finished jobs."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from django.core.checks import run_checks
 from jobs.models import Job
 from jobs.notifications.mail import make_message, send
 from jobs.notifications.outcomes import Outcome
-from tests.jobs.notifications.notices import make_delivery, make_job
 from tests.jobs.notifications.receivers import MailServer
+from tests.jobs.notifications.rows import make_delivery, make_job
 
 pytestmark = pytest.mark.django_db
 

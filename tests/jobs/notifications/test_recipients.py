@@ -21,7 +21,7 @@ from jobs.notifications.recipients import (
     may_still_be_sent,
     wait_seconds,
 )
-from tests.jobs.notifications.notices import make_delivery, make_job
+from tests.jobs.notifications.rows import make_delivery, make_job
 
 pytestmark = pytest.mark.django_db
 
@@ -59,7 +59,7 @@ def test_an_address_or_its_domain_must_be_named(
     assert is_allowed(address, entries) is expected
 
 
-def test_nobody_is_written_to_unless_staff_allow_it(settings: Any) -> None:
+def test_no_address_is_written_to_unless_staff_allow_it(settings: Any) -> None:
     settings.NOTIFY_EMAIL_ALLOWED = []
     check_recipient(caller(), "")
     with pytest.raises(NotifyEmailNotAllowed, match="NOTIFY_EMAIL_ALLOWED") as refused:
@@ -117,7 +117,7 @@ def test_an_hour_has_room_for_so_many(settings: Any) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_what_is_postponed_is_no_try_and_is_given_up_at_its_time() -> None:
+def test_a_postponed_delivery_has_no_attempt_and_is_given_up_at_its_time() -> None:
     job = make_job()
     row = mail_to("ada@example.com", job)
     late = mail_to("bob@example.com", job, give_up_at=Now() + timedelta(seconds=60))
@@ -127,5 +127,5 @@ def test_what_is_postponed_is_no_try_and_is_given_up_at_its_time() -> None:
     row.refresh_from_db()
     assert (row.attempts, row.lease) == (0, None)
     assert deliveries.claim(count=10, running={}) == []
-    # Somebody else has it by now.
+    # Another dispatcher has it by now.
     assert deliveries.postpone(claimed[row.pk], seconds=600) is None

@@ -28,7 +28,6 @@ from jobs.notifications.outcomes import Outcome
 from jobs.notifications.webhooks import make_message, send
 from jobs.schemas import job_body
 from scaling.connections import release_connections
-from tests.jobs.notifications.notices import make_account, make_delivery, make_job
 from tests.jobs.notifications.receivers import (
     Receiver,
     answer,
@@ -45,6 +44,7 @@ from tests.jobs.notifications.receivers import (
     in_turn,
     redirect,
 )
+from tests.jobs.notifications.rows import make_account, make_delivery, make_job
 
 pytestmark = pytest.mark.django_db
 
@@ -132,7 +132,7 @@ def test_every_other_status_is_a_failure_that_may_pass(status: int) -> None:
     assert len(receiver.received) == 1
 
 
-def test_what_a_receiver_says_is_kept_although_it_comes_in_parts() -> None:
+def test_a_receivers_response_is_stored_although_it_comes_in_parts() -> None:
     def in_parts(_: Receiver, handler: Any) -> None:
         for part in (b"HTTP/1.1 500 No\r\nContent-Length: 9\r\n\r\n", b"one ", b"two", b" 3"):
             handler.wfile.write(part)
@@ -206,14 +206,14 @@ def test_what_http_client_would_read_for_ever_is_cut_off(behave: Any, settings: 
     assert turns > 3
 
 
-def test_few_of_many_addresses_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_of_many_addresses_are_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
     found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 1))] * 1000
     monkeypatch.setattr(connections, "_look_up", lambda host, port: list(found))
     addresses = connections.resolve("many.example", 1, connections.Deadline(5))
     assert len(addresses) == connections.MAX_ADDRESSES
 
 
-def test_a_try_is_over_only_when_its_name_servers_answer_is_there(
+def test_an_attempt_is_over_only_when_its_name_server_has_answered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     answered = threading.Event()
@@ -348,7 +348,7 @@ def tls(tmp_path: Path, monkeypatch) -> Any:
     connections._tls_context.cache_clear()
 
 
-def test_https_asks_for_the_name_and_verifies_it(tls: Any) -> None:
+def test_https_sends_the_name_and_verifies_it(tls: Any) -> None:
     with Receiver(answer(200), tls=tls) as receiver:
         assert deliver(receiver.url(host="localhost")).is_delivered
     assert tls.names == ["localhost"]
@@ -379,7 +379,7 @@ def test_https_never_falls_back_to_http(tls: Any) -> None:
 
 
 # --- Secrets ------------------------------------------------------------------------------------
-def test_each_account_has_its_secret_and_keeps_it() -> None:
+def test_each_account_has_one_lasting_secret() -> None:
     first, second = make_account(), make_account()
     (secret,) = secrets.current_secrets(first.pk)
     assert secret.startswith("whsec_")

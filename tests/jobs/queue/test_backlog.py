@@ -1,4 +1,4 @@
-"""What the autoscaler is told about jobs."""
+"""The numbers of jobs for the autoscaler."""
 
 from __future__ import annotations
 

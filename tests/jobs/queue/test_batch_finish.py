@@ -1,4 +1,4 @@
-"""Many ends in one statement."""
+"""Many jobs finished in one statement."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from django.db import DataError, connection
 
 from jobs.models import Event, Job
 from jobs.queue import batch_finish, transitions
-from jobs.queue.batch_finish import MAX_BATCH, Endings
-from jobs.queue.transitions import Ending
+from jobs.queue.batch_finish import MAX_BATCH, FinishBatcher
+from jobs.queue.transitions import Finish
 from tests.support.rows import make_job
 
 pytestmark = pytest.mark.django_db
 
 
-def running() -> tuple[Job, Ending]:
+def running() -> tuple[Job, Finish]:
     """Return a running job, and its good end."""
     lease = uuid.uuid4()
     job = make_job("running", lease=lease, output=None, last_event=1)
-    return job, Ending(job_id=job.pk, lease=lease, status="succeeded", output='"yes"')
+    return job, Finish(job_id=job.pk, lease=lease, status="succeeded", output='"yes"')
 
 
 def status(job: Job) -> str:
@@ -38,12 +38,12 @@ def test_each_of_many_ends_in_its_own_way() -> None:
     waiting = make_job("queued")
     over = make_job("cancelled")
     ends = [
-        Ending(job_id=over.pk, lease=None, status="cancelled"),
+        Finish(job_id=over.pk, lease=None, status="cancelled"),
         good_end,
         lost_end,
-        Ending(job_id=waiting.pk, lease=None, status="cancelled"),
+        Finish(job_id=waiting.pk, lease=None, status="cancelled"),
     ]
-    assert transitions.end(ends) == {good.pk, waiting.pk}
+    assert transitions.finish(ends) == {good.pk, waiting.pk}
     assert [status(job) for job in (good, lost, waiting, over)] == [
         "succeeded",
         "running",
@@ -52,23 +52,23 @@ def test_each_of_many_ends_in_its_own_way() -> None:
     ]
     attempt = good.attempt_rows.get(outcome="succeeded")
     assert attempt.ended_at is not None
-    assert transitions.end(ends) == set()
+    assert transitions.finish(ends) == set()
 
 
-def test_what_was_left_to_tell_is_told_before_the_end() -> None:
-    job, ending = running()
+def test_the_last_events_precede_the_end() -> None:
+    job, finish = running()
     progress = {"completed": 3, "total": 3, "message": "Done."}
-    ending = replace(
-        ending,
+    finish = replace(
+        finish,
         output="null",
         events=[
             {"kind": "progress", "data": progress},
             {"kind": "tokens", "data": {"text": "yes"}},
         ],
     )
-    assert transitions.end([ending])
-    told = Event.objects.filter(job=job).order_by("seq").values_list("seq", "kind", "data")
-    assert list(told) == [
+    assert transitions.finish([finish])
+    events = Event.objects.filter(job=job).order_by("seq").values_list("seq", "kind", "data")
+    assert list(events) == [
         (2, "progress", progress),
         (3, "tokens", {"text": "yes"}),
         (4, "done", {"status": "succeeded"}),
@@ -87,19 +87,19 @@ def test_ends_that_come_together_share_statements(monkeypatch: pytest.MonkeyPatc
     first, all_wait = threading.Event(), threading.Event()
     sizes: list[int] = []
 
-    def slow_end(ends: Sequence[Ending]) -> set[uuid.UUID]:
+    def slow_finish(ends: Sequence[Finish]) -> set[uuid.UUID]:
         sizes.append(len(ends))
         first.set()
         assert all_wait.wait(20)
-        return transitions.end(ends)
+        return transitions.finish(ends)
 
-    monkeypatch.setattr(batch_finish, "end", slow_end)
-    group = Endings()
+    monkeypatch.setattr(batch_finish, "finish", slow_finish)
+    batcher = FinishBatcher()
     with ThreadPoolExecutor(len(jobs)) as threads:
-        results = [threads.submit(group.write, jobs[0][1])]
+        results = [threads.submit(batcher.write, jobs[0][1])]
         assert first.wait(20)
-        results += [threads.submit(group.write, ending) for _, ending in jobs[1:]]
-        while len(group._waiting) < len(jobs) - 1:
+        results += [threads.submit(batcher.write, finish) for _, finish in jobs[1:]]
+        while len(batcher._pending) < len(jobs) - 1:
             assert not any(result.done() for result in results)
         all_wait.set()
         assert all(result.result(20) for result in results)
@@ -111,8 +111,8 @@ def test_ends_that_come_together_share_statements(monkeypatch: pytest.MonkeyPatc
 def test_one_end_that_cannot_be_stored_harms_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = [running() for _ in range(3)]
     bad = replace(jobs[1][1], output="not JSON")
-    waiting = [batch_finish._Waiting(ending) for ending in (jobs[0][1], bad, jobs[2][1])]
-    batch_finish._write(waiting)
-    assert [w.is_written for w in waiting] == [True, False, True]
-    assert isinstance(waiting[1].error, DataError)
+    pending = [batch_finish._Pending(finish) for finish in (jobs[0][1], bad, jobs[2][1])]
+    batch_finish._write(pending)
+    assert [each.is_written for each in pending] == [True, False, True]
+    assert isinstance(pending[1].error, DataError)
     assert status(jobs[1][0]) == "running"

@@ -16,10 +16,10 @@ from access.models import Account
 from chat.models import Chain
 from jobs.models import Attempt, Job, Worker
 from jobs.queue import transitions
-from jobs.queue.claims import Claimed, claim
+from jobs.queue.claims import ClaimedJob, claim
 from jobs.queue.fair_queue import account_priority, next_rank
 from jobs.queue.reaper import Reaper, make_due
-from jobs.queue.transitions import Ending
+from jobs.queue.transitions import Finish
 from jobs.worker.runner import RunningAttempt
 from jobs.worker.slots import Slots
 from tests.support.rows import make_job, make_worker, minutes_ago
@@ -51,13 +51,13 @@ def queue(count: int, *, owner: str | Account = "acme", **fields: Any) -> list[J
     ]
 
 
-def take(worker: Worker, count: int, **options: Any) -> list[Claimed]:
+def take(worker: Worker, count: int, **options: Any) -> list[ClaimedJob]:
     return claim(worker_id=worker.pk, worker_name=worker.name, count=count, **options)
 
 
-def end(claimed: Claimed) -> None:
-    ending = Ending(job_id=claimed.job_id, lease=claimed.lease, status="succeeded", output="1")
-    assert transitions.end([ending])
+def finish(claimed: ClaimedJob) -> None:
+    succeeded = Finish(job_id=claimed.job_id, lease=claimed.lease, status="succeeded", output="1")
+    assert transitions.finish([succeeded])
 
 
 def take_names(worker: Worker, count: int) -> list[str]:
@@ -78,7 +78,7 @@ def test_one_accounts_many_jobs_do_not_make_anothers_wait(worker: Worker) -> Non
     many = account("many")
     queue(200, owner=many)
     for claimed in take(worker, 50):
-        end(claimed)
+        finish(claimed)
     few = queue(3, owner="few")
     # From here on they take turns, though 150 were there before.
     taken = [claimed.account_id for claimed in take(worker, 7)]
@@ -137,13 +137,13 @@ def test_what_staff_give_an_account_stands_above(worker: Worker) -> None:
     assert take_names(worker, 9) == ["first"] * 3 + ["usual"] * 3 + ["last"] * 3
 
 
-def test_a_job_that_is_given_back_comes_when_it_was_served_before(worker: Worker) -> None:
+def test_a_released_job_has_the_turn_that_it_was_claimed_with(worker: Worker) -> None:
     queue(5, owner="mine", priority=1)
     queue(5, owner="other")
     urgent = queue(1, owner="mine", priority=9)[0]
     (claimed,) = take(worker, 1)
     assert claimed.job_id == urgent.pk
-    assert transitions.give_back(
+    assert transitions.release(
         job_id=claimed.job_id, lease=claimed.lease, outcome="released", is_counted=False
     )
     # It has its turn still, which is the first; the other account's is the same.
@@ -170,7 +170,7 @@ def test_an_account_runs_no_more_than_its_limit(worker: Worker) -> None:
         others[0].account_id: 4,
     }
     assert take(worker, 10) == []
-    end(next(claimed for claimed in first if claimed.account_id == bounded.pk))
+    finish(next(claimed for claimed in first if claimed.account_id == bounded.pk))
     assert len(take(worker, 10)) == 1
 
 
@@ -191,7 +191,7 @@ def test_a_chain_runs_no_more_than_its_limit(worker: Worker) -> None:
     wide = queue(3, owner="b", chain="wide")
     first = take(worker, 20)
     assert Counter(claimed.chain_slug for claimed in first) == {"narrow": 2, "wide": len(wide)}
-    end(next(claimed for claimed in first if claimed.chain_slug == "narrow"))
+    finish(next(claimed for claimed in first if claimed.chain_slug == "narrow"))
     assert [claimed.chain_slug for claimed in take(worker, 20)] == ["narrow"]
 
 
@@ -202,7 +202,7 @@ def test_limits_hold_and_no_job_is_taken_twice_however_many_claim() -> None:
     queue(30, owner=bounded)
     queue(30, owner="free")
 
-    def take_many(worker: Worker) -> list[Claimed]:
+    def take_many(worker: Worker) -> list[ClaimedJob]:
         try:
             return [claimed for _ in range(10) for claimed in take(worker, 2)]
         finally:
@@ -221,7 +221,7 @@ def test_jobs_that_took_workers_down_run_one_at_a_time(worker: Worker) -> None:
     innocent = queue(2, owner="other")
     taken = take(worker, 10)
     assert {claimed.job_id for claimed in taken} == {suspects[0].pk, *(job.pk for job in innocent)}
-    assert take(worker, 10, takes_suspect=False) == []
+    assert take(worker, 10, allow_suspect=False) == []
 
 
 # --- The worker ---------------------------------------------------------------------------------
@@ -236,7 +236,7 @@ def test_a_worker_that_leaves_gets_no_jobs(fields: dict[str, Any]) -> None:
     assert Job.objects.get().status == "queued"
 
 
-def test_the_last_places_are_for_accounts_that_run_nothing_here(
+def test_the_last_slots_are_for_accounts_that_run_nothing_here(
     worker: Worker, settings: Any
 ) -> None:
     settings.JOB_CONCURRENCY = 20
@@ -245,7 +245,7 @@ def test_the_last_places_are_for_accounts_that_run_nothing_here(
     greedy = account("greedy")
     queue(30, owner=greedy)
 
-    def fill() -> list[Claimed]:
+    def fill() -> list[ClaimedJob]:
         found = slots._claim(20 - len(slots.running))
         slots.running.update({claimed.lease: RunningAttempt(claimed) for claimed in found})
         return found
@@ -274,7 +274,7 @@ def test_a_round_of_the_reaper_removes_what_is_too_old(settings: Any) -> None:
     assert [done and done.purged for done in rounds] == [0, 0, 1]
 
 
-# --- Looks --------------------------------------------------------------------------------------
+# --- Polls --------------------------------------------------------------------------------------
 @pytest.fixture
 def slots(worker: Worker, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Slots:
     """Two slots, whose opening is counted and runs nothing."""
@@ -285,36 +285,36 @@ def slots(worker: Worker, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Slo
     def open_slot() -> None:
         slots._open += 1
 
-    monkeypatch.setattr(slots, "_open_place", open_slot)
+    monkeypatch.setattr(slots, "_open_slot", open_slot)
     return slots
 
 
-def test_a_look_costs_one_query_and_opens_a_slot_for_a_due_job(slots: Slots) -> None:
+def test_a_poll_costs_one_query_and_opens_a_slot_for_a_due_job(slots: Slots) -> None:
     make_job(is_due=False, run_at=timezone.now() + timedelta(hours=1))
     with CaptureQueriesContext(connection) as queries:
-        slots.look()
+        slots.poll()
     assert (slots._open, len(queries)) == (0, 1)
     # However many wait, one slot is opened; it opens the next.
     queue(20)
     with CaptureQueriesContext(connection) as queries:
-        slots.look()
+        slots.poll()
     assert (slots._open, len(queries)) == (1, 1)
 
 
-def test_a_worker_that_is_full_claims_or_drains_does_not_look(slots: Slots) -> None:
+def test_a_worker_that_is_full_claims_or_drains_does_not_poll(slots: Slots) -> None:
     queue(1)
     with CaptureQueriesContext(connection) as queries:
         with slots._claiming:
-            slots.look()
+            slots.poll()
         slots.is_draining = True
-        slots.look()
+        slots.poll()
         slots.is_draining = False
         slots._open = 2
-        slots.look()
+        slots.poll()
     assert (slots._open, len(queries)) == (2, 0)
 
 
-def test_a_thousand_jobs_that_limits_hold_back_cost_a_look_one_claim(
+def test_a_thousand_jobs_that_limits_exclude_cost_a_poll_one_claim(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("jobs.worker.slots.gevent.spawn", lambda work: work())
@@ -327,6 +327,6 @@ def test_a_thousand_jobs_that_limits_hold_back_cost_a_look_one_claim(
         Job(account=owner, chain=first.chain, input={}, timeout_seconds=60, max_attempts=3, rank=n)
         for n in range(1000)
     )
-    for look in range(1, 4):
-        slots.look()
-        assert (slots._claims, slots._open) == (look, 0)
+    for claims in range(1, 4):
+        slots.poll()
+        assert (slots._claims, slots._open) == (claims, 0)

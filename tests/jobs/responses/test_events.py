@@ -13,7 +13,7 @@ from openai.lib.streaming.responses._responses import ResponseStreamState
 from openai.types.responses import ResponseStreamEvent
 
 from jobs.responses.bodies import message_id, message_item
-from jobs.responses.events import TERMINAL, Story
+from jobs.responses.events import TERMINAL, ResponseEventBuilder
 
 DIGITS = uuid.UUID(int=7).hex
 QUEUED: dict[str, Any] = {
@@ -46,17 +46,17 @@ def tokens(text: str) -> Stored:
 
 
 def done(status: str, text: str | None = None, *calls: dict[str, Any]) -> Stored:
-    """Return what the end of a job with an output is told by."""
+    """Return a stored event of the end of a job with an output."""
     items = [] if text is None else [message_item(message_id(DIGITS), text, status=status)]
     return "done", {**QUEUED, "status": status, "output": [*items, *calls]}
 
 
-def tell(*stored: Stored) -> list[dict[str, Any]]:
-    """Return the whole story of stored events."""
-    story = Story(QUEUED)
-    events = list(story.begin())
+def build(*stored: Stored) -> list[dict[str, Any]]:
+    """Return the events that stored ones become."""
+    builder = ResponseEventBuilder(QUEUED)
+    events = list(builder.begin())
     for kind, data in stored:
-        events += story.end(data["status"], data) if kind == "done" else story.tell(kind, data)
+        events += builder.end(data["status"], data) if kind == "done" else builder.add(kind, data)
     return events
 
 
@@ -75,8 +75,8 @@ def texts(events: list[dict[str, Any]]) -> dict[int, str]:
     return found
 
 
-def test_a_job_that_succeeds_is_told_as_openai_tells_a_response() -> None:
-    events = tell(RUNNING, tokens("Hel"), tokens("lo"), done("completed", "Hello"))
+def test_a_job_that_succeeds_has_the_events_of_openais_response() -> None:
+    events = build(RUNNING, tokens("Hel"), tokens("lo"), done("completed", "Hello"))
     assert kinds(events) == [
         "created",
         "queued",
@@ -95,34 +95,36 @@ def test_a_job_that_succeeds_is_told_as_openai_tells_a_response() -> None:
     assert events[-1]["response"]["output"] == [events[-2]["item"]]
 
 
-def test_an_output_without_tokens_is_told_whole_at_the_end() -> None:
-    events = tell(RUNNING, done("completed", '{"a":1}'))
+def test_an_output_without_tokens_is_one_delta_at_the_end() -> None:
+    events = build(RUNNING, done("completed", '{"a":1}'))
     assert texts(events) == {0: '{"a":1}'}
     assert kinds(events)[-1] == "completed"
 
 
 def test_an_empty_answer_has_an_item_and_no_delta() -> None:
-    events = tell(RUNNING, done("completed", ""))
+    events = build(RUNNING, done("completed", ""))
     assert texts(events) == {}
     assert events[-1]["response"]["output"][0]["content"][0]["text"] == ""
 
 
 def test_progress_has_no_number() -> None:
     progress = ("progress", {"completed": 1, "total": 2, "message": ""})
-    assert tell(RUNNING, progress, done("completed", "x")) == tell(RUNNING, done("completed", "x"))
+    assert build(RUNNING, progress, done("completed", "x")) == build(
+        RUNNING, done("completed", "x")
+    )
 
 
 def test_an_attempt_that_repeats_the_text_goes_on_with_it() -> None:
     first = (RUNNING, tokens("Hello "), REQUEUED)
-    events = tell(
+    events = build(
         *first, RUNNING, tokens("Hel"), tokens("lo world"), done("completed", "Hello world")
     )
     assert texts(events) == {0: "Hello world"}
     assert kinds(events).count("output_item.added") == 1
 
 
-def test_an_attempt_that_says_something_else_replaces_the_item() -> None:
-    events = tell(
+def test_an_attempt_with_another_text_replaces_the_item() -> None:
+    events = build(
         RUNNING, tokens("Hello"), REQUEUED, RUNNING, tokens("Hi"), done("completed", "Hi")
     )
     assert texts(events) == {0: "Hello", 1: "Hi"}
@@ -132,28 +134,28 @@ def test_an_attempt_that_says_something_else_replaces_the_item() -> None:
     assert events[-1]["response"]["output"] == [items[1]]
 
 
-def test_an_attempt_that_stops_short_of_what_was_told_replaces_the_item() -> None:
-    events = tell(
+def test_an_attempt_that_stops_short_of_the_text_that_was_sent_replaces_the_item() -> None:
+    events = build(
         RUNNING, tokens("Hello!"), REQUEUED, RUNNING, tokens("He"), done("completed", "He")
     )
     assert texts(events) == {0: "Hello!", 1: "He"}
 
 
 def test_a_failure_closes_the_item_as_incomplete() -> None:
-    events = tell(RUNNING, tokens("Hel"), done("failed"))
+    events = build(RUNNING, tokens("Hel"), done("failed"))
     assert kinds(events)[-2:] == ["output_item.done", "failed"]
     assert events[-2]["item"]["status"] == "incomplete"
     assert events[-1]["response"]["output"] == []
 
 
 def test_a_cancelled_response_ends_as_incomplete_and_says_why() -> None:
-    events = tell(done("cancelled"))
+    events = build(done("cancelled"))
     assert kinds(events) == ["created", "queued", "incomplete"]
     assert events[-1]["response"]["status"] == "cancelled"
 
 
 def test_tool_calls_are_items_of_their_own() -> None:
-    events = tell(RUNNING, done("completed", None, CALL))
+    events = build(RUNNING, done("completed", None, CALL))
     assert kinds(events)[3:] == [
         "output_item.added",
         "function_call_arguments.delta",
@@ -164,39 +166,39 @@ def test_tool_calls_are_items_of_their_own() -> None:
     assert events[-1]["response"]["output"] == [CALL]
 
 
-# --- Whatever happens ---------------------------------------------------------------------------
+# --- Any job -------------------------------------------------------------------------------------
 @st.composite
-def stories(draw: st.DrawFn) -> list[Stored]:
+def stored_events(draw: st.DrawFn) -> list[Stored]:
     """Return the stored events of a job: attempts that fail, and an end."""
     words = st.lists(st.text("ab", max_size=3), max_size=4)
     stored: list[Stored] = []
     for _ in range(draw(st.integers(0, 3))):
         stored += [RUNNING, *map(tokens, draw(words))]
-        # Staff or a client may have had a failed job tried again.
+        # Staff or a client may have retried a failed job.
         stored += draw(st.sampled_from([[REQUEUED], [done("failed"), REQUEUED]]))
-    said = draw(words)
-    stored += [RUNNING, *map(tokens, said)]
-    whole = "".join(said) or draw(st.sampled_from(["", "{}"]))
-    ends = [done("completed", whole), done("incomplete", whole), done("completed", whole, CALL)]
+    last = draw(words)
+    stored += [RUNNING, *map(tokens, last)]
+    text = "".join(last) or draw(st.sampled_from(["", "{}"]))
+    ends = [done("completed", text), done("incomplete", text), done("completed", text, CALL)]
     stored.append(draw(st.sampled_from([*ends, done("failed"), done("cancelled")])))
     return stored
 
 
-@given(stories(), st.data())
-def test_the_tail_after_any_number_is_the_tail_of_the_whole(
+@given(stored_events(), st.data())
+def test_the_tail_after_any_number_is_the_tail_of_all_events(
     stored: list[Stored], data: st.DataObject
 ) -> None:
-    events = tell(*stored)
+    events = build(*stored)
     assert [event["sequence_number"] for event in events] == list(range(len(events)))
-    # What was told before the later events were there does not change when they come.
+    # Events that were built before the later ones were stored do not change.
     cut = data.draw(st.integers(0, len(stored)))
-    begun = tell(*stored[:cut])
+    begun = build(*stored[:cut])
     assert events[: len(begun)] == begun
 
 
-@given(stories())
+@given(stored_events())
 def test_the_deltas_of_the_last_item_are_the_answer(stored: list[Stored]) -> None:
-    events = tell(*stored)
+    events = build(*stored)
     final = events[-1]
     assert final["type"] in TERMINAL.values()
     messages = [item for item in final["response"]["output"] if item["type"] == "message"]
@@ -206,18 +208,18 @@ def test_the_deltas_of_the_last_item_are_the_answer(stored: list[Stored]) -> Non
         assert texts(events).get(index, "") == messages[0]["content"][0]["text"]
 
 
-@given(stories())
-def test_openais_own_accumulator_takes_every_story(stored: list[Stored]) -> None:
+@given(stored_events())
+def test_openais_own_accumulator_takes_every_stream(stored: list[Stored]) -> None:
     state: ResponseStreamState[Any] = ResponseStreamState(input_tools=omit, text_format=omit)
-    for event in tell(*stored):
+    for event in build(*stored):
         read: Any = construct_type(value=event, type_=ResponseStreamEvent)
         assert read.type == event["type"]
         state.handle_event(read)
 
 
-@given(stories())
+@given(stored_events())
 def test_every_item_that_is_added_is_done_once(stored: list[Stored]) -> None:
-    events = tell(*stored)
+    events = build(*stored)
     added = [e["output_index"] for e in events if e["type"] == "response.output_item.added"]
     ended = [e["output_index"] for e in events if e["type"] == "response.output_item.done"]
     assert added == ended == list(range(len(added)))

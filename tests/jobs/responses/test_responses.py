@@ -37,7 +37,7 @@ def check(response: Response) -> None:
 
 
 def hangs_up(call: ProviderCall) -> bool:
-    """Say whether a call's other side goes away soon."""
+    """Return whether a call's other side disconnects soon."""
     deadline = time.monotonic() + HANG_UP_SECONDS
     while call.hung_up_at is None and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -109,7 +109,7 @@ def test_the_instructions_come_before_the_messages_and_options_reach_the_model(
     assert (response.temperature, response.top_p, response.max_output_tokens) == (0.5, 0.25, 9)
 
 
-def test_an_answer_can_be_sent_back_as_it_came(sdk: openai.OpenAI) -> None:
+def test_an_answer_can_be_sent_back_unchanged(sdk: openai.OpenAI) -> None:
     first = sdk.responses.create(model="provider-hello", input="Hi")
     history: Any = [{"role": "user", "content": "Hi"}, *first.output]
     history.append({"role": "user", "content": "And now?"})
@@ -171,7 +171,7 @@ def test_a_failure_is_a_response_that_says_so(sdk: openai.OpenAI) -> None:
 
 # --- Streams ------------------------------------------------------------------------------------
 @pytest.mark.parametrize("background", [False, True])
-def test_a_stream_tells_the_answer_as_it_comes(sdk: openai.OpenAI, background: bool) -> None:
+def test_a_stream_has_the_answer_as_it_comes(sdk: openai.OpenAI, background: bool) -> None:
     with sdk.responses.stream(
         model="provider-slow-stream", input="Hi", background=background
     ) as stream:
@@ -218,7 +218,7 @@ def test_a_silent_stream_has_heartbeats(http: httpx.Client) -> None:
     assert named[-1][0] == "response.completed"
 
 
-def test_a_stream_tells_of_a_failure(sdk: openai.OpenAI) -> None:
+def test_a_stream_ends_with_the_failure(sdk: openai.OpenAI) -> None:
     events = list(sdk.responses.create(model="provider-too-long", input="Hi", stream=True))
     last = events[-1]
     assert last.type == "response.failed"
@@ -226,7 +226,7 @@ def test_a_stream_tells_of_a_failure(sdk: openai.OpenAI) -> None:
     assert last.response.error.code == "invalid_prompt"
 
 
-def test_what_a_later_attempt_repeats_is_told_once(sdk: openai.OpenAI) -> None:
+def test_text_that_a_later_attempt_repeats_is_sent_once(sdk: openai.OpenAI) -> None:
     events = list(sdk.responses.create(model="provider-reset-mid-stream", input="Hi", stream=True))
     kinds = [event.type for event in events]
     assert kinds.count("response.in_progress") > 1
@@ -240,9 +240,7 @@ def test_what_a_later_attempt_repeats_is_told_once(sdk: openai.OpenAI) -> None:
     assert list(again) == events[4:]
 
 
-def test_a_job_that_is_tried_again_goes_on_with_its_story(
-    sdk: openai.OpenAI, http: httpx.Client
-) -> None:
+def test_the_stream_of_a_retried_job_goes_on(sdk: openai.OpenAI, http: httpx.Client) -> None:
     made = sdk.responses.create(model="provider-too-long", input="Hi", background=True)
     first = list(sdk.responses.retrieve(made.id, stream=True))
     assert first[-1].type == "response.failed"

@@ -1,4 +1,4 @@
-"""Jobs that have ended and notices of them that are due, without a worker."""
+"""Finished jobs and due deliveries of them, without a worker."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def make_job(account: Account | None = None, **fields: Any) -> Job:
 
 
 def make_delivery(target: str, job: Job | None = None, **fields: Any) -> Delivery:
-    """Return a notice that is due."""
+    """Return a delivery that is due."""
     job = job or make_job()
     values: dict[str, Any] = {
         "channel": Delivery.Channel.EMAIL if "@" in target else Delivery.Channel.WEBHOOK,
