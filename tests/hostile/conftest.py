@@ -10,11 +10,17 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.jobs.notifications.receivers import Receiver, endless_continue
 from tests.provider import Provider
 from tests.stack_plugin import EmbeddedStack
 from tests.support.calls import client_with, manage
 
-ENV = {"CHAIN_RUNNABLES": "echo=tests.chains.echo", "SUMMARIZE_CONCURRENCY": "2"}
+ENV = {
+    "CHAIN_RUNNABLES": "echo=tests.chains.echo",
+    "SUMMARIZE_CONCURRENCY": "2",
+    # A receiver of the tests is on this machine.
+    "WEBHOOK_ALLOW_PRIVATE": "true",
+}
 ARGUMENTS = ("--nodes=2", "--workers=1", "--replicas=0", "--no-llm")
 
 
@@ -32,13 +38,15 @@ class Hostile:
     stack: EmbeddedStack
     attacker: httpx.Client
     other: httpx.Client
+    # A receiver of webhooks whose answers never end.
+    endless: Receiver
 
 
 @pytest.fixture(scope="session")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hostile]:
     """The running stack."""
     stack = EmbeddedStack(Path(tmp_path_factory.mktemp("hostile")), arguments=ARGUMENTS, env=ENV)
-    with Provider().running() as provider:
+    with Provider().running() as provider, Receiver(endless_continue) as endless:
         stack.start()
         try:
             model = ("--model=openai:short-summary", f"--base-url={provider.base_url}")
@@ -52,6 +60,6 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hostile]:
                 for name in ("attacker", "other")
             ]
             with client_with(stack, keys[0]) as attacker, client_with(stack, keys[1]) as other:
-                yield Hostile(stack, attacker, other)
+                yield Hostile(stack, attacker, other, endless)
         finally:
             stack.stop()

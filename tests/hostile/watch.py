@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import threading
 import time
 from collections.abc import Iterator
@@ -47,6 +48,11 @@ class Watch:
                 self.ended.add(process.pid)
                 sizes[process.pid] = 0
         return sizes
+
+    @property
+    def p50(self) -> float:
+        """The median time of a request."""
+        return statistics.median(self.seconds)
 
     @property
     def p99(self) -> float:

@@ -1,0 +1,114 @@
+"""Floods of one stranger or one account; each was once enough to stop all others."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import httpx
+
+from tests.hostile import pdfs
+from tests.hostile.conftest import Hostile
+
+CHAT = "/v1/chat/completions"
+# Millions of faults in 3 MB, and a text without a place to cut it.
+FAULTS = (
+    b'{"model":"echo","messages":['
+    + b",".join([b'{"role":"user","content":[' + b",".join([b"{}"] * 1000) + b"]}"] * 1000)
+    + b"]}"
+)
+SEAMLESS = b'{"chain":"digest","input":"' + b"a" * 3_900_000 + b'"}'
+JSON = {"Content-Type": "application/json"}
+
+
+@dataclass(frozen=True)
+class Flood:
+    """What each of so many connections does again and again until the flood is over."""
+
+    name: str
+    connections: int
+    step: Callable[[Hostile, httpx.Client], object]
+    # Whether it comes with the attacker's key.
+    has_key: bool = True
+
+
+def log_in(_: Hostile, client: httpx.Client) -> None:
+    """Try a wrong password."""
+    page = client.get("/admin/login/")
+    if token := re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page.text):
+        form = {"csrfmiddlewaretoken": token[1], "username": "admin", "password": "wrong"}
+        client.post("/admin/login/", data=form, headers={"Referer": str(page.url)})
+
+
+def follow(hostile: Hostile, client: httpx.Client) -> None:
+    """Read the events of a job that waits."""
+    waits = {"chain": "echo", "input": "x", "run_at": "2099-01-01T00:00:00Z"}
+    job = client.post("/v1/jobs", json=waits)
+    if job.status_code != 202:
+        return
+    with client.stream("GET", f"/v1/jobs/{job.json()['id']}/events", timeout=5) as response:
+        response.read()
+
+
+def post(path: str, body: bytes) -> Callable[[Hostile, httpx.Client], object]:
+    """Return a step that posts a body."""
+    return lambda _, client: client.post(path, content=body, headers=JSON)
+
+
+def get(path: str) -> Callable[[Hostile, httpx.Client], object]:
+    """Return a step that reads a page."""
+    return lambda _, client: client.get(path)
+
+
+def upload_bombs(_: Hostile, client: httpx.Client) -> None:
+    """Upload documents that cost much to read."""
+    for make in pdfs.COSTLY:
+        client.post("/v1/jobs", data={"chain": "echo"}, files={"file": ("a.pdf", make())})
+
+
+def notify_for_ever(hostile: Hostile, client: httpx.Client) -> None:
+    """Submit a job whose receiver never ends its answer."""
+    body = {"chain": "echo", "input": "x", "webhook_url": hostile.endless.url()}
+    client.post("/v1/jobs", json=body)
+
+
+FLOODS = (
+    Flood("6 connections of wrong logins", 6, log_in, has_key=False),
+    Flood("40 connections of wrong logins", 40, log_in, has_key=False),
+    Flood("16 connections of /v1/schema", 16, get("/v1/schema"), has_key=False),
+    Flood("16 connections of pages that do not exist", 16, get("/nothing"), has_key=False),
+    Flood("4 connections of 1,000,000 faulty parts", 4, post(CHAT, FAULTS)),
+    Flood("4 connections of texts without a space", 4, post("/v1/jobs", SEAMLESS)),
+    Flood("40 followers of idle jobs", 40, follow),
+    Flood("16 connections of costly PDFs", 16, upload_bombs),
+    Flood("4 connections of webhooks that never end", 4, notify_for_ever),
+)
+
+
+@contextmanager
+def flooding(flood: Flood, hostile: Hostile) -> Iterator[None]:
+    """Flood the stack for the length of the block."""
+    is_over = threading.Event()
+    headers = dict(hostile.attacker.headers) if flood.has_key else {}
+    headers.pop("host", None)
+
+    def run() -> None:
+        with httpx.Client(base_url=hostile.stack.url, headers=headers, timeout=30) as client:
+            while not is_over.is_set():
+                # Refused while the body was being sent, or idle for as long as the test wants.
+                with contextlib.suppress(httpx.TransportError):
+                    flood.step(hostile, client)
+
+    threads = [threading.Thread(target=run, daemon=True) for _ in range(flood.connections)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        for thread in threads:
+            thread.join()
