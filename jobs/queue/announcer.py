@@ -94,7 +94,7 @@ def send(job_id: str) -> bool:
     # Each broker's client raises errors of its own, and polling makes up for all of them.
     except Exception as error:
         metrics.ANNOUNCE_FAILURES.inc()
-        logger.warning("the broker took no message: %s", type(error).__name__)
+        logger.warning("the broker accepted no message: %s", type(error).__name__)
         return False
     return True
 

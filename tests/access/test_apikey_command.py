@@ -67,7 +67,7 @@ def test_create_without_options_makes_a_key_without_limits():
         (["--name", "a", "--max-concurrent", "-1"], "max concurrent"),
         (["--name", "a", "--expires-days", "-1"], "expires days"),
         (["--name", "a", "--expires-days", "99999999999"], "expires days"),
-        (["--name", "a", "--scopes", "chat,nope"], "'nope' is no scope"),
+        (["--name", "a", "--scopes", "chat,nope"], "'nope' is not a scope"),
         (["--name", "a", "--scopes", ","], "at least one scope"),
     ],
 )

@@ -198,7 +198,7 @@ def test_an_operator_forgets_failures(own_redis: OwnRedis, capsys: Any, of: str)
             fail(f"made-up-{number}", OFFICE)
     value = {"user": "ann", "address": OFFICE}[of]
     call_command("logins", "show", f"--{of}", value)
-    assert re.search(rf"{of} \S+: [36] failed logins, forgotten in \d\d s", capsys.readouterr().out)
+    assert re.search(rf"{of} \S+: [36] failed logins, reset in \d\d s", capsys.readouterr().out)
     call_command("logins", "unlock", f"--{of}", value)
     assert capsys.readouterr().out == "Reset.\n"
     succeed("ann", OFFICE)

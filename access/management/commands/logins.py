@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Command(BaseCommand):
-    """Show or forget failed logins, so that refused staff can log in."""
+    """Show or reset the counts of failed logins, so that refused staff can log in."""
 
     help = "Show and reset the counts of failed logins of staff."
     requires_system_checks = []
