@@ -217,8 +217,10 @@ class ServersUnderTest:
         """
         name, over = self.primary, threading.Event()
         for process in self.processes(name):
-            if "walsender" in " ".join(process.cmdline()):
-                process.suspend()
+            # A backend may end at any time by itself.
+            with suppress(psutil.NoSuchProcess):
+                if "walsender" in " ".join(process.cmdline()):
+                    process.suspend()
         time.sleep(UNSENT_SECONDS)
         lost_at = time.monotonic()
         self.signal_all(name, signal.SIGKILL)
