@@ -18,6 +18,7 @@ from types import FrameType
 from typing import Any
 
 import httpx
+import psutil
 import psycopg
 
 from tests.faults.conftest import ENV
@@ -37,6 +38,7 @@ FAILURES = (
     OSError,
     RuntimeError,
     httpx.HTTPError,
+    psutil.Error,
     psycopg.Error,
     subprocess.SubprocessError,
 )
