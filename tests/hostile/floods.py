@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import random
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -64,10 +66,16 @@ def get(path: str) -> Callable[[Hostile, httpx.Client], object]:
     return lambda _, client: client.get(path)
 
 
-def upload_bombs(_: Hostile, client: httpx.Client) -> None:
-    """Upload documents that cost much to read."""
-    for make in pdfs.COSTLY:
-        client.post("/v1/jobs", data={"chain": "echo"}, files={"file": ("a.pdf", make())})
+@functools.cache
+def bombs() -> list[bytes]:
+    """Return documents that cost much to read."""
+    return [make() for make in pdfs.COSTLY]
+
+
+def upload_bomb(_: Hostile, client: httpx.Client) -> None:
+    """Upload one of them."""
+    document = random.choice(bombs())
+    client.post("/v1/jobs", data={"chain": "echo"}, files={"file": ("a.pdf", document)})
 
 
 def notify_for_ever(hostile: Hostile, client: httpx.Client) -> None:
@@ -84,7 +92,7 @@ FLOODS = (
     Flood("4 connections of 1,000,000 faulty parts", 4, post(CHAT, FAULTS)),
     Flood("4 connections of texts without a space", 4, post("/v1/jobs", SEAMLESS)),
     Flood("40 followers of idle jobs", 40, follow),
-    Flood("16 connections of costly PDFs", 16, upload_bombs),
+    Flood("16 connections of costly PDFs", 16, upload_bomb),
     Flood("4 connections of webhooks that never end", 4, notify_for_ever),
 )
 
@@ -103,6 +111,8 @@ def flooding(flood: Flood, hostile: Hostile) -> Iterator[None]:
                 with contextlib.suppress(httpx.TransportError):
                     flood.step(hostile, client)
 
+    # Made before the flood: it takes seconds.
+    bombs()
     threads = [threading.Thread(target=run, daemon=True) for _ in range(flood.connections)]
     for thread in threads:
         thread.start()
