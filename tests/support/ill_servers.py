@@ -40,7 +40,7 @@ def ill_server(behave: Behaviour) -> Iterator[str]:
 
 
 def silence(connection: socket.socket, is_over: threading.Event) -> None:
-    """Log nothing."""
+    """Send nothing."""
     is_over.wait(60)
 
 
