@@ -35,7 +35,7 @@ $(VENV)/.dev: requirements/dev.txt $(VENV)/.embedded
 run: install ## Start the complete stack on this machine; ARGS go to `cluster up`
 	@exec $(BIN)/python manage.py cluster up $(ARGS)
 
-unit: install-dev ## Run the tests that need no server, in seconds; ARGS go to pytest
+unit: install-dev ## Run the tests that need no server; ARGS go to pytest
 	@$(BIN)/python -m pytest -q -o addopts="" -m 'not faults and not compose' -p tests.unit_plugin --hypothesis-profile unit $(ARGS)
 
 test: install-dev ## Run every test on the real stack; ARGS go to pytest

@@ -318,6 +318,7 @@ class DeferredLimiter:
                 return
             try:
                 self.sync_once()
+            # The outermost frame of a thread, which must go on.
             except Exception:
                 SYNC_FAILURES.inc()
                 logger.exception("reporting hits failed")

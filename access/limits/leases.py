@@ -101,6 +101,7 @@ class LeaseKeeper:
                 return
             try:
                 self.renew_once()
+            # The outermost frame of a thread, which must go on.
             except Exception:
                 RENEWAL_FAILURES.inc()
                 logger.exception("renewing leases failed")

@@ -1,7 +1,7 @@
 """The right to scale: one autoscaler at a time, by a key in Redis that runs out.
 
 Not an advisory lock of PostgreSQL: behind a PgBouncer that pools by transaction those belong to
-nobody. A process that is frozen loses the lease when it runs out, and sees so by its own clock.
+no process. A process that is frozen loses the lease when it runs out, and sees so by its own clock.
 A Redis that fails over, or evicts the key for want of memory, may give it to a second one; the
 first sees so at its next call, and an actuator that must not be called twice has its own lock.
 """
