@@ -85,7 +85,7 @@ def test_what_would_be_late_is_refused_and_all_else_goes_on(node: OwnStack) -> N
     # By the node, and by HAProxy in its stead.
     assert flood.answers["overloaded"] > 0
     assert set(flood.answers) <= {"good", "overloaded", "service_unavailable"}
-    assert stream.is_whole
+    assert stream.is_complete
     [part] = [part for part in node.status()["parts"] if part["kind"] == "node"]
     assert part["state"] == "ready"
     assert part["restarts"] == 0

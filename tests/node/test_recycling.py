@@ -58,7 +58,7 @@ def test_workers_are_replaced_under_load_and_no_request_or_stream_is_lost(
         stream.join()
 
     assert load.failures == []
-    assert stream.is_whole
+    assert stream.is_complete
     assert recycling.part("node1")["restarts"] == 0
     assert recycling.answers()
 
@@ -67,7 +67,7 @@ def test_a_stream_may_take_longer_than_a_worker_may_stand_still(recycling: OwnSt
     stream = OpenStream(recycling, TIMEOUT_SECONDS + 5)
     stream.join()
 
-    assert stream.is_whole
+    assert stream.is_complete
     assert stream.lasted_seconds > TIMEOUT_SECONDS
     assert "WORKER TIMEOUT" not in (recycling.state_dir / "logs/node1.log").read_text()
 

@@ -172,13 +172,15 @@ def test_a_taken_port_is_named(own: OwnStack, setting: str) -> None:
 
 
 def test_a_database_without_its_password_is_an_error(own: OwnStack) -> None:
+    own.start()
+    own.stop(signal.SIGTERM)
     secrets_file = own.state_dir / "secrets.json"
-    kept = secrets_file.rename(own.state_dir / "secrets.kept")
+    moved = secrets_file.rename(own.state_dir / "secrets.moved")
 
-    with pytest.raises(StackFailed, match=r"secrets\.json is gone"):
+    with pytest.raises(StackFailed, match=r"secrets\.json is missing"):
         own.start()
 
-    kept.rename(secrets_file)
+    moved.rename(secrets_file)
 
 
 def test_a_part_that_cannot_start_stops_the_stack_with_its_last_lines(
