@@ -171,5 +171,5 @@ def _count(ours: Headrace) -> int:
 def _query(ours: Headrace, sql: str, *params: Any) -> list[tuple[Any, ...]]:
     url = (ours.state_dir / "run/database.url").read_text().strip()
     with psycopg.connect(url, autocommit=True) as connection:
-        cursor = connection.execute(sql, params)  # type: ignore[arg-type]
+        cursor = connection.execute(sql, params)
         return cursor.fetchall() if cursor.description else []

@@ -106,7 +106,7 @@ def _fails_later(texts: Iterator[str]) -> Iterator[str]:
 def _words(texts: Iterator[str]) -> Iterator[AIMessageChunk]:
     for text in texts:
         for word in text.split():
-            yield AIMessageChunk(word)
+            yield AIMessageChunk(content=word)
 
 
 def _silent(seconds: Iterator[float]) -> Iterator[str]:
@@ -349,7 +349,7 @@ fails_slowly: Runnable[Any, Any] = RunnableLambda(_fails_slowly)
 def _endless(texts: Iterator[str]) -> Iterator[AIMessageChunk]:
     for text in texts:
         while True:
-            yield AIMessageChunk(text)
+            yield AIMessageChunk(content=text)
             time.sleep(0.01)
 
 

@@ -41,6 +41,7 @@ def test_create_as_json_holds_every_option():
     assert (made["name"], made["account"], made["scopes"]) == ("ci", "acme", ["chat"])
     limits = ("requests_per_minute", "tokens_per_day", "max_concurrent")
     assert [made[name] for name in limits] == [60, 5000, 3]
+    assert key.expires_at is not None
     assert made["expires_at"] == key.expires_at.isoformat()
     assert made["hint"] == key.hint
 

@@ -6,6 +6,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.test import RequestFactory
 from drf_spectacular.generators import SchemaGenerator
+from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.django_db
 class WhoView(APIView):
     authentication_classes = [ApiKeyAuthentication]
     permission_classes = [HasScope]
-    required_scope = "chat"
+    required_scope: str | None = "chat"
 
     def get(self, request):
         assert request.auth is request.user
@@ -29,8 +30,8 @@ class WhoView(APIView):
 
 
 def ask(header: str | None, view=WhoView):
-    extra = {} if header is None else {"HTTP_AUTHORIZATION": header}
-    response = view.as_view()(RequestFactory().get("/", **extra)).render()
+    headers = {} if header is None else {"authorization": header}
+    response = view.as_view()(RequestFactory().get("/", headers=headers)).render()
     return response, json.loads(response.content)
 
 
@@ -106,7 +107,7 @@ def test_a_view_that_names_no_scope_admits_no_request():
 
     secret = create_key(name="a").secret
     with pytest.raises(ImproperlyConfigured):
-        HasScope().has_permission(RequestFactory().get("/"), Forgetful())
+        HasScope().has_permission(Request(RequestFactory().get("/")), Forgetful())
     response, _ = ask(f"Bearer {secret}", Forgetful)
     assert response.status_code == 500
 

@@ -84,6 +84,7 @@ def test_exactly_the_minute_s_allowance_passes_and_the_rest_is_refused_as_admit_
     assert error.headers["Retry-After"] == expected.headers["Retry-After"] == "1"
     assert error.retry_after_seconds == pytest.approx(expected.retry_after_seconds, abs=0.5)
     # The wait of the response is the right one.
+    assert error.retry_after_seconds is not None
     time.sleep(error.retry_after_seconds)
     assert passes(limiter, principal) == 1
 
@@ -340,7 +341,7 @@ print(passed, flush=True)
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
     started = time.monotonic()
-    answers = [None, None]
+    answers = ["", ""]
 
     def finish(index):
         answers[index] = processes[index].communicate("\n", timeout=30)[0]
@@ -417,7 +418,9 @@ assert DEFERRED_LIMITER.sync_once().startswith("reported 0 hits")
         timeout=60,
         env={**os.environ, "CACHE_URL": own_redis.url},
     )
-    assert refused_miss(principal).retry_after_seconds < 1.1
+    seconds = refused_miss(principal).retry_after_seconds
+    assert seconds is not None
+    assert seconds < 1.1
 
 
 def test_the_process_has_one_limiter(make_principal):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from typing import Any
 
 import pytest
 
@@ -35,7 +36,8 @@ def take(principal, lease: str) -> Admission:
 def leases_of(principal) -> set[str]:
     name = f"headrace:limits:{{{principal.key_id.hex}}}:leases"
     now = time.time() * 1000
-    return {lease.decode() for lease in run(lambda c: c.zrangebyscore(name, now, "+inf"))}
+    leases: list[Any] = run(lambda client: client.zrangebyscore(name, now, "+inf"))
+    return {lease.decode() for lease in leases}
 
 
 @pytest.mark.usefixtures("short_leases")

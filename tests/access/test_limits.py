@@ -21,6 +21,12 @@ def refused(principal, **options) -> LimitExceeded:
     return refusal.value
 
 
+def seconds_refused(principal) -> float:
+    seconds = refused(principal).retry_after_seconds
+    assert seconds is not None
+    return seconds
+
+
 def names(principal) -> list[str]:
     return [
         f"headrace:limits:{{{principal.key_id.hex}}}:{kind}"
@@ -99,13 +105,13 @@ def test_requests_past_the_minute_s_allowance_are_refused_with_the_wait(make_pri
 
 def test_the_allowance_comes_back_bit_by_bit(make_principal):
     principal = make_principal(requests_per_minute=600)
-    wait = 0.0
+    wait: float | None = None
     while not wait:
         try:
             admit(principal, is_model_call=True)
         except LimitExceeded as error:
             wait = error.retry_after_seconds
-    assert 0 < wait <= 0.1
+    assert wait <= 0.1
     time.sleep(wait + 0.01)
     admit(principal, is_model_call=True)
 
@@ -117,7 +123,7 @@ def test_refused_requests_are_not_counted(make_principal):
     assert refused(principal).code == "too_many_concurrent_requests"
     first.finish()
     admit(principal, is_model_call=True).finish()
-    waits = [refused(principal).retry_after_seconds for _ in range(3)]
+    waits = [seconds_refused(principal) for _ in range(3)]
     assert waits == sorted(waits, reverse=True)
 
 
@@ -205,7 +211,7 @@ def test_tokens_are_counted_at_the_end_and_refuse_the_next_request(make_principa
     assert error.headers["x-ratelimit-remaining-tokens"] == "0"
     to_midnight = 86_400 - time.time() % 86_400
     assert error.retry_after_seconds == pytest.approx(to_midnight, abs=2)
-    assert int(run(lambda client: client.get(names(principal)[1]))) == 120
+    assert int(run(lambda client: client.get(names(principal)[1])) or 0) == 120
 
 
 def test_the_token_counter_goes_at_midnight(make_principal):
@@ -246,9 +252,10 @@ def test_a_clock_that_was_set_back_locks_nobody_out_for_long(make_principal):
     rate, _, _ = names(principal)
     in_a_year = (time.time() + 3e7) * 1e6
     run(lambda client: client.set(rate, f"{in_a_year:.3f}"))
-    assert refused(principal).retry_after_seconds <= 1
+    assert seconds_refused(principal) <= 1
     # The wait comes to an end.
-    full_in = float(run(lambda client: client.get(rate)).split()[0]) / 1e6 - time.time()
+    (full_at, *_) = (run(lambda client: client.get(rate)) or b"").split()
+    full_in = float(full_at) / 1e6 - time.time()
     assert full_in == pytest.approx(60, abs=1)
     assert 0 < run(lambda client: client.pttl(rate)) <= 60_001
 
@@ -259,7 +266,7 @@ def test_the_use_stays_as_it_was_when_the_clock_is_set_back(make_principal):
     written = (time.time() + 600) * 1e6
     run(lambda client: client.set(rate, f"{written + 60e6:.3f} {written:.0f}"))
     # The minute is used up, and comes back bit by bit. The microseconds pass through doubles.
-    assert refused(principal).retry_after_seconds < 1.001
+    assert seconds_refused(principal) < 1.001
     time.sleep(1.1)
     admit(principal, is_model_call=True).finish()
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import openai
 
-WEATHER: dict[str, Any] = {
+WEATHER: Any = {
     "type": "function",
     "function": {
         "name": "weather",

@@ -70,7 +70,7 @@ def test_nothing_is_to_be_had_without_a_key(anybody: httpx.Client, method: str, 
     ],
 )
 def test_a_made_up_key_is_invalid(anybody: httpx.Client, header: str | bytes) -> None:
-    response = anybody.get("/v1/models", headers={"Authorization": header})  # type: ignore[dict-item]
+    response = anybody.get("/v1/models", headers={"Authorization": header})  # type: ignore[arg-type]
     assert error_of(response, 401, "invalid_api_key")["type"] == "authentication_error"
 
 

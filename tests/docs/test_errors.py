@@ -46,14 +46,15 @@ def own_status(node: ast.ClassDef) -> int | None:
         if isinstance(part, ast.Call) and ast.unparse(part.func) == "super().__init__":
             first = part.args[0]
             status = defaults.get(first.id) if isinstance(first, ast.Name) else first
-            return status.value if isinstance(status, ast.Constant) else None
+            value = status.value if isinstance(status, ast.Constant) else None
+            return value if isinstance(value, int) else None
     return None
 
 
 def error_codes() -> set[tuple[str, int | None]]:
     """Return every code that an ApiError is made with, and its status."""
     classes = error_classes()
-    found = set(REST_FRAMEWORK_CODES)
+    found: set[tuple[str, int | None]] = set(REST_FRAMEWORK_CODES)
     for path, tree in modules().items():
         for scope in [tree, *(n for n in ast.walk(tree) if isinstance(n, ast.ClassDef))]:
             for call in ast.walk(scope):

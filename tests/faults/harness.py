@@ -71,7 +71,7 @@ class Faults:
     def query(self, sql: str, *params: Any) -> list[tuple[Any, ...]]:
         """Return the rows of a query."""
         with psycopg.connect(self.stack.database_url, autocommit=True) as connection:
-            return connection.execute(sql, params).fetchall()  # type: ignore[arg-type]
+            return connection.execute(sql, params).fetchall()
 
     def redis(self, name: str = "CACHE_URL") -> redis.Redis:
         """Return a client of the stack's Redis."""

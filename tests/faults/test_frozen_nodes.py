@@ -167,7 +167,7 @@ def test_what_may_be_repeated_is_answered_by_another_node(
 def test_nodes_that_drain_or_are_busy_lose_nothing(lone: LoneProxy) -> None:
     draining, busy = lone.add_node(), lone.add_node()
     with ThreadPoolExecutor(8) as threads:
-        asked = []
+        asked: list[Future[Any]] = []
         for _ in range(2):
             asked.append(threads.submit(read_stream, lone))
             time.sleep(0.2)

@@ -54,7 +54,7 @@ def full(faults: Faults) -> Iterator[None]:
     """Leave Redis no memory, and forbid eviction."""
     redis = faults.redis("BROKER_URL")
     names = ("maxmemory-policy", "maxmemory")
-    before = {name: redis.config_get(name)[name] for name in names}
+    before = {name: str(redis.config_get(name)[name]) for name in names}
     redis.config_set("maxmemory-policy", "noeviction")
     redis.config_set("maxmemory", "1mb")
     try:

@@ -20,7 +20,7 @@ def _tick(values: Iterator[Any]) -> Iterator[AIMessageChunk]:
     """Yield the elapsed seconds, for as many as the last message says."""
     for value in values:
         for number in range(int(float(_text(value)) / TICK_SECONDS)):
-            yield AIMessageChunk(f"{number} ")
+            yield AIMessageChunk(content=f"{number} ")
             time.sleep(TICK_SECONDS)
 
 

@@ -94,7 +94,7 @@ def test_a_response_that_is_waited_for_fails_and_does_not_wait_for_another_day(
 
 
 # --- Requests at once ---------------------------------------------------------------------------
-LASTING = {
+LASTING: dict[str, tuple[str, str, dict[str, Any] | None]] = {
     "response": ("POST", "/v1/responses", {"model": "provider-hang", "input": "Hello"}),
     "response stream": (
         "POST",

@@ -98,6 +98,7 @@ def test_any_finding_makes_it_bad() -> None:
     assert not is_good(figures(problem="TimeoutError: not whole again"))
     assert not is_good(figures(megabytes=300))
     for name in MUST_BE_NONE:
-        found = figures(**{name: ["what was found"]})
+        finding: dict[str, Any] = {name: ["what was found"]}
+        found = figures(**finding)
         assert not is_good(found)
         assert f"{name}: what was found" in as_text(found)

@@ -62,7 +62,7 @@ def test_a_socket_that_must_not_block_is_left_alone() -> None:
         theirs.sendall(b"xx")
         gevent.get_hub().loop.update_now()
         time.sleep(2 * fair_sockets.TURN_SECONDS)
-        turns = []
+        turns: list[int] = []
         gevent.spawn(turns.append, 1)
         assert ours.recv(1) == b"x"
         assert turns == []

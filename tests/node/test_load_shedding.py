@@ -156,7 +156,7 @@ def test_a_process_near_its_limit_is_not_calm() -> None:
     for _ in range(CALM_TICKS):
         limit_state = next_state(
             limit_state,
-            replace(LATE, busy_share=0.5, in_setup=limit_state.limit - 1),
+            replace(LATE, busy_share=0.5, in_setup=int(limit_state.limit) - 1),
             TARGET_SECONDS,
         )
 

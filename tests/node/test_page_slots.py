@@ -29,7 +29,7 @@ class Site:
     def __init__(self) -> None:
         self.go = gevent.event.Event()
         self.inside: list[str] = []
-        self.pages = Pages(self._answer, slots)  # type: ignore[arg-type]
+        self.pages = Pages(self._answer, slots)
 
     def _answer(
         self, environ: dict[str, Any], start_response: Callable[..., Any]
@@ -51,7 +51,7 @@ class Site:
 
         def ask() -> tuple[str, bytes]:
             said: list[str] = []
-            answer = self.pages(environ, lambda status, headers: said.append(status))  # type: ignore[arg-type,return-value]
+            answer = self.pages(environ, lambda status, headers: said.append(status))  # type: ignore[arg-type]
             return said[0], b"".join(answer)
 
         asking = gevent.spawn(ask)
@@ -126,7 +126,7 @@ def test_a_form_that_stalls_takes_no_slot(site: Site) -> None:
     site.go.set()
     environ = {"PATH_INFO": "/admin/", "CONTENT_LENGTH": "3", "wsgi.input": Stalled()}
     with pytest.raises(TimeoutError):
-        b"".join(site.pages(environ, lambda *said: None))  # type: ignore[arg-type,return-value]
+        b"".join(site.pages(environ, lambda *said: None))  # type: ignore[arg-type]
 
     # Django reads again, and says what is wrong.
     assert inside == [[], ["/admin/"]]

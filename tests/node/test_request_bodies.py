@@ -102,7 +102,7 @@ def test_bodies_that_never_come_do_not_take_the_places_of_others(stack: Embedded
 
 
 def node_connections(stack: EmbeddedStack) -> list[int]:
-    stats_port = urlsplit(stack.url).port + 404
+    stats_port = (urlsplit(stack.url).port or 0) + 404
     rows = httpx.get(f"http://127.0.0.1:{stats_port}/;csv").text.splitlines()
     names = rows[0].lstrip("# ").split(",")
     fields = [dict(zip(names, row.split(","), strict=False)) for row in rows[1:]]

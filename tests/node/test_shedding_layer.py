@@ -37,7 +37,7 @@ def ask(
     """Send a request through the layer."""
     said: list[Any] = []
     environ = {"PATH_INFO": path, **headers}
-    body = b"".join(admission(environ, lambda *arguments: said.extend(arguments)))  # type: ignore[arg-type,return-value]
+    body = b"".join(admission(environ, lambda *arguments: said.extend(arguments)))  # type: ignore[arg-type]
     return said[0], dict(said[1]), body
 
 

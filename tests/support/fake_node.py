@@ -10,6 +10,7 @@ import struct
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -112,19 +113,19 @@ class _Handler(BaseHTTPRequestHandler):
             limit = self.path.removeprefix("/v1/limit/").replace("/", " ")
             with self.server.counting:
                 time.sleep(LIMITED_SECONDS)
-            self._echo(**({"x-headrace-limit": limit} if self.server.says_limits else {}))
+            self._echo({"x-headrace-limit": limit} if self.server.says_limits else {})
         elif self.path == "/bad":
             self.wfile.write(b"what?\r\n\r\n")
             self.close_connection = True
         elif self.path.startswith(("/static/", "/v1/schema")):
-            self._echo(**STATIC_HEADERS)
+            self._echo(STATIC_HEADERS)
         else:
             self._echo()
 
     def log_message(self, format: str, *args: Any) -> None:
         """Log nothing."""
 
-    def _echo(self, *, status: int = 200, **more: str) -> None:
+    def _echo(self, more: Mapping[str, str] = {}, *, status: int = 200) -> None:
         headers = {name.lower(): value for name, value in self.headers.items()}
         body = json.dumps({"node": self.server.name, "headers": headers}).encode()
         self.send_response(status)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 from django.conf import settings as django_settings
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 import scaling.redis_client
 from fleet.cluster.redis import find_server
@@ -18,6 +20,9 @@ from fleet.cluster.redis import find_server
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+# A caller that waits for a server repeats its calls; a client that retries hides how one failed.
+NO_RETRY = Retry(NoBackoff(), 0)
 
 
 class OwnRedis:
@@ -48,7 +53,7 @@ class OwnRedis:
         raise TimeoutError("redis-server did not start")
 
     def client(self) -> redis.Redis:
-        return redis.Redis(port=self.port, socket_timeout=1, retry=None)
+        return redis.Redis(port=self.port, socket_timeout=1, retry=NO_RETRY)
 
     def kill(self) -> None:
         self._signal(signal.SIGKILL)

@@ -45,6 +45,10 @@ print(json.dumps([text == body for text in passed_on]))
 """
 
 
+def ignore_start(*_: Any) -> Any:
+    """Ignore a response's status and headers."""
+
+
 def environ(key: str, body: dict[str, Any]) -> dict[str, Any]:
     data = json.dumps(body).encode()
     return {
@@ -80,7 +84,7 @@ def test_the_edge_memoizes_so_many_requests_and_no_more(settings: Any, mode: str
     edge = EdgeCache(django)
     sizes = []
     for number in range(300):
-        edge(environ(key, chat_body(slug, f"question {number}")), lambda *_: None)
+        edge(environ(key, chat_body(slug, f"question {number}")), ignore_start)
         sizes.append(len(edge.parsed_requests))
     # All of it reached Django as it was sent.
     assert passed_on == [f"question {number}" for number in range(300)]
@@ -189,7 +193,7 @@ def test_what_must_come_over_https_is_django_s_to_redirect(settings: Any) -> Non
     headers = {"content-type": "application/json", "authorization": f"Bearer {key}"}
     body = sent["wsgi.input"].getvalue()
     for proto in ("http", "", "ftp"):
-        edge({**sent, "HTTP_X_FORWARDED_PROTO": proto}, lambda *_: None)
+        edge({**sent, "HTTP_X_FORWARDED_PROTO": proto}, ignore_start)
         edge.handle(sent["PATH_INFO"], {**headers, "x-forwarded-proto": proto}, body)
     edge.handle(sent["PATH_INFO"], headers, body)
     assert not edge.parsed_requests
@@ -202,5 +206,5 @@ def test_nothing_is_remembered_of_those_without_a_key() -> None:
     edge = EdgeCache(lambda environ, start_response: [b""])
     # Well formed, and of no account.
     secret = set_secret(ApiKey())
-    edge(environ(secret, chat_body("some-chain")), lambda *_: None)
+    edge(environ(secret, chat_body("some-chain")), ignore_start)
     assert not edge.parsed_requests

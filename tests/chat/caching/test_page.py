@@ -11,7 +11,6 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission
 from django.contrib.messages import get_messages
-from django.http import HttpResponse
 from django.test import Client
 from django.urls import reverse
 
@@ -114,9 +113,9 @@ def clear_url(chain: Chain) -> str:
     return reverse("admin:chat_chain_clear_cache_of", args=[chain.pk])
 
 
-def told(response: HttpResponse) -> list[tuple[str, str]]:
+def told(response: Any) -> list[tuple[str, str]]:
     """Return the messages with their levels."""
-    found = get_messages(response.wsgi_request)  # type: ignore[attr-defined]
+    found = get_messages(response.wsgi_request)
     return [(message.level_tag, str(message)) for message in found]
 
 

@@ -44,7 +44,8 @@ def test_what_a_client_asks_of_the_model_reaches_the_provider(
 
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
 def test_the_token_limit_reaches_the_provider_by_either_name(sdk: openai.OpenAI, name: str) -> None:
-    body = echoed(sdk, **{name: 5})
+    token_limit: dict[str, Any] = {name: 5}
+    body = echoed(sdk, **token_limit)
     assert 5 in (body.get("max_tokens"), body.get("max_completion_tokens"))
 
 

@@ -39,7 +39,7 @@ def test_a_second_message_at_once_gets_a_retry_after(
 
 def test_many_messages_at_once_never_interleave(http: httpx.Client) -> None:
     conversation = start(http, "provider-hello")
-    statuses = []
+    statuses: list[int] = []
 
     def talk(number: int) -> None:
         statuses.extend(say(http, conversation, f"{number}-{i}").status_code for i in range(4))

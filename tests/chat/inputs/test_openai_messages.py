@@ -119,9 +119,8 @@ def test_tool_calls_of_an_answer_have_openais_shape() -> None:
 
 def test_pieces_of_tool_calls_have_their_index() -> None:
     def chunk(*pieces: dict[str, Any]) -> AIMessageChunk:
-        return AIMessageChunk(
-            "", tool_call_chunks=[{"type": "tool_call_chunk", **p} for p in pieces]
-        )
+        calls: list[Any] = [{"type": "tool_call_chunk", **piece} for piece in pieces]
+        return AIMessageChunk(content="", tool_call_chunks=calls)
 
     first = chunk({"name": "f", "args": "", "id": "c1", "index": 1})
     more = chunk({"name": None, "args": '{"a', "id": None, "index": 1})

@@ -40,10 +40,10 @@ OBJECTS = [
     SystemMessage("be brief"),
     AIMessage("hi", tool_calls=[TOOL_CALL], response_metadata={"finish_reason": "tool_calls"}),
     AIMessage([{"type": "text", "text": "hi"}, {"type": "thinking", "thinking": "hm"}]),
-    AIMessageChunk("hi"),
+    AIMessageChunk(content="hi"),
     ToolMessage("rain", tool_call_id="call_1"),
-    ChatMessage("hello", role="critic"),
-    FunctionMessage("rain", name="weather"),
+    ChatMessage(content="hello", role="critic"),
+    FunctionMessage(content="rain", name="weather"),
     HumanMessage(
         [
             {"type": "text", "text": "what is this?"},
@@ -111,7 +111,11 @@ def test_messages_arrive_as_messages_in_a_list_and_in_a_prompt(remote: Remote) -
 
 def test_a_stream_comes_in_chunks_that_add_up(remote: Remote) -> None:
     chunks = list(remote("words").stream("one two three"))
-    assert chunks == [AIMessageChunk("one"), AIMessageChunk("two"), AIMessageChunk("three")]
+    assert chunks == [
+        AIMessageChunk(content="one"),
+        AIMessageChunk(content="two"),
+        AIMessageChunk(content="three"),
+    ]
     total: Any = chunks[0] + chunks[1] + chunks[2]
     assert total.content == "onetwothree"
 
@@ -138,7 +142,11 @@ def test_the_client_can_be_awaited(remote: Remote) -> None:
         words = [chunk async for chunk in remote("words").astream("a b")]
         return await remote("echo").ainvoke("a"), await remote("echo").abatch(["a", "b"]), words
 
-    assert asyncio.run(call()) == ("a", ["a", "b"], [AIMessageChunk("a"), AIMessageChunk("b")])
+    assert asyncio.run(call()) == (
+        "a",
+        ["a", "b"],
+        [AIMessageChunk(content="a"), AIMessageChunk(content="b")],
+    )
 
 
 def test_a_batch_keeps_the_order_of_its_inputs(remote: Remote) -> None:
@@ -228,7 +236,8 @@ def test_the_configuration_reaches_the_chain_within_the_servers_bounds(remote: R
 
 
 def test_a_batch_may_have_a_configuration_for_each_input(remote: Remote) -> None:
-    seen = remote("see_config").batch(["x", "y"], [{"tags": ["a"]}, {"tags": ["b"]}])
+    configs: Any = [{"tags": ["a"]}, {"tags": ["b"]}]
+    seen = remote("see_config").batch(["x", "y"], configs)
     assert [one["tags"] for one in seen] == [["a"], ["b"]]
 
 

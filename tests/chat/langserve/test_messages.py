@@ -9,13 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_openai import ChatOpenAI
+from pydantic import SecretStr
 
 from chat.inputs.decoding import decode
 from chat.inputs.encoding import encode
 from chat.inputs.langchain_messages import MESSAGE_CLASSES
 from config.api.errors import InvalidRequest
 
-MODEL = ChatOpenAI(model="any", api_key="none", use_responses_api=False)
+MODEL = ChatOpenAI(model="any", api_key=SecretStr("none"), use_responses_api=False)
 
 # Every key that LangChain's classes are known to read from a message.
 NAMES = [

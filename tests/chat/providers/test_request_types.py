@@ -34,7 +34,8 @@ MESSAGES = [
 def transform() -> Any:
     """The function by which the SDK transforms, as a chain's model has it."""
     request_types.install()
-    return completions.maybe_transform
+    module: Any = completions
+    return module.maybe_transform
 
 
 def types_in(annotation: Any, seen: set[Any]) -> Iterator[Any]:
@@ -78,7 +79,8 @@ def test_models_of_the_sdk_are_transformed_as_before(transform: Any) -> None:
 
 
 def test_langchain_works_out_its_types_of_content_once(transform: Any) -> None:
-    before = content._get_data_content_block_types.cache_info().misses
+    types: Any = content._get_data_content_block_types
+    before = types.cache_info().misses
     parts = [{"type": "text", "text": "x"}, {"type": "image", "url": "https://x"}]
     assert [content.is_data_content_block(part) for part in parts * 3] == [False, True] * 3
-    assert content._get_data_content_block_types.cache_info().misses <= max(before, 1)
+    assert types.cache_info().misses <= max(before, 1)

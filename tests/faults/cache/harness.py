@@ -139,7 +139,7 @@ class CacheFaults(Faults):
         """Return Redis's process without supervisord, which may be frozen."""
         port = int(self.env("CACHE_URL").rpartition(":")[2].split("/")[0])
         for connection in psutil.net_connections("tcp"):
-            if connection.status == "LISTEN" and connection.laddr.port == port:
+            if connection.status == "LISTEN" and connection.laddr[1:] == (port,):
                 assert connection.pid is not None
                 return connection.pid
         raise AssertionError("nobody listens at Redis's port")

@@ -6,6 +6,7 @@ import random
 import threading
 import time
 from collections import Counter
+from typing import Any
 
 from tests.faults.history import History
 from tests.faults.replica_load import Account, Client
@@ -72,6 +73,7 @@ class MixedLoad:
         (kind,) = rng.choices(list(WEIGHTS), weights=list(WEIGHTS.values()))
         text = f"{rng.randrange(QUESTIONS)}" if kind == "cached" else f"{rng.random()}"
         messages = [{"role": "user", "content": text}]
+        request: tuple[str, str, Any]
         match kind:
             case "read":
                 request = ("GET conversations", f"{CONVERSATIONS}?limit=5", None)

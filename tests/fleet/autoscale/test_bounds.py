@@ -11,7 +11,7 @@ from fleet.autoscale.errors import ActuatorError
 from fleet.autoscale.policies import WEB, WORKERS
 
 if TYPE_CHECKING:
-    from pytest_django.fixtures import SettingsWrapper
+    from pytest_django import Settings
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int | None, int | None]
 
 
 def test_a_stack_grows_as_far_as_it_may_and_the_rest_is_an_error(
-    asked: list[tuple[int | None, int | None]], settings: SettingsWrapper
+    asked: list[tuple[int | None, int | None]], settings: Settings
 ) -> None:
     settings.MAX_NODES = 4
     with pytest.raises(ActuatorError, match=r"1 to 4 nodes \(MAX_NODES\)"):

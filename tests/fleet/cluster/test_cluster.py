@@ -15,13 +15,13 @@ import pytest
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from tests.support.own_stack import OwnStack
 
 
 @pytest.fixture(scope="module")
-def running(make_stack: Callable[..., OwnStack]) -> Iterator[OwnStack]:
+def running(make_stack: Callable[..., OwnStack]) -> OwnStack:
     """A stack with two nodes and a replica."""
     own = make_stack("--no-llm", "--nodes=2", "--replicas=1")
     own.start()

@@ -14,7 +14,7 @@ from fleet.cluster.upgrade import find_problems
 def problems(*operations: Operation) -> list[str]:
     """Return what is said of these operations on a table of books."""
     state = ProjectState()
-    fields = [
+    fields: list[tuple[str, models.Field]] = [
         ("id", models.BigAutoField(primary_key=True)),
         ("title", models.CharField(max_length=50)),
         ("pages", models.IntegerField(null=True)),

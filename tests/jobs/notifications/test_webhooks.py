@@ -162,7 +162,8 @@ def test_a_slow_receiver_is_given_up_in_time(behave: Any) -> None:
 def test_a_receiver_that_does_not_read_is_given_up_in_time() -> None:
     job = make_job(output="x" * 30_000_000)
     with Receiver(answer(200)) as receiver:
-        receiver._server.RequestHandlerClass.do_POST = lambda handler: hang(receiver, handler)
+        handlers: Any = receiver._server.RequestHandlerClass
+        handlers.do_POST = lambda handler: hang(receiver, handler)
         message = make_message(make_delivery(receiver.url(), job), secrets=["whsec_c2VjcmV0"])
         started = time.monotonic()
         outcome = send(message)
@@ -340,7 +341,7 @@ def tls(tmp_path: Path, monkeypatch) -> Any:
     # OpenSSL's own variable for the authorities that a process trusts.
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate.pem"))
     connections._tls_context.cache_clear()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context: Any = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(tmp_path / "both.pem")
     context.names = []
     context.sni_callback = lambda _, name, __: context.names.append(name)

@@ -150,7 +150,10 @@ def test_pools_and_times_are_looked_at(settings: Any) -> None:
 
 def test_addresses_are_looked_at(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.HAS_REPLICAS = True
-    entries = {"default": {"HOST": "a,b", "OPTIONS": {}}, "near": {"HOST": "a"}}
+    entries: dict[str, dict[str, Any]] = {
+        "default": {"HOST": "a,b", "OPTIONS": {}},
+        "near": {"HOST": "a"},
+    }
     monkeypatch.setattr("scaling.replicas.settings_checks.connections.settings", entries)
     assert found_in_settings() == ["E003"]
     entries["default"]["OPTIONS"] = {"target_session_attrs": "read-write"}

@@ -231,14 +231,16 @@ def test_who_waits_for_a_pool_that_is_renewed_is_served(stack, forwarder, name_s
     name_server(through(forwarder, stack))
     forwarder.is_silent = True
     pools.grow(ALIAS)
-    pool = connections.create_connection(ALIAS).pool
+    connection: Any = connections.create_connection(ALIAS)
+    pool = connection.pool
     eventually(lambda: forwarder.accepted >= 1, seconds=SECONDS, what="the pool connects")
     taken: list[Any] = []
     thread = threading.Thread(target=lambda: taken.append(pool.getconn()))
     thread.start()
     eventually(lambda: pool.get_stats()["requests_waiting"] > 0, seconds=5, what="it waits")
     pools.renew_pool(ALIAS)
-    assert connections.create_connection(ALIAS).pool is not pool
+    connection = connections.create_connection(ALIAS)
+    assert connection.pool is not pool
     forwarder.is_silent = False
     thread.join(SECONDS)
     assert taken

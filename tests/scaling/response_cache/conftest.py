@@ -13,7 +13,7 @@ from scaling.response_cache.store import Store, get_store
 from tests.scaling.response_cache.servers import OwnCluster, OwnMemcached, PlainRedis
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +44,7 @@ def server(
     """Return an empty server that the test may hurt, of every kind in turn."""
     found = servers.get(request.param)
     if found is None:
-        kinds = {
+        kinds: dict[str, Callable[[], Any]] = {
             "redis": lambda: PlainRedis(tmp_path_factory.mktemp("redis")),
             "cluster": lambda: OwnCluster(tmp_path_factory.mktemp("cluster")),
             "memcached": OwnMemcached,

@@ -15,7 +15,7 @@ from pymemcache.client.base import Client
 from pymemcache.exceptions import MemcacheError
 
 from fleet.cluster.redis import find_server
-from tests.support.redis_server import OwnRedis, free_port
+from tests.support.redis_server import NO_RETRY, OwnRedis, free_port
 
 
 class OwnMemcached:
@@ -82,7 +82,7 @@ class OwnSentinel:
         wait_until(lambda: self.client().ping(), (redis.RedisError,))
 
     def client(self) -> redis.Redis:
-        return redis.Redis(port=self.port, socket_timeout=1, retry=None)
+        return redis.Redis(port=self.port, socket_timeout=1, retry=NO_RETRY)
 
     def freeze(self) -> None:
         if self.process is not None:

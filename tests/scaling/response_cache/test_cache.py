@@ -13,6 +13,7 @@ from prometheus_client import REGISTRY
 
 from scaling.response_cache import cache, hit_counters
 from scaling.response_cache.entry import MAX_BODY_BYTES, encode
+from scaling.response_cache.store import get_store
 from tests.scaling.response_cache.entries import make_entry
 
 pytestmark = pytest.mark.parametrize("server", ["redis"], indirect=True)
@@ -124,7 +125,7 @@ def test_rubbish_in_the_store_is_a_miss_that_is_counted_and_replaced(server, key
     ids=["two headers", "no ascii", "prompt", "completion"],
 )
 def test_an_entry_that_no_answer_has_is_a_miss(server, key, change):
-    cache.get_store().set(key, encode(make_entry(**change)), 60)
+    get_store().set(key, encode(make_entry(**change)), 60)
     before = counted("error", chain="")
     assert cache.find(key) is None
     assert counted("error", chain="") == before + 1

@@ -112,22 +112,22 @@ def test_a_leader_that_lives_is_not_replaced_however_long_it_takes(make_flights,
 
 
 def test_a_leader_that_is_killed_is_replaced_when_its_lease_is_over(server, make_flights, key):
-    leader = subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-c", LEADER, key],
         env={**os.environ, "CACHE_URL": server.url, "DJANGO_SETTINGS_MODULE": "config.settings"},
         stdout=subprocess.PIPE,
         text=True,
     )
     try:
-        assert leader.stdout is not None
-        assert leader.stdout.readline() == "leads\n"
+        assert process.stdout is not None
+        assert process.stdout.readline() == "leads\n"
         # Longer than a lease: it is renewed.
         time.sleep(LEASE_SECONDS + 0.5)
         flights = make_flights()
         assert flights.try_begin(key) is None
     finally:
-        leader.send_signal(signal.SIGKILL)
-        leader.wait()
+        process.send_signal(signal.SIGKILL)
+        process.wait()
     killed = time.monotonic()
     leader = leader_of(flights, key)
     assert leader.token

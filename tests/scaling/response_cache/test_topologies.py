@@ -31,7 +31,8 @@ def pair(tmp_path):
     sentinel = OwnSentinel(tmp_path, master="My-Main", of=master)
     sentinel.start()
     yield master, replica, sentinel
-    for server in (sentinel, *made):
+    sentinel.kill()
+    for server in made:
         server.kill()
 
 
