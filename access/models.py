@@ -10,7 +10,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from config.api.ids import new_uuid, to_public_id
-from scaling.replicas.routing import SHARED
+from scaling.replicas.read_scopes import SHARED
 
 # The scopes of keys. An app that adds a scope adds it here.
 SCOPES = {

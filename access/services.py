@@ -26,7 +26,8 @@ from scaling.database_clock import CLOCK
 from scaling.loading_cache import LoadingCache
 from scaling.replicas.backend import pools
 from scaling.replicas.decision import PRIMARY
-from scaling.replicas.routing import repeated_elsewhere, unrecorded
+from scaling.replicas.read_context import unrecorded
+from scaling.replicas.routing import repeated_elsewhere
 from scaling.replicas.topology import TOPOLOGY
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from django.db import models, transaction
 
 from access.models import Account
 from config.api.ids import new_uuid
-from scaling.replicas.routing import ACCOUNT, SHARED
+from scaling.replicas.read_scopes import ACCOUNT, SHARED
 from scaling.response_cache.policy import CacheMode, CacheScope
 
 MAX_CACHE_SECONDS = 366 * 86_400

@@ -15,7 +15,7 @@ from django.db.models.functions import Now
 from access.models import DEFAULT_JOB_PRIORITY, Account, ApiKey
 from chat.models import Chain
 from config.api.ids import new_uuid
-from scaling.replicas.routing import ACCOUNT
+from scaling.replicas.read_scopes import ACCOUNT
 
 MAX_PRIORITY = 9
 DEFAULT_PRIORITY = 5

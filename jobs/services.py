@@ -33,7 +33,8 @@ from jobs.queue.transitions import Finish
 from scaling.connections import release_connections
 from scaling.database_clock import CLOCK
 from scaling.loading_cache import LoadingCache
-from scaling.replicas.routing import primary, publish_position
+from scaling.replicas.publishing import publish_position
+from scaling.replicas.read_context import primary
 from scaling.response_cache.invalidation import invalidated_while
 
 PREFIX = "job"

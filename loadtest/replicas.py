@@ -30,6 +30,7 @@ import django
 django.setup()
 from chat.models import Conversation
 from scaling.replicas import routing
+from scaling.replicas.read_context import start_request
 from scaling.replicas.health import GOOD_SAMPLES, Sample
 from scaling.replicas.position import Position
 from scaling.replicas.router import Router
@@ -39,7 +40,7 @@ for server in TOPOLOGY.replicas.values():
     server.take(Sample(
         taken_at=0, is_in_recovery=True, position=Position(1, 100), started_at=""))
     server.fault, server.good_samples = "", GOOD_SAMPLES
-read_context = routing.start_request()
+read_context = start_request()
 read_context.bind_account("a", reads_replicas=True)
 read_context._required["a"] = Position(1, 99)
 router = Router()

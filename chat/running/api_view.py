@@ -24,8 +24,9 @@ from chat.running.execution import Call, Chunk, Heartbeat, stream
 from chat.running.run import Caller, Run, current_caller
 from chat.running.sse import Events, SseResponse
 from config.api.errors import InvalidRequest, is_database_down
-from scaling.replicas import routing
+from scaling.replicas import position, publishing
 from scaling.replicas.position import Position
+from scaling.replicas.read_context import current_context
 from scaling.response_cache.policy import CachePolicy
 
 
@@ -58,7 +59,7 @@ class RequestLifecycle:
             self.slot.release()
         self.run = self.admission = self.on_end = self.slot = None
         # A stream's own writes; the middleware records a view's.
-        routing.publish_position()
+        publishing.publish_position()
 
     def end_before_last_event(self, events: Events) -> Iterator[bytes]:
         """Yield a stream's events, and end the request before the last one.
@@ -69,7 +70,7 @@ class RequestLifecycle:
         last = yield from events
         self.end()
         # If this raises, the stream breaks off, and no commit is acknowledged.
-        routing.publish_position(wait_seconds=routing.WAIT_SECONDS)
+        publishing.publish_position(wait_seconds=publishing.WAIT_SECONDS)
         yield last
 
 
@@ -130,14 +131,14 @@ class ApiView(APIView):
 
     def begin_reading(self, request: Request) -> None:
         """Bind the request's reads and writes to its account (read-your-writes)."""
-        read_context = routing.current_context()
+        read_context = current_context()
         if read_context is None:
             return
         try:
-            text = request.headers.get(routing.HEADER, "")
+            text = request.headers.get(position.HEADER, "")
             min_position = Position.parse(text) if text else None
         except ValueError as error:
-            raise InvalidRequest(f"{error}.", param=routing.HEADER) from error
+            raise InvalidRequest(f"{error}.", param=position.HEADER) from error
         read_context.bind_account(
             self.principal.account_id.hex,
             reads_replicas=request.method in ("GET", "HEAD"),
@@ -146,7 +147,7 @@ class ApiView(APIView):
 
     def handle_exception(self, exc: Exception) -> Response:
         """Repeat a read that failed on a replica, on another server."""
-        read_context = routing.current_context()
+        read_context = current_context()
         is_read = self.request.method in ("GET", "HEAD")
         method = str(self.request.method).lower()
         while (

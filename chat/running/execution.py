@@ -30,7 +30,7 @@ from config.api.errors import ApiError
 from config.request_setup import mark_dispatched
 from node.draining import DRAINING
 from scaling.connections import release_connections
-from scaling.replicas.routing import ReadContext, activate
+from scaling.replicas.read_context import ReadContext, activate
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from jobs import metrics
 from jobs.models import Job
 from scaling.connections import release_connections
 from scaling.database_clock import CLOCK
-from scaling.replicas.routing import primary
+from scaling.replicas.read_context import primary
 
 logger = logging.getLogger(__name__)
 

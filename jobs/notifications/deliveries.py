@@ -22,7 +22,7 @@ from jobs.models import Delivery
 from jobs.notifications import mail
 from jobs.notifications.outcomes import Outcome
 from jobs.statements import read_statement
-from scaling.replicas.routing import publish_position
+from scaling.replicas.publishing import publish_position
 
 # One account's due deliveries may fill the candidates; the next claim leaves that account out.
 CANDIDATES_PER_CLAIM = 4

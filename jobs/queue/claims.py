@@ -15,7 +15,7 @@ from django.db import connection
 from jobs.queue.transitions import subject_of
 from jobs.statements import read_statement
 from scaling.replicas.position import Position
-from scaling.replicas.routing import publish_position
+from scaling.replicas.publishing import publish_position
 from scaling.response_cache.invalidation import invalidate
 
 # For pg_advisory_xact_lock; any constant that is used for nothing else.

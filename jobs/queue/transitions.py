@@ -20,7 +20,7 @@ from django.db import connection
 from config.text import storable
 from jobs.queue.failures import Failure
 from jobs.statements import read_statement
-from scaling.replicas.routing import publish_position
+from scaling.replicas.publishing import publish_position
 from scaling.response_cache.invalidation import invalidated_while
 
 MAX_CODE_CHARS = 64

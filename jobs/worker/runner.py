@@ -34,7 +34,7 @@ from jobs.queue.failures import Failure, classify, retry_delay_seconds
 from jobs.queue.transitions import Event, Finish, Tokens
 from jobs.worker.checkpoints import JobModelCalls
 from scaling.connections import release_connections
-from scaling.replicas.routing import ReadContext
+from scaling.replicas.read_context import ReadContext
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,8 @@ from psycopg_pool import PoolTimeout
 from config.api.errors import error_response, to_api_error
 from config.api.paths import API_PREFIXES
 from scaling.connections import release_connections
-from scaling.replicas import routing
+from scaling.replicas import position, publishing
+from scaling.replicas.read_context import start_request
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
 
@@ -33,19 +34,19 @@ class ReplicaMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         """Pass the request on."""
-        context = routing.start_request(is_admin=not request.path_info.startswith(API_PREFIXES))
+        context = start_request(is_admin=not request.path_info.startswith(API_PREFIXES))
         response = self.get_response(request)
         try:
             # An error acknowledges no write.
             is_success = response.status_code < 400
-            routing.publish_position(wait_seconds=routing.WAIT_SECONDS if is_success else 0.0)
+            publishing.publish_position(wait_seconds=publishing.WAIT_SECONDS if is_success else 0.0)
         except (OperationalError, PoolTimeout) as error:
             response.close()
             response = error_response(to_api_error(error))
         # Sending takes as long as the client reads, and a stream as long as its model.
         release_connections()
         if context.position is not None and request.method not in ("GET", "HEAD"):
-            response.headers[routing.HEADER] = str(context.position)
+            response.headers[position.HEADER] = str(context.position)
         if context.servers:
             servers = ", ".join(sorted(context.servers))
             logger.debug("%s was read from %s", request.path_info, servers)

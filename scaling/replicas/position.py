@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+# A client sends it to read at least this position, and every answer that wrote has it.
+HEADER = "x-headrace-position"
 _TEXT = re.compile(r"([0-9A-Fa-f]{1,8})-([0-9A-Fa-f]{1,16})", re.ASCII)
 _LSN = re.compile(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})", re.ASCII)
 
@@ -45,6 +47,13 @@ class Position(NamedTuple):
     def from_row(cls, row: tuple[str, str]) -> Position:
         """Return the position of a row of CURRENT_POSITION."""
         return cls(int(row[1], 16), lsn_of(row[0]))
+
+
+def later_of(first: Position | None, second: Position | None) -> Position | None:
+    """Return the later of two positions, of which any may be missing."""
+    if first is None or second is None:
+        return first or second
+    return max(first, second)
 
 
 def lsn_of(text: str) -> int:

@@ -8,10 +8,10 @@ from typing import Any
 
 from django.apps import apps
 
-from scaling.replicas.routing import SHARED
+from scaling.replicas.read_scopes import SHARED
 
 # A statement that begins so counts as a read. A SELECT may write, by a function or a CTE, as the
-# claim of jobs does; such code publishes its position itself (routing.publish_position).
+# claim of jobs does; such code publishes its position itself (publishing.publish_position).
 READ_PREFIXES = ("SELECT", "SAVEPOINT", "RELEASE", "ROLLBACK", "SET", "SHOW", "EXPLAIN", "DECLARE")
 _TARGET = re.compile(
     r"\b(?:INSERT\s+INTO|UPDATE|DELETE\s+FROM)\s+(?:ONLY\s+)?(?:\"?\w+\"?\.)?\"?(\w+)",

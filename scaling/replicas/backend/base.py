@@ -21,7 +21,7 @@ from django.db.backends.postgresql import base
 from gevent import monkey
 from psycopg_pool import PoolTimeout
 
-from scaling.replicas import metrics, routing
+from scaling.replicas import metrics
 from scaling.replicas.backend.cursors import Cursor
 from scaling.replicas.backend.holds import HOLDS
 from scaling.replicas.backend.json_values import DatabaseOperations
@@ -35,6 +35,8 @@ from scaling.replicas.backend.pools import (
 from scaling.replicas.decision import PRIMARY
 from scaling.replicas.health import Sample
 from scaling.replicas.position import lsn_of
+from scaling.replicas.publishing import mark_committed
+from scaling.replicas.read_context import mark_written
 from scaling.replicas.statements import is_shared_write, is_write
 from scaling.replicas.topology import TOPOLOGY
 
@@ -180,7 +182,7 @@ class DatabaseWrapper(DjangoWrapper):  # type: ignore[misc]
         writes = is_write(sql)
         if writes:
             # Before, because a statement that seems to fail may have been done.
-            routing.mark_written(is_shared=is_shared_write(sql))
+            mark_written(is_shared=is_shared_write(sql))
         try:
             result = execute(sql, params, many, context)
         except InternalError as error:
@@ -191,9 +193,9 @@ class DatabaseWrapper(DjangoWrapper):  # type: ignore[misc]
         if not writes:
             return result
         if self.in_atomic_block:
-            self.on_commit(routing.mark_committed)
+            self.on_commit(mark_committed)
         else:
-            routing.mark_committed()
+            mark_committed()
         return result
 
 

@@ -19,7 +19,7 @@ from psycopg_pool import ConnectionPool
 from scaling.replicas import metrics
 
 if TYPE_CHECKING:
-    from scaling.replicas.backend.base import DatabaseWrapper
+    from django.db.backends.base.base import BaseDatabaseWrapper
 
 RUN_OUT_STEP_SECONDS = 0.1
 
@@ -30,18 +30,18 @@ _held = threading.local()
 _open: dict[str, weakref.WeakSet[psycopg.Connection[Any]]] = {}
 
 
-def held_here() -> list[DatabaseWrapper]:
+def held_here() -> list[BaseDatabaseWrapper]:
     """Return this greenlet's connections that are open."""
     return list(_held.__dict__.get("wrappers", ()))
 
 
-def note_taken(wrapper: DatabaseWrapper, connection: psycopg.Connection[Any]) -> None:
+def note_taken(wrapper: BaseDatabaseWrapper, connection: psycopg.Connection[Any]) -> None:
     """Record that this greenlet holds a connection."""
     _open.setdefault(wrapper.alias, weakref.WeakSet()).add(connection)
     _held.__dict__.setdefault("wrappers", []).append(wrapper)
 
 
-def note_returned(wrapper: DatabaseWrapper) -> None:
+def note_returned(wrapper: BaseDatabaseWrapper) -> None:
     """Record that this greenlet holds a connection no more."""
     held = _held.__dict__.get("wrappers")
     if held and wrapper in held:

@@ -9,7 +9,7 @@ import pytest
 from django.db import connection
 
 from chat.models import Conversation
-from scaling.replicas import routing
+from scaling.replicas import read_context
 from scaling.replicas.health import GOOD_SAMPLES, Sample
 from scaling.replicas.last_writes import LAST_WRITES
 from scaling.replicas.position import CURRENT_POSITION, Position
@@ -30,7 +30,7 @@ def replica(transactional_db: None, settings: object) -> Iterator[Callable[[Posi
     """Add a replica "r1" that has replayed everything; return a setter of its position."""
     settings.HAS_REPLICAS = True  # type: ignore[attr-defined]
     # The emptying of the tables after another test is a shared write.
-    routing._context.set(None)
+    read_context.deactivate()
     before = LAST_WRITES._trusted_from
     LAST_WRITES._trusted_from = 0.0
     TOPOLOGY.set_replicas(["r1"])
@@ -38,7 +38,7 @@ def replica(transactional_db: None, settings: object) -> Iterator[Callable[[Posi
     yield lambda position: set_replayed("r1", position)
     TOPOLOGY.set_replicas([])
     LAST_WRITES._trusted_from = before
-    routing._context.set(None)
+    read_context.deactivate()
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def account() -> str:
 def begin(
     account: str, *, reads_replicas: bool = True, min_position: Position | None = None
 ) -> None:
-    routing.start_request().bind_account(
+    read_context.start_request().bind_account(
         account, reads_replicas=reads_replicas, min_position=min_position
     )
 

@@ -17,7 +17,7 @@ from access.models import Account, ApiKey
 from chat.models import Chain
 from jobs import services
 from jobs.models import Job, Worker
-from scaling.replicas import last_writes, routing
+from scaling.replicas import last_writes, publishing, read_context, routing
 from scaling.replicas.decision import PRIMARY
 from scaling.replicas.health import GOOD_SAMPLES
 from scaling.replicas.last_writes import LAST_WRITES
@@ -52,7 +52,7 @@ def test_a_request_that_changes_something_reads_from_the_primary(replica, accoun
 def test_models_without_a_scope_and_readers_without_an_account_stay_on_the_primary(replica):
     assert read(Worker) == PRIMARY
     assert read() == PRIMARY
-    routing.start_request(is_admin=True)
+    read_context.start_request(is_admin=True)
     assert (read(), read(Chain)) == (PRIMARY, PRIMARY)
 
 
@@ -66,7 +66,7 @@ def test_what_is_written_is_read_from_the_primary_until_the_replica_has_it(repli
     begin(account)
     Account.objects.create(name=account)
     assert read() == PRIMARY
-    recorded = routing.publish_position()
+    recorded = publishing.publish_position()
     assert recorded is not None
     replica(Position(recorded.timeline, recorded.lsn - 1))
     assert read() == PRIMARY
@@ -99,7 +99,7 @@ def test_an_accounts_writes_send_no_other_account_to_the_primary(replica, accoun
         timeout_seconds=1,
         max_attempts=1,
     )
-    recorded = routing.publish_position()
+    recorded = publishing.publish_position()
     assert recorded is not None
     replica(Position(recorded.timeline, recorded.lsn - 1))
     begin(owner.pk.hex)
@@ -118,10 +118,10 @@ def test_raw_statements_are_writes_too(replica, account):
 
 
 def test_what_a_worker_writes_in_a_transaction_is_recorded_with_it(replica, account):
-    routing._context.set(None)
+    read_context.deactivate()
     with transaction.atomic():
         Account.objects.create(name=account)
-        assert routing.publish_position([account]) is None
+        assert publishing.publish_position([account]) is None
         assert LAST_WRITES.required(account) is None
     assert LAST_WRITES.required(account)
 
@@ -131,12 +131,12 @@ def test_a_command_publishes_shared_writes_at_once(replica):
     assert read(Chain) == "r1"
     with transaction.atomic():
         made = Account.objects.create(name=uuid.uuid4().hex)
-    routing._context.set(None)
+    read_context.deactivate()
     assert read(Chain) == PRIMARY
     replica(now())
     assert read(Chain) == "r1"
     made.delete()
-    routing._context.set(None)
+    read_context.deactivate()
     assert read(Chain) == PRIMARY
 
 
@@ -144,7 +144,7 @@ def test_no_read_inside_a_transaction_leaks_to_a_replica(replica, account):
     begin(account)
     with transaction.atomic():
         assert read() == PRIMARY
-        with routing.replica():
+        with read_context.replica():
             assert (read(), read(Chain)) == (PRIMARY, PRIMARY)
     # A query that was only written down before the transaction is routed when it runs.
     rows = Account.objects.filter(name="x")
@@ -155,38 +155,38 @@ def test_no_read_inside_a_transaction_leaks_to_a_replica(replica, account):
 
 
 def test_unrecorded_writes_stay_so_within_a_choice_of_the_server():
-    context = routing.start_request()
+    context = read_context.start_request()
     try:
-        with routing.unrecorded(), routing.primary():
-            routing.mark_written()
+        with read_context.unrecorded(), read_context.primary():
+            read_context.mark_written()
         assert not context.wrote
-        with routing.primary(), routing.unrecorded():
+        with read_context.primary(), read_context.unrecorded():
             pass
-        routing.mark_written()
+        read_context.mark_written()
         assert context.wrote
     finally:
-        routing._context.set(None)
+        read_context.deactivate()
 
 
 def test_code_may_choose_the_server_of_its_reads(replica, account):
     begin(account)
-    with routing.primary():
+    with read_context.primary():
         assert read() == PRIMARY
-        with routing.replica():
+        with read_context.replica():
             assert read() == "r1"
         assert read() == PRIMARY
     replica(Position(1, 0))
     LAST_WRITES.record([account], FAR)
-    with routing.replica():
+    with read_context.replica():
         assert read() == "r1"
     assert read() == PRIMARY
 
 
 def test_a_job_sees_what_is_written_for_its_account_while_it_runs(replica, account):
     replica(Position(1, 5))
-    read_context = routing.ReadContext(rereads_positions=True)
-    read_context.bind_account(account, reads_replicas=True)
-    routing.activate(read_context)
+    context = read_context.ReadContext(rereads_positions=True)
+    context.bind_account(account, reads_replicas=True)
+    read_context.activate(context)
     assert read() == "r1"
     LAST_WRITES.record([account], Position(1, 9))
     assert read() == PRIMARY
@@ -208,7 +208,7 @@ def test_an_account_sees_what_staff_did_to_its_jobs(replica, account, status, ch
     replica(before)
     begin(owner.pk.hex)
     assert read() == "r1"
-    routing.start_request(is_admin=True)
+    read_context.start_request(is_admin=True)
     change(job)
     begin(owner.pk.hex)
     LAST_WRITES._recent.clear()
@@ -311,7 +311,7 @@ def test_a_read_that_fails_on_replicas_is_done_on_the_others_and_then_on_the_pri
     assert routing.repeated_elsewhere(work) == "done"
     assert sorted(servers[:2]) == ["r1", "r2"]
     assert servers[2:] == [PRIMARY]
-    with pytest.raises(OperationalError), routing.primary():
+    with pytest.raises(OperationalError), read_context.primary():
         routing.repeated_elsewhere(lambda: (_ for _ in ()).throw(OperationalError("gone")))
 
 
@@ -322,7 +322,7 @@ def test_a_position_that_redis_does_not_take_is_waited_for(replica, account, own
     replica(Position(1, 0))
     timer = threading.Timer(0.2, lambda: replica(FAR))
     timer.start()
-    assert routing.publish_position() is not None
+    assert publishing.publish_position() is not None
     assert TOPOLOGY.replicas["r1"].replayed == FAR
     timer.join()
     # Redis gets it as soon as it is back.
@@ -349,18 +349,18 @@ def test_a_position_that_a_lost_primary_did_not_return_is_read_again(replica, ac
     begin(account)
     Account.objects.create(name=account)
     connection.connection.close()
-    assert routing.publish_position() is None
-    assert routing.publish_position(wait_seconds=5) is not None
+    assert publishing.publish_position() is None
+    assert publishing.publish_position(wait_seconds=5) is not None
     assert LAST_WRITES.required(account)
 
 
 def test_a_commit_is_not_acknowledged_while_its_position_is_unknown(replica, account, monkeypatch):
-    monkeypatch.setattr(routing, "WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(publishing, "WAIT_SECONDS", 0.1)
 
     def view(request: HttpRequest) -> HttpResponse:
-        read_context = routing.current_context()
-        assert read_context is not None
-        read_context.bind_account(account, reads_replicas=False)
+        context = read_context.current_context()
+        assert context is not None
+        context.bind_account(account, reads_replicas=False)
         Account.objects.create(name=account)
         connection.close()
         monkeypatch.setattr(TOPOLOGY.primary, "failures", PRIMARY_FAILURES)
@@ -371,8 +371,8 @@ def test_a_commit_is_not_acknowledged_while_its_position_is_unknown(replica, acc
     assert response.headers["Retry-After"]
     # What was only tried is no promise, and is not waited for.
     begin(account)
-    routing.mark_written()
-    assert routing.publish_position(wait_seconds=5) is None
+    read_context.mark_written()
+    assert publishing.publish_position(wait_seconds=5) is None
     # The test's database is needed again.
     monkeypatch.undo()
 

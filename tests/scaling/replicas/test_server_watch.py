@@ -16,12 +16,13 @@ from django.conf import settings as django_settings
 from django.db import connections
 
 from config.database import database_from_url
-from scaling.replicas import routing
+from scaling.replicas import read_context, routing
 from scaling.replicas.backend import pools
 from scaling.replicas.decision import PRIMARY
 from scaling.replicas.health import GOOD_SAMPLES, Sample
 from scaling.replicas.last_writes import LAST_WRITES
 from scaling.replicas.position import Position
+from scaling.replicas.read_scopes import ACCOUNT
 from scaling.replicas.server_watch import ServerWatch
 from scaling.replicas.topology import TOPOLOGY, Server
 from tests.stack_plugin import EmbeddedStack
@@ -262,15 +263,15 @@ def test_no_read_waits_for_a_replica_whose_pool_has_no_connection(
     forwarder.is_silent = True
     try:
         connections[PRIMARY].ensure_connection()
-        routing.start_request().bind_account("a" * 32, reads_replicas=True)
-        with routing.replica():
-            assert routing.server_for(routing.ACCOUNT) == PRIMARY
+        read_context.start_request().bind_account("a" * 32, reads_replicas=True)
+        with read_context.replica():
+            assert routing.server_for(ACCOUNT) == PRIMARY
         # The pool grew in between; that attempt hangs, and the next does not.
         eventually(lambda: forwarder.accepted >= 1, seconds=SECONDS, what="the pool connects")
         forwarder.is_silent = False
         eventually(lambda: pools.has_idle(ALIAS), seconds=SECONDS, what="the pool has one")
-        with routing.replica():
-            assert routing.server_for(routing.ACCOUNT) == ALIAS
+        with read_context.replica():
+            assert routing.server_for(ACCOUNT) == ALIAS
     finally:
         TOPOLOGY.set_replicas([])
-        routing._context.set(None)
+        read_context.deactivate()
