@@ -12,7 +12,7 @@ from jobs.queue.transitions import Finish, finish
 from scaling.connections import release_connections
 
 MAX_BATCH = 64
-# Outputs may be megabytes; a statement holds no more than one beyond this.
+# Outputs and events may be megabytes; a statement holds no more than one beyond this.
 MAX_BATCH_CHARS = 1_000_000
 
 
@@ -59,7 +59,8 @@ class _Pending:
 
     @property
     def chars(self) -> int:
-        return len(self.finish.output or "")
+        texts = sum(len(event["data"].get("text", "")) for event in self.finish.events)
+        return len(self.finish.output or "") + texts
 
     def settle(self, finished: set[uuid.UUID]) -> None:
         self.is_over = True

@@ -83,14 +83,15 @@ def finish(finishes: Sequence[Finish]) -> set[uuid.UUID]:
                 "leases": [each.lease for each in finishes],
                 "statuses": [each.status for each in finishes],
                 "outcomes": [each.outcome or each.status for each in finishes],
-                # psycopg quotes an array's texts character by character, in the loop.
-                "outputs": _json([each.output and without_nul(each.output) for each in finishes]),
+                # Long texts are JSON: psycopg quotes those of an array character by character, in
+                # the loop.
+                "outputs": _outputs(finishes),
                 "error_codes": [error["error_code"] for error in errors],
-                "error_messages": [error["error_message"] for error in errors],
-                "tracebacks": [error["traceback"] for error in errors],
+                "error_messages": _json([error["error_message"] for error in errors]),
+                "tracebacks": _json([error["traceback"] for error in errors]),
                 "prompt_tokens": [each.tokens.prompt for each in finishes],
                 "completion_tokens": [each.tokens.completion for each in finishes],
-                "events": _json([_json(list(each.events)) for each in finishes]),
+                "events": _json([list(each.events) for each in finishes]),
                 "progress": _json([_progress(each.events) for each in finishes]),
                 "give_up_hours": settings.WEBHOOK_GIVE_UP_HOURS,
             },
@@ -145,7 +146,7 @@ def add_events(*, job_id: uuid.UUID, lease: uuid.UUID, events: Sequence[Event]) 
             "lease": lease,
             "count": len(events),
             "events": _json(list(events)),
-            "progress": _progress(events),
+            "progress": _json(_progress(events)),
         },
     )
     return job is not None
@@ -168,9 +169,14 @@ def _clean(value: Any) -> Any:
     return value
 
 
-def _progress(events: Sequence[Event]) -> str | None:
-    last = next((event["data"] for event in reversed(events) if event["kind"] == "progress"), None)
-    return None if last is None else _json(last)
+def _progress(events: Sequence[Event]) -> dict[str, Any] | None:
+    return next((event["data"] for event in reversed(events) if event["kind"] == "progress"), None)
+
+
+def _outputs(finishes: Sequence[Finish]) -> str:
+    """Return all outputs as one JSON array; those are JSON already, and are not escaped again."""
+    items = (f"[{without_nul(each.output)}]" if each.output else "null" for each in finishes)
+    return f"[{','.join(items)}]"
 
 
 def _json(value: Any) -> str:

@@ -14,10 +14,12 @@ monkey.patch_all()
 import gc
 import json
 import sys
+import uuid
 from collections.abc import Callable
 
 import django
 import gevent
+import orjson
 
 django.setup()
 
@@ -30,6 +32,10 @@ from chat.chains.config import ChainConfig
 from chat.models import Chain
 from chat.providers.chat_model import ResilientChatModel
 from jobs.models import Job
+from jobs.queue.batch_finish import MAX_BATCH
+from jobs.queue.failures import MAX_TRACEBACK_CHARS, Failure
+from jobs.queue.transitions import Finish, finish
+from jobs.worker.runner import MAX_EVENT_CHARS
 from node.loop_guard import LoopGuard
 from node.metrics import LOOP_STALL_SECONDS
 
@@ -85,13 +91,52 @@ def long_job() -> None:
         transaction.set_rollback(True)
 
 
+def long_end() -> None:
+    """End a job whose output and last events are as long as they may be, and longest in quotes."""
+    text = '"' * (settings.JOB_MAX_OUTPUT_BYTES // 2 - 1)
+    pieces = range(0, len(text), MAX_EVENT_CHARS)
+    end = Finish(
+        job_id=uuid.uuid4(),
+        lease=uuid.uuid4(),
+        status="succeeded",
+        output=orjson.dumps(text).decode(),
+        events=[
+            {"kind": "tokens", "data": {"text": text[start : start + MAX_EVENT_CHARS]}}
+            for start in pieces
+        ],
+    )
+    finish([end])
+
+
+def many_failures() -> None:
+    """End as many jobs at once as may share a statement, each with the longest traceback."""
+    failure = Failure(
+        code="chain_error",
+        message="x",
+        is_transient=False,
+        traceback='"\\' * (MAX_TRACEBACK_CHARS // 2),
+    )
+    finish(
+        [
+            Finish(job_id=uuid.uuid4(), lease=uuid.uuid4(), status="failed", failure=failure)
+            for _ in range(MAX_BATCH)
+        ]
+    )
+
+
 def stalls() -> float:
     """Return how many stalls were counted."""
     samples = {s.name: s.value for metric in LOOP_STALL_SECONDS.collect() for s in metric.samples}
     return samples["headrace_event_loop_stall_seconds_count"]
 
 
-WAYS: tuple[Callable[[], None], ...] = (long_history, models_of_chains, long_job)
+WAYS: tuple[Callable[[], None], ...] = (
+    long_history,
+    models_of_chains,
+    long_job,
+    long_end,
+    many_failures,
+)
 
 if __name__ == "__main__":
     ACCOUNT, CHAIN = Account.objects.all()[0], Chain.objects.all()[0]

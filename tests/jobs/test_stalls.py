@@ -12,7 +12,7 @@ import pytest
 from tests.provider import Provider
 from tests.stack_plugin import BASE_DIR, EmbeddedStack
 
-WAYS = ("long_history", "models_of_chains", "long_job")
+WAYS = ("long_history", "models_of_chains", "long_job", "long_end", "many_failures")
 
 
 @pytest.fixture(scope="module")

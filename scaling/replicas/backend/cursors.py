@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,8 +13,11 @@ from psycopg._queries import PostgresQuery
 
 from scaling.replicas.backend.json_values import LONG, LongJson
 
-# Statements with long values, whose parameters get their types from the columns.
+# Django's statements with long values, whose parameters get their types from the columns.
 INSERT, VALUES = "INSERT INTO ", " VALUES ("
+UPDATE = 'UPDATE "'
+# A parameter of a statement in a file: its type may be known from a cast alone.
+_UNTYPED = re.compile(r"%\(\w+\)s(?!::)")
 
 # django-stubs leaves out private classes.
 _Cursor: Any = base.Cursor
@@ -21,7 +26,9 @@ _Cursor: Any = base.Cursor
 class Cursor(_Cursor):  # type: ignore[misc]
     """Django's, which quotes all values and writes them into the statement, with one exception.
 
-    A long value of an INSERT is sent as it is, which spares quoting it, and libpq a copy.
+    A long value that is written is sent as it is, which spares quoting it, and libpq a copy. The
+    server must then find out the types of the parameters, as it does in an INSERT and an UPDATE of
+    Django's, and in a statement that casts each of its parameters.
     """
 
     def _convert_query(self, query: Any, params: Any = None) -> Any:
@@ -39,12 +46,21 @@ class Cursor(_Cursor):  # type: ignore[misc]
             super()._execute_send(query, **options)
 
 
+@functools.lru_cache(maxsize=128)
+def casts_all(statement: str) -> bool:
+    """Return whether each named parameter of a statement has a cast right after it."""
+    return _UNTYPED.search(statement) is None
+
+
 def _has_long_value(query: Any, params: Any) -> bool:
-    if not params or isinstance(params, Mapping) or not isinstance(query, str):
+    if not params or not isinstance(query, str):
         return False
-    if not query.startswith(INSERT) or VALUES not in query:
-        return False
-    return any(
-        isinstance(value, LongJson) or (isinstance(value, str | bytes) and len(value) > LONG)
-        for value in params
-    )
+    if isinstance(params, Mapping):
+        return any(map(_is_long, params.values())) and casts_all(query)
+    if query.startswith(INSERT):
+        return VALUES in query and any(map(_is_long, params))
+    return query.startswith(UPDATE) and any(map(_is_long, params))
+
+
+def _is_long(value: Any) -> bool:
+    return isinstance(value, LongJson) or (isinstance(value, str | bytes) and len(value) > LONG)

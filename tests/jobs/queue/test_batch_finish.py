@@ -81,6 +81,34 @@ def test_the_last_events_precede_the_end() -> None:
         assert cursor.fetchone() == (True,)
 
 
+def test_each_gets_its_own_output_events_and_progress() -> None:
+    outputs = ["null", None, "[[1],null]", '"\\u0000,]["', "{}"]
+    jobs = [running() for _ in outputs]
+    ends = [
+        replace(
+            finish,
+            output=output,
+            events=[{"kind": "progress", "data": {"completed": number, "total": 9, "message": "x"}}]
+            * (number % 2),
+        )
+        for number, ((_, finish), output) in enumerate(zip(jobs, outputs, strict=True))
+    ]
+    assert transitions.finish(ends) == {job.pk for job, _ in jobs}
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT output::text, progress_completed, last_event FROM jobs_job"
+            " WHERE id = ANY(%s) ORDER BY array_position(%s, id)",
+            [[job.pk for job, _ in jobs]] * 2,
+        )
+        assert cursor.fetchall() == [
+            ("null", None, 2),
+            (None, 1, 3),
+            ("[[1], null]", None, 2),
+            ('",]["', 3, 3),
+            ("{}", None, 2),
+        ]
+
+
 @pytest.mark.django_db(transaction=True)
 def test_ends_that_come_together_share_statements(monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = [running() for _ in range(MAX_BATCH + 6)]

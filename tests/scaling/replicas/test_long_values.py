@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 from django.db import DataError, connection
+from django.db.models import F
+from django.db.models.functions import Now
 
 from jobs.models import Job
 from scaling.replicas.backend.json_values import LONG, LongJson
@@ -47,6 +49,41 @@ def test_a_long_value_is_not_quoted_into_the_statement() -> None:
         assert b"'it''s'" in cursor.cursor._query.query
         cursor.execute("SELECT words FROM long_values WHERE value IS NOT NULL")
         assert cursor.fetchall() == [(TEXTS["ascii"],)]
+
+
+def test_a_long_value_is_not_quoted_into_an_update() -> None:
+    job = make_job(input="", last_event=3)
+    jobs = Job.objects.filter(pk=job.pk, created_at__lte=Now(), last_event__lt=4)
+    sent: list[bytes] = []
+
+    def look(execute: Any, sql: Any, params: Any, many: bool, context: Any) -> Any:
+        result = execute(sql, params, many, context)
+        sent.append(context["cursor"].cursor._query.query)
+        return result
+
+    with connection.execute_wrapper(look):
+        jobs.update(
+            input=TEXTS["quotes"],
+            error_message=TEXTS["ascii"],
+            last_event=F("last_event") + 1,
+            run_at=Now() + datetime.timedelta(seconds=1),
+            request={"text": "it's"},
+        )
+    assert len(sent[0]) < LONG
+    job.refresh_from_db()
+    assert (job.input, job.error_message) == (TEXTS["quotes"], TEXTS["ascii"])
+    assert (job.last_event, job.request) == (4, {"text": "it's"})
+
+
+def test_a_statement_whose_parameters_have_no_types_is_quoted() -> None:
+    with connection.cursor() as cursor:
+        value = TEXTS["quotes"]
+        cursor.execute("SELECT jsonb_build_object('a', %(value)s)->>'a'", {"value": value})
+        assert cursor.fetchone() == (value,)
+        assert len(cursor.cursor._query.query) > LONG
+        cursor.execute("SELECT %(value)s::text, %(value)s::text", {"value": value})
+        assert cursor.fetchone() == (value, value)
+        assert cursor.cursor._query.query == b"SELECT $1::text, $1::text"
 
 
 def test_rows_with_long_values_are_inserted_together() -> None:
