@@ -23,8 +23,8 @@ from chat.inputs.errors import (
 )
 from chat.inputs.langchain_messages import content_length, decode_message, is_message
 
-# Between so many other greenlets run; a message takes up to 0.1 ms.
-SLICE_OBJECTS = 200
+# Between so many objects and arrays other greenlets run; a message takes up to 0.1 ms.
+SLICE_CONTAINERS = 200
 # A tag, the class, and the field without which an object only happens to have the tag.
 OTHER_CLASSES: dict[str, tuple[type[BaseModel], str]] = {
     "Document": (Document, "page_content"),
@@ -50,12 +50,13 @@ class _Decoder:
     """
 
     def __init__(self) -> None:
-        self._objects = 0
+        self._containers = 0
         self._messages = 0
         self._chars = 0
 
     def decode(self, value: Any, path: tuple[str | int, ...]) -> Any:
         if isinstance(value, list):
+            self._yield_if_due()
             return [
                 self.decode(item, (*path, index)) if isinstance(item, dict | list) else item
                 for index, item in enumerate(value)
@@ -65,9 +66,7 @@ class _Decoder:
         return value
 
     def _decode_object(self, value: dict[str, Any], path: tuple[str | int, ...]) -> Any:
-        self._objects += 1
-        if self._objects % SLICE_OBJECTS == 0:
-            gevent.sleep(0)
+        self._yield_if_due()
         kind = value.get("type")
         if "lc" in value and kind in ("constructor", "secret", "not_implemented"):
             raise unsupported(
@@ -93,6 +92,11 @@ class _Decoder:
         # LangChain's own code, which runs before pydantic's, raises these.
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise invalid_input(f"this is no {kind}.", param=_join(path)) from error
+
+    def _yield_if_due(self) -> None:
+        self._containers += 1
+        if self._containers % SLICE_CONTAINERS == 0:
+            gevent.sleep(0)
 
     def _count(self, message: BaseMessage, path: tuple[str | int, ...]) -> None:
         self._messages += 1
