@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -11,6 +10,7 @@ from typing import Any, Generic, TypeVar
 from redis import Redis
 from redis.exceptions import NoScriptError, ResponseError
 
+from config.background import ForkSafe
 from scaling.redis_client import RedisUnavailable, Script, note_refusal, run
 
 Answer = TypeVar("Answer")
@@ -43,7 +43,7 @@ class _Entry(Generic[Answer]):
         self.wake.acquire()
 
 
-class ScriptBatch:
+class ScriptBatch(ForkSafe):
     """Sends the calls that arrive during one round trip together in the next.
 
     The first caller leads: it sends the calls that wait, its own and others', and then passes the
@@ -52,12 +52,11 @@ class ScriptBatch:
     Invariant: at most one batch is under way, and while calls wait, one caller leads.
     """
 
-    def __init__(self) -> None:
-        self._lock: threading.Lock
-        self._waiting: list[_Entry[Any]]
-        self._is_led: bool
-        self._forget()
-        os.register_at_fork(after_in_child=self._forget)
+    def reset(self) -> None:
+        """Drop all calls: no thread of a forked child sends those that its parent's wait for."""
+        self._lock = threading.Lock()
+        self._waiting: list[_Entry[Any]] = []
+        self._is_led = False
 
     def call(
         self,
@@ -83,12 +82,6 @@ class ScriptBatch:
         if entry.error is not None:
             raise entry.error
         return entry.answer  # type: ignore[return-value]  # there is no error, so it was parsed
-
-    def _forget(self) -> None:
-        # No thread of the child sends the calls that the parent's threads wait for at the fork.
-        self._lock = threading.Lock()
-        self._waiting = []
-        self._is_led = False
 
     def _lead(self) -> None:
         # Under gevent, greenlets that are ready to run get to their own calls first, and join.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import threading
 import time
 from collections import OrderedDict
@@ -17,6 +15,7 @@ from access.limits import shared
 from access.limits.admission import LOCAL, LOCAL_LIMITER, refusal
 from access.limits.hit_state import HitState
 from access.principal import Limits
+from config.background import BackgroundThread
 from scaling.redis_client import RedisUnavailable
 
 if TYPE_CHECKING:
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
 
     from access.limits.verdict import Verdict
     from access.principal import Principal
-
-logger = logging.getLogger(__name__)
 
 MAX_KEYS = 10_000
 # Keys in one pipeline: about 5 ms of Redis's time.
@@ -53,14 +50,13 @@ class HitVerdict(NamedTuple):
     headers: dict[str, str]
 
 
-class DeferredLimiter:
+class DeferredLimiter(BackgroundThread):
     """Decides about hits from memory, and reports them to Redis every `sync_seconds`.
 
     The first hit of a key without a fresh state is decided by Redis, exactly as `admit` does. Later
-    ones are decided by Redis's last answer and the hits that passed here since. One daemon thread a
-    process (a greenlet under gevent) reports all hits, and gets in the answers the counts of other
-    processes. It starts with the first key, also after a fork; a forked child drops its parent's
-    hits, which the parent reports.
+    ones are decided by Redis's last answer and the hits that passed here since. The thread reports
+    all hits, and gets in the answers the counts of other processes. It starts with the first key; a
+    forked child drops its parent's hits, which the parent reports.
 
     Invariant: of any window of T seconds, this process lets pass no more than `limit * (1 + T/60)`
     requests of a key, less those of other processes that Redis has reported to it. Not yet reported
@@ -76,6 +72,8 @@ class DeferredLimiter:
     likely it has counted, or will when Redis wakes up.
     """
 
+    name = "deferred-limiter"
+
     def __init__(
         self,
         *,
@@ -86,13 +84,15 @@ class DeferredLimiter:
         self._fixed_sync_seconds = sync_seconds
         self._max_keys = max_keys
         self._clock = clock
-        self._lock: threading.Lock
-        self._states: OrderedDict[UUID, HitState]
-        self._touched: list[HitState]
-        self._is_redis_down: bool
-        self._thread: threading.Thread | None
-        self._begin()
-        os.register_at_fork(after_in_child=self._begin)
+        super().__init__()
+
+    def reset(self) -> None:
+        """Drop all states, also hits that were not reported."""
+        super().reset()
+        self._lock = threading.Lock()
+        self._states: OrderedDict[UUID, HitState] = OrderedDict()
+        self._touched: list[HitState] = []
+        self._is_redis_down = False
 
     def __len__(self) -> int:
         return len(self._states)
@@ -147,26 +147,21 @@ class DeferredLimiter:
             self._evict_idle()
         return f"reported {hits} hits of {keys} keys"
 
-    def clear(self) -> None:
-        """Drop all states, also hits that were not reported."""
-        with self._lock:
-            self._states.clear()
-            self._touched.clear()
-            self._is_redis_down = False
+    def tick(self) -> None:
+        """Flush local counts to Redis."""
+        self.sync_once()
+
+    def count_failure(self) -> None:
+        """Count a round that failed."""
+        SYNC_FAILURES.inc()
 
     @property
-    def _sync_seconds(self) -> float:
+    def interval_seconds(self) -> float:
+        """The time between two reports."""
         if self._fixed_sync_seconds is not None:
             return self._fixed_sync_seconds
         seconds: float = settings.LIMIT_SYNC_SECONDS
         return seconds
-
-    def _begin(self) -> None:
-        self._lock = threading.Lock()
-        self._states = OrderedDict()
-        self._touched = []
-        self._is_redis_down = False
-        self._thread = None
 
     def _touch(self, state: HitState) -> None:
         # A state in the list is reported even if it is evicted before.
@@ -224,14 +219,7 @@ class DeferredLimiter:
                 self._states.popitem(last=False)
         elif state.limits != limits:
             state.set_limits(limits)
-        if self._thread is None:
-            self._thread = threading.Thread(
-                target=self._sync_forever,
-                args=(self._states,),
-                name="deferred-limiter",
-                daemon=True,
-            )
-            self._thread.start()
+        self.start()
         return state
 
     def _next_touched(self) -> list[HitState]:
@@ -286,7 +274,7 @@ class DeferredLimiter:
             counted=counted,
             sent_at=sent_at,
             received_at=now,
-            fresh_until=now + FRESH_SYNCS * self._sync_seconds,
+            fresh_until=now + FRESH_SYNCS * self.interval_seconds,
         )
 
     def _drop_expired(self) -> None:
@@ -307,21 +295,6 @@ class DeferredLimiter:
                 if state.unreported or now < state.fresh_until:
                     return
                 del self._states[key_id]
-
-    def _sync_forever(self, states: OrderedDict[UUID, HitState]) -> None:
-        # gevent copies greenlets into a forked child; this one ends there, for the parent reports
-        # its hits.
-        never = threading.Event()
-        while states is self._states:
-            never.wait(self._sync_seconds)
-            if states is not self._states:
-                return
-            try:
-                self.sync_once()
-            # The outermost frame of a thread, which must go on.
-            except Exception:
-                SYNC_FAILURES.inc()
-                logger.exception("reporting hits failed")
 
 
 DEFERRED_LIMITER = DeferredLimiter()

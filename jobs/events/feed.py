@@ -7,7 +7,6 @@ run, and no service is needed but the database.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 import uuid
@@ -22,6 +21,7 @@ from psycopg_pool import PoolTimeout
 
 from chat.errors import ClientGone, ServerDraining
 from chat.running.execution import Client
+from config.background import ForkSafe
 from node.draining import DRAINING
 from scaling.connections import release_connections
 
@@ -120,16 +120,15 @@ def groups(followers: Iterable[Follower]) -> Iterator[list[Follower]]:
         yield chosen[start : start + MAX_FOLLOWERS_PER_QUERY]
 
 
-class Feed:
+class Feed(ForkSafe):
     """The followers of one process, and the greenlet that polls for events while there are any."""
 
-    def __init__(self) -> None:
-        self._lock: threading.Lock
-        self._followers: set[Follower]
-        self._poller: gevent.Greenlet[..., None] | None
-        self._wake: Signal
-        self._begin()
-        os.register_at_fork(after_in_child=self._begin)
+    def reset(self) -> None:
+        """Drop the followers."""
+        self._lock = threading.Lock()
+        self._followers: set[Follower] = set()
+        self._poller: gevent.Greenlet[..., None] | None = None
+        self._wake = Signal()
 
     def follow(
         self, job_id: uuid.UUID, client: Client, *, after: int, deadline: float | None = None
@@ -166,12 +165,6 @@ class Feed:
                     yield events
         finally:
             self._followers.discard(follower)
-
-    def _begin(self) -> None:
-        self._lock = threading.Lock()
-        self._followers = set()
-        self._poller = None
-        self._wake = Signal()
 
     def _poll(self, followers: set[Follower]) -> None:
         while followers is self._followers:

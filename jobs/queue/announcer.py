@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import queue
-import threading
-import time
 
+from config.background import BackgroundThread
 from jobs import metrics
 
 logger = logging.getLogger(__name__)
@@ -26,15 +24,17 @@ PAUSE_SECONDS = 0.02
 JOBS_PER_MESSAGE = 8
 
 
-class Announcer:
-    """Sends messages from one daemon thread a process (a greenlet under gevent)."""
+class Announcer(BackgroundThread):
+    """Sends messages from the process's thread for them."""
 
-    def __init__(self) -> None:
-        self._lock: threading.Lock
-        self._pending: queue.Queue[str]
-        self._thread: threading.Thread | None
-        self._begin()
-        os.register_at_fork(after_in_child=self._begin)
+    name = "announcer"
+    ticks_at_once = True
+
+    def reset(self) -> None:
+        """Drop the messages that are not sent."""
+        super().reset()
+        self._pending: queue.Queue[str] = queue.Queue(MAX_PENDING)
+        self._has_failed = False
 
     def announce(self, job_id: str) -> None:
         """Queue a wake-up message for a committed job; returns at once and never raises."""
@@ -43,26 +43,20 @@ class Announcer:
         except queue.Full:
             metrics.ANNOUNCE_FAILURES.inc()
             return
-        if self._thread is None:
-            with self._lock:
-                if self._thread is None:
-                    self._thread = threading.Thread(
-                        target=self._run, args=(self._pending,), name="announcer", daemon=True
-                    )
-                    self._thread.start()
+        self.start()
 
-    def _begin(self) -> None:
-        self._lock = threading.Lock()
-        self._pending = queue.Queue(MAX_PENDING)
-        self._thread = None
+    @property
+    def interval_seconds(self) -> float:
+        """The pause after messages, in which those of further jobs gather."""
+        return PAUSE_AFTER_FAILURE_SECONDS if self._has_failed else PAUSE_SECONDS
 
-    def _run(self, pending: queue.Queue[str]) -> None:
-        while pending is self._pending:
-            waiting = [pending.get(), *_take_all(pending)]
-            is_sent = all(send(job_id) for job_id in waiting[::JOBS_PER_MESSAGE])
-            if not is_sent:
-                _take_all(pending)
-            time.sleep(PAUSE_SECONDS if is_sent else PAUSE_AFTER_FAILURE_SECONDS)
+    def tick(self) -> None:
+        """Wait for jobs, and announce those that there are."""
+        pending = self._pending
+        waiting = [pending.get(), *_take_all(pending)]
+        self._has_failed = not all(send(job_id) for job_id in waiting[::JOBS_PER_MESSAGE])
+        if self._has_failed:
+            _take_all(pending)
 
 
 def _take_all(pending: queue.Queue[str]) -> list[str]:

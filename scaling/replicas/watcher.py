@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
-import threading
 import time
 
 from django.conf import settings
 
+from config.background import BackgroundThread
 from scaling.database_clock import CLOCK
 from scaling.redis_client import RedisUnavailable
 from scaling.replicas import detachment
@@ -31,19 +30,6 @@ class Watcher:
         self._addresses = Addresses()
         self._watches: dict[str, ServerWatch] = {}
         self._was_unavailable = False
-
-    def run(self) -> None:
-        """Tick for ever."""
-        while True:
-            try:
-                self.tick()
-                for server in list(TOPOLOGY.replicas.values()):
-                    if not server.fault:
-                        warm(server.name)
-            # The outermost tick of the loop: it must go on after any error.
-            except Exception:
-                logger.exception("watching the database servers failed")
-            time.sleep(settings.REPLICA_CHECK_SECONDS)
 
     def tick(self) -> None:
         """Follow the files and the operator, and judge the servers by their samples."""
@@ -129,13 +115,25 @@ def _abandon(alias: str) -> None:
     close_pool(alias)
 
 
-_started_in: int | None = None
+class _WatcherThread(BackgroundThread):
+    name = "watch-databases"
+    ticks_at_once = True
+
+    def prepare(self) -> None:
+        self._watcher = Watcher()
+
+    @property
+    def interval_seconds(self) -> float:
+        seconds: float = settings.REPLICA_CHECK_SECONDS
+        return seconds
+
+    def tick(self) -> None:
+        self._watcher.tick()
+        for server in list(TOPOLOGY.replicas.values()):
+            if not server.fault:
+                warm(server.name)
 
 
-def start() -> None:
-    """Start this process's watcher, once."""
-    global _started_in  # noqa: PLW0603  (a forked child has no threads of its parent's)
-    if _started_in == os.getpid():
-        return
-    _started_in = os.getpid()
-    threading.Thread(target=Watcher().run, name="watch-databases", daemon=True).start()
+_WATCHER = _WatcherThread()
+# Starts this process's watcher, once.
+start = _WATCHER.start

@@ -7,11 +7,9 @@ account's. The counters are part of every answer's key, so no entry from before 
 from __future__ import annotations
 
 import logging
-import os
-import threading
-import time
 import uuid
 
+from config.background import BackgroundThread
 from scaling.response_cache.store import ALL, StoreUnavailable, get_store
 
 logger = logging.getLogger(__name__)
@@ -19,7 +17,7 @@ logger = logging.getLogger(__name__)
 POLL_SECONDS = 0.25
 
 
-class Generations:
+class Generations(BackgroundThread):
     """A process's copy of the counters, refreshed by one daemon thread (a greenlet under gevent).
 
     While the store is unavailable the last copy stands: nothing can be cleared then either. A
@@ -27,18 +25,18 @@ class Generations:
     before, and no other process finds an entry that it stores until it has one.
     """
 
-    def __init__(self) -> None:
-        self._by_name: dict[str, int]
-        self._unknown: str
-        self._thread: threading.Thread | None
-        self._lock: threading.Lock
-        self._begin()
-        os.register_at_fork(after_in_child=self._begin)
+    name = "cache-generations"
+    interval_seconds = POLL_SECONDS
+
+    def reset(self) -> None:
+        """Drop this process's copy."""
+        super().reset()
+        self._by_name: dict[str, int] = {}
+        self._unknown = uuid.uuid4().hex
 
     def generation(self, *, chain: str, account: str) -> str:
         """Return the part of a key that clearing changes."""
-        if self._thread is None:
-            self._start()
+        self.start()
         counters = self._by_name
         if not counters:
             return self._unknown
@@ -51,26 +49,7 @@ class Generations:
         except StoreUnavailable as error:
             logger.debug("the generations of the cache stay unchanged: %s", error)
 
-    def _start(self) -> None:
-        with self._lock:
-            if self._thread is None:
-                self.refresh()
-                self._thread = threading.Thread(
-                    target=self._watch, name="cache-generations", daemon=True
-                )
-                self._thread.start()
-
-    def _watch(self) -> None:
-        lock = self._lock
-        while lock is self._lock:
-            time.sleep(POLL_SECONDS)
-            self.refresh()
-
-    def _begin(self) -> None:
-        self._by_name = {}
-        self._unknown = uuid.uuid4().hex
-        self._thread = None
-        self._lock = threading.Lock()
+    prepare = tick = refresh
 
 
 GENERATIONS = Generations()

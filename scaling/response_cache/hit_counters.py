@@ -5,15 +5,12 @@ A count is a dictionary's entry until the next second; a request pays for no mor
 
 from __future__ import annotations
 
-import logging
-import os
-import threading
-import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import prometheus_client
 
+from config.background import BackgroundThread
 from scaling.database_clock import CLOCK
 from scaling.redis_client import RedisUnavailable, run
 
@@ -23,8 +20,6 @@ if TYPE_CHECKING:
     from redis import Redis
 
     from scaling.response_cache.entry import Entry
-
-logger = logging.getLogger(__name__)
 
 EVERY_SECONDS = 1.0
 # Fields are `chain|result`.
@@ -41,27 +36,26 @@ SAVED = prometheus_client.Counter(
 )
 
 
-class _HitCounters:
-    def __init__(self) -> None:
-        self._new: Counter[tuple[str, str]]
-        self._unflushed: Counter[tuple[str, str]]
-        self._saved: Counter[tuple[str, str]]
-        self._thread: threading.Thread | None
-        self._lock: threading.Lock
-        self._begin()
-        os.register_at_fork(after_in_child=self._begin)
+class _HitCounters(BackgroundThread):
+    name = "cache-counts"
+    interval_seconds = EVERY_SECONDS
+
+    def reset(self) -> None:
+        super().reset()
+        self._new: Counter[tuple[str, str]] = Counter()
+        self._unflushed: Counter[tuple[str, str]] = Counter()
+        self._saved: Counter[tuple[str, str]] = Counter()
 
     def count(self, chain: str, result: str) -> None:
         self._new[chain, result] += 1
-        if self._thread is None:
-            self._start()
+        self.start()
 
     def count_hit(self, entry: Entry, result: str) -> None:
         self.count(entry.chain, result)
         self._saved[entry.chain, "prompt"] += entry.prompt_tokens
         self._saved[entry.chain, "completion"] += entry.completion_tokens
 
-    def flush(self) -> None:
+    def tick(self) -> None:
         saved, self._saved = self._saved, Counter()
         for (chain, kind), tokens in saved.items():
             SAVED.labels(chain, kind).inc(tokens)
@@ -93,35 +87,11 @@ class _HitCounters:
             if not error.may_have_run:
                 self._unflushed = new
 
-    def _start(self) -> None:
-        with self._lock:
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._flush_repeatedly, name="cache-counts", daemon=True
-                )
-                self._thread.start()
-
-    def _flush_repeatedly(self) -> None:
-        lock = self._lock
-        while lock is self._lock:
-            time.sleep(EVERY_SECONDS)
-            try:
-                self.flush()
-            except Exception:
-                logger.exception("counting failed")
-
-    def _begin(self) -> None:
-        self._new = Counter()
-        self._unflushed = Counter()
-        self._saved = Counter()
-        self._thread = None
-        self._lock = threading.Lock()
-
 
 _COUNTERS = _HitCounters()
 count = _COUNTERS.count
 count_hit = _COUNTERS.count_hit
-flush = _COUNTERS.flush
+flush = _COUNTERS.tick
 
 
 def read() -> dict[str, dict[str, int]]:

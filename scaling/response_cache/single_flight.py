@@ -8,12 +8,12 @@ LEASE_SECONDS. Without the store each process has a leader of its own.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 import uuid
 from collections.abc import Callable
 
+from config.background import BackgroundThread
 from config.request_setup import mark_dispatched
 from scaling.response_cache.entry import Entry
 from scaling.response_cache.store import StoreUnavailable, get_store
@@ -67,15 +67,16 @@ class Leader:
         self._over.set()
 
 
-class SingleFlight:
-    """The calls of one process that are under way."""
+class SingleFlight(BackgroundThread):
+    """The calls of one process that are under way; its thread renews their locks."""
 
-    def __init__(self) -> None:
-        self._leaders: dict[str, Leader]
-        self._renewer: threading.Thread | None
-        self._lock: threading.Lock
-        self._begin()
-        os.register_at_fork(after_in_child=self._begin)
+    name = "single-flight"
+    interval_seconds = RENEW_EVERY_SECONDS
+
+    def reset(self) -> None:
+        """Drop the calls that are under way."""
+        super().reset()
+        self._leaders: dict[str, Leader] = {}
 
     def do(
         self, key: str, *, find: Callable[[], Entry | None], wait_seconds: float
@@ -125,6 +126,16 @@ class SingleFlight:
             except StoreUnavailable:
                 logger.debug("the lock of %s expires by itself", leader.key)
 
+    def tick(self) -> None:
+        """Renew the locks."""
+        for leader in list(self._leaders.values()):
+            if not (token := leader.token):
+                continue
+            try:
+                get_store().renew_if(_lock_name(leader.key), token.encode(), LEASE_SECONDS)
+            except StoreUnavailable:
+                break
+
     def _wait_for_lock(
         self, leader: Leader, find: Callable[[], Entry | None], until: float
     ) -> Entry | Leader:
@@ -155,33 +166,8 @@ class SingleFlight:
         except StoreUnavailable:
             return True
         leader.token = token
-        self._start_renewing()
+        self.start()
         return True
-
-    def _start_renewing(self) -> None:
-        if self._renewer is None:
-            with self._lock:
-                if self._renewer is None:
-                    self._renewer = threading.Thread(
-                        target=self._renew, args=(self._leaders,), name="single-flight", daemon=True
-                    )
-                    self._renewer.start()
-
-    def _renew(self, leaders: dict[str, Leader]) -> None:
-        while leaders is self._leaders:
-            time.sleep(RENEW_EVERY_SECONDS)
-            for leader in list(leaders.values()):
-                if not (token := leader.token):
-                    continue
-                try:
-                    get_store().renew_if(_lock_name(leader.key), token.encode(), LEASE_SECONDS)
-                except StoreUnavailable:
-                    break
-
-    def _begin(self) -> None:
-        self._leaders = {}
-        self._renewer = None
-        self._lock = threading.Lock()
 
 
 def _lock_name(key: str) -> str:

@@ -424,10 +424,10 @@ assert DEFERRED_LIMITER.sync_once().startswith("reported 0 hits")
 
 
 def test_the_process_has_one_limiter(make_principal):
-    DEFERRED_LIMITER.clear()
+    DEFERRED_LIMITER.reset()
     principal = make_principal(requests_per_minute=3)
     assert count_hit(principal).headers["x-ratelimit-remaining-requests"] == "2"
     assert len(DEFERRED_LIMITER) == 1
     assert passes(DEFERRED_LIMITER, principal, 3) == 2
-    DEFERRED_LIMITER.clear()
+    DEFERRED_LIMITER.reset()
     assert len(DEFERRED_LIMITER) == 0

@@ -158,10 +158,9 @@ import time, uuid
 import gevent
 import django; django.setup()
 from access.errors import LimitExceeded
-from access.limits import admission, admit, shared
+from access.limits import admit, shared
 from access.principal import Limits, Principal
 shared.LEASE_SECONDS = 1
-admission.LEASE_KEEPER._every_seconds = 0.2
 principal = Principal(key_id=uuid.UUID("{principal.key_id}"), account_id=uuid.uuid4(),
     account_name="", name="", scopes=frozenset(), limits=Limits(max_concurrent=5))
 passed = []

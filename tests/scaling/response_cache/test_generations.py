@@ -25,15 +25,15 @@ def other(server: Any) -> Iterator[Generations]:
     """The generations of another process."""
     made = Generations()
     yield made
-    # Its thread ends once its lock is another.
-    made._begin()
+
+    made.reset()
 
 
 @pytest.fixture(autouse=True)
 def _forget_our_marks() -> Iterator[None]:
-    generations.GENERATIONS._begin()
+    generations.GENERATIONS.reset()
     yield
-    generations.GENERATIONS._begin()
+    generations.GENERATIONS.reset()
 
 
 def of(process: Generations, chain: str = "a", account: str = ACCOUNT) -> str:

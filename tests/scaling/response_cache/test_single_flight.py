@@ -52,8 +52,7 @@ def make_flights(server: Any) -> Iterator[Callable[[], SingleFlight]]:
 
     yield make
     for flights in made:
-        # Its thread ends once the flights that it renews are not these any more.
-        flights._begin()
+        flights.reset()
 
 
 @pytest.fixture
