@@ -74,7 +74,7 @@ WSGI_APPLICATION = "config.wsgi.application"
 WARM_UP = [
     "chat.chains.catalog.warm_up",
     "config.api.schema_pages.warm_up",
-    "jobs.queue.announcer.warm_up",
+    "jobs.queue.messages.warm_up",
 ]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 LANGUAGE_CODE = "en"

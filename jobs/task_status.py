@@ -17,9 +17,11 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
 from django.utils import timezone
+from redis import RedisError
 
 from config.brokers import get_broker
 from jobs.models import Job, Worker
+from jobs.queue.messages import QUEUE
 
 MAX_WORKERS = 200
 MAX_JOBS_OF_WORKER = 10
@@ -154,11 +156,6 @@ def read_broker_depth() -> int | None:
     """
     if urlsplit(settings.BROKER_URL).scheme not in ("redis", "rediss"):
         return None
-    # Redis's client and Dramatiq are loaded only where a broker is used.
-    from redis import RedisError  # noqa: PLC0415
-
-    from jobs.worker.tasks import QUEUE  # noqa: PLC0415
-
     try:
         broker: Any = get_broker()
         # Dramatiq's dispatch.lua stores each message in this hash until it is acknowledged.

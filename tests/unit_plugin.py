@@ -34,6 +34,7 @@ WITH_SERVERS = (
     "tests/hostile/",
     "tests/jobs/documents/",
     "tests/jobs/notifications/",
+    "tests/jobs/queue/test_messages.py",
     "tests/jobs/test_stalls.py",
     "tests/loadtest/test_tools.py",
     "tests/node/test_loop_guard.py",

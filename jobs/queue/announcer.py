@@ -7,13 +7,11 @@ this process is killed, the workers find the job by polling, so no request waits
 from __future__ import annotations
 
 import contextlib
-import logging
 import queue
 
 from config.background import BackgroundThread
 from jobs import metrics
-
-logger = logging.getLogger(__name__)
+from jobs.queue.messages import send
 
 # Beyond this workers find jobs soon enough by polling.
 MAX_PENDING = 10_000
@@ -65,32 +63,6 @@ def _take_all(pending: queue.Queue[str]) -> list[str]:
         while True:
             taken.append(pending.get_nowait())
     return taken
-
-
-def warm_up() -> None:
-    """Load the broker's client, which would block the event loop at the first message."""
-    from jobs.worker.tasks import actor  # noqa: PLC0415
-
-    try:
-        actor()
-    # A node serves without a broker too, and with a BROKER_URL that is wrong.
-    except Exception as error:
-        logger.warning("no broker: %s", error)
-
-
-def send(job_id: str) -> bool:
-    """Send one message now; return whether the broker took it."""
-    # Dramatiq and a broker's client are not loaded by commands that never send.
-    from jobs.worker.tasks import actor  # noqa: PLC0415
-
-    try:
-        actor().send(job_id)
-    # Each broker's client raises errors of its own, and polling makes up for all of them.
-    except Exception as error:
-        metrics.ANNOUNCE_FAILURES.inc()
-        logger.warning("the broker accepted no message: %s", type(error).__name__)
-        return False
-    return True
 
 
 ANNOUNCER = Announcer()

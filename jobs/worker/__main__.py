@@ -39,12 +39,12 @@ from config.brokers import get_broker
 from jobs.documents.sweep import Sweep
 from jobs.models import Job
 from jobs.notifications.dispatcher import Dispatcher
-from jobs.queue.announcer import send
+from jobs.queue.messages import send
 from jobs.queue.reaper import Reaper, requeue_lost
 from jobs.worker import registration
 from jobs.worker.pages import pages
 from jobs.worker.slots import SLOTS
-from jobs.worker.tasks import actor
+from jobs.worker.tasks import declare_actor
 from jobs.worker.watchdog import Watchdog
 from node import fair_sockets, loop_guard, resolver
 from node.memory import MEMORY, bound_allocator
@@ -103,7 +103,7 @@ class WorkerProcess:
         loop_guard.start()
         Watchdog(SLOTS).start()
         watcher.start()
-        actor()
+        declare_actor()
         dramatiq_worker = dramatiq.Worker(
             get_broker(),
             worker_threads=MESSAGE_THREADS,

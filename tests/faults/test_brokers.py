@@ -13,7 +13,7 @@ from tests.faults.brokers import moto, rabbitmq, stack_on
 
 COUNT = 200
 DUPLICATES = """
-from jobs.queue.announcer import send
+from jobs.queue.messages import send
 assert all(send("job_of_nobody") for _ in range({count}))
 """
 

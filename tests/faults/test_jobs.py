@@ -22,7 +22,7 @@ from tests.stack_plugin import BASE_DIR, free_public_port
 
 COUNT = 220
 DUPLICATES = """
-from jobs.queue.announcer import send
+from jobs.queue.messages import send
 assert all(send("job_of_nobody") for _ in range({count}))
 """
 

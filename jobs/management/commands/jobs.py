@@ -14,9 +14,8 @@ from jobs import services
 from jobs.errors import JobNotFound
 from jobs.models import Job
 from jobs.queue import reaper
-from jobs.queue.announcer import send
+from jobs.queue.messages import send
 from jobs.schemas import shown_status
-from jobs.worker.tasks import actor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,8 +59,6 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         verb = options["verb"]
         if verb in ("requeue", "retry", "cancel"):
-            # Made here, for the announcer's thread may send at the same time as this one.
-            actor()
             changes = {"requeue": _requeue, "retry": _retry, "cancel": _cancel}
             self._change_all(options["id"], changes[verb])
             return
