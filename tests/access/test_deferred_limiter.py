@@ -385,7 +385,7 @@ def test_one_thread_serves_all_keys(make_principal, limiter):
 
 
 def test_it_works_under_gevent_too(make_principal, own_redis):
-    principal = make_principal(requests_per_minute=60)
+    principal = make_principal(requests_per_minute=6)
     code = f"""
 from gevent import monkey; monkey.patch_all()
 import time, uuid
@@ -396,7 +396,7 @@ from access.limits import count_hit
 from access.limits.deferred import DEFERRED_LIMITER
 from access.principal import Limits, Principal
 principal = Principal(key_id=uuid.UUID("{principal.key_id}"), account_id=uuid.uuid4(),
-    account_name="", name="", scopes=frozenset(), limits=Limits(requests_per_minute=60))
+    account_name="", name="", scopes=frozenset(), limits=Limits(requests_per_minute=6))
 passed = []
 def work():
     for _ in range(20):
@@ -407,8 +407,8 @@ def work():
         passed.append(1)
 started = time.monotonic()
 gevent.joinall([gevent.spawn(work) for _ in range(40)], raise_error=True)
-# One a second comes back in that time.
-assert 60 <= len(passed) <= 60 + time.monotonic() - started, passed
+# One comes back every ten seconds, which a busy machine may take.
+assert 6 <= len(passed) <= 6 + (time.monotonic() - started) / 10, passed
 gevent.sleep(0.3)
 assert DEFERRED_LIMITER.sync_once().startswith("reported 0 hits")
 """
@@ -420,7 +420,7 @@ assert DEFERRED_LIMITER.sync_once().startswith("reported 0 hits")
     )
     seconds = refused_miss(principal).retry_after_seconds
     assert seconds is not None
-    assert seconds < 1.1
+    assert seconds < 10.1
 
 
 def test_the_process_has_one_limiter(make_principal):
