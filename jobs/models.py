@@ -98,6 +98,8 @@ class Job(models.Model):
     file_name = models.CharField(max_length=255, blank=True)
     file_bytes = models.PositiveIntegerField(null=True, blank=True)
     file_pages = models.PositiveIntegerField(null=True, blank=True)
+    # Pages of which something was not read: pictures, damaged content, unnamed characters.
+    file_pages_incomplete = models.PositiveIntegerField(null=True, blank=True)
     webhook_url = models.CharField(max_length=2000, blank=True)
     notify_email = models.EmailField(blank=True)
 

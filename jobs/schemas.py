@@ -207,7 +207,12 @@ def _progress(job: Job) -> dict[str, Any] | None:
 def _file(job: Job) -> dict[str, Any] | None:
     if not job.file_name or job.file_bytes is None:
         return None
-    return {"name": job.file_name, "bytes": job.file_bytes, "pages": job.file_pages}
+    return {
+        "name": job.file_name,
+        "bytes": job.file_bytes,
+        "pages": job.file_pages,
+        "pages_incomplete": job.file_pages_incomplete,
+    }
 
 
 def _seconds(time: datetime | None) -> int | None:

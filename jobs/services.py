@@ -64,6 +64,7 @@ class Submission:
     file_name: str = ""
     file_bytes: int | None = None
     file_pages: int | None = None
+    file_pages_incomplete: int | None = None
 
 
 def check(principal: Principal, submission: Submission) -> Chain:
@@ -132,6 +133,7 @@ def submit(principal: Principal, chain: Chain, submission: Submission) -> Job:
         file_name=submission.file_name,
         file_bytes=submission.file_bytes,
         file_pages=submission.file_pages,
+        file_pages_incomplete=submission.file_pages_incomplete,
     )
     if submission.file is not None:
         submission.file.save_for(job)

@@ -7,13 +7,24 @@ from django.conf import settings
 from config.api.errors import ApiError, InvalidRequest
 from jobs.documents.budgets import Budget
 
-# Faults that extract.py and reading.py find; all 422.
+# Faults that extract/ and reading.py find; all 422.
 DOCUMENT_FAULTS = {
     "document_empty": "The file is empty; send one with text.",
     "document_encrypted": "The PDF is encrypted; save it without a password and send that.",
     "document_damaged": "The PDF is damaged; save or print it as a new PDF and send that.",
     "document_has_no_text": (
         "The PDF has pictures of pages and no text; run text recognition (OCR) on it first."
+    ),
+    "document_font_unsupported": (
+        "The PDF's fonts do not name their characters; print it as a new PDF, or run text"
+        " recognition (OCR) on it first."
+    ),
+    "document_is_xfa_form": (
+        "The PDF is an XFA form, of which only Adobe's programs show the content; print it there as"
+        " a new PDF and send that."
+    ),
+    "document_is_portfolio": (
+        "The PDF is the cover of a portfolio of files; send these files themselves."
     ),
     "document_too_many_pages": (
         "The PDF has more than {pages} pages, as many as one of its size may have"

@@ -126,6 +126,7 @@ def _read(request: Request, account_id: UUID) -> tuple[Upload, Original]:
         file_name=name,
         file_bytes=file.size,
         file_pages=document.pages,
+        file_pages_incomplete=document.pages_incomplete,
     )
     # An empty field counts as not sent.
     sent = sorted((name, value) for name, value in fields.items() if value)

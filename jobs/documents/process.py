@@ -17,7 +17,7 @@ from gevent.os import fork_and_watch, make_nonblocking, nb_read, waitpid
 
 from jobs.documents.budgets import Budget
 
-EXTRACT = Path(__file__).with_name("extract.py")
+EXTRACT = Path(__file__).with_name("extract") / "__main__.py"
 READ_BYTES = 65_536
 # JSON of a character: `\u0000` and the like for the worst of them, and some room for the rest.
 MOST_BYTES_PER_CHAR = 6

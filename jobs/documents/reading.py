@@ -5,6 +5,7 @@ from __future__ import annotations
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from dataclasses import dataclass
 from pathlib import PurePath
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
@@ -39,10 +40,14 @@ metrics.READERS_WAITING.set_function(lambda: READERS.waiting)
 
 @dataclass(frozen=True, kw_only=True)
 class Document:
-    """A document's text; `pages` is None for plain text, and `suffix` is the type's own."""
+    """A document's text; `suffix` is the type's own.
+
+    `pages` and `pages_incomplete`, those of which something was not read, are None for plain text.
+    """
 
     text: str
-    pages: int | None
+    pages: int | None = None
+    pages_incomplete: int | None = None
     suffix: str
 
 
@@ -63,8 +68,13 @@ def read_document(file: ReceivedFile, *, account_id: UUID) -> Document:
     suffix = PurePath(file.name or "").suffix.lower()
     if PDF_MARK in head:
         release_connections()
-        text, pages = _read_pdf(file, account_id)
-        return Document(text=_checked(text), pages=pages, suffix=".pdf")
+        answer = _read_pdf(file, account_id)
+        return Document(
+            text=_checked(answer["text"]),
+            pages=answer["pages"],
+            pages_incomplete=answer["pages_incomplete"],
+            suffix=".pdf",
+        )
     if suffix == ".pdf" or file.content_type == "application/pdf":
         raise DocumentFault("document_damaged")
     if suffix not in TEXT_SUFFIXES and file.content_type not in TEXT_TYPES:
@@ -72,7 +82,7 @@ def read_document(file: ReceivedFile, *, account_id: UUID) -> Document:
     is_markdown = suffix in MARKDOWN_SUFFIXES or "markdown" in (file.content_type or "")
     file.seek(0)
     text = _decoded(file.read())
-    return Document(text=_checked(text), pages=None, suffix=".md" if is_markdown else ".txt")
+    return Document(text=_checked(text), suffix=".md" if is_markdown else ".txt")
 
 
 def _decoded(raw: bytes) -> str:
@@ -97,7 +107,7 @@ def _checked(text: str) -> str:
     return text
 
 
-def _read_pdf(file: ReceivedFile, account_id: UUID) -> tuple[str, int]:
+def _read_pdf(file: ReceivedFile, account_id: UUID) -> dict[str, Any]:
     """Read a PDF in a process of its own, once its account has a reader to use."""
     try:
         with READERS.slot(account_id, wait_seconds=settings.JOB_FILE_WAIT_SECONDS):
@@ -117,5 +127,5 @@ def _read_pdf(file: ReceivedFile, account_id: UUID) -> tuple[str, int]:
     if (code := reading.answer.get("error")) is not None:
         metrics.READINGS.labels("refused").inc()
         raise DocumentFault(code, pages=budget.pages)
-    metrics.READINGS.labels("ok").inc()
-    return reading.answer["text"], reading.answer["pages"]
+    metrics.READINGS.labels("incomplete" if reading.answer["pages_incomplete"] else "ok").inc()
+    return reading.answer

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
@@ -17,47 +15,13 @@ from jobs.documents import process, reading
 from jobs.documents.budgets import MIB, budget_of
 from jobs.documents.errors import DOCUMENT_FAULTS, DocumentFault
 from jobs.documents.form import clean_name
-from jobs.documents.reading import Document, read_document
-from jobs.documents.received import ReceivedFile
+from tests.jobs.documents.conftest import ACCOUNT, Read, code_of
 from tests.support import documents
-
-Read = Callable[..., Document]
-ACCOUNT = uuid.uuid4()
-
-
-@pytest.fixture
-def read() -> Iterator[Read]:
-    """Return a reader of bytes as if they had been uploaded."""
-    files = []
-
-    def read(
-        data: bytes,
-        name: str = "a.pdf",
-        content_type: str = "",
-        *,
-        account_id: uuid.UUID = ACCOUNT,
-    ) -> Document:
-        file = ReceivedFile(tempfile.TemporaryFile(), name, content_type, len(data))  # noqa: SIM115
-        files.append(file)
-        file.write(data)
-        file.flush()
-        return read_document(file, account_id=account_id)
-
-    yield read
-    for file in files:
-        file.close()
 
 
 def sample(name: str, **labels: str) -> float:
     """Return a metric of this process."""
     return REGISTRY.get_sample_value(name, labels) or 0.0
-
-
-def code_of(read: Read, *arguments: object) -> tuple[int, str | None]:
-    with pytest.raises(ApiError) as caught:
-        read(*arguments)
-    assert caught.value.param in ("file", None)
-    return caught.value.status, caught.value.code
 
 
 def test_a_document_of_a_hundred_pages_is_read_completely_and_in_order(read: Read):
@@ -228,12 +192,13 @@ def test_a_request_that_waits_too_long_for_a_reader_gets_503(
 
 def test_a_reader_has_no_secret_no_open_file_and_may_write_none(tmp_path, monkeypatch, settings):
     program = tmp_path / "extract.py"
-    source = process.EXTRACT.read_text()
+    source = process.EXTRACT.read_text().replace("__file__", repr(str(process.EXTRACT)))
     program.write_text(
         source.replace(
             "answer = read_pdf(raw, max_pages=max_pages, max_chars=max_chars)",
             "answer = {'env': dict(os.environ), 'files': sorted(os.listdir('/proc/self/fd')),"
-            " 'limits': [resource.getrlimit(n) for n in (0, 9, 1, 4)], 'nice': os.nice(0),"
+            " 'limits': [__import__('resource').getrlimit(n) for n in (0, 9, 1, 4)],"
+            " 'nice': os.nice(0),"
             " 'oom': open('/proc/self/oom_score_adj').read()}",
         )
     )

@@ -59,7 +59,12 @@ def test_the_text_of_a_hundred_pages_arrives_at_the_chain(http: httpx.Client, st
     before = media(stack)
     data = documents.pdf(100)
     response = post(http, ("report.pdf", data, "application/pdf"))
-    assert response.json()["file"] == {"name": "report.pdf", "bytes": len(data), "pages": 100}
+    assert response.json()["file"] == {
+        "name": "report.pdf",
+        "bytes": len(data),
+        "pages": 100,
+        "pages_incomplete": 0,
+    }
     text = output_of(http, response)["text"]
     assert "This is page 1." in text
     assert "This is page 100." in text
@@ -76,7 +81,12 @@ def test_summarize_takes_a_document(http: httpx.Client):
 
 def test_a_text_file_has_no_pages(http: httpx.Client):
     response = post(http)
-    assert response.json()["file"] == {"name": "notes.txt", "bytes": 31, "pages": None}
+    assert response.json()["file"] == {
+        "name": "notes.txt",
+        "bytes": 31,
+        "pages": None,
+        "pages_incomplete": None,
+    }
     assert output_of(http, response) == {"text": "Water comes in at the headrace."}
 
 

@@ -1,0 +1,1 @@
+"""The program that reads a PDF in a process of its own."""
