@@ -8,7 +8,8 @@ part as get through it in the target time (Little's law), and others get a 503 w
 Each answer has the limit in a header, so that the load balancer queues the rest.
 
 node.shedding_layer decides which requests may be refused. Requests that wait for their model, or
-for another request's answer, do not count: they have been dispatched.
+for another request's answer, do not count: they have been dispatched. Nor does the time that a
+client takes to send its body.
 """
 
 from __future__ import annotations
@@ -152,10 +153,19 @@ class LoadShedder:
 
     def end(self, began: float, now: float) -> None:
         """Count a request out of setup."""
+        self.leave(began)
+        self._delays.append(now - began)
+
+    def leave(self, began: float) -> None:
+        """Leave out a request that waits for its client; it may return or end."""
         self.in_setup -= 1
         # Rounding errors of sums must not stay.
         self._began = self._began - began if self.in_setup else 0.0
-        self._delays.append(now - began)
+
+    def rejoin(self, began: float) -> None:
+        """Count a request that was left out; `began` is later by as long as it waited."""
+        self.in_setup += 1
+        self._began += began
 
     def hit(self) -> None:
         """Count a hit, which costs next to nothing."""
@@ -213,17 +223,32 @@ class LoadShedder:
 class SetupTimer:
     """The time that one request is in setup."""
 
-    __slots__ = ("_began", "_shedder")
+    __slots__ = ("_began", "_paused_at", "_shedder")
 
     def __init__(self, shedder: LoadShedder, began: float) -> None:
         self._shedder: LoadShedder | None = shedder
         self._began = began
+        self._paused_at: float | None = None
 
     def end(self) -> None:
         """End the setup; a second call does nothing."""
+        self.resume()
         if self._shedder is not None:
             self._shedder.end(self._began, time.monotonic())
             self._shedder = None
+
+    def pause(self) -> None:
+        """Stop the time while the request waits for its client; a second call does nothing."""
+        if self._shedder is not None and self._paused_at is None:
+            self._paused_at = time.monotonic()
+            self._shedder.leave(self._began)
+
+    def resume(self) -> None:
+        """Let the time go on after a pause, if there is one."""
+        if self._shedder is not None and self._paused_at is not None:
+            self._began += time.monotonic() - self._paused_at
+            self._paused_at = None
+            self._shedder.rejoin(self._began)
 
 
 def busy_seconds() -> float:

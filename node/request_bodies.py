@@ -10,6 +10,7 @@ import gevent
 from django.conf import settings
 
 from config.api.paths import JOBS
+from config.request_setup import paused_setup
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -62,7 +63,11 @@ class TimedInput:
 
     def _timed(self, read: Callable[..., bytes], *size: int) -> bytes:
         left = max(0.001, self._deadline - time.monotonic())
-        with gevent.Timeout(left, TimeoutError("the request body did not arrive in time")):
+        # How fast a client sends says nothing about the load of this process.
+        with (
+            paused_setup(),
+            gevent.Timeout(left, TimeoutError("the request body did not arrive in time")),
+        ):
             return read(*size)
 
 

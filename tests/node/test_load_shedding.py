@@ -19,6 +19,7 @@ from node.load_shedding import (
     MAX_DELAYS,
     MIN_LIMIT,
     NO_LIMIT,
+    OVERDUE,
     SLACK,
     Interval,
     LimitState,
@@ -27,6 +28,7 @@ from node.load_shedding import (
     busy_seconds,
     next_state,
 )
+from node.request_bodies import TimedInput
 
 TARGET_SECONDS = 0.2
 LATE = Interval(0.1, 1.0, [1.0] * 60, age=0.0, in_setup=0, admitted=60, refused=0, hits=0)
@@ -185,6 +187,51 @@ def test_a_request_is_through_when_its_chain_begins() -> None:
     finally:
         current_setup.reset(token)
     mark_dispatched()
+
+    assert shedder.in_setup == 0
+
+
+class SlowClient:
+    """A client of whose body a byte comes after `seconds`; `in_setup` is read while it does not."""
+
+    def __init__(self, shedder: LoadShedder, seconds: float) -> None:
+        self._shedder = shedder
+        self._seconds = seconds
+        self.in_setup: list[int] = []
+
+    def read(self, *size: int) -> bytes:
+        self.in_setup.append(self._shedder.in_setup)
+        time.sleep(self._seconds)
+        return b"x"
+
+
+def test_a_slow_client_is_not_taken_for_a_late_node() -> None:
+    shedder = LoadShedder(target_seconds=TARGET_SECONDS)
+    slow = SlowClient(shedder, TARGET_SECONDS * OVERDUE * 1.5)
+    timer = shedder.begin(time.monotonic())
+    token = current_setup.set(timer)
+    try:
+        assert TimedInput(slow).read() == b"x"
+    finally:
+        current_setup.reset(token)
+
+    assert slow.in_setup == [0]
+    assert shedder.in_setup == 1
+    # Of a busy process, a request that was so late would be the sign of an overload.
+    for _ in range(LATE_TICKS):
+        shedder.tick(time.monotonic(), seconds=0.1, busy_share=1.0)
+    assert not shedder.limit_state.is_on
+    timer.end()
+    assert shedder.in_setup == 0
+
+
+def test_a_request_that_ends_while_it_waits_for_its_client_counts_once() -> None:
+    shedder = LoadShedder(target_seconds=TARGET_SECONDS)
+    timer = shedder.begin(0.0)
+    timer.pause()
+    timer.pause()
+    timer.end()
+    timer.resume()
 
     assert shedder.in_setup == 0
 
