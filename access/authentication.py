@@ -10,6 +10,7 @@ from rest_framework.authentication import BaseAuthentication
 from access import schema  # noqa: F401
 from access.errors import Unauthenticated
 from access.services import find_principal
+from node.callers import CALLERS
 
 if TYPE_CHECKING:
     from rest_framework.request import Request
@@ -25,12 +26,14 @@ class ApiKeyAuthentication(BaseAuthentication):
 
     def authenticate(self, request: Request) -> tuple[Principal, Principal]:
         """Return the principal, twice."""
-        scheme, _, secret = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")
+        credentials = request.META.get("HTTP_AUTHORIZATION", "")
+        scheme, _, secret = credentials.partition(" ")
         if scheme.lower() != "bearer":
             raise Unauthenticated(
                 "Send your API key as 'Authorization: Bearer hr_...'.", code="missing_api_key"
             )
         principal = find_principal(secret.strip(" "))
+        CALLERS.remember(credentials, principal.account_id)
         return principal, principal
 
     def authenticate_header(self, request: Request) -> str:

@@ -5,7 +5,8 @@ none in time. So the first part of each API request is watched: the time until i
 (or, without one, its answer). No model takes part in it; on a node that keeps up it is a few
 milliseconds. When it is long, and the event loop has had no rest, as many requests may be in that
 part as get through it in the target time (Little's law), and others get a 503 with `Retry-After`.
-Each answer has the limit in a header, so that the load balancer queues the rest.
+Each answer has the limit in a header, so that the load balancer queues the rest. No caller is
+refused because of another's requests: each may have an even share of the limit.
 
 node.shedding_layer decides which requests may be refused. Requests that wait for their model, or
 for another request's answer, do not count: they have been dispatched. Nor does the time that a
@@ -18,8 +19,8 @@ import logging
 import math
 import statistics
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,6 +129,8 @@ class LoadShedder:
         self.target_seconds = target_seconds
         self.limit_state = LimitState()
         self.in_setup = 0
+        # The same by caller, None for all that are not known.
+        self._callers: Counter[Hashable | None] = Counter()
         # How many requests this process has not answered to the end, in setup or not.
         self.in_flight: Callable[[], int] = lambda: self.in_setup
         # Whether these are all that the load balancer has open here.
@@ -136,36 +139,50 @@ class LoadShedder:
         self._began = 0.0
         self._forget()
 
-    def is_full(self) -> bool:
-        """Return whether to refuse a new request; count a refusal."""
+    def is_full(self, caller: Hashable | None = None) -> bool:
+        """Return whether to refuse a new request of a caller; count a refusal.
+
+        What is full is full of some callers' requests: a known one, that has less than its even
+        share of the limit, is admitted all the same.
+        """
         if self.in_setup < self.limit_state.limit * SLACK:
+            return False
+        if caller is not None and self._callers[caller] < self._even_share(caller):
             return False
         self._refused += 1
         OVERLOAD_REFUSED.inc()
         return True
 
-    def begin(self, now: float) -> SetupTimer:
-        """Count a request into setup; `now` is a monotonic clock in seconds."""
-        self.in_setup += 1
-        self._began += now
-        self._admitted += 1
-        return SetupTimer(self, now)
+    def _even_share(self, caller: Hashable) -> float:
+        """Return what each may have in setup if all with some, and this one, have as much."""
+        return self.limit_state.limit / len(self._callers.keys() | {caller})
 
-    def end(self, began: float, now: float) -> None:
+    def begin(self, now: float, caller: Hashable | None = None) -> SetupTimer:
+        """Count a request into setup; `now` is a monotonic clock in seconds."""
+        self._admitted += 1
+        timer = SetupTimer(self, now, caller)
+        self.join(now, caller)
+        return timer
+
+    def end(self, began: float, now: float, caller: Hashable | None = None) -> None:
         """Count a request out of setup."""
-        self.leave(began)
+        self.leave(began, caller)
         self._delays.append(now - began)
 
-    def leave(self, began: float) -> None:
-        """Leave out a request that waits for its client; it may return or end."""
+    def leave(self, began: float, caller: Hashable | None) -> None:
+        """Leave out a request that ends, or waits for its client."""
         self.in_setup -= 1
         # Rounding errors of sums must not stay.
         self._began = self._began - began if self.in_setup else 0.0
+        self._callers[caller] -= 1
+        if not self._callers[caller]:
+            del self._callers[caller]
 
-    def rejoin(self, began: float) -> None:
-        """Count a request that was left out; `began` is later by as long as it waited."""
+    def join(self, began: float, caller: Hashable | None) -> None:
+        """Count a request in; after a wait for its client `began` is later by as long."""
         self.in_setup += 1
         self._began += began
+        self._callers[caller] += 1
 
     def hit(self) -> None:
         """Count a hit, which costs next to nothing."""
@@ -223,32 +240,33 @@ class LoadShedder:
 class SetupTimer:
     """The time that one request is in setup."""
 
-    __slots__ = ("_began", "_paused_at", "_shedder")
+    __slots__ = ("_began", "_caller", "_paused_at", "_shedder")
 
-    def __init__(self, shedder: LoadShedder, began: float) -> None:
+    def __init__(self, shedder: LoadShedder, began: float, caller: Hashable | None) -> None:
         self._shedder: LoadShedder | None = shedder
         self._began = began
+        self._caller = caller
         self._paused_at: float | None = None
 
     def end(self) -> None:
         """End the setup; a second call does nothing."""
         self.resume()
         if self._shedder is not None:
-            self._shedder.end(self._began, time.monotonic())
+            self._shedder.end(self._began, time.monotonic(), self._caller)
             self._shedder = None
 
     def pause(self) -> None:
         """Stop the time while the request waits for its client; a second call does nothing."""
         if self._shedder is not None and self._paused_at is None:
             self._paused_at = time.monotonic()
-            self._shedder.leave(self._began)
+            self._shedder.leave(self._began, self._caller)
 
     def resume(self) -> None:
         """Let the time go on after a pause, if there is one."""
         if self._shedder is not None and self._paused_at is not None:
             self._began += time.monotonic() - self._paused_at
             self._paused_at = None
-            self._shedder.rejoin(self._began)
+            self._shedder.join(self._began, self._caller)
 
 
 def busy_seconds() -> float:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from config.api.errors import ApiError
 from config.api.paths import API_PREFIXES
 from config.request_setup import current_setup
+from node.callers import CALLERS
 from node.fast_path import FastResponse, Handler
 from node.load_shedding import LoadShedder
 from node.refusals import refusal
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 # As in haproxy.cfg.
 CANCEL = re.compile(r"/v1/(jobs|responses)/[^/]+/cancel")
+# For the load balancer: these credentials are some account's.
+KNOWN = [("x-headrace-known", "1")]
 REFUSAL = ApiError(
     503,
     "This node is overloaded; try again shortly.",
@@ -45,16 +48,19 @@ class LoadSheddingLayer:
         """Answer, or pass the request on."""
         if not _may_be_refused(environ["PATH_INFO"]):
             return self._application(environ, start_response)
-        if self._shedder.is_full():
+        credentials = environ.get("HTTP_AUTHORIZATION", "")
+        caller = CALLERS.find(credentials)
+        if self._shedder.is_full(caller):
             refused = self._refusal(environ.get("HTTP_X_REQUEST_ID", ""))
             start_response(refused.status, refused.headers)
             return [refused.body]
-        mine = self._shedder.begin(time.monotonic())
+        mine = self._shedder.begin(time.monotonic(), caller)
         token = current_setup.set(mine)
 
         def start(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
             mine.end()
-            return start_response(status, [*headers, *self._shedder.headers], *more)
+            known = [] if CALLERS.find(credentials) is None else KNOWN
+            return start_response(status, [*headers, *self._shedder.headers, *known], *more)
 
         try:
             return self._application(environ, start)
@@ -67,7 +73,9 @@ class LoadSheddingLayer:
         if self._hits is not None and (found := self._hits(path, headers, body)) is not None:
             self._shedder.hit()
             return found
-        if _may_be_refused(path) and self._shedder.is_full():
+        if _may_be_refused(path) and self._shedder.is_full(
+            CALLERS.find(headers.get("authorization", ""))
+        ):
             return self._refusal(headers.get("x-request-id", ""))
         return None
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import random
 import signal
+import ssl
 import threading
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +20,7 @@ from tests.support.lone_proxy import LoneProxy, assert_envelope
 from tests.support.waiting import eventually
 
 CLIENTS = 12
+CERTIFICATES = ssl.create_default_context()
 USUAL = str(max_requests_in_flight())
 
 
@@ -28,24 +32,35 @@ def lone(make_proxy: Callable[..., LoneProxy]) -> LoneProxy:
 
 def flood(lone: LoneProxy, path: str, *, seconds: float = 1.5) -> Counter[int]:
     """Send requests from many clients without pause, and count the answers' statuses."""
+    clients = [new_client(lone) for _ in range(CLIENTS)]
     until = time.monotonic() + seconds
     statuses: Counter[int] = Counter()
 
-    def ask() -> None:
-        with httpx.Client(base_url=lone.url, timeout=10) as client:
+    def run(client: httpx.Client) -> None:
+        with client:
             while time.monotonic() < until:
-                answer = client.get(path)
-                statuses[answer.status_code] += 1
-                assert "x-headrace-limit" not in answer.headers
-                if answer.status_code == 503:
-                    assert_envelope(answer, 503, "service_unavailable")
-                    assert answer.headers["retry-after"] == "1"
-                    time.sleep(0.02)
+                statuses[send(client, path)] += 1
 
     with ThreadPoolExecutor(CLIENTS) as pool:
-        for asked in [pool.submit(ask) for _ in range(CLIENTS)]:
-            asked.result()
+        list(pool.map(run, clients))
     return statuses
+
+
+def new_client(lone: LoneProxy) -> httpx.Client:
+    """Return a client; one that loads certificates for itself takes a processor for 20 ms."""
+    return httpx.Client(base_url=lone.url, timeout=10, verify=CERTIFICATES)
+
+
+def send(client: httpx.Client, path: str, *, key: str = "") -> int:
+    """Send a request, and return the status of its answer; pause after a refusal."""
+    answer = client.get(path, headers={"authorization": key} if key else {})
+    assert "x-headrace-limit" not in answer.headers
+    assert "x-headrace-known" not in answer.headers
+    if answer.status_code == 503:
+        assert_envelope(answer, 503, "service_unavailable")
+        assert answer.headers["retry-after"] == "1"
+        time.sleep(0.02)
+    return answer.status_code
 
 
 def limit(lone: LoneProxy, node: str) -> str:
@@ -166,3 +181,52 @@ def test_a_limit_is_at_least_one_and_at_most_the_usual(
     assert httpx.get(f"{lone.url}/v1/limit/{asked}").status_code == 200
     assert limit(lone, node.name) == given
     assert httpx.get(f"{lone.url}/v1/echo").status_code == 200
+
+
+def send_beside_flood(
+    lone: LoneProxy, *, flooding: Callable[[], str], key: Callable[[], str]
+) -> Counter[int]:
+    """Send some requests with a key while others flood; return their answers' statuses."""
+    path = "/v1/limit/2/1"
+    lone.add_node()
+    # HAProxy learns by the answers which keys are known.
+    with new_client(lone) as client:
+        for known in ("Bearer attacker-known", "Bearer other-known"):
+            send(client, path, key=known)
+    is_over = threading.Event()
+    refused = threading.Event()
+
+    def run(client: httpx.Client) -> None:
+        with client:
+            while not is_over.is_set():
+                if send(client, path, key=flooding()) == 503:
+                    refused.set()
+
+    with ThreadPoolExecutor(CLIENTS) as pool, new_client(lone) as client:
+        floods = [pool.submit(run, new_client(lone)) for _ in range(CLIENTS)]
+        assert refused.wait(20)
+        statuses = Counter(send(client, path, key=key()) for _ in range(20))
+        is_over.set()
+        for flooded in floods:
+            flooded.result()
+    return statuses
+
+
+def stranger() -> str:
+    """Return a key that is none, another one each time."""
+    return f"Bearer {uuid.uuid4()}"
+
+
+def attacker() -> str:
+    """Return an account's key, in one of the many ways to write it."""
+    return random.choice(["Bearer ", "bearer  ", "BEARER "]) + "attacker-known"
+
+
+@pytest.mark.parametrize("flooding", [attacker, stranger])
+def test_no_flood_refuses_a_known_key(lone: LoneProxy, flooding: Callable[[], str]) -> None:
+    others = send_beside_flood(lone, flooding=flooding, key=lambda: "Bearer other-known")
+    assert others == {200: 20}
+
+
+def test_no_account_refuses_a_new_key(lone: LoneProxy) -> None:
+    assert send_beside_flood(lone, flooding=attacker, key=stranger) == {200: 20}

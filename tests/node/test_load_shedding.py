@@ -140,6 +140,35 @@ def test_what_is_over_the_limit_is_refused_until_there_is_room() -> None:
     assert not shedder.is_full()
 
 
+def test_a_flood_is_refused_and_who_has_less_than_an_even_share_is_not() -> None:
+    shedder = LoadShedder(target_seconds=TARGET_SECONDS)
+    shedder.limit_state = LimitState(limit=20)
+    while not shedder.is_full("flood"):
+        shedder.begin(0.0, "flood")
+
+    assert shedder.in_setup == 20 * SLACK
+    assert shedder.is_full(None)
+    begun = []
+    while not shedder.is_full("other"):
+        begun.append(shedder.begin(0.0, "other"))
+    assert len(begun) == 20 / 2
+    assert not shedder.is_full("third")
+    for timer in begun:
+        timer.end()
+    assert not shedder.is_full("other")
+    assert shedder.is_full("flood")
+
+
+def test_callers_that_are_not_known_share_one_share() -> None:
+    shedder = LoadShedder(target_seconds=TARGET_SECONDS)
+    shedder.limit_state = LimitState(limit=20)
+    while not shedder.is_full():
+        shedder.begin(0.0)
+
+    assert shedder.in_setup == 20 * SLACK
+    assert not shedder.is_full("known")
+
+
 def test_a_calm_process_forgets_its_limit() -> None:
     shedder = LoadShedder(target_seconds=TARGET_SECONDS)
     for _ in range(LATE_TICKS):

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from node.callers import CALLERS
 from node.fast_path import FastResponse
 from node.load_shedding import LimitState, LoadShedder
 from node.shedding_layer import LoadSheddingLayer
@@ -92,3 +93,14 @@ def test_the_fast_path_refuses_api_requests_of_a_full_node() -> None:
     assert refusal is not None
     assert refusal.status.startswith("503")
     assert admission.handle("/health/ready", PLAIN, b"") is None
+
+
+def test_the_balancer_learns_which_credentials_are_known() -> None:
+    layer = LoadSheddingLayer(application, LoadShedder(target_seconds=0.1))
+    CALLERS.remember("Bearer of-an-account", "account")
+
+    _, known, _ = ask(layer, "/v1/jobs", HTTP_AUTHORIZATION="Bearer of-an-account")
+    _, unknown, _ = ask(layer, "/v1/jobs", HTTP_AUTHORIZATION="Bearer of-nobody")
+
+    assert known["x-headrace-known"] == "1"
+    assert "x-headrace-known" not in unknown

@@ -16,6 +16,8 @@ from typing import Any
 
 STREAM_PAUSE_SECONDS = 0.1
 LIMITED_SECONDS = 0.05
+# Credentials that end so are an account's.
+KNOWN = "-known"
 STATIC_HEADERS = {
     "cache-control": "max-age=315360000, public, immutable",
     "strict-transport-security": "max-age=1; preload",
@@ -44,7 +46,8 @@ class FakeNode(ThreadingHTTPServer):
     """Answers /health/ready, /echo, /stream (a chunk every 100 ms) and /wait (never).
 
     And /static/ (cacheable for ever), /fail (500), /bad (what is no HTTP), and /v1/limit/N/M,
-    which limits HAProxy (after 50 ms) to N at a time and M that wait. As many requests as
+    which limits HAProxy (after 50 ms) to N at a time and M that wait, and says whether it knows the
+    credentials. As many requests as
     `resets` says are read, and then their connection is reset. A check is answered after
     `check_seconds`, with `check_status`.
     """
@@ -113,7 +116,10 @@ class _Handler(BaseHTTPRequestHandler):
             limit = self.path.removeprefix("/v1/limit/").replace("/", " ")
             with self.server.counting:
                 time.sleep(LIMITED_SECONDS)
-            self._echo({"x-headrace-limit": limit} if self.server.says_limits else {})
+            more = {"x-headrace-limit": limit} if self.server.says_limits else {}
+            if self.headers.get("authorization", "").endswith(KNOWN):
+                more["x-headrace-known"] = "1"
+            self._echo(more)
         elif self.path == "/bad":
             self.wfile.write(b"what?\r\n\r\n")
             self.close_connection = True
