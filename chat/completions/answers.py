@@ -16,7 +16,7 @@ from chat.inputs.openai_messages import (
     finish_reason,
 )
 from chat.running import sse
-from chat.running.execution import Call, Chunk, Heartbeat
+from chat.running.execution import Call, Chunks, Heartbeat
 from chat.running.run import Usage
 from config.api.errors import to_api_error
 
@@ -48,7 +48,7 @@ def completion_body(call: Call, output: Any) -> dict[str, Any]:
 
 
 def completion_events(
-    call: Call, items: sse.PrimedStream[Chunk | Heartbeat], *, include_usage: bool
+    call: Call, items: sse.PrimedStream[Chunks | Heartbeat], *, include_usage: bool
 ) -> sse.Events:
     """Yield the server-sent events of a streamed answer, and return the last: `[DONE]`.
 
@@ -60,7 +60,9 @@ def completion_events(
             if isinstance(item, Heartbeat):
                 yield sse.heartbeat(item)
             else:
-                yield from writer.write(item.value)
+                yield from sse.joined(
+                    event for value in item.values for event in writer.write(value)
+                )
         yield from writer.end()
         return DONE
     # The status has gone out, so that every error must go inside the stream.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -38,7 +39,7 @@ from chat.inputs.openai_messages import answer_text
 from chat.models import Conversation, Message
 from chat.running import sse
 from chat.running.api_view import ApiView, ModelCallView
-from chat.running.execution import Call, Chunk, Heartbeat, invoke, stream
+from chat.running.execution import Call, Chunks, Heartbeat, invoke, stream
 from chat.running.run import Run
 from config.api.errors import ApiError, to_api_error
 from config.api.pagination import PARAMETERS, list_body, read_cursor
@@ -212,7 +213,7 @@ class MessagesView(ModelCallView):
             response[name] = value
         return response
 
-    def _begin_stream(self, turn: Turn, call: Call) -> sse.PrimedStream[Chunk | Heartbeat]:
+    def _begin_stream(self, turn: Turn, call: Call) -> sse.PrimedStream[Chunks | Heartbeat]:
         try:
             return sse.PrimedStream(stream(call, self.client))
         except ApiError as error:
@@ -230,7 +231,7 @@ def _give_up(turn: Turn, first_attempt: FirstAttempt) -> None:
 
 
 def _events(
-    first_attempt: FirstAttempt, turn: Turn, call: Call, items: sse.PrimedStream[Chunk | Heartbeat]
+    first_attempt: FirstAttempt, turn: Turn, call: Call, items: sse.PrimedStream[Chunks | Heartbeat]
 ) -> sse.Events:
     """Yield `question` and `delta`s, return `message` or `error`; a partial answer is stored."""
     sent: list[str] = []
@@ -240,9 +241,8 @@ def _events(
         for item in items:
             if isinstance(item, Heartbeat):
                 yield sse.heartbeat(item)
-            elif text := answer_text(item.value):
-                sent.append(text)
-                yield sse.event(orjson.dumps({"content": text}), name="delta")
+            else:
+                yield from sse.joined(_deltas(item.values, sent))
         message = first_attempt.complete(turn, "".join(sent), call.run.usage)
         return sse.event(orjson.dumps(message_body(message)), name="message")
     # The status has gone out, so that every error must go inside the stream.
@@ -253,3 +253,11 @@ def _events(
     finally:
         items.close()
         turn.abandon("".join(sent), failure)
+
+
+def _deltas(values: list[Any], sent: list[str]) -> Iterator[bytes]:
+    """Yield a `delta` for each chunk with text, and add the text to `sent`."""
+    for value in values:
+        if text := answer_text(value):
+            sent.append(text)
+            yield sse.event(orjson.dumps({"content": text}), name="delta")

@@ -7,13 +7,13 @@ import orjson
 from chat.inputs.encoding import encode
 from chat.langserve.calls import run_id_of
 from chat.running import sse
-from chat.running.execution import Call, Chunk, Heartbeat
+from chat.running.execution import Call, Chunks, Heartbeat
 from config.api.errors import to_api_error
 
 END = b"event: end\n\n"
 
 
-def stream_events(call: Call, items: sse.PrimedStream[Chunk | Heartbeat]) -> sse.Events:
+def stream_events(call: Call, items: sse.PrimedStream[Chunks | Heartbeat]) -> sse.Events:
     """Yield `metadata` and a `data` for each chunk; return `end`, or `error`, which clients raise.
 
     No event has an id: the client takes every blank line after an id for another event, also
@@ -25,7 +25,7 @@ def stream_events(call: Call, items: sse.PrimedStream[Chunk | Heartbeat]) -> sse
             if isinstance(item, Heartbeat):
                 yield sse.heartbeat(item)
             else:
-                yield sse.event(encode(item.value), name="data")
+                yield from sse.joined(sse.event(encode(v), name="data") for v in item.values)
         return END
     # The status has gone out, so that every error must go inside the stream.
     except Exception as error:

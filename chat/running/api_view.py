@@ -20,7 +20,7 @@ from chat.caching.streams import Record, Replay, find_stream, record
 from chat.caching.unary import settle_failure
 from chat.running import sse
 from chat.running.client_socket import ClientSocket
-from chat.running.execution import Call, Chunk, Heartbeat, stream
+from chat.running.execution import Call, Chunks, Heartbeat, stream
 from chat.running.run import Caller, Run, current_caller
 from chat.running.sse import Events, SseResponse
 from config.api.errors import InvalidRequest, is_database_down
@@ -228,7 +228,7 @@ class ModelCallView(ApiView):
         call: Call,
         decision: CacheDecision,
         *,
-        to_events: Callable[[Call, sse.PrimedStream[Chunk | Heartbeat]], Events],
+        to_events: Callable[[Call, sse.PrimedStream[Chunks | Heartbeat]], Events],
         closing: bytes,
         volatile_texts: Callable[[bytes], tuple[str, ...]],
         new_ids: Callable[[], tuple[bytes, ...]],
@@ -252,7 +252,7 @@ class ModelCallView(ApiView):
         self,
         call: Call,
         recording: Record,
-        to_events: Callable[[Call, sse.PrimedStream[Chunk | Heartbeat]], Events],
+        to_events: Callable[[Call, sse.PrimedStream[Chunks | Heartbeat]], Events],
         closing: bytes,
         volatile_texts: Callable[[bytes], tuple[str, ...]],
     ) -> SseResponse:

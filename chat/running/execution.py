@@ -48,10 +48,10 @@ class Client(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Chunk:
-    """One piece of a chain's output."""
+class Chunks:
+    """Pieces of a chain's output that were ready at one moment, in their order; at least one."""
 
-    value: Any
+    values: list[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,10 @@ class _Failed:
     error: ApiError
     # The chain's own exception, where `error` only stands for it.
     cause: Exception | None = None
+
+
+_ENDS = (_Done, _Failed)
+_NO_VALUES = (*_ENDS, Heartbeat)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +112,12 @@ def invoke(call: Call, client: Client) -> Any:
 
 def stream(
     call: Call, client: Client, *, beat_seconds: float | None = None, is_unary: bool = False
-) -> Generator[Chunk | Heartbeat]:
+) -> Generator[Chunks | Heartbeat]:
     """Yield a chain's output as it comes, and heartbeats; raises ApiError.
 
-    Closing the iterator aborts the chain. The database connections are released first. A
-    heartbeat comes after each `beat_seconds` of silence (None: STREAM_HEARTBEAT_SECONDS).
+    What is ready is yielded together, and nothing waits for what is still to come. Closing the
+    iterator aborts the chain. The database connections are released first. A heartbeat comes after
+    each `beat_seconds` of silence (None: STREAM_HEARTBEAT_SECONDS).
     `is_unary` yields the output in one piece.
     """
     if beat_seconds is None:
@@ -123,7 +128,7 @@ def stream(
 
     def put_chunks(call: Call) -> None:
         for value in [_invoke_chain(call)] if is_unary else _stream_chain(call):
-            queue.put(Chunk(value))
+            queue.put(value)
 
     def produce() -> None:
         queue.put(_work(call, put_chunks))
@@ -138,11 +143,20 @@ def stream(
     try:
         with client.watch(abort), DRAINING.watch(abort):
             while True:
+                values: list[Any] = []
                 item = _next_item(queue, call, beat_seconds)
-                if isinstance(item, _Done | _Failed):
+                while not isinstance(item, _NO_VALUES):
+                    values.append(item)
+                    if not queue.qsize():
+                        break
+                    item = queue.get_nowait()
+                if values:
+                    yield Chunks(values)
+                if isinstance(item, Heartbeat):
+                    yield item
+                elif isinstance(item, _ENDS):
                     outcome = _cancellation_cause(item, client)
                     break
-                yield item
     finally:
         call.run.cancel()
         # The last `put` of a producer without a reader would wait for ever.

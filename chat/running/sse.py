@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import chain, islice
 from typing import Generic, TypeVar
 
@@ -74,6 +74,20 @@ def event(data: bytes, *, name: str = "") -> bytes:
             data = data.replace(char, escape)
     prefix = f"event: {name}\n".encode() if name else b""
     return b"%bdata: %b\n\n" % (prefix, data)
+
+
+def joined(events: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield events that are ready together as one piece, which is one write; nothing for none.
+
+    Where one cannot be made, those before it are yielded, and its error raised.
+    """
+    ready: list[bytes] = []
+    try:
+        for one in events:
+            ready.append(one)
+    finally:
+        if ready:
+            yield b"".join(ready)
 
 
 def heartbeat(beat: Heartbeat) -> bytes:

@@ -19,7 +19,7 @@ from access.limits import reserve_tokens
 from chat.chains.catalog import get_chain
 from chat.inputs.encoding import encode
 from chat.inputs.openai_messages import answer_text, answer_tool_calls, finish_reason
-from chat.running.execution import Call, Chunk, stream
+from chat.running.execution import Call, Heartbeat, stream
 from chat.running.run import Caller, Progress, Run, current_caller
 from config.api.errors import is_database_down
 from config.text import storable
@@ -153,9 +153,9 @@ def _run_chain(attempt: RunningAttempt, events: EventBuffer) -> bytes:
     output: Any = None
     try:
         for item in items:
-            if isinstance(item, Chunk):
-                output = item.value if output is None else output + item.value
-                events.add_chunk(item.value)
+            for value in [] if isinstance(item, Heartbeat) else item.values:
+                output = value if output is None else output + value
+                events.add_chunk(value)
                 # Refused before the end: the rest need neither be paid for nor held.
                 if events.chars > settings.JOB_MAX_OUTPUT_BYTES:
                     raise OutputTooLarge(settings.JOB_MAX_OUTPUT_BYTES)
