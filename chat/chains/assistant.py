@@ -15,6 +15,7 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from chat.chains.build_context import BuildContext
+from chat.chains.prompted_model import PromptedModel
 
 
 class AssistantInput(TypedDict):
@@ -38,4 +39,4 @@ def build(chain: BuildContext) -> Runnable[Any, Any]:
     prompt = RunnableLambda(to_messages, name="prompt").with_types(
         input_type=AssistantInput | Text  # type: ignore[arg-type]
     )
-    return prompt | chain.model
+    return PromptedModel.of(prompt, to_messages, chain.model)
