@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import gevent
@@ -37,7 +38,7 @@ def call_of(write: Any) -> Call:
         list(inputs)
         yield from write()
 
-    chain = BuiltChain(
+    built = BuiltChain(
         config=ChainConfig(slug="x", version=1, runnable="x", model_name="fake:x"),
         runnable=RunnableGenerator(transform),
         chat_input=ChatInput.TEXT,
@@ -45,7 +46,7 @@ def call_of(write: Any) -> Call:
         input_model=None,
         is_async_only=False,
     )
-    return Call(chain=chain, value="", run=Run(timeout_seconds=10), api="test")
+    return Call(chain=built, value="", run=Run(timeout_seconds=10), api="test")
 
 
 def test_chunks_that_are_ready_come_together_and_wait_for_no_other() -> None:
@@ -90,9 +91,11 @@ def test_a_long_answer_is_all_there_in_order_and_none_is_empty() -> None:
     # None and "" are chunks like others.
     values = [None, "", *map(str, range(count))]
     items = list(stream(call_of(lambda: iter(values)), Patient()))
-    assert all(isinstance(item, Chunks) and item.values for item in items)
-    assert [value for item in items for value in item.values] == values
-    assert max(len(item.values) for item in items) <= STREAM_BUFFER_CHUNKS + 1
+    batches = [item.values for item in items if isinstance(item, Chunks)]
+    assert len(batches) == len(items)
+    assert all(batches)
+    assert list(chain.from_iterable(batches)) == values
+    assert max(map(len, batches)) <= STREAM_BUFFER_CHUNKS + 1
 
 
 def test_events_before_one_that_cannot_be_made_are_sent() -> None:
