@@ -129,7 +129,7 @@ def begin(
     is under way, StoredExceeded for one key too many. While the first is in a transaction, this
     waits for its end, but no longer than DATABASE_LOCK_TIMEOUT_SECONDS.
     """
-    if _STORED.is_full(account_id) and not _rows(account_id).filter(key=key).exists():
+    if STORED.is_full(account_id) and not _rows(account_id).filter(key=key).exists():
         raise refusal("idempotency_keys", setting=SETTING)
     row = IdempotencyKey(
         account_id=account_id,
@@ -174,7 +174,7 @@ def _rows(account_id: uuid.UUID) -> QuerySet[IdempotencyKey]:
     return IdempotencyKey.objects.filter(account_id=account_id)
 
 
-_STORED = StoredLimit("idempotency_keys", setting=SETTING, rows=_rows)
+STORED = StoredLimit("idempotency_keys", setting=SETTING, rows=_rows)
 
 
 def _take(row: IdempotencyKey) -> IdempotencyKey | None:

@@ -125,7 +125,7 @@ def revoke_key(*, key_id: UUID) -> ApiKey:
 
 def forget_key(key: ApiKey) -> None:
     """Drop a changed key from this process's cache; others reload it in `KEY_CACHE_SECONDS`."""
-    known_keys.drop(key.digest)
+    KNOWN_KEYS.drop(key.digest)
 
 
 def find_principal(secret: str) -> Principal:
@@ -141,14 +141,14 @@ def digest_of(secret: str) -> str:
     """Return the digest that identifies a key; raises Unauthenticated for malformed ones."""
     digest = hashlib.sha256(secret.encode(errors="surrogatepass")).hexdigest()
     # The checksum of a cached key need not be computed again.
-    if digest in known_keys or _is_well_formed(secret):
+    if digest in KNOWN_KEYS or _is_well_formed(secret):
         return digest
     raise Unauthenticated("This API key is not valid.", code="invalid_api_key")
 
 
 def find_by_digest(digest: str) -> Principal:
     """Return the principal of the key with this digest, as `find_principal` does."""
-    known = known_keys.get(digest)
+    known = KNOWN_KEYS.get(digest)
     if known is None:
         raise Unauthenticated("This API key is not valid.", code="invalid_api_key")
     if known.is_revoked:
@@ -158,14 +158,15 @@ def find_by_digest(digest: str) -> Principal:
     return known.principal
 
 
-def _load_key(digest: str) -> KnownKey | None:
+def load_key(digest: str) -> KnownKey | None:
+    """Return a key from the database, and record its use."""
     keys = ApiKey.objects.select_related("account").filter(digest=digest)
     try:
         key = repeated_elsewhere(keys.first)
         if key is None:
             return None
         if key.state == "active":
-            _record_use(key)
+            record_use(key)
     finally:
         release_connections()
     return KnownKey(
@@ -187,8 +188,8 @@ def _load_key(digest: str) -> KnownKey | None:
     )
 
 
-known_keys: LoadingCache[str, KnownKey] = LoadingCache(
-    load=_load_key,
+KNOWN_KEYS: LoadingCache[str, KnownKey] = LoadingCache(
+    load=load_key,
     ttl_seconds=settings.KEY_CACHE_SECONDS,
     max_entries=KNOWN_KEYS_MAX_ENTRIES,
     name="api_keys",
@@ -196,7 +197,7 @@ known_keys: LoadingCache[str, KnownKey] = LoadingCache(
 )
 
 
-def _record_use(key: ApiKey) -> None:
+def record_use(key: ApiKey) -> None:
     """Write the time of use unless another process did so lately; never fail a request for it."""
     now = CLOCK.datetime()
     due = now - LAST_USED_EVERY

@@ -35,11 +35,11 @@ def read_stack_env(path: Path) -> dict[str, str]:
     return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
 
 
-_stack = read_stack_env(STACK_ENV_FILE)
+RUNNING_STACK = read_stack_env(STACK_ENV_FILE)
 
 
 def _raw(name: str) -> str | None:
-    return os.environ.get(name, _stack.get(name))
+    return os.environ.get(name, RUNNING_STACK.get(name))
 
 
 def _parse(name: str, default: T, parse: Callable[[str], T]) -> T:
@@ -127,7 +127,7 @@ def secret_file(name: str) -> Path | None:
 
 
 def _secret_source(name: str) -> tuple[str, str]:
-    for source in (os.environ, _stack):
+    for source in (os.environ, RUNNING_STACK):
         value = source.get(name, "").strip()
         file_name = source.get(f"{name}_FILE", "").strip()
         if value and file_name:

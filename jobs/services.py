@@ -98,10 +98,10 @@ def refuse_if_full(account_id: uuid.UUID) -> None:
 
     That is JOB_QUEUE_MAX in all and JOB_ACCOUNT_QUEUE_MAX of the account.
     """
-    if (_account_queue_length.get(account_id) or 0) >= settings.JOB_ACCOUNT_QUEUE_MAX:
+    if (ACCOUNT_QUEUE_LENGTH.get(account_id) or 0) >= settings.JOB_ACCOUNT_QUEUE_MAX:
         metrics.REFUSED.inc()
         raise AccountQueueFull(settings.JOB_ACCOUNT_QUEUE_MAX)
-    if (_queue_length.get(None) or 0) >= settings.JOB_QUEUE_MAX:
+    if (QUEUE_LENGTH.get(None) or 0) >= settings.JOB_QUEUE_MAX:
         metrics.REFUSED.inc()
         raise QueueFull
 
@@ -311,14 +311,14 @@ STORED_FILES = StoredLimit(
     rows=lambda account_id: Job.objects.filter(account_id=account_id, file_bytes__isnull=False),
     column="file_bytes",
 )
-_queue_length: LoadingCache[None, int] = LoadingCache(
+QUEUE_LENGTH: LoadingCache[None, int] = LoadingCache(
     load=_count_queue,
     ttl_seconds=QUEUE_COUNT_SECONDS,
     max_entries=1,
     name="queue_length",
     before_wait=release_connections,
 )
-_account_queue_length: LoadingCache[uuid.UUID, int] = LoadingCache(
+ACCOUNT_QUEUE_LENGTH: LoadingCache[uuid.UUID, int] = LoadingCache(
     load=_count_account_queue,
     ttl_seconds=QUEUE_COUNT_SECONDS,
     max_entries=10_000,

@@ -27,10 +27,12 @@ def install() -> None:
     for owner, name in ((GeventSocket, "recv"), (GeventSocket, "recv_into"), (SSLSocket, "read")):
         read = getattr(owner, name)
         if not hasattr(read, "yields_to_loop"):
-            setattr(owner, name, _yielding(read))
+            setattr(owner, name, yield_before(read))
 
 
-def _yielding(read: Callable[..., Any]) -> Callable[..., Any]:
+def yield_before(read: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a method that lets other greenlets run first if its own has run for too long."""
+
     @functools.wraps(read)
     def yield_and_read(self: Any, *args: Any, **kwargs: Any) -> Any:
         # The loop has cached the time at which its turn began. Sockets that must not block, as

@@ -43,7 +43,7 @@ def ready(request: HttpRequest) -> JsonResponse:
     """
     if DRAINING.is_on:
         return JsonResponse({"status": "draining"}, status=503)
-    checks = {"database": _check_database(), "redis": _check_redis()}
+    checks = {"database": check_database(), "redis": _check_redis()}
     is_ready = checks["database"] == "ok"
     if is_ready:
         _warm_up()
@@ -54,7 +54,8 @@ def ready(request: HttpRequest) -> JsonResponse:
     return JsonResponse(body, status=200 if is_ready else 503)
 
 
-def _check_database() -> str:
+def check_database() -> str:
+    """Return `ok`, or the reason why the database cannot be used."""
     global _is_migrated  # noqa: PLW0603  (remembered for the life of the process)
     if _is_migrated and TOPOLOGY.primary.sample is not None:
         # The watcher samples several times a second; a server that hangs must not hang this.

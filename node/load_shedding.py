@@ -153,6 +153,11 @@ class LoadShedder:
         OVERLOAD_REFUSED.inc()
         return True
 
+    @property
+    def delay_count(self) -> int:
+        """The number of delays since the last tick."""
+        return len(self._delays)
+
     def _even_share(self, caller: Hashable) -> float:
         """Return what each may have in setup if all with some, and this one, have as much."""
         return self.limit_state.limit / len(self._callers.keys() | {caller})

@@ -78,6 +78,10 @@ class StoredLimit:
         """Drop the count of an account, for it has removed rows."""
         self._counts.drop(account_id)
 
+    def reset(self) -> None:
+        """Drop the counts of all accounts."""
+        self._counts.clear()
+
     def _count(self, account_id: uuid.UUID) -> int:
         limit = int(getattr(settings, self._setting))
         rows = self._rows(account_id).order_by()

@@ -31,7 +31,7 @@ for _limit in LIMITS[1:]:
 
 DIGEST_CHARS = 32
 
-local_failures = LocalFailures()
+LOCAL_FAILURES = LocalFailures()
 
 
 @dataclass(kw_only=True)
@@ -99,11 +99,11 @@ def _admit(attempt: Attempt) -> Verdict:
         return shared.admit(attempt)
     except RedisUnavailable:
         LOCAL.inc()
-        return local_failures.admit(attempt)
+        return LOCAL_FAILURES.admit(attempt)
 
 
 def _end(attempt: Attempt, verdict: Verdict, *, is_right: bool) -> None:
     try:
         shared.end(attempt, is_right=is_right, was_known=verdict.is_known)
     except RedisUnavailable:
-        local_failures.end(attempt)
+        LOCAL_FAILURES.end(attempt)

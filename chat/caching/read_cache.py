@@ -53,6 +53,9 @@ class RecentReads:
     def __init__(self) -> None:
         self._read_at: dict[str, float] = {}
 
+    def __len__(self) -> int:
+        return len(self._read_at)
+
     def seen_within(self, key: str, seconds: float) -> bool:
         """Record a read; return whether the last one before it was less than so long ago."""
         now = time.monotonic()

@@ -29,7 +29,7 @@ def get_chain(slug: str) -> BuiltChain:
     A change in the admin takes effect within CHAIN_CACHE_SECONDS on every node. A caller that
     waits for another's load releases its database connection first: the load needs one of the pool.
     """
-    built = _chains.get(slug)
+    built = BUILT_CHAINS.get(slug)
     if built is None:
         raise ChainNotFound(slug)
     if isinstance(built, BadChain):
@@ -59,8 +59,8 @@ def enabled_chains(*, bypass_cache: bool = False) -> ChainListing:
     They are no older than CHAIN_CACHE_SECONDS; with `bypass_cache` they are read now.
     """
     if bypass_cache:
-        _listing.drop(None)
-    listing = _listing.get(None)
+        LISTING.drop(None)
+    listing = LISTING.get(None)
     assert listing is not None  # noqa: S101  (an empty list is one too)
     return listing
 
@@ -78,7 +78,7 @@ def warm_up() -> None:
     """
     try:
         for row in list_chains():
-            _chains.get(row.slug)
+            BUILT_CHAINS.get(row.slug)
     except (DatabaseError, PoolTimeout) as error:
         logger.warning("chains are not built ahead: %s", error)
     finally:
@@ -118,14 +118,14 @@ def _list(_: None) -> ChainListing:
     return ChainListing(chains, read_at)
 
 
-_listing: LoadingCache[None, ChainListing] = LoadingCache(
+LISTING: LoadingCache[None, ChainListing] = LoadingCache(
     load=_list,
     ttl_seconds=settings.CHAIN_CACHE_SECONDS,
     max_entries=1,
     name="models",
     before_wait=release_connections,
 )
-_chains: LoadingCache[str, BuiltChain | BadChain] = LoadingCache(
+BUILT_CHAINS: LoadingCache[str, BuiltChain | BadChain] = LoadingCache(
     load=_load,
     ttl_seconds=settings.CHAIN_CACHE_SECONDS,
     max_entries=MAX_CACHED_SLUGS,

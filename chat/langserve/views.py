@@ -150,7 +150,7 @@ class BatchView(CallView):
                 partial(get_or_compute, each, call.run, self.client)
                 for each, call in zip(requests, calls, strict=True)
             ],
-            concurrency=_concurrency(configs, self.principal.limits),
+            concurrency=concurrency_of(configs, self.principal.limits),
         )
         return Response(
             {
@@ -268,7 +268,7 @@ def _configs(body: BatchRequest) -> list[InvokeConfig]:
     return [shared, *[others] * (size - 1)][:size]
 
 
-def _concurrency(configs: list[InvokeConfig], limits: Limits) -> int:
+def concurrency_of(configs: list[InvokeConfig], limits: Limits) -> int:
     """Return how many inputs run at a time: no more than the key may have requests at once."""
     wanted = configs[0].max_concurrency if configs else None
     most: int = settings.BATCH_CONCURRENCY

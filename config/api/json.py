@@ -104,7 +104,7 @@ def refuse_many_items(*texts: bytes, param: str | None = None) -> None:
     A value costs up to fifty times its bytes in memory, and microseconds in each step after.
     """
     most = settings.MAX_JSON_ITEMS
-    if sum(_count_items(text, most) for text in texts) > most:
+    if sum(count_items(text, most) for text in texts) > most:
         raise InvalidRequest(
             f"There may be {most} values in {param or 'the body'} (MAX_JSON_ITEMS).",
             param=param,
@@ -112,7 +112,7 @@ def refuse_many_items(*texts: bytes, param: str | None = None) -> None:
         )
 
 
-def _count_items(raw: bytes, most: int) -> int:
+def count_items(raw: bytes, most: int) -> int:
     """Return how many values a JSON text has, or any number above `most` for more than that."""
     marks = _by_name(raw)
     if marks <= most:

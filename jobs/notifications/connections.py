@@ -37,7 +37,7 @@ MAX_ADDRESSES = 16
 _resolvers: WeakKeyDictionary[Hub, ThreadPool] = WeakKeyDictionary()
 _last_lookup: ContextVar[Any] = ContextVar("last_lookup", default=None)
 # Within these threads the patched function would look for a loop of its own.
-_getaddrinfo = monkey.get_original("socket", "getaddrinfo")
+getaddrinfo = monkey.get_original("socket", "getaddrinfo")
 
 
 class Deadline(deadline_socket.Deadline):
@@ -74,7 +74,7 @@ def connect(
             sock.settimeout(seconds)
             # In gevent's handshake a socket's timeout starts again with every packet.
             with gevent.Timeout(seconds, TimeoutError("no TLS in time")):
-                sock = _tls_context().wrap_socket(sock, server_hostname=host.removesuffix("."))
+                sock = tls_context().wrap_socket(sock, server_hostname=host.removesuffix("."))
     except BaseException:
         sock.close()
         raise
@@ -87,7 +87,7 @@ def resolve(host: str, port: int, deadline: Deadline) -> list[Any]:
     if (pool := _resolvers.get(hub)) is None:
         pool = _resolvers[hub] = ThreadPool(settings.NOTICE_CONCURRENCY, hub=hub)
     with gevent.Timeout(deadline.remaining_seconds(), TimeoutError("no answer from DNS in time")):
-        lookup: Any = pool.spawn(_look_up, host, port)
+        lookup: Any = pool.spawn(look_up, host, port)
         _last_lookup.set(lookup)
         found: Any = lookup.get()
     if isinstance(found, OSError):
@@ -105,17 +105,19 @@ def finish_lookup() -> None:
         lookup.wait(LOOKUP_SECONDS)
 
 
-def _look_up(host: str, port: int) -> list[Any] | OSError:
+def look_up(host: str, port: int) -> list[Any] | OSError:
+    """Return the addresses of a host, or the error; runs in a native thread."""
     try:
         # As bytes: for a str the thread would import Python's codec for foreign names.
-        return list(_getaddrinfo(host.encode("ascii"), port, 0, socket.SOCK_STREAM))
+        return list(getaddrinfo(host.encode("ascii"), port, 0, socket.SOCK_STREAM))
     # Returned, because gevent prints errors of its threads.
     except OSError as error:
         return error
 
 
 @functools.cache
-def _tls_context() -> ssl.SSLContext:
+def tls_context() -> ssl.SSLContext:
+    """Return the context of all connections, which trusts the system's authorities."""
     # Reading the system's authorities takes some 20 ms.
     context = ssl.create_default_context()
     # Each renegotiation is work for both sides, and a receiver could request it for ever.

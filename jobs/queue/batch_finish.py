@@ -24,33 +24,35 @@ class FinishBatcher:
 
     def __init__(self) -> None:
         self._writing = threading.Lock()
-        self._pending: deque[_Pending] = deque()
+        self.pending: deque[Pending] = deque()
 
     def write(self, finish: Finish) -> bool:
         """Finish a job; False if it was no longer in the state that is expected.
 
         Raises the database's errors; then the outcome is unknown, and the caller may repeat it.
         """
-        mine = _Pending(finish)
-        self._pending.append(mine)
+        mine = Pending(finish)
+        self.pending.append(mine)
         with self._writing:
             # Earlier ones are written first, and may fill a batch.
             while not mine.is_over:
-                _write(self._take())
+                write_batch(self._take())
         if mine.error is not None:
             raise mine.error
         return mine.is_written
 
-    def _take(self) -> list[_Pending]:
-        batch = [self._pending.popleft()]
+    def _take(self) -> list[Pending]:
+        batch = [self.pending.popleft()]
         chars = batch[0].chars
-        while self._pending and len(batch) < MAX_BATCH and chars < MAX_BATCH_CHARS:
-            batch.append(self._pending.popleft())
+        while self.pending and len(batch) < MAX_BATCH and chars < MAX_BATCH_CHARS:
+            batch.append(self.pending.popleft())
             chars += batch[-1].chars
         return batch
 
 
-class _Pending:
+class Pending:
+    """A job's end that waits to be written, and whether it was."""
+
     def __init__(self, finish: Finish) -> None:
         self.finish = finish
         self.is_over = False
@@ -71,7 +73,8 @@ class _Pending:
         self.error = error
 
 
-def _write(batch: list[_Pending]) -> None:
+def write_batch(batch: list[Pending]) -> None:
+    """Finish these jobs with one statement, or one by one if a row cannot be written."""
     try:
         finished = finish([pending.finish for pending in batch])
     except (DataError, IntegrityError, TypeError, ValueError) as error:
@@ -80,7 +83,7 @@ def _write(batch: list[_Pending]) -> None:
             batch[0].fail(error)
             return
         for pending in batch:
-            _write([pending])
+            write_batch([pending])
     # Every caller in the batch gets the error, of any kind.
     except Exception as error:
         for pending in batch:

@@ -49,13 +49,14 @@ class Slots:
         # Called when an attempt has ended that may have left deliveries to send.
         self.on_delivery: Callable[[], None] = lambda: None
         self.running: dict[uuid.UUID, RunningAttempt] = {}
-        self._open = 0
+        self.open_count = 0
         self._has_room = threading.Event()
-        self._claiming = threading.Lock()
+        # Held while a claim is under way.
+        self.claiming = threading.Lock()
         self._wanted = 0
         self._found: list[ClaimedJob] = []
         # Claims are numbered; the last one that found less than was wanted has this number.
-        self._claims = 0
+        self.claims = 0
         self._last_short = 0
 
     def wake(self) -> None:
@@ -71,7 +72,7 @@ class Slots:
     def poll(self) -> None:
         """Start a slot if there is room for one and a job is due; raises the database's errors."""
         # A claim that is under way sees the due jobs, and its slot starts the next.
-        if self.is_draining or self._claiming.locked() or not self._has_idle():
+        if self.is_draining or self.claiming.locked() or not self._has_idle():
             return
         is_due = has_due()
         release_connections()
@@ -80,10 +81,10 @@ class Slots:
             self._open_slot()
 
     def _has_idle(self) -> bool:
-        return self._open < int(settings.JOB_CONCURRENCY)
+        return self.open_count < int(settings.JOB_CONCURRENCY)
 
     def _open_slot(self) -> None:
-        self._open += 1
+        self.open_count += 1
         gevent.spawn(self._work)
 
     def _work(self) -> None:
@@ -94,7 +95,7 @@ class Slots:
                     self._open_slot()
                 self._run(claimed)
         finally:
-            self._open -= 1
+            self.open_count -= 1
             self._has_room.set()
 
     def leases(self) -> set[uuid.UUID]:
@@ -121,21 +122,22 @@ class Slots:
     def _next(self) -> ClaimedJob | None:
         """Return a job, or None when there is none for this worker."""
         self._wanted += 1
-        started_after = self._claims
-        with self._claiming:
+        started_after = self.claims
+        with self.claiming:
             if self._found:
                 return self._found.pop()
             if self._last_short > started_after:
                 # A claim that began after this slot wanted a job has left nothing.
                 return None
             count, self._wanted = min(max(1, self._wanted), MAX_CLAIM), 0
-            self._claims += 1
-            self._found = self._claim(count)
+            self.claims += 1
+            self._found = self.claim_jobs(count)
             if len(self._found) < count:
-                self._last_short = self._claims
+                self._last_short = self.claims
             return self._found.pop() if self._found else None
 
-    def _claim(self, count: int) -> list[ClaimedJob]:
+    def claim_jobs(self, count: int) -> list[ClaimedJob]:
+        """Claim at most so many jobs; none while the database is unavailable."""
         assert self.worker_id is not None  # noqa: S101  (no slot starts without one)
         here = Counter(attempt.claimed.account_id for attempt in self.running.values())
         reserve = settings.JOB_CONCURRENCY // RESERVED_SHARE

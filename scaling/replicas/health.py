@@ -49,6 +49,9 @@ class PrimaryLog:
         # When the primary last answered.
         self.heard_at = 0.0
 
+    def __len__(self) -> int:
+        return len(self._seen)
+
     def add(self, now: float, position: Position, *, system: int = 0) -> None:
         """Record the primary's position."""
         self.system = system

@@ -78,14 +78,19 @@ class LastWrites:
     """
 
     def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin as a new process does, which has recorded no write and proved nothing."""
         self._lock = threading.Lock()
         self._recent: OrderedDict[str, tuple[float, Position]] = OrderedDict()
         self._unsaved: dict[str, Position] = {}
         self._epoch = ""
-        self._began_at = 0.0
+        # When the epoch began, by time.monotonic().
+        self.began_at = 0.0
         self._ahead = (0.0, 0.0)
         # A position that Redis does not have is proof from this moment of time.monotonic() on.
-        self._trusted_from = float("inf")
+        self.trusted_from = float("inf")
 
     def required(self, scope: str) -> Position | _Unknown | None:
         """Return the position that a read of a scope must show, None, or UNKNOWN.
@@ -98,7 +103,7 @@ class LastWrites:
         except RedisUnavailable:
             return UNKNOWN
         if found is None:
-            return own if time.monotonic() >= self._trusted_from else UNKNOWN
+            return own if time.monotonic() >= self.trusted_from else UNKNOWN
         return found if own is None else max(found, own)
 
     def record(self, scopes: Iterable[str], position: Position) -> None:
@@ -130,7 +135,7 @@ class LastWrites:
         Raises RedisUnavailable.
         """
         sent_at = time.monotonic()
-        epoch, age, redis_time = run(_read_epoch)
+        epoch, age, redis_time = run(read_epoch)
         now = time.monotonic()
         oldest = now - settings.POSITION_SECONDS
         # How far Redis's clock was ahead of ours, at least and at most.
@@ -146,9 +151,9 @@ class LastWrites:
                     what = "redis's clock jumped" if has_jumped else "redis restarted"
                     logger.warning("%s: reads go to the primary for a while", what)
                 self._epoch = epoch
-                self._began_at = now if has_jumped else now - age
+                self.began_at = now if has_jumped else now - age
                 self._unsaved = {scope: stored for scope, (_, stored) in self._recent.items()}
-            self._trusted_from = self._began_at + settings.POSITION_SECONDS
+            self.trusted_from = self.began_at + settings.POSITION_SECONDS
             unsaved = dict(self._unsaved)
         if unsaved and self._save(unsaved):
             with self._lock:
@@ -158,7 +163,7 @@ class LastWrites:
 
     def distrust(self) -> None:
         """Return UNKNOWN from here on: Redis is unreachable, and writes may be missing."""
-        self._trusted_from = float("inf")
+        self.trusted_from = float("inf")
 
     def _own(self, scope: str) -> Position | None:
         stored = self._recent.get(scope)
@@ -172,14 +177,14 @@ class LastWrites:
         def work(client: Redis) -> None:
             pipeline = client.pipeline(transaction=False)
             for scope, position in positions.items():
-                pipeline.eval(_RECORD.text, 1, _key(scope), _sortable(position), milliseconds)
+                pipeline.eval(_RECORD.text, 1, _key(scope), sortable(position), milliseconds)
             pipeline.execute()
 
         try:
             if len(positions) == 1:
                 [(scope, position)] = positions.items()
                 BATCH.call(
-                    _RECORD, (_key(scope),), (_sortable(position), milliseconds), lambda _: None
+                    _RECORD, (_key(scope),), (sortable(position), milliseconds), lambda _: None
                 )
             else:
                 run(work)
@@ -205,7 +210,7 @@ def _key(scope: str) -> str:
     return f"headrace:position:{scope}"
 
 
-def _sortable(position: Position) -> str:
+def sortable(position: Position) -> str:
     """Return a position as a text that sorts as positions do."""
     return f"{position.timeline:08X}-{position.lsn:016X}"
 
@@ -215,7 +220,7 @@ def _position(answer: Any) -> Position | None:
     return Position.parse(text) if text else None
 
 
-def _read_epoch(client: Redis) -> tuple[str, float, float]:
+def read_epoch(client: Redis) -> tuple[str, float, float]:
     """Return the epoch of Redis's memory, its age in seconds, and Redis's Unix time."""
     info: dict[str, Any] = client.info("server")
     # A cluster's client returns one answer a server.

@@ -59,7 +59,7 @@ class Sampler:
     def sample(self) -> Sample:
         """Return a sample of the server; raises psycopg.Error."""
         try:
-            connection = self._connect()
+            connection = self.connection()
             taken_at = self.sent_at = time.monotonic()
             row = connection.execute(QUERY).fetchone()
             answered_at = time.monotonic()
@@ -117,7 +117,8 @@ class Sampler:
             if connection is not None:
                 connection.close()
 
-    def _connect(self) -> psycopg.Connection[Any]:
+    def connection(self) -> psycopg.Connection[Any]:
+        """Return the connection for the next query; raises psycopg.Error."""
         address = connection_params(self.alias)
         offered, self._offered = self._offered, None
         if offered is not None and address == self._address:

@@ -53,6 +53,12 @@ class Watcher:
                 if server.fault == "unreachable":
                     _abandon(server.name)
 
+    def close(self) -> None:
+        """End the watches of all servers."""
+        for watch in self._watches.values():
+            watch.is_over = True
+        self._watches.clear()
+
     def _watch(self) -> None:
         servers = {PRIMARY: TOPOLOGY.primary, **TOPOLOGY.replicas}
         for name, watch in list(self._watches.items()):

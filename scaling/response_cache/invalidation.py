@@ -51,6 +51,10 @@ class Trust:
     """Whether this process may use cached reads: not for READ_CACHE_SECONDS after a failure."""
 
     def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Trust the store, as a new process does."""
         self._from = 0.0
         # Whether writers can reach the store at all.
         self.is_cut_off = False

@@ -19,11 +19,11 @@ __all__ = ["own_redis"]
 
 @pytest.fixture(autouse=True)
 def _forget_everything() -> Iterator[None]:
-    services.known_keys.clear()
+    services.KNOWN_KEYS.clear()
     LOCAL_LIMITER.clear()
     scaling.redis_client.reset()
     yield
-    services.known_keys.clear()
+    services.KNOWN_KEYS.clear()
 
 
 @pytest.fixture

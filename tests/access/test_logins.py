@@ -17,7 +17,7 @@ from django.urls import reverse
 import scaling.redis_client
 from access.errors import PasswordsBusy, TooManyLogins
 from access.logins import shared
-from access.logins.attempts import counted, digest_of, local_failures
+from access.logins.attempts import LOCAL_FAILURES, counted, digest_of
 from access.logins.backend import LimitedBackend
 from access.logins.local import LocalFailures
 from access.logins.verdict import Attempt
@@ -42,7 +42,7 @@ OFFICE, ELSEWHERE = "192.0.2.1", "198.51.100.7"
 def _small_limits(settings: Any) -> Iterator[None]:
     settings.LOGIN_FAILURES, settings.LOGIN_ADDRESS_FAILURES = 3, 6
     settings.LOGIN_USER_FAILURES, settings.LOGIN_WINDOW_SECONDS = 8, 60
-    local_failures.clear()
+    LOCAL_FAILURES.clear()
     yield
     scaling.redis_client.reset()
 

@@ -27,8 +27,8 @@ def code_of(secret: str) -> str | None:
 
 
 def use_key_cache(monkeypatch, *, ttl: float) -> None:
-    cache = LoadingCache(load=services._load_key, ttl_seconds=ttl, max_entries=100)
-    monkeypatch.setattr(services, "known_keys", cache)
+    cache = LoadingCache(load=services.load_key, ttl_seconds=ttl, max_entries=100)
+    monkeypatch.setattr(services, "KNOWN_KEYS", cache)
 
 
 def test_a_new_key_is_found_by_its_secret():
@@ -208,7 +208,7 @@ def test_a_key_works_while_its_use_cannot_be_written(monkeypatch):
 def test_a_database_error_is_not_remembered(monkeypatch):
     created = create_key(name="a")
     with monkeypatch.context() as patch:
-        patch.setattr("access.services._record_use", _raise_database_error)
+        patch.setattr("access.services.record_use", _raise_database_error)
         with pytest.raises(DatabaseError):
             find_principal(created.secret)
     assert find_principal(created.secret).name == "a"
@@ -236,7 +236,7 @@ def test_keys_made_at_once_share_one_new_account():
 def test_many_first_requests_of_one_key_cause_one_query_and_hold_no_connection(monkeypatch):
     created = create_key(name="a")
     loads = []
-    load = services._load_key
+    load = services.load_key
 
     def counting(digest: str):
         loads.append(digest)
@@ -244,7 +244,7 @@ def test_many_first_requests_of_one_key_cause_one_query_and_hold_no_connection(m
         return load(digest)
 
     cache = LoadingCache(load=counting, ttl_seconds=5, max_entries=100)
-    monkeypatch.setattr(services, "known_keys", cache)
+    monkeypatch.setattr(services, "KNOWN_KEYS", cache)
     held = []
 
     def ask(_: int) -> str:

@@ -28,9 +28,9 @@ def account() -> Account:
 
 @pytest.fixture(autouse=True)
 def _count_again() -> Iterator[None]:
-    idempotency._STORED._counts.clear()
+    idempotency.STORED.reset()
     yield
-    idempotency._STORED._counts.clear()
+    idempotency.STORED.reset()
 
 
 def begin(account: Account, key: str) -> Ticket | Answer:
@@ -46,7 +46,7 @@ def test_one_idempotency_key_too_many_is_refused_and_a_used_one_is_answered(
     ticket = begin(account, "first")
     assert isinstance(ticket, Ticket)
     ticket.store(Answer(status=202, body={}, headers={}))
-    idempotency._STORED.forget(account.pk)
+    idempotency.STORED.forget(account.pk)
     with pytest.raises(StoredExceeded, match="IDEMPOTENCY_ACCOUNT_MAX_KEYS") as caught:
         begin(account, "second")
     assert (caught.value.status, caught.value.code) == (429, "too_many_idempotency_keys")
@@ -75,4 +75,4 @@ def test_no_more_rows_are_counted_than_the_limit_and_once(account: Account, sett
 def test_zero_is_no_limit_and_counts_nothing(settings: Any, django_assert_num_queries: Any) -> None:
     settings.IDEMPOTENCY_ACCOUNT_MAX_KEYS = 0
     with django_assert_num_queries(0):
-        idempotency._STORED.check(uuid.uuid4())
+        idempotency.STORED.check(uuid.uuid4())

@@ -8,7 +8,7 @@ import pytest
 
 from access.principal import Limits
 from chat.langserve.schemas import InvokeConfig
-from chat.langserve.views import _concurrency
+from chat.langserve.views import concurrency_of
 
 
 @pytest.mark.parametrize(
@@ -20,4 +20,4 @@ def test_a_batch_runs_no_more_than_the_setting_the_client_and_the_key_allow(
 ) -> None:
     settings.BATCH_CONCURRENCY = 8
     limits = Limits(max_concurrent=max_concurrent)
-    assert _concurrency([InvokeConfig(max_concurrency=wanted)], limits) == expected
+    assert concurrency_of([InvokeConfig(max_concurrency=wanted)], limits) == expected

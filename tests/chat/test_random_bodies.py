@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from access.services import create_key
-from chat.chains.catalog import _chains
+from chat.chains.catalog import BUILT_CHAINS
 from chat.models import Chain
 
 CHAINS = ("echo", "mirror", "typed", "words", "question_only", "divide")
@@ -97,7 +97,7 @@ def post(db: None) -> Post:
     """Return a function that posts JSON with a good key and returns the status."""
     for name in CHAINS:
         Chain.objects.create(slug=name, runnable=name, timeout_seconds=5)
-    _chains.clear()
+    BUILT_CHAINS.clear()
     key = create_key(name="random", account_name="random").secret
     client = Client(raise_request_exception=False, headers={"Authorization": f"Bearer {key}"})
 

@@ -15,7 +15,7 @@ from config.database import database_from_url
 
 @pytest.fixture(autouse=True)
 def _no_stack(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(env, "_stack", {"FROM_STACK": "7"})
+    monkeypatch.setattr(env, "RUNNING_STACK", {"FROM_STACK": "7"})
 
 
 @pytest.mark.parametrize(
@@ -111,11 +111,11 @@ def test_a_secret_of_the_process_comes_before_the_running_stacks_file(
     theirs, ours = tmp_path / "theirs", tmp_path / "ours"
     theirs.write_text("the stack's\n")
     ours.write_text("from a file\n")
-    monkeypatch.setattr(env, "_stack", {"X_FILE": str(theirs)})
+    monkeypatch.setattr(env, "RUNNING_STACK", {"X_FILE": str(theirs)})
     assert env.env_secret("X") == "the stack's"
     monkeypatch.setenv("X", "typed")
     assert env.env_secret("X") == "typed"
-    monkeypatch.setattr(env, "_stack", {"X": "the stack's"})
+    monkeypatch.setattr(env, "RUNNING_STACK", {"X": "the stack's"})
     monkeypatch.delenv("X")
     monkeypatch.setenv("X_FILE", str(ours))
     assert env.env_secret("X") == "from a file"

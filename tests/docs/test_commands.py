@@ -18,10 +18,16 @@ def commands() -> dict[str, dict[str, argparse.ArgumentParser]]:
         if app not in PACKAGES:
             continue
         parser = load_command_class(app, name).create_parser("manage.py", name)
-        # argparse has no public way to list the verbs.
-        verbs = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
-        found[name] = dict(verbs[0].choices) if verbs else {}
+        # Verbs are the only choices that have parsers.
+        verbs = [a.choices for a in actions_of(parser) if isinstance(a.choices, dict)]
+        found[name] = verbs[0] if verbs else {}
     return found
+
+
+def actions_of(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    """Return a parser's arguments, options and verbs."""
+    # argparse has no public way to list them.
+    return parser._actions  # noqa: SLF001
 
 
 def test_every_command_has_a_section_with_its_options() -> None:
@@ -33,11 +39,11 @@ def test_every_command_has_a_section_with_its_options() -> None:
         for verb, parser in verbs.items():
             text = documented.get(f"{command} {verb}", "")
             assert f"manage.py {command} {verb}" in text, f"{command} {verb}"
-            options = {o for action in parser._actions for o in action.option_strings}
+            options = {o for action in actions_of(parser) for o in action.option_strings}
             options -= {"-h", "--help"}
             found = set(re.findall(r"(?<![\w-])--[a-z-]+", text))
             assert found == options, f"{command} {verb}"
-            for action in parser._actions:
+            for action in actions_of(parser):
                 if not action.option_strings:
                     assert action.dest.upper() in text, f"{command} {verb} {action.dest}"
     assert documented.keys() == expected

@@ -57,20 +57,20 @@ class LonePostgres:
         self._run("initdb", "--username=headrace", "--auth=trust", *options)
         self._configure()
         self.start()
-        with psycopg.connect(self._conninfo("postgres"), autocommit=True) as connection:
+        with psycopg.connect(self.conninfo("postgres"), autocommit=True) as connection:
             connection.execute("CREATE DATABASE headrace")
 
     def copy(self, primary: LonePostgres) -> None:
         """Become a replica of `primary`, and start."""
         empty_data_dir(self.data_dir)
-        source = primary._conninfo("postgres")
+        source = primary.conninfo("postgres")
         self._run("pg_basebackup", f"--dbname={source}", "--checkpoint=fast", "-R")
         self._configure()
         self.start()
 
     def follow(self, primary: LonePostgres) -> None:
         """Be rewound, and start as a replica of `primary`; the server has been stopped."""
-        source = primary._conninfo("postgres")
+        source = primary.conninfo("postgres")
         self._run("pg_rewind", f"--source-server={source}", of="target-pgdata")
         self._configure()
         (self.data_dir / "standby.signal").touch()
@@ -82,7 +82,7 @@ class LonePostgres:
 
     def promote(self) -> None:
         """Accept writes."""
-        with psycopg.connect(self._conninfo("postgres"), autocommit=True) as connection:
+        with psycopg.connect(self.conninfo("postgres"), autocommit=True) as connection:
             connection.execute("SELECT pg_promote()")
 
     # --- Running --------------------------------------------------------------------------------
@@ -111,7 +111,7 @@ class LonePostgres:
 
     def query(self, statement: str, *, database: str = "headrace") -> list[tuple[object, ...]]:
         """Run one statement on this very server, and return its rows."""
-        conninfo = self._conninfo(database)
+        conninfo = self.conninfo(database)
         with psycopg.connect(conninfo, autocommit=True, connect_timeout=2) as connection:
             cursor = connection.execute(statement.encode())
             return cursor.fetchall() if cursor.description else []
@@ -147,7 +147,7 @@ class LonePostgres:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(number)
 
-    def _conninfo(self, database: str) -> str:
+    def conninfo(self, database: str) -> str:
         return f"host=127.0.0.1 port={self.port} user=headrace dbname={database}"
 
     def _configure(self) -> None:

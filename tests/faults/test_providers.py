@@ -132,7 +132,7 @@ def test_an_expired_certificate_is_reported_and_a_new_one_accepted(
     provider = Provider()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(authority.certificate(ends_in=timedelta(hours=-1)))
-    server = provider._server
+    server = provider.server
     server.socket = context.wrap_socket(
         server.socket, server_side=True, do_handshake_on_connect=False
     )

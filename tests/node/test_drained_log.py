@@ -32,7 +32,7 @@ def test_checks_of_a_drained_node_are_no_errors(caplog: pytest.LogCaptureFixture
 def test_that_a_node_is_not_ready_otherwise_is_one(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("node.health._check_database", lambda: "unreachable")
+    monkeypatch.setattr("node.health.check_database", lambda: "unreachable")
     answer = Client().get("/health/ready", headers={"Host": "localhost"})
 
     assert answer.status_code == 503

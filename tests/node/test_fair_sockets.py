@@ -42,7 +42,9 @@ def turns_of_others() -> int:
 def is_fair(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wrap the sockets for the length of a test."""
     for name in ("recv", "recv_into"):
-        monkeypatch.setattr(GeventSocket, name, fair_sockets._yielding(getattr(GeventSocket, name)))
+        monkeypatch.setattr(
+            GeventSocket, name, fair_sockets.yield_before(getattr(GeventSocket, name))
+        )
 
 
 @pytest.mark.usefixtures("is_fair")

@@ -317,4 +317,4 @@ def test_without_ticks_the_delays_are_bounded() -> None:
     for _ in range(MAX_DELAYS + 10):
         shedder.begin(0.0).end()
 
-    assert len(shedder._delays) == MAX_DELAYS
+    assert shedder.delay_count == MAX_DELAYS

@@ -250,7 +250,7 @@ def cut_mid_stream(exchange: Exchange) -> None:
 def ends_mid_stream(exchange: Exchange) -> None:
     """End the answer as HTTP wants, after three words and without a reason, as some proxies do."""
     _three_words(exchange)
-    exchange._write(b"0\r\n\r\n")
+    exchange.write(b"0\r\n\r\n")
 
 
 @behaviour

@@ -61,7 +61,7 @@ class Exchange:
         for name, value in (headers or {}).items():
             self._handler.send_header(name, value)
         self._handler.end_headers()
-        self._write(data)
+        self.write(data)
 
     def fail(
         self,
@@ -85,12 +85,12 @@ class Exchange:
         """Send one event."""
         text = data if isinstance(data, str) else json.dumps(data)
         event = f"data: {text}\n\n".encode()
-        self._write(b"%x\r\n%b\r\n" % (len(event), event))
+        self.write(b"%x\r\n%b\r\n" % (len(event), event))
 
     def end_stream(self) -> None:
         """Say that the stream is whole."""
         self.event("[DONE]")
-        self._write(b"0\r\n\r\n")
+        self.write(b"0\r\n\r\n")
 
     def delta(self, delta: dict[str, Any], reason: str | None = None) -> None:
         """Send one chunk of an answer."""
@@ -159,7 +159,7 @@ class Exchange:
     def _head(self, kind: str) -> dict[str, Any]:
         return {"id": "chatcmpl-1", "object": kind, "created": 1, "model": self.call.body["model"]}
 
-    def _write(self, data: bytes) -> None:
+    def write(self, data: bytes) -> None:
         try:
             self._handler.wfile.write(data)
             self._handler.wfile.flush()

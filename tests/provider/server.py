@@ -50,19 +50,19 @@ class Provider:
     def __init__(self) -> None:
         self.calls: list[ProviderCall] = []
         self._lock = threading.Lock()
-        self._server = _Server(("127.0.0.1", 0), _Handler)
-        self._server.provider = self
-        self.base_url = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
+        self.server = _Server(("127.0.0.1", 0), _Handler)
+        self.server.provider = self
+        self.base_url = f"http://127.0.0.1:{self.server.server_address[1]}/v1"
 
     @contextmanager
     def running(self) -> Iterator[Provider]:
         """Serve until the end of the block."""
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
         try:
             yield self
         finally:
-            self._server.shutdown()
-            self._server.server_close()
+            self.server.shutdown()
+            self.server.server_close()
 
     def note(self, call: ProviderCall) -> int:
         """Keep a call; return how many there were of the same model and messages."""

@@ -34,9 +34,9 @@ def test_every_reader_ends_with_unavailable(behave: Behaviour) -> None:
         # All at once: each takes its full time.
         scraped = threads.submit(scrape.scrape, address, prefixes=("headrace_",))
         counts = threads.submit(proxy_counts.read, f"http://{address}")
-        buckets = threads.submit(embedded._buckets, address)
+        buckets = threads.submit(embedded.read_buckets, address)
         collected = threads.submit(process_metrics.collect, [address])
-        sampled = threads.submit(sample._scrape, address, "headrace_")
+        sampled = threads.submit(sample.read_metrics, address, "headrace_")
         ready = threads.submit(answers, address, "/health/ready")
         with pytest.raises(ScrapeError):
             scraped.result()

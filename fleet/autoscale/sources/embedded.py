@@ -105,7 +105,9 @@ def _latencies(nodes: list[ProcessSpec], problems: list[str]) -> dict[str, Bucke
         return {}
     missed: list[str] = []
     with ThreadPoolExecutor(min(len(nodes), MAX_SCRAPES_AT_ONCE)) as threads:
-        answers = threads.map(lambda node: attempt(lambda: _buckets(node.address), missed), nodes)
+        answers = threads.map(
+            lambda node: attempt(lambda: read_buckets(node.address), missed), nodes
+        )
         found = {
             node.name: buckets
             for node, buckets in zip(nodes, answers, strict=True)
@@ -116,7 +118,8 @@ def _latencies(nodes: list[ProcessSpec], problems: list[str]) -> dict[str, Bucke
     return found
 
 
-def _buckets(address: str) -> Buckets:
+def read_buckets(address: str) -> Buckets:
+    """Return a node's latencies; raises MeasureError."""
     try:
         return latency.buckets(scrape(address, prefixes=(latency.METRIC,)))
     except ScrapeError as error:

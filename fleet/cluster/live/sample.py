@@ -47,12 +47,14 @@ def measure(layout: Layout) -> Sample:
     found = status.read(layout)
     with ThreadPoolExecutor(MAX_SCRAPES) as threads:
         proxy = threads.submit(
-            _scrape,
+            read_metrics,
             f"127.0.0.1:{settings.STATS_PORT}",
             "haproxy_server_",
             "?scope=server&no-maint",
         )
-        scrapes = threads.map(lambda process: _scrape(_address(process), "headrace_"), found.parts)
+        scrapes = threads.map(
+            lambda process: read_metrics(_address(process), "headrace_"), found.parts
+        )
     processes = [
         ProcessSample(
             status=process,
@@ -82,7 +84,8 @@ def _address(process: ProcessStatus) -> str | None:
     return process.address if is_scraped else None
 
 
-def _scrape(address: str | None, prefix: str, query: str = "") -> Metrics:
+def read_metrics(address: str | None, prefix: str, query: str = "") -> Metrics:
+    """Return the metrics of a process; empty when it has no address, or does not answer."""
     if address is None:
         return {}
     try:

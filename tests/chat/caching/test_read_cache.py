@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -225,11 +225,12 @@ class Row:
 
 
 @pytest.fixture
-def row(own_redis: OwnRedis, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Row:
+def row(own_redis: OwnRedis, settings: Any) -> Iterator[Row]:
     settings.REDIS_RETRY_SECONDS = 0.05
     settings.REDIS_TIMEOUT_SECONDS = 0.2
-    monkeypatch.setattr(TRUST, "_from", 0.0)
-    return Row()
+    TRUST.reset()
+    yield Row()
+    TRUST.reset()
 
 
 def test_a_read_during_a_write_is_not_found_later(
@@ -294,7 +295,7 @@ def test_what_a_frozen_store_still_holds_is_old_for_a_second_at_most(
         assert row.get()[0] == 1
         time.sleep(0.02)
     # Another process would have read the store all the time.
-    monkeypatch.setattr(TRUST, "_from", 0.0)
+    TRUST.reset()
     for _ in range(10):
         assert row.get()[0] == 1
 
@@ -322,4 +323,4 @@ def test_reads_that_are_not_cached_cost_writes_nothing(
 def test_the_memory_of_reads_is_bounded() -> None:
     for number in range(25_000):
         RECENT_READS.seen_within(f"unit {number}", 1)
-    assert len(RECENT_READS._read_at) <= 10_000
+    assert len(RECENT_READS) <= 10_000

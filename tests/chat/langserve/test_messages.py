@@ -92,7 +92,8 @@ def test_an_accepted_message_can_be_sent_to_a_provider_and_to_the_client(
         assert str(message.param).startswith("input")
         return
     assert isinstance(message, BaseMessage)
-    assert MODEL._get_request_payload([message])["messages"]
+    # The only step of a call before the HTTP client.
+    assert MODEL._get_request_payload([message])["messages"]  # noqa: SLF001
     assert encode(message)
 
 

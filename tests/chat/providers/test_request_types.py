@@ -79,7 +79,8 @@ def test_models_of_the_sdk_are_transformed_as_before(transform: Any) -> None:
 
 
 def test_langchain_works_out_its_types_of_content_once(transform: Any) -> None:
-    types: Any = content._get_data_content_block_types
+    # The function of LangChain that ours replaces.
+    types: Any = content._get_data_content_block_types  # noqa: SLF001
     before = types.cache_info().misses
     parts = [{"type": "text", "text": "x"}, {"type": "image", "url": "https://x"}]
     assert [content.is_data_content_block(part) for part in parts * 3] == [False, True] * 3

@@ -284,5 +284,6 @@ def test_awaited_calls_are_bounded_as_well() -> None:
 def test_a_client_that_models_share_is_bounded_once() -> None:
     first, second = (make_model("openai:m", config("http://127.0.0.1:1/v1")) for _ in range(2))
     assert bound_answers(first) == bound_answers(second) == 2
-    http: Any = first.root_client._client  # type: ignore[attr-defined]
+    # OpenAI's client has no public name for its HTTP client.
+    http: Any = first.root_client._client  # type: ignore[attr-defined]  # noqa: SLF001
     assert len(http.event_hooks["response"]) == 1

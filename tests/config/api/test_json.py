@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from config.api.errors import ApiError
-from config.api.json import _count_items, loads
+from config.api.json import count_items, loads
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text(),
@@ -123,7 +123,7 @@ def test_what_stands_in_texts_is_no_value(settings: Any, text: bytes) -> None:
 @given(value=VALUES)
 def test_no_value_escapes_the_count(value: Any) -> None:
     fewer = max(0, values_in(value) - 2)
-    assert _count_items(orjson.dumps(value), fewer) >= values_in(value) - 1
+    assert count_items(orjson.dumps(value), fewer) >= values_in(value) - 1
 
 
 def values_in(value: Any) -> int:

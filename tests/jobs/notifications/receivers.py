@@ -52,24 +52,24 @@ class Receiver:
             def handle_error(self, *args: Any) -> None:
                 pass
 
-        self._server = Server(("127.0.0.1", 0), Handler)
-        self.port: int = self._server.server_port
+        self.server = Server(("127.0.0.1", 0), Handler)
+        self.port: int = self.server.server_port
         self._scheme = "https" if tls else "http"
         if tls:
-            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
+            self.server.socket = tls.wrap_socket(self.server.socket, server_side=True)
 
     def url(self, path: str = "/hook", *, host: str = "127.0.0.1") -> str:
         """Return an address of this server."""
         return f"{self._scheme}://{host}:{self.port}{path}"
 
     def __enter__(self) -> Self:
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
         return self
 
     def __exit__(self, *args: object) -> None:
         self.is_over.set()
-        self._server.shutdown()
-        self._server.server_close()
+        self.server.shutdown()
+        self.server.server_close()
 
 
 Behaviour = Callable[[Receiver, BaseHTTPRequestHandler], None]
@@ -187,13 +187,13 @@ class MailServer:
         class Server(socketserver.ThreadingTCPServer):
             daemon_threads = True
 
-        self._server = Server(("127.0.0.1", 0), Handler)
-        self.port: int = self._server.server_address[1]
+        self.server = Server(("127.0.0.1", 0), Handler)
+        self.port: int = self.server.server_address[1]
 
     def __enter__(self) -> Self:
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
         return self
 
     def __exit__(self, *args: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        self.server.shutdown()
+        self.server.server_close()

@@ -176,7 +176,7 @@ def test_one_private_address_among_public_ones_is_enough(monkeypatch) -> None:
         (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("8.8.8.8", 80)),
         (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.0.0.1", 80)),
     ]
-    monkeypatch.setattr("jobs.notifications.connections._getaddrinfo", lambda *_: found)
+    monkeypatch.setattr("jobs.notifications.connections.getaddrinfo", lambda *_: found)
     with pytest.raises(ValueError, match="private address"):
         resolve("rebinding.example", 80, Deadline(5))
 
@@ -194,7 +194,7 @@ def test_a_name_is_resolved_once_and_the_address_found_is_connected_to(
             address = "127.0.0.1" if len(asked) == 1 else "169.254.169.254"
             return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
 
-        monkeypatch.setattr("jobs.notifications.connections._getaddrinfo", resolver)
+        monkeypatch.setattr("jobs.notifications.connections.getaddrinfo", resolver)
         connect(
             host="rebinding.example", port=port, is_tls=False, deadline=Deadline(5), max_bytes=100
         ).hang_up()
@@ -203,7 +203,7 @@ def test_a_name_is_resolved_once_and_the_address_found_is_connected_to(
 
 
 def test_a_slow_name_server_is_given_up(monkeypatch) -> None:
-    monkeypatch.setattr("jobs.notifications.connections._getaddrinfo", lambda *_: time.sleep(2))
+    monkeypatch.setattr("jobs.notifications.connections.getaddrinfo", lambda *_: time.sleep(2))
     started = time.monotonic()
     with pytest.raises(TimeoutError):
         resolve("slow.example", 80, Deadline(0.2))

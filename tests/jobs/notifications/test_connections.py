@@ -117,8 +117,11 @@ def under_way(
             for client in connections:
                 # A stream that is being read by another thread ends with its socket.
                 with contextlib.suppress(Exception):
-                    for sent in client._transport._pool.connections:  # type: ignore[attr-defined]
-                        sent._connection._network_stream.get_extra_info("socket").shutdown(2)
+                    # httpx has no public way to its sockets.
+                    pool: Any = client._transport._pool  # type: ignore[attr-defined]  # noqa: SLF001
+                    for sent in pool.connections:
+                        stream = sent._connection._network_stream  # noqa: SLF001
+                        stream.get_extra_info("socket").shutdown(2)
 
 
 def busy(node_urls: list[str]) -> dict[str, float]:

@@ -162,7 +162,7 @@ def test_a_slow_receiver_is_given_up_in_time(behave: Any) -> None:
 def test_a_receiver_that_does_not_read_is_given_up_in_time() -> None:
     job = make_job(output="x" * 30_000_000)
     with Receiver(answer(200)) as receiver:
-        handlers: Any = receiver._server.RequestHandlerClass
+        handlers: Any = receiver.server.RequestHandlerClass
         handlers.do_POST = lambda handler: hang(receiver, handler)
         message = make_message(make_delivery(receiver.url(), job), secrets=["whsec_c2VjcmV0"])
         started = time.monotonic()
@@ -209,7 +209,7 @@ def test_what_http_client_would_read_for_ever_is_cut_off(behave: Any, settings: 
 
 def test_few_of_many_addresses_are_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
     found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 1))] * 1000
-    monkeypatch.setattr(connections, "_look_up", lambda host, port: list(found))
+    monkeypatch.setattr(connections, "look_up", lambda host, port: list(found))
     addresses = connections.resolve("many.example", 1, connections.Deadline(5))
     assert len(addresses) == connections.MAX_ADDRESSES
 
@@ -223,7 +223,7 @@ def test_an_attempt_is_over_only_when_its_name_server_has_answered(
         answered.wait(30)
         return OSError("late")
 
-    monkeypatch.setattr(connections, "_look_up", look_up)
+    monkeypatch.setattr(connections, "look_up", look_up)
 
     def attempt() -> None:
         with pytest.raises(TimeoutError, match="DNS"):
@@ -340,13 +340,13 @@ def tls(tmp_path: Path, monkeypatch) -> Any:
     )
     # OpenSSL's own variable for the authorities that a process trusts.
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate.pem"))
-    connections._tls_context.cache_clear()
+    connections.tls_context.cache_clear()
     context: Any = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(tmp_path / "both.pem")
     context.names = []
     context.sni_callback = lambda _, name, __: context.names.append(name)
     yield context
-    connections._tls_context.cache_clear()
+    connections.tls_context.cache_clear()
 
 
 def test_https_sends_the_name_and_verifies_it(tls: Any) -> None:
@@ -364,7 +364,7 @@ def test_https_refuses_a_certificate_of_another_name(tls: Any) -> None:
 
 def test_https_refuses_an_unknown_certificate(tls: Any, monkeypatch) -> None:
     monkeypatch.delenv("SSL_CERT_FILE")
-    connections._tls_context.cache_clear()
+    connections.tls_context.cache_clear()
     with Receiver(answer(200), tls=tls) as receiver:
         assert "CERTIFICATE_VERIFY_FAILED" in deliver(receiver.url(host="localhost")).error
 

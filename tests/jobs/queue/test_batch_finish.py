@@ -127,7 +127,7 @@ def test_ends_that_come_together_share_statements(monkeypatch: pytest.MonkeyPatc
         results = [threads.submit(batcher.write, jobs[0][1])]
         assert first.wait(20)
         results += [threads.submit(batcher.write, finish) for _, finish in jobs[1:]]
-        while len(batcher._pending) < len(jobs) - 1:
+        while len(batcher.pending) < len(jobs) - 1:
             assert not any(result.done() for result in results)
         all_wait.set()
         assert all(result.result(20) for result in results)
@@ -139,8 +139,8 @@ def test_ends_that_come_together_share_statements(monkeypatch: pytest.MonkeyPatc
 def test_one_end_that_cannot_be_stored_harms_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = [running() for _ in range(3)]
     bad = replace(jobs[1][1], output="not JSON")
-    pending = [batch_finish._Pending(finish) for finish in (jobs[0][1], bad, jobs[2][1])]
-    batch_finish._write(pending)
+    pending = [batch_finish.Pending(finish) for finish in (jobs[0][1], bad, jobs[2][1])]
+    batch_finish.write_batch(pending)
     assert [each.is_written for each in pending] == [True, False, True]
     assert isinstance(pending[1].error, DataError)
     assert status(jobs[1][0]) == "running"

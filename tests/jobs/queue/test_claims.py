@@ -246,7 +246,7 @@ def test_the_last_slots_are_for_accounts_that_run_nothing_here(
     queue(30, owner=greedy)
 
     def fill() -> list[ClaimedJob]:
-        found = slots._claim(20 - len(slots.running))
+        found = slots.claim_jobs(20 - len(slots.running))
         slots.running.update({claimed.lease: RunningAttempt(claimed) for claimed in found})
         return found
 
@@ -277,15 +277,11 @@ def test_a_round_of_the_reaper_removes_what_is_too_old(settings: Any) -> None:
 # --- Polls --------------------------------------------------------------------------------------
 @pytest.fixture
 def slots(worker: Worker, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Slots:
-    """Two slots, whose opening is counted and runs nothing."""
+    """Two slots, which run nothing."""
+    monkeypatch.setattr("jobs.worker.slots.gevent.spawn", lambda work: None)
     settings.JOB_CONCURRENCY = 2
     slots = Slots()
     slots.worker_id, slots.worker_name = worker.pk, worker.name
-
-    def open_slot() -> None:
-        slots._open += 1
-
-    monkeypatch.setattr(slots, "_open_slot", open_slot)
     return slots
 
 
@@ -293,25 +289,25 @@ def test_a_poll_costs_one_query_and_opens_a_slot_for_a_due_job(slots: Slots) -> 
     make_job(is_due=False, run_at=timezone.now() + timedelta(hours=1))
     with CaptureQueriesContext(connection) as queries:
         slots.poll()
-    assert (slots._open, len(queries)) == (0, 1)
+    assert (slots.open_count, len(queries)) == (0, 1)
     # However many wait, one slot is opened; it opens the next.
     queue(20)
     with CaptureQueriesContext(connection) as queries:
         slots.poll()
-    assert (slots._open, len(queries)) == (1, 1)
+    assert (slots.open_count, len(queries)) == (1, 1)
 
 
 def test_a_worker_that_is_full_claims_or_drains_does_not_poll(slots: Slots) -> None:
     queue(1)
     with CaptureQueriesContext(connection) as queries:
-        with slots._claiming:
+        with slots.claiming:
             slots.poll()
         slots.is_draining = True
         slots.poll()
         slots.is_draining = False
-        slots._open = 2
+        slots.open_count = 2
         slots.poll()
-    assert (slots._open, len(queries)) == (2, 0)
+    assert (slots.open_count, len(queries)) == (2, 0)
 
 
 def test_a_thousand_jobs_that_limits_exclude_cost_a_poll_one_claim(
@@ -329,4 +325,4 @@ def test_a_thousand_jobs_that_limits_exclude_cost_a_poll_one_claim(
     )
     for claims in range(1, 4):
         slots.poll()
-        assert (slots._claims, slots._open) == (claims, 0)
+        assert (slots.claims, slots.open_count) == (claims, 0)

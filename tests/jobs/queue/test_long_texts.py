@@ -17,6 +17,7 @@ from jobs.queue.transitions import Finish
 from scaling.replicas.backend.cursors import casts_all
 from scaling.replicas.backend.json_values import LONG
 from tests.support.rows import make_job
+from tests.support.statements import sent_by
 
 pytestmark = pytest.mark.django_db
 
@@ -40,7 +41,7 @@ def quoted() -> Iterator[list[bytes]]:
 
     def look(execute: Any, sql: Any, params: Any, many: bool, context: Any) -> Any:
         result = execute(sql, params, many, context)
-        sent = context["cursor"].cursor._query.query
+        sent = sent_by(context["cursor"])
         if len(sent) > LONG:
             found.append(sent[:80])
         return result

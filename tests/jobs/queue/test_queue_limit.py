@@ -35,10 +35,10 @@ CALLER = Principal(
 
 @pytest.fixture(autouse=True)
 def _count_anew() -> Iterator[None]:
-    for counts in (services._queue_length, services._account_queue_length):
+    for counts in (services.QUEUE_LENGTH, services.ACCOUNT_QUEUE_LENGTH):
         counts.clear()
     yield
-    for counts in (services._queue_length, services._account_queue_length):
+    for counts in (services.QUEUE_LENGTH, services.ACCOUNT_QUEUE_LENGTH):
         counts.clear()
 
 
@@ -53,12 +53,12 @@ def test_a_full_queue_refuses_with_the_time_to_wait(settings: Any) -> None:
     assert check(CALLER, submission).slug == "helper"
     # A job that waits for its time takes up room too.
     make_job("queued", is_due=False)
-    services._queue_length.clear()
+    services.QUEUE_LENGTH.clear()
     with pytest.raises(QueueFull) as full:
         check(CALLER, submission)
     assert (full.value.status, full.value.retry_after_seconds) == (429, 10)
     Job.objects.filter(status="queued").first().delete()  # type: ignore[union-attr]
-    services._queue_length.clear()
+    services.QUEUE_LENGTH.clear()
     assert check(CALLER, submission).slug == "helper"
 
 

@@ -31,14 +31,20 @@ def replica(transactional_db: None, settings: object) -> Iterator[Callable[[Posi
     settings.HAS_REPLICAS = True  # type: ignore[attr-defined]
     # The emptying of the tables after another test is a shared write.
     read_context.deactivate()
-    before = LAST_WRITES._trusted_from
-    LAST_WRITES._trusted_from = 0.0
+    before = LAST_WRITES.trusted_from
+    LAST_WRITES.trusted_from = 0.0
     TOPOLOGY.set_replicas(["r1"])
     set_replayed("r1", FAR)
     yield lambda position: set_replayed("r1", position)
     TOPOLOGY.set_replicas([])
-    LAST_WRITES._trusted_from = before
+    LAST_WRITES.trusted_from = before
     read_context.deactivate()
+
+
+def become_another_node() -> None:
+    """Drop what this process recorded: only Redis has it."""
+    LAST_WRITES.reset()
+    LAST_WRITES.trusted_from = 0.0
 
 
 @pytest.fixture

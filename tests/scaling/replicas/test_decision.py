@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from scaling.replicas.decision import PRIMARY, Candidate, choose
 from scaling.replicas.health import SILENT_TICKS, PrimaryLog, Sample, fault_of
-from scaling.replicas.last_writes import _sortable
+from scaling.replicas.last_writes import sortable
 from scaling.replicas.position import Position, lsn_of, lsn_text
 
 positions = st.builds(Position, st.integers(1, 3), st.integers(0, 2**64 - 1))
@@ -91,7 +91,7 @@ def test_a_position_survives_its_text(position):
 
 @given(positions, positions)
 def test_positions_in_redis_sort_as_positions(first, second):
-    assert (_sortable(first) < _sortable(second)) == (first < second)
+    assert (sortable(first) < sortable(second)) == (first < second)
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_a_log_forgets_what_is_old_and_what_was_another_timelines():
     log = PrimaryLog(seconds=10.0)
     for second in range(100):
         log.add(float(second), Position(1, second))
-    assert len(log._seen) <= 12
+    assert len(log) <= 12
     # One that is later than is remembered is at least so late.
     assert log.lag_seconds(100.0, Position(1, 0)) >= 10.0
     log.add(101.0, Position(2, 50))

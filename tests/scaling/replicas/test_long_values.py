@@ -14,6 +14,7 @@ from django.db.models.functions import Now
 from jobs.models import Job
 from scaling.replicas.backend.json_values import LONG, LongJson
 from tests.support.rows import make_job
+from tests.support.statements import sent_by
 
 pytestmark = pytest.mark.django_db
 
@@ -43,10 +44,9 @@ def test_a_long_value_is_not_quoted_into_the_statement() -> None:
         cursor.execute("CREATE TEMPORARY TABLE long_values (value jsonb, words text)")
         value = connection.ops.adapt_json_value({"text": TEXTS["quotes"]}, None)
         cursor.execute("INSERT INTO long_values VALUES (%s, %s)", [value, TEXTS["ascii"]])
-        sent = cursor.cursor._query
-        assert sent.query == b"INSERT INTO long_values VALUES ($1, $2)"
+        assert sent_by(cursor) == b"INSERT INTO long_values VALUES ($1, $2)"
         cursor.execute("INSERT INTO long_values VALUES (%s, %s)", [None, "it's"])
-        assert b"'it''s'" in cursor.cursor._query.query
+        assert b"'it''s'" in sent_by(cursor)
         cursor.execute("SELECT words FROM long_values WHERE value IS NOT NULL")
         assert cursor.fetchall() == [(TEXTS["ascii"],)]
 
@@ -58,7 +58,7 @@ def test_a_long_value_is_not_quoted_into_an_update() -> None:
 
     def look(execute: Any, sql: Any, params: Any, many: bool, context: Any) -> Any:
         result = execute(sql, params, many, context)
-        sent.append(context["cursor"].cursor._query.query)
+        sent.append(sent_by(context["cursor"]))
         return result
 
     with connection.execute_wrapper(look):
@@ -80,10 +80,10 @@ def test_a_statement_whose_parameters_have_no_types_is_quoted() -> None:
         value = TEXTS["quotes"]
         cursor.execute("SELECT jsonb_build_object('a', %(value)s)->>'a'", {"value": value})
         assert cursor.fetchone() == (value,)
-        assert len(cursor.cursor._query.query) > LONG
+        assert len(sent_by(cursor)) > LONG
         cursor.execute("SELECT %(value)s::text, %(value)s::text", {"value": value})
         assert cursor.fetchone() == (value, value)
-        assert cursor.cursor._query.query == b"SELECT $1::text, $1::text"
+        assert sent_by(cursor) == b"SELECT $1::text, $1::text"
 
 
 def test_rows_with_long_values_are_inserted_together() -> None:

@@ -27,6 +27,7 @@ from scaling.replicas.topology import PRIMARY_FAILURES, TOPOLOGY
 from tests.scaling.replicas.sampled_replica import (
     FAR,
     account,
+    become_another_node,
     begin,
     now,
     read,
@@ -73,7 +74,7 @@ def test_what_is_written_is_read_from_the_primary_until_the_replica_has_it(repli
     replica(recorded)
     assert read() == "r1"
     # Another request, as on another node, finds it in Redis.
-    LAST_WRITES._recent.clear()
+    become_another_node()
     begin(account)
     assert read() == "r1"
     begin(account)
@@ -211,7 +212,7 @@ def test_an_account_sees_what_staff_did_to_its_jobs(replica, account, status, ch
     read_context.start_request(is_admin=True)
     change(job)
     begin(owner.pk.hex)
-    LAST_WRITES._recent.clear()
+    become_another_node()
     assert read() == PRIMARY
     replica(now())
     assert read() == "r1"
@@ -235,7 +236,7 @@ def test_without_redis_the_position_is_unknown(replica, account, own_redis):
 
 
 def test_an_empty_redis_proves_nothing_until_it_is_old(replica, account):
-    LAST_WRITES._trusted_from = float("inf")
+    LAST_WRITES.trusted_from = float("inf")
     begin(account)
     assert read() == PRIMARY
 
@@ -333,13 +334,15 @@ def test_a_position_that_redis_does_not_take_is_waited_for(replica, account, own
 
 
 def test_of_two_writers_without_redis_the_later_position_is_stored(account, own_redis, monkeypatch):
+    monkeypatch.setattr(last_writes, "REPLAY_WAIT_SECONDS", 0.0)
     LAST_WRITES.tick()
-    with monkeypatch.context() as away:
-        away.setattr(LAST_WRITES, "_save", lambda positions: False)
-        away.setattr(LAST_WRITES, "_wait_for_replicas", lambda scopes, position: "replayed")
-        # Who was the first at the primary may be the last here.
-        LAST_WRITES.record([account], Position(1, 9))
-        LAST_WRITES.record([account], Position(1, 7))
+    # A full Redis takes no writes, and stays in its epoch.
+    own_redis.client().config_set("maxmemory", 1)
+    # Who was the first at the primary may be the last here.
+    LAST_WRITES.record([account], Position(1, 9))
+    LAST_WRITES.record([account], Position(1, 7))
+    assert not own_redis.client().exists(f"headrace:position:{account}")
+    own_redis.client().config_set("maxmemory", 0)
     LAST_WRITES.tick()
     kept = own_redis.client().get(f"headrace:position:{account}")
     assert Position.parse(kept.decode()) == Position(1, 9)
@@ -384,13 +387,13 @@ def test_a_redis_whose_clock_jumps_ahead_may_have_forgotten_positions(
 ):
     LAST_WRITES.tick()
     LAST_WRITES.record([account], Position(1, 7))
-    LAST_WRITES._began_at -= 1000
+    LAST_WRITES.began_at -= 1000
     LAST_WRITES.tick()
     begin(uuid.uuid4().hex)
     assert read() == "r1"
-    epoch, age, redis_time = scaling.redis_client.run(last_writes._read_epoch)
+    epoch, age, redis_time = scaling.redis_client.run(last_writes.read_epoch)
     answer = (epoch, age + jump_seconds, redis_time + jump_seconds)
-    monkeypatch.setattr(last_writes, "_read_epoch", lambda _: answer)
+    monkeypatch.setattr(last_writes, "read_epoch", lambda _: answer)
     own_redis.client().delete(f"headrace:position:{account}")
     LAST_WRITES.tick()
     begin(uuid.uuid4().hex)

@@ -35,7 +35,7 @@ def test_nothing_is_prepared_that_a_pgbouncer_could_lose() -> None:
     sampler = Sampler("default")
     for _ in range(TIMES):
         sampler.sample()
-    connection = sampler._connect()
+    connection = sampler.connection()
     assert connection.execute("SELECT count(*) FROM pg_prepared_statements").fetchone() == (0,)
     assert connection.execute("SHOW application_name").fetchone() == (WATCHER,)
     sampler.close()

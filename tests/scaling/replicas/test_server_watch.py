@@ -254,7 +254,7 @@ def test_no_read_waits_for_a_replica_whose_pool_has_no_connection(
     stack, forwarder, name_server, monkeypatch
 ) -> None:
     name_server(through(forwarder, stack))
-    monkeypatch.setattr(LAST_WRITES, "_trusted_from", 0.0)
+    monkeypatch.setattr(LAST_WRITES, "trusted_from", 0.0)
     TOPOLOGY.set_replicas([ALIAS])
     sample = Sample(taken_at=0, is_in_recovery=True, position=Position(1, 0), started_at="")
     server = TOPOLOGY.replicas[ALIAS]

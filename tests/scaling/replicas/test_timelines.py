@@ -15,7 +15,7 @@ from scaling.replicas.sampling import Sampler
 def answer(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Position]:
     """Return a function that samples a server with these answers."""
     sampler, connection = Sampler("r1"), Mock()
-    monkeypatch.setattr(sampler, "_connect", lambda: connection)
+    monkeypatch.setattr(sampler, "connection", lambda: connection)
 
     def ask(*, timeline: int, started_at: str = "monday") -> Position:
         row = (True, started_at, "0/10", timeline, 3, 7, 1234, 1.7e9)

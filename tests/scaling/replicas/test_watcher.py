@@ -29,11 +29,10 @@ def test_an_answer_without_sense_does_not_end_the_watch(
     monkeypatch.setattr(TOPOLOGY.primary, "sample", None)
     watcher = Watcher()
     try:
-        watcher._watch()
+        watcher.tick()
         deadline = time.monotonic() + WAIT_SECONDS
         while TOPOLOGY.primary.sample is None and time.monotonic() < deadline:
             time.sleep(0.05)
         assert TOPOLOGY.primary.sample is not None
     finally:
-        for watch in watcher._watches.values():
-            watch.is_over = True
+        watcher.close()
