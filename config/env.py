@@ -6,7 +6,7 @@ another terminal find it. A bad value raises `ImproperlyConfigured` and names th
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -50,6 +50,13 @@ def _parse(name: str, default: T, parse: Callable[[str], T]) -> T:
         return parse(raw.strip())
     except ValueError as error:
         raise ImproperlyConfigured(f"{name}={raw!r}: {error}") from error
+
+
+def refuse_renamed(names: Mapping[str, str]) -> None:
+    """Raise ImproperlyConfigured if a setting is given by its old name; `names` is old -> new."""
+    for old, new in names.items():
+        if (_raw(old) or "").strip():
+            raise ImproperlyConfigured(f"{old} has another name now: set {new}")
 
 
 def env_str(name: str, default: str = "") -> str:

@@ -21,11 +21,20 @@ from config.env import (
     env_secret,
     env_str,
     parse_map,
+    refuse_renamed,
     secret_file,
 )
 from config.version import VERSION
 
 __all__ = ["BASE_DIR", "STATE_DIR"]
+
+# An old name would be ignored otherwise, and with it the limit that it sets.
+refuse_renamed(
+    {
+        "PROXY_CLIENT_SECONDS": "PROXY_CLIENT_TIMEOUT, with its unit (30s)",
+        "PROXY_RESPONSE_SECONDS": "PROXY_RESPONSE_TIMEOUT, with its unit (660s)",
+    }
+)
 
 # Lets Django's generic classes be written with their types, as in ModelAdmin[Chain].
 django_stubs_ext.monkeypatch()

@@ -65,7 +65,7 @@ STACK_ENV: dict[str, str] = {
     "BODY_TIMEOUT_SECONDS": "4",
     # To whom tests may have e-mail sent.
     "NOTIFY_EMAIL_ALLOWED": "example.com,example.org",
-    "PROXY_CLIENT_SECONDS": "3",
+    "PROXY_CLIENT_TIMEOUT": "3s",
     # Tests log in to the admin more often than people do.
     "PROXY_ADDRESS_LOGINS": "10000",
     "PROXY_LOGINS": "60000",

@@ -7,7 +7,6 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 
-from config.env import env_float
 from fleet.cluster import binaries
 from fleet.cluster.node import max_requests_in_flight
 from fleet.cluster.paths import Layout
@@ -24,8 +23,6 @@ CONFIG_DIR = settings.BASE_DIR / "haproxy"
 MAX_CONNECTIONS = 20_000
 # Listeners, checks, logs and the Runtime API also need file descriptors.
 SPARE_FILES = 500
-MAX_RESPONSE_SECONDS = env_float("PROXY_RESPONSE_SECONDS", 660.0, minimum=1.0)
-MAX_CLIENT_SECONDS = env_float("PROXY_CLIENT_SECONDS", 30.0, minimum=1.0)
 
 
 def find_haproxy() -> Path:
@@ -95,8 +92,6 @@ class Proxy:
                 "PROXY_STATE_FILE": str(self.state_file),
                 "PROXY_MAX_CONNECTIONS": str(max_connections()),
                 "PROXY_NODE_CONNECTIONS": str(max_requests_in_flight()),
-                "PROXY_RESPONSE_TIMEOUT": f"{int(MAX_RESPONSE_SECONDS * 1000)}ms",
-                "PROXY_CLIENT_TIMEOUT": f"{int(MAX_CLIENT_SECONDS * 1000)}ms",
                 "PROXY_STOP_TIMEOUT": "2s",
                 "PROXY_STATIC_PATH": urlsplit(settings.STATIC_URL).path,
                 "PROXY_UPLOAD_BYTES": str(settings.MAX_UPLOAD_BYTES),

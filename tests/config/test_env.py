@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -82,6 +85,34 @@ def test_the_process_comes_before_the_running_stack(monkeypatch: pytest.MonkeyPa
     assert env.env_int("FROM_STACK", 1) == 7
     monkeypatch.setenv("FROM_STACK", "8")
     assert env.env_int("FROM_STACK", 1) == 8
+
+
+def test_a_setting_by_its_old_name_is_refused_with_the_new_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = {"OLD_SECONDS": "NEW_TIMEOUT, with its unit"}
+    env.refuse_renamed(names)
+    monkeypatch.setenv("OLD_SECONDS", " ")
+    env.refuse_renamed(names)
+    monkeypatch.setenv("OLD_SECONDS", "3")
+    with pytest.raises(
+        ImproperlyConfigured, match=r"^OLD_SECONDS has another name now: set NEW_TIMEOUT"
+    ):
+        env.refuse_renamed(names)
+
+
+@pytest.mark.parametrize("name", ["PROXY_CLIENT_SECONDS", "PROXY_RESPONSE_SECONDS"])
+def test_no_command_starts_with_a_renamed_setting(name: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "manage.py", "check"],
+        cwd=env.BASE_DIR,
+        env={**os.environ, name: "5"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"Error: {name} has another name now: set PROXY_")
 
 
 def test_the_stacks_file_is_read_line_by_line(tmp_path: Path) -> None:

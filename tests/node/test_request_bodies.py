@@ -87,7 +87,7 @@ def test_bodies_that_never_come_do_not_take_the_places_of_others(stack: Embedded
     with ThreadPoolExecutor(32) as pool:
         stalled = list(pool.map(stall, range(500)))
     try:
-        # The stack's PROXY_CLIENT_SECONDS, and a little.
+        # The stack's PROXY_CLIENT_TIMEOUT, and a little.
         time.sleep(5)
         assert sum(node_connections(stack)) < 50
         started = time.monotonic()

@@ -40,6 +40,8 @@ class LoneProxy:
         self.env = {
             **self.program.environment,
             "PROXY_TLS_BIND": f"127.0.0.1:{self.tls_port}",
+            # Tests wait until a silent client is cut off.
+            "PROXY_CLIENT_TIMEOUT": "3s",
             **env,
         }
         self.process: subprocess.Popen[bytes] | None = None
