@@ -1,6 +1,6 @@
 """Prometheus metrics of the chat package."""
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
@@ -19,4 +19,18 @@ CHAIN_SECONDS = Histogram(
 TOKENS = Counter("headrace_tokens", "Tokens that providers reported.", ["chain", "kind"])
 PROVIDER_CALLS = Counter(
     "headrace_provider_calls", "Attempts at model providers, by outcome.", ["outcome"]
+)
+PROVIDER_CONNECTIONS = Gauge(
+    "headrace_provider_connections",
+    "Connections to OpenAI-compatible servers, by host and state (busy or idle).",
+    ["host", "state"],
+)
+PROVIDER_CONNECTIONS_OPENED = Counter(
+    "headrace_provider_connections_opened",
+    "Connections that were opened to OpenAI-compatible servers.",
+    ["host"],
+)
+PROVIDER_POOL_EXHAUSTED = Counter(
+    "headrace_provider_pool_exhausted",
+    "Model calls refused because PROVIDER_MAX_CONNECTIONS were in use.",
 )

@@ -30,6 +30,16 @@ _SDK_NAMES = ("root_client", "root_async_client", "client", "async_client", "_cl
 _HTTP_NAMES = ("_client", "client")
 
 
+def encoding_of(headers: Any) -> str:
+    """Return a response's compression, "" for none; raises ConnectionError for an unknown one."""
+    encoding = str(headers.get("content-encoding", "")).strip().lower()
+    if encoding in ENCODINGS:
+        return encoding
+    if encoding in ("", "identity"):
+        return ""
+    raise ConnectionError("the answer is compressed in a way that was not requested")
+
+
 def bound_answers(model: Any) -> int:
     """Bound the answers of a LangChain model; return how many HTTP clients it has.
 
@@ -147,13 +157,11 @@ async def _bound_async(response: Any) -> None:
 
 def _budget(response: Any) -> Budget:
     content_type = response.headers.get("content-type", "")
-    encoding = response.headers.get("content-encoding", "").strip().lower()
-    if encoding in ENCODINGS:
+    encoding = encoding_of(response.headers)
+    if encoding:
         # Else httpx would decompress it again.
         del response.headers["content-encoding"]
         response.headers.pop("content-length", None)
-    elif encoding not in ("", "identity"):
-        raise ConnectionError("the answer is compressed in a way that was not requested")
     budget = Budget(is_stream=content_type.startswith("text/event-stream"), encoding=encoding)
     expect_body(response, budget.setting)
     return budget

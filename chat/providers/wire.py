@@ -38,7 +38,7 @@ class WireBudget:
 
     def begin(self) -> None:
         """Reset the count, as a request is sent."""
-        self._count, self._setting, self._factor = 0, HEAD, 1
+        self.count, self._setting, self._factor = 0, HEAD, 1
 
     def expect(self, setting: str) -> None:
         """Count the body from here on, of which this setting is the limit."""
@@ -46,8 +46,8 @@ class WireBudget:
 
     def add(self, count: int) -> None:
         """Count bytes."""
-        self._count += count
-        if self._count > self._factor * int(getattr(settings, self._setting)):
+        self.count += count
+        if self.count > self._factor * int(getattr(settings, self._setting)):
             raise AnswerTooLarge(self._setting)
 
 
