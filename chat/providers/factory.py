@@ -1,4 +1,4 @@
-"""Make LangChain's own model classes from a chain's configuration."""
+"""Make models from a chain's configuration: of OpenAI-compatible servers, and LangChain's own."""
 
 from inspect import signature
 from typing import Any
@@ -7,15 +7,20 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from langchain.chat_models import init_chat_model
 from langchain_core.language_models.chat_models import BaseChatModel
+from pydantic import SecretStr, ValidationError
 
 from chat.chains.config import ChainConfig
 from chat.errors import BadChain
 from chat.providers import request_types
+from chat.providers.openai_compatible import OpenAICompatibleChatModel
+from chat.providers.openai_compatible.model import OPENAI_URL
 from chat.providers.response_limits import bound_answers
 from config import tls
 
-# Providers whose class speaks to any OpenAI-compatible server.
+# Any OpenAI-compatible server, by our own class and by LangChain's with OpenAI's SDK.
 OPENAI_COMPATIBLE = "openai:"
+OPENAI_SDK = "langchain-openai:"
+NO_KEY = "set LLM_API_KEY, or LLM_BASE_URL for another server"
 # A parameter with one of these in its name could lead a key, or the prompts, to another server.
 GUARDED_WORDS = (
     *("url", "base", "key", "secret", "proxy", "header", "query", "client", "endpoint"),
@@ -24,7 +29,7 @@ GUARDED_WORDS = (
 
 
 def make_model(name: str, config: ChainConfig) -> BaseChatModel:
-    """Return the model that `init_chat_model` makes of a name; raises BadChain with the reason.
+    """Return the model of a name, as `init_chat_model` names it; raises BadChain with the reason.
 
     Retries are left to ResilientChatModel, which has the run's deadline and the fallbacks.
     """
@@ -39,23 +44,25 @@ def make_model(name: str, config: ChainConfig) -> BaseChatModel:
         **({} if config.temperature is None else {"temperature": config.temperature}),
         **({} if config.max_tokens is None else {"max_tokens": config.max_tokens}),
     }
-    tls.install()
     if name.startswith(OPENAI_COMPATIBLE):
+        return _openai_compatible(name, {**arguments, **config.parameters}, config)
+    tls.install()
+    is_openai_sdk = name.startswith(OPENAI_SDK)
+    if is_openai_sdk:
         arguments |= _openai_arguments(config)
+    lc_name = "openai:" + name.removeprefix(OPENAI_SDK) if is_openai_sdk else name
     try:
-        model = init_chat_model(name, **{**arguments, **config.parameters})
+        model = init_chat_model(lc_name, **{**arguments, **config.parameters})
     # A provider's package may be missing, or refuse an argument with any exception of its own.
     except Exception as error:
         # Its own text is long, and of variables that are not ours; its other errors are of calls.
         # Compared by name, because it may be the package that is missing.
-        if name.startswith(OPENAI_COMPATIBLE) and type(error).__name__ == "OpenAIError":
-            raise BadChain(
-                f"model {name!r} has no key: set LLM_API_KEY, or LLM_BASE_URL for another server"
-            ) from error
+        if is_openai_sdk and type(error).__name__ == "OpenAIError":
+            raise BadChain(f"model {name!r} has no key: {NO_KEY}") from error
         raise BadChain(f"model {name!r}: {type(error).__name__}: {error}") from error
     if not isinstance(model, BaseChatModel):
         raise BadChain(f"model {name!r} is not a chat model")
-    if name.startswith(OPENAI_COMPATIBLE) and (unknown := _unknown_to_openai(model)):
+    if is_openai_sdk and (unknown := _unknown_to_openai(model)):
         raise BadChain(
             f"model {name!r} takes no {unknown!r}; parameters of your server go into "
             f'"extra_body": {{"{unknown}": ...}}'
@@ -64,6 +71,39 @@ def make_model(name: str, config: ChainConfig) -> BaseChatModel:
     # The model's class has loaded its SDK.
     request_types.install()
     return model
+
+
+def _openai_compatible(
+    name: str, arguments: dict[str, Any], config: ChainConfig
+) -> OpenAICompatibleChatModel:
+    base_url = config.base_url or settings.LLM_BASE_URL
+    key = key_for(base_url) if base_url else settings.LLM_API_KEY
+    if not base_url and not key:
+        raise BadChain(f"model {name!r} has no key: {NO_KEY}")
+    del arguments["max_retries"]
+    try:
+        return OpenAICompatibleChatModel(
+            model=name.removeprefix(OPENAI_COMPATIBLE),
+            base_url=base_url or OPENAI_URL,
+            api_key=SecretStr(key),
+            **arguments,
+        )
+    except ValidationError as error:
+        raise BadChain(f"model {name!r}: {_describe(error)}") from error
+    except ValueError as error:
+        raise BadChain(f"model {name!r}: {error}") from error
+
+
+def _describe(error: ValidationError) -> str:
+    """Return what is wrong with the first parameter, without its value."""
+    first = error.errors(include_input=False, include_url=False)[0]
+    field = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return (
+            f"it takes no {field!r}; parameters of your server go into "
+            f'"extra_body": {{"{field}": ...}}, those of LangChain\'s class need {OPENAI_SDK}...'
+        )
+    return f"{field}: {first['msg']}"
 
 
 def _openai_arguments(config: ChainConfig) -> dict[str, Any]:

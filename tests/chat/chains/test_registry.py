@@ -167,9 +167,9 @@ def test_staff_cannot_send_the_key_to_a_server_of_their_own(settings: Any) -> No
     settings.LLM_BASE_URL = ""
     settings.LLM_API_KEY = "main-key"
     model: Any = make_model("openai:m", config(base_url="http://evil.example/v1"))
-    assert model.openai_api_key.get_secret_value() == "none"
+    assert model.api_key.get_secret_value() == ""
     model = make_model("openai:m", config(base_url=""))
-    assert model.openai_api_key.get_secret_value() == "main-key"
+    assert model.api_key.get_secret_value() == "main-key"
 
 
 def test_a_model_without_a_key_names_our_setting(
@@ -178,13 +178,18 @@ def test_a_model_without_a_key_names_our_setting(
     for name in ("OPENAI_API_KEY", "OPENAI_ADMIN_KEY"):
         monkeypatch.delenv(name, raising=False)
     settings.LLM_BASE_URL = settings.LLM_API_KEY = ""
-    with pytest.raises(BadChain, match=r"^model 'openai:m' has no key: set LLM_API_KEY, or "):
-        make_model("openai:m", config(base_url=""))
-    with pytest.raises(BadChain, match="temperature"):
-        make_model("openai:m", config(base_url="", parameters={"temperature": "warm"}))
+    for model in ("openai:m", "langchain-openai:m"):
+        with pytest.raises(BadChain, match=rf"^model '{model}' has no key: set LLM_API_KEY, or "):
+            make_model(model, config(base_url=""))
+    settings.LLM_API_KEY = "main-key"
+    for model in ("openai:m", "langchain-openai:m"):
+        with pytest.raises(BadChain, match="temperature"):
+            make_model(model, config(base_url="", parameters={"temperature": "warm"}))
 
 
 def test_retries_are_left_to_us_and_time_is_the_chains() -> None:
-    model: Any = make_model("openai:m", config(timeout_seconds=17))
+    model: Any = make_model("langchain-openai:m", config(timeout_seconds=17))
     assert model.max_retries == 0
     assert model.request_timeout == 17
+    model = make_model("openai:m", config(timeout_seconds=17))
+    assert model.timeout == 17

@@ -110,7 +110,9 @@ def test_a_failing_provider_is_a_real_status_also_for_a_stream(
 ) -> None:
     error = error_of(ask(http, model, marker, stream=is_stream), status, code)
     assert SECRET not in str(error)
-    assert len(provider.calls_of(marker)) == attempts
+    # A reused connection that ends without a byte of an answer is replaced by a new one, once.
+    replaced = {0, 1} if model == "provider-reset-at-once" else {0}
+    assert len(provider.calls_of(marker)) - attempts in replaced
 
 
 def test_a_busy_providers_wish_reaches_the_client(http: httpx.Client) -> None:
@@ -197,7 +199,7 @@ def test_a_providers_error_text_reaches_neither_clients_nor_logs(
     response = http.post("/chains/provider-leaky-401/invoke", json={"input": "x"})
     assert SECRET not in response.text
     written = logs(stack)
-    assert "OpenAIAuthenticationError 401" in written
+    assert "ProviderResponseError 401" in written
     assert SECRET not in written
 
 

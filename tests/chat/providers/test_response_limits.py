@@ -218,7 +218,7 @@ def test_what_comes_with_an_answer_is_bounded_by_bytes(
         answer(count)
 
     with provider(counted) as url:
-        model = make_model("openai:m", config(url))
+        model = make_model("langchain-openai:m", config(url))
         # The client refuses heads of 100 kB by itself.
         with pytest.raises((openai.APIConnectionError, AnswerTooLarge)) as caught:
             asyncio.run(model.ainvoke("Hi")) if is_async else model.invoke("Hi")
@@ -274,7 +274,7 @@ def test_awaited_calls_are_bounded_as_well() -> None:
         await model.ainvoke("Hi")
 
     with provider(large) as url:
-        model = make_model("openai:m", config(url))
+        model = make_model("langchain-openai:m", config(url))
         # Whether the SDK makes an error of its own of it depends on how the answer came.
         with pytest.raises((openai.APIConnectionError, AnswerTooLarge)) as caught:
             asyncio.run(call(model))
@@ -282,7 +282,9 @@ def test_awaited_calls_are_bounded_as_well() -> None:
 
 
 def test_a_client_that_models_share_is_bounded_once() -> None:
-    first, second = (make_model("openai:m", config("http://127.0.0.1:1/v1")) for _ in range(2))
+    first, second = (
+        make_model("langchain-openai:m", config("http://127.0.0.1:1/v1")) for _ in range(2)
+    )
     assert bound_answers(first) == bound_answers(second) == 2
     # OpenAI's client has no public name for its HTTP client.
     http: Any = first.root_client._client  # type: ignore[attr-defined]  # noqa: SLF001
