@@ -16,8 +16,8 @@ from collections.abc import Callable
 from typing import Any
 
 CHUNKS = 100
-CALLS = 300
-ROUNDS = 5
+CALLS = 100
+ROUNDS = 4
 MESSAGE = "Write a sentence."
 
 

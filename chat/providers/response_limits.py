@@ -71,6 +71,8 @@ class Budget:
     def __init__(self, *, is_stream: bool, encoding: str) -> None:
         self.setting = "PROVIDER_MAX_STREAM_BYTES" if is_stream else "PROVIDER_MAX_RESPONSE_BYTES"
         self._total = 0
+        self._most_bytes = int(getattr(settings, self.setting))
+        self._most_event_bytes = settings.PROVIDER_MAX_RESPONSE_BYTES
         self._inflater = zlib.decompressobj(_ANY_HEADER) if encoding in ENCODINGS else None
         # Of an event that is not complete yet.
         self._event: bytearray | None = bytearray() if is_stream else None
@@ -80,8 +82,9 @@ class Budget:
         """Yield the bytes to pass on to the SDK now."""
         for piece in self._inflate(data):
             self._total += len(piece)
-            _check(self._total, self.setting)
-            if self._event is None:
+            if self._total > self._most_bytes:
+                raise AnswerTooLarge(self.setting)
+            if self._event is None or (not self._event and _is_one_event(piece)):
                 yield piece
             else:
                 yield from self._events(self._event, piece)
@@ -113,14 +116,13 @@ class Budget:
             del event[:end]
             self._lines, piece = 0, bytes(event)
         self._lines += piece.count(b"\n") + piece.count(b"\r")
-        _check(len(event), "PROVIDER_MAX_RESPONSE_BYTES")
-        if self._lines > MAX_EVENT_LINES:
+        if len(event) > self._most_event_bytes or self._lines > MAX_EVENT_LINES:
             raise AnswerTooLarge("PROVIDER_MAX_RESPONSE_BYTES")
 
 
-def _check(count: int, name: str) -> None:
-    if count > int(getattr(settings, name)):
-        raise AnswerTooLarge(name)
+def _is_one_event(piece: bytes) -> bool:
+    """Return whether a piece is an event of one line, as most are."""
+    return piece.endswith(b"\n\n") and piece.find(b"\n") == len(piece) - 2
 
 
 def _http_clients(model: Any) -> Iterator[Any]:

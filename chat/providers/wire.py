@@ -38,16 +38,18 @@ class WireBudget:
 
     def begin(self) -> None:
         """Reset the count, as a request is sent."""
-        self.count, self._setting, self._factor = 0, HEAD, 1
+        self.count, self._setting = 0, HEAD
+        self._most = int(getattr(settings, HEAD))
 
     def expect(self, setting: str) -> None:
         """Count the body from here on, of which this setting is the limit."""
-        self._setting, self._factor = setting, FRAMING
+        self._setting = setting
+        self._most = FRAMING * int(getattr(settings, setting))
 
     def add(self, count: int) -> None:
         """Count bytes."""
         self.count += count
-        if self.count > self._factor * int(getattr(settings, self._setting)):
+        if self.count > self._most:
             raise AnswerTooLarge(self._setting)
 
 

@@ -61,12 +61,14 @@ class OpenAICompatibleChatModel(ToolBinding, BaseChatModel):
     silence_seconds: float | None = None
     stream_usage: bool = True
     # Servers that know only the older name, Mistral's for one.
-    max_tokens_name: str = Field("max_completion_tokens", pattern="^max_(completion_)?tokens$")
+    max_tokens_name: str = Field(
+        default="max_completion_tokens", pattern="^max_(completion_)?tokens$"
+    )
 
     temperature: float | None = None
     top_p: float | None = None
-    max_tokens: int | None = Field(None, alias="max_completion_tokens")
-    stop: list[str] | str | None = Field(None, alias="stop_sequences")
+    max_tokens: int | None = Field(default=None, alias="max_completion_tokens")
+    stop: list[str] | str | None = Field(default=None, alias="stop_sequences")
     seed: int | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
@@ -85,6 +87,7 @@ class OpenAICompatibleChatModel(ToolBinding, BaseChatModel):
     extra_body: dict[str, Any] = Field(default_factory=dict)
 
     _parameters: dict[str, Any] = PrivateAttr(default_factory=dict)
+    _endpoint: Endpoint = PrivateAttr()
 
     def model_post_init(self, context: Any, /) -> None:
         """Collect the parameters once; raises ValueError for a base URL that cannot be called."""
@@ -93,7 +96,8 @@ class OpenAICompatibleChatModel(ToolBinding, BaseChatModel):
             name: value for name in PARAMETERS if (value := getattr(self, name)) is not None
         }
         self._parameters |= self.model_kwargs
-        self._endpoint()
+        key = self.api_key.get_secret_value()
+        self._endpoint = endpoint_of(self.base_url, key, proxy_for(self.base_url))
 
     @property
     def _llm_type(self) -> str:
@@ -175,7 +179,7 @@ class OpenAICompatibleChatModel(ToolBinding, BaseChatModel):
 
     def _send(self, body: bytes, *, is_stream: bool) -> Exchange:
         """Send a request; raises ProviderResponseError for a response that is none of success."""
-        exchange = send(self._endpoint(), body, Deadline(self._timeouts(), is_stream=is_stream))
+        exchange = send(self._endpoint, body, Deadline(self._timeouts(), is_stream=is_stream))
         if exchange.status == 200:
             return exchange
         with exchange:
@@ -188,10 +192,6 @@ class OpenAICompatibleChatModel(ToolBinding, BaseChatModel):
         except UnreadableAnswer:
             fault = {}
         raise ProviderResponseError(exchange.status, fault, dict(exchange.headers.items()))
-
-    def _endpoint(self) -> Endpoint:
-        key = self.api_key.get_secret_value()
-        return endpoint_of(self.base_url, key, proxy_for(self.base_url))
 
     def _timeouts(self) -> Timeouts:
         def of(own: float | None, default: float) -> float:
