@@ -257,6 +257,10 @@ MAX_BATCH_INPUTS = env_int("MAX_BATCH_INPUTS", 100, minimum=1)
 BATCH_CONCURRENCY = env_int("BATCH_CONCURRENCY", 8, minimum=1)
 # Load balancers in front cut off a stream that is silent for 60 seconds.
 STREAM_HEARTBEAT_SECONDS = env_float("STREAM_HEARTBEAT_SECONDS", 10.0, minimum=0.1, maximum=45.0)
+# Half of what HAProxy sends a node at a time.
+MAX_REQUESTS_PER_ACCOUNT = env_int("MAX_REQUESTS_PER_ACCOUNT", 900)
+MAX_REQUEST_BYTES_PER_ACCOUNT = env_int("MAX_REQUEST_BYTES_PER_ACCOUNT", 64 * 1024 * 1024)
+MAX_REQUEST_BYTES_PER_NODE = env_int("MAX_REQUEST_BYTES_PER_NODE", 128 * 1024 * 1024)
 # A node's are below WEB_CONNECTIONS, so that streams leave connections to everything else, and no
 # account holds more than half of them.
 MAX_STREAMS_PER_KEY = env_int("MAX_STREAMS_PER_KEY", 800)

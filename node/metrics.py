@@ -28,3 +28,14 @@ LOOP_STALL_SECONDS = Histogram(
 PAGES_REFUSED = Counter(
     "headrace_pages_refused", "Pages that were refused because others had all slots for pages."
 )
+OPEN_REQUESTS = Gauge(
+    "headrace_open_requests", "API requests that are open in this process, until they are answered."
+)
+OPEN_BYTES = Gauge(
+    "headrace_open_request_bytes", "Bytes of large bodies and answers that these hold."
+)
+OPEN_REFUSED = Counter(
+    "headrace_open_requests_refused",
+    "Requests refused because as many, or as many bytes, were open as a setting allows.",
+    ["setting"],
+)

@@ -9,6 +9,7 @@ import gevent
 from django.conf import settings
 
 from node.load_shedding import LoadShedder
+from node.open_requests import OpenRequestsLayer
 from node.page_slots import Pages, PageSlots
 from node.request_bodies import RequestBodies
 from node.shedding_layer import LoadSheddingLayer
@@ -56,10 +57,13 @@ class Pipeline:
 def build(
     django: WSGIApplication, *, new_edge: Callable[[WSGIApplication], EdgeLayer] | None
 ) -> Pipeline:
-    """Return the layers: load shedding, request bodies, cached responses, page slots, Django."""
+    """Return the layers.
+
+    Load shedding, open requests, request bodies, cached responses, page slots, Django.
+    """
     pages = Pages(django, _new_page_slots)
     edge = new_edge(pages) if new_edge is not None else None
-    bodies = RequestBodies(edge or pages)
+    bodies = OpenRequestsLayer(RequestBodies(edge or pages))
     hits = edge.handle if edge is not None else None
     if not settings.OVERLOAD_DELAY_SECONDS:
         return Pipeline(bodies, fast_path=hits)

@@ -15,6 +15,9 @@ from config.request_setup import paused_setup
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
+# In the environment of a request: takes how many bytes of a chunked body were read.
+BODY_READ = "headrace.body_read"
+
 
 class RequestBodies:
     """A WSGI layer that bounds the time of a body, and sets the length of a chunked one.
@@ -34,7 +37,12 @@ class RequestBodies:
         if is_chunked and environ.get("wsgi.input_terminated"):
             environ["CONTENT_LENGTH"] = str(_most_bytes(environ) + 1)
         stream = environ["wsgi.input"]
-        environ["wsgi.input"] = PacedInput(stream) if _is_upload(environ) else TimedInput(stream)
+        if is_upload(environ):
+            environ["wsgi.input"] = PacedInput(stream)
+        elif is_chunked:
+            environ["wsgi.input"] = CountedInput(stream, environ.get(BODY_READ))
+        else:
+            environ["wsgi.input"] = TimedInput(stream)
         return self.application(environ, start_response)
 
 
@@ -71,6 +79,22 @@ class TimedInput:
             return read(*size)
 
 
+class CountedInput(TimedInput):
+    """A chunked body's stream, which calls `on_read` with the number of bytes read so far."""
+
+    def __init__(self, stream: Any, on_read: Callable[[int], None] | None) -> None:
+        super().__init__(stream)
+        self._on_read = on_read
+        self._count = 0
+
+    def _timed(self, read: Callable[..., bytes], *size: int) -> bytes:
+        data = super()._timed(read, *size)
+        self._count += len(data)
+        if self._on_read is not None:
+            self._on_read(self._count)
+        return data
+
+
 class PacedInput(TimedInput):
     """A document's stream: it may take longer, but pause no longer.
 
@@ -94,10 +118,11 @@ class PacedInput(TimedInput):
 
 
 def _most_bytes(environ: WSGIEnvironment) -> int:
-    return settings.MAX_UPLOAD_BYTES if _is_upload(environ) else settings.MAX_BODY_BYTES
+    return settings.MAX_UPLOAD_BYTES if is_upload(environ) else settings.MAX_BODY_BYTES
 
 
-def _is_upload(environ: WSGIEnvironment) -> bool:
+def is_upload(environ: WSGIEnvironment) -> bool:
+    """Return whether a request brings a document."""
     kind: str = environ.get("CONTENT_TYPE", "").lower()
     return (
         environ["REQUEST_METHOD"] == "POST"

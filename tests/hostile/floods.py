@@ -6,10 +6,12 @@ import contextlib
 import functools
 import random
 import re
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -24,6 +26,7 @@ FAULTS = (
     + b"]}"
 )
 SEAMLESS = b'{"chain":"digest","input":"' + b"a" * 3_900_000 + b'"}'
+SMALL = b'{"model":"echo","messages":[{"role":"user","content":"x"}]}'
 JSON = {"Content-Type": "application/json"}
 
 
@@ -66,6 +69,27 @@ def get(path: str) -> Callable[[Hostile, httpx.Client], object]:
     return lambda _, client: client.get(path)
 
 
+def stall(hostile: Hostile, client: httpx.Client) -> None:
+    """Send all of a body but its end, and wait."""
+    head = (
+        f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        f"Authorization: {client.headers['authorization']}\r\n"
+        f"Content-Length: {len(FAULTS) + 1}\r\n\r\n"
+    )
+    address = urlsplit(hostile.stack.url)
+    with socket.create_connection((str(address.hostname), int(address.port or 0))) as connection:
+        connection.settimeout(5)
+        with contextlib.suppress(OSError):
+            connection.sendall(head.encode() + FAULTS)
+            connection.recv(1000)
+
+
+def invent_key(_: Hostile, client: httpx.Client) -> None:
+    """Send a request with a key that is none."""
+    headers = {"Authorization": f"Bearer hr_{random.getrandbits(160):049d}"}
+    client.post(CHAT, content=SMALL, headers={**JSON, **headers})
+
+
 @functools.cache
 def bombs() -> list[bytes]:
     """Return documents that cost much to read."""
@@ -94,6 +118,9 @@ FLOODS = (
     Flood("40 followers of idle jobs", 40, follow),
     Flood("16 connections of costly PDFs", 16, upload_bomb),
     Flood("4 connections of webhooks that never end", 4, notify_for_ever),
+    Flood("48 connections of small requests", 48, post(CHAT, SMALL)),
+    Flood("48 connections of invented keys", 48, invent_key, has_key=False),
+    Flood("64 connections of bodies that stall", 64, stall),
 )
 
 
