@@ -8,4 +8,5 @@ class AccessConfig(AppConfig):
 
     def ready(self) -> None:
         """Register the system checks."""
+        # Checks may use models, which Django has loaded only now.
         import access.checks  # noqa: F401, PLC0415

@@ -10,4 +10,5 @@ class ChatConfig(AppConfig):
 
     def ready(self) -> None:
         """Register the system checks."""
+        # Checks may use models, which Django has loaded only now.
         import chat.checks  # noqa: F401, PLC0415

@@ -35,6 +35,7 @@ def check_chains(
     """Build every enabled chain (`manage.py check --database default`)."""
     if not databases:
         return []
+    # As above.
     from chat.chains.registry import find_problems  # noqa: PLC0415
 
     try:

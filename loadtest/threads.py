@@ -38,6 +38,7 @@ def main() -> int:
 
 def measure(kind: str, chain_slug: str) -> None:
     """Queue the jobs and run them with this kind of slots."""
+    # gevent patches before all other imports, and only a process that measures imports Django.
     if kind == "greenlets":
         from gevent import monkey  # noqa: PLC0415
 

@@ -8,4 +8,5 @@ class ScalingConfig(AppConfig):
 
     def ready(self) -> None:
         """Register the system checks."""
+        # Checks may use models, which Django has loaded only now.
         import scaling.checks  # noqa: F401, PLC0415
