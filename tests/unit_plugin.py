@@ -16,6 +16,7 @@ SERVER_FIXTURES = {"stack", "django_db_setup", "make_stack", "make_proxy", "prov
 WITH_SERVERS = (
     "tests/access/test_deferred_limiter.py",
     "tests/access/test_hit_outages.py",
+    "tests/access/test_hit_processes.py",
     "tests/access/test_leases.py",
     "tests/access/test_limits.py",
     "tests/access/test_logins.py",

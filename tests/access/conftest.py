@@ -8,7 +8,9 @@ import pytest
 import scaling.redis_client
 from access import services
 from access.limits.admission import LOCAL_LIMITER
+from access.limits.deferred import DeferredLimiter
 from access.principal import Limits, Principal
+from tests.access.hit_calls import NEVER
 from tests.support.redis_server import own_redis
 
 if TYPE_CHECKING:
@@ -41,3 +43,14 @@ def make_principal() -> Callable[..., Principal]:
         )
 
     return make
+
+
+@pytest.fixture
+def limiter() -> DeferredLimiter:
+    return DeferredLimiter(sync_seconds=NEVER)
+
+
+@pytest.fixture
+def other() -> DeferredLimiter:
+    """Return what another process would have."""
+    return DeferredLimiter(sync_seconds=NEVER)

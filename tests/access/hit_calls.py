@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING
 
+import pytest
 from prometheus_client import REGISTRY
 
 from access.errors import LimitExceeded
@@ -46,3 +48,23 @@ def eventually(is_so: Callable[[], bool], *, within_seconds: float = 5.0) -> Non
     while not is_so():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def refused_miss(principal: Principal) -> LimitExceeded:
+    with pytest.raises(LimitExceeded) as refusal:
+        admit(principal, is_model_call=True)
+    return refusal.value
+
+
+def refused(limiter: DeferredLimiter, principal: Principal) -> LimitExceeded:
+    with pytest.raises(LimitExceeded) as refusal:
+        limiter.count(principal)
+    return refusal.value
+
+
+def seconds(text: str) -> float:
+    """Read a duration back."""
+    found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:([\d.]+)s)?|([\d.]+)ms", text)
+    assert found is not None
+    hours, minutes, secs, millis = (float(part or 0) for part in found.groups())
+    return hours * 3600 + minutes * 60 + secs + millis / 1000

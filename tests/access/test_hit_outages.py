@@ -16,11 +16,6 @@ pytestmark = pytest.mark.usefixtures("own_redis")
 
 
 @pytest.fixture
-def limiter() -> DeferredLimiter:
-    return DeferredLimiter(sync_seconds=NEVER)
-
-
-@pytest.fixture
 def _no_collection() -> Iterator[None]:
     # A full pass over all that the test run has loaded takes longer than the times measured.
     gc.disable()
