@@ -14,6 +14,7 @@ from access.idempotency import Answer
 from access.limits import admit
 from chat.caching.read_cache import READ_CACHE_POLICY
 from chat.running.api_view import ApiView
+from config import exact_json
 from config.api.errors import InvalidRequest
 from config.api.json import JsonParser
 from config.api.pagination import PARAMETERS, list_body, read_cursor
@@ -92,7 +93,7 @@ class JobsView(SubmissionView):
                 return self._submit(request, upload.submission, upload.identity)
         body = parse(JobCreate, request.data)
         submission = Submission(chain=body.chain, input=body.input, **submission_options(body))
-        identity = orjson.dumps(request.data, option=orjson.OPT_SORT_KEYS)
+        identity = exact_json.dumps(request.data, option=orjson.OPT_SORT_KEYS)
         return self._submit(request, submission, identity)
 
     @extend_schema(

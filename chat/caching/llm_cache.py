@@ -9,7 +9,6 @@ import logging
 import re
 from typing import TYPE_CHECKING, Any
 
-import orjson
 from django.conf import settings
 from langchain_core.caches import BaseCache
 from langchain_core.globals import get_llm_cache, set_llm_cache
@@ -18,6 +17,7 @@ from langchain_core.outputs import ChatGeneration
 
 from chat import metrics
 from chat.running.run import current_run
+from config import exact_json
 from scaling.connections import release_connections
 from scaling.database_clock import CLOCK
 from scaling.response_cache.cache import jittered
@@ -132,7 +132,7 @@ def _find(key: str) -> AIMessage | None:
         return None
     try:
         entry = decode(raw)
-        (message,) = messages_from_dict(orjson.loads(entry.body))
+        (message,) = messages_from_dict(exact_json.loads(entry.body))
     # LangChain does not check the shape of what it reads.
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         logger.warning("a cached model call cannot be read: %s", type(error).__name__)
@@ -148,7 +148,7 @@ def _store(run: Run, key: str, message: AIMessage) -> None:
     # Two messages would have one id.
     nameless = message.model_copy(update={"id": None})
     try:
-        body = orjson.dumps(messages_to_dict([nameless]))
+        body = exact_json.dumps(messages_to_dict([nameless]))
     # A value without a JSON form would come back as something else.
     except TypeError:
         return

@@ -16,6 +16,7 @@ from django.conf import settings
 from chat import metrics
 from chat.caching.cache_key import read_directives
 from chat.caching.cache_status import bypass_headers, hit_headers, miss_headers
+from config import exact_json
 from scaling.connections import release_connections
 from scaling.database_clock import CLOCK
 from scaling.response_cache.entry import Entry, decode, encode
@@ -110,7 +111,7 @@ def read(
         version = None
     _count("miss")
     read_at = CLOCK.now()
-    body = orjson.dumps(make())
+    body = exact_json.dumps(make())
     is_stored = version is not None and _store(
         key, version, body, policy.ttl_seconds - (time.monotonic() - started), read_at
     )

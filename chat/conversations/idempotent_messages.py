@@ -10,7 +10,6 @@ import uuid
 from typing import TYPE_CHECKING
 
 import gevent
-import orjson
 from django.conf import settings
 from django.db import Error, transaction
 from psycopg_pool import PoolTimeout
@@ -20,6 +19,7 @@ from access.idempotency import Answer, Ticket
 from chat.conversations.schemas import message_body
 from chat.models import Conversation, Message
 from chat.running import sse
+from config import exact_json
 from config.api.errors import NotFound
 from config.api.ids import from_public_id
 from scaling.connections import release_connections
@@ -111,7 +111,7 @@ def find_question(message: Message) -> Message:
 
 def replay_events(question: Message, message: Message) -> sse.Events:
     """Yield the events of a stream with a stored answer, its text in one piece."""
-    yield sse.event(orjson.dumps(message_body(question)), name="question")
+    yield sse.event(exact_json.dumps(message_body(question)), name="question")
     if message.content:
-        yield sse.event(orjson.dumps({"content": message.content}), name="delta")
-    return sse.event(orjson.dumps(message_body(message)), name="message")
+        yield sse.event(exact_json.dumps({"content": message.content}), name="delta")
+    return sse.event(exact_json.dumps(message_body(message)), name="message")

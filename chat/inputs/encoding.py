@@ -12,6 +12,7 @@ from langchain_core.prompt_values import ChatPromptValue
 from pydantic import BaseModel
 
 from chat.errors import ChainBroken
+from config import exact_json
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +24,7 @@ def encode(output: Any) -> bytes:
     and dataclasses become objects without one.
     """
     try:
-        return orjson.dumps(output, default=_jsonable, option=orjson.OPT_NON_STR_KEYS)
+        return exact_json.dumps(output, default=_jsonable, option=orjson.OPT_NON_STR_KEYS)
     except orjson.JSONEncodeError as error:
         # The text names a type, or says that a text is not UTF-8, and quotes nothing.
         logger.error("a chain's output has no JSON: %s", error.__cause__ or error)

@@ -4,6 +4,8 @@ orjson refuses NaN, infinities, invalid UTF-8 and lone surrogates, none of which
 store or a client could read back.
 """
 
+import codecs
+import json
 from collections.abc import Mapping
 from typing import IO, Any
 
@@ -15,6 +17,7 @@ from rest_framework.parsers import BaseParser
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 
+from config import exact_json
 from config.api.errors import ApiError, InvalidRequest
 
 # A body that is as long takes milliseconds to parse, and as many again to validate.
@@ -59,7 +62,7 @@ class JsonRenderer(BaseRenderer):
         renderer_context: Mapping[str, Any] | None = None,
     ) -> bytes:
         """Return the body; nothing for an answer without content."""
-        return b"" if data is None else orjson.dumps(data)
+        return b"" if data is None else exact_json.dumps(data)
 
 
 class JsonOnly(BaseContentNegotiation):
@@ -82,20 +85,25 @@ class JsonOnly(BaseContentNegotiation):
 
 
 def loads(raw: bytes) -> Any:
-    """Return the value of a JSON text; raises ApiError as `JsonParser` says."""
+    """Return the value of a JSON text, integers to the digit; raises ApiError as `JsonParser` does.
+
+    A byte order mark before it is skipped.
+    """
     if len(raw) > settings.MAX_BODY_BYTES:
         raise ApiError(
             413,
             f"The body may be {settings.MAX_BODY_BYTES} bytes (MAX_BODY_BYTES).",
             code="body_too_large",
         )
+    raw = raw.removeprefix(codecs.BOM_UTF8)
     refuse_many_items(raw)
     try:
         value = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         raise InvalidRequest(f"The body is not valid JSON: {error}", code="invalid_json") from error
     _refuse_shape(value)
-    return value
+    # Read only now, because Python's parser recurses.
+    return json.loads(raw) if exact_json.has_long_integer(raw) else value
 
 
 def refuse_many_items(*texts: bytes, param: str | None = None) -> None:

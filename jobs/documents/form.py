@@ -12,13 +12,13 @@ from pathlib import PurePath
 from typing import Annotated, Any
 from uuid import UUID
 
-import orjson
 from pydantic import Field
 from rest_framework.request import Request
 
 from chat.chains.catalog import get_chain
 from chat.chains.registry import BuiltChain, ChatInput
 from chat.errors import ChainNotFound
+from config import exact_json
 from config.api.errors import ApiError, InvalidRequest
 from config.api.json import loads
 from config.api.validation import parse
@@ -130,7 +130,7 @@ def _read(request: Request, account_id: UUID) -> tuple[Upload, Original]:
     )
     # An empty field counts as not sent.
     sent = sorted((name, value) for name, value in fields.items() if value)
-    identity = orjson.dumps([sent, name, _digest(file)])
+    identity = exact_json.dumps([sent, name, _digest(file)])
     return Upload(submission=submission, identity=identity), original
 
 

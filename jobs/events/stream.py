@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 
-import orjson
-
 from chat.running import sse
 from chat.running.execution import Client
+from config import exact_json
 from config.api.errors import InvalidRequest, to_api_error
 from jobs.events.feed import FEED, StoredEvent
 from jobs.models import Job
@@ -36,7 +35,7 @@ def job_events(job: Job, client: Client, *, after: int) -> sse.Events:
     """
     if after < 0:
         queued = {"status": "queued", "created_at": int(job.created_at.timestamp())}
-        yield _event(0, "status", orjson.dumps(queued))
+        yield _event(0, "status", exact_json.dumps(queued))
     elif job.is_over and job.last_event <= after:
         return _done(job)
     batches = FEED.follow(job.pk, client, after=max(0, after))
@@ -60,12 +59,12 @@ def job_events(job: Job, client: Client, *, after: int) -> sse.Events:
                     yield _stored(event)
     # The status has gone out, so that every error must go inside the stream.
     except Exception as error:
-        return sse.event(orjson.dumps(to_api_error(error).body), name="error")
+        return sse.event(exact_json.dumps(to_api_error(error).body), name="error")
     raise AssertionError("a feed never ends")
 
 
 def _done(job: Job) -> bytes:
-    return _event(job.last_event, "done", orjson.dumps(job_body(job)))
+    return _event(job.last_event, "done", exact_json.dumps(job_body(job)))
 
 
 def _stored(event: StoredEvent) -> bytes:

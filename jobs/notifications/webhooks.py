@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import SplitResult, urljoin, urlsplit
 
-import orjson
 from django.conf import settings
 from standardwebhooks import Webhook
 
+from config import exact_json
 from config.version import VERSION
 from jobs.models import Delivery
 from jobs.notifications.addresses import check_webhook_url
@@ -56,7 +56,7 @@ def make_message(
 
     Each secret makes one signature, so a receiver that has any of them can verify it.
     """
-    body = orjson.dumps(
+    body = exact_json.dumps(
         {
             "id": str(delivery),
             "type": delivery.event_type,

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import orjson
 from django.conf import settings
 from django.db import connection
 
+from config import exact_json
 from jobs.queue.transitions import subject_of
 from jobs.statements import read_statement
 from scaling.replicas.position import Position
@@ -122,8 +122,8 @@ def _claimed(row: tuple[Any, ...]) -> ClaimedJob:
         account_id=account_id,
         api_key_id=key_id,
         chain_slug=slug,
-        input=orjson.loads(text),
-        options=orjson.loads(options),
+        input=exact_json.loads(text),
+        options=exact_json.loads(options),
         attempt=attempt,
         max_attempts=most,
         timeout_seconds=timeout,

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
-import orjson
 from django.conf import settings
 from django.db import connection
 
+from config import exact_json
 from config.text import storable
 from jobs.queue.failures import Failure
 from jobs.statements import read_statement
@@ -156,7 +156,7 @@ def without_nul(json_text: str) -> str:
     r"""Return JSON without the escape `\u0000`, which PostgreSQL cannot store."""
     if "\\u0000" not in json_text:
         return json_text
-    return orjson.dumps(_clean(orjson.loads(json_text))).decode()
+    return exact_json.dumps(_clean(exact_json.loads(json_text))).decode()
 
 
 def _clean(value: Any) -> Any:
@@ -180,11 +180,7 @@ def _outputs(finishes: Sequence[Finish]) -> str:
 
 
 def _json(value: Any) -> str:
-    try:
-        return without_nul(orjson.dumps(value).decode())
-    except orjson.JSONEncodeError:
-        # A lone surrogate, as models and parsers of documents make now and then.
-        return orjson.dumps(_clean(value)).decode()
+    return without_nul(exact_json.dumps(value).decode())
 
 
 def _error(failure: Failure | None) -> dict[str, str]:

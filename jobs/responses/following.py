@@ -8,11 +8,10 @@ import time
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from typing import Any
 
-import orjson
-
 from chat.errors import ChainTimeout
 from chat.running import sse
 from chat.running.client_socket import ClientSocket
+from config import exact_json
 from config.api.errors import to_api_error
 from jobs.events.feed import FEED, StoredEvent
 from jobs.models import Job
@@ -61,7 +60,7 @@ def response_events(
                     yield event
                 elif event["sequence_number"] > after:
                     number = event["sequence_number"]
-                    data = sse.event(orjson.dumps(event), name=event["type"])
+                    data = sse.event(exact_json.dumps(event), name=event["type"])
                     if stream.is_over and event["type"] in TERMINAL.values():
                         last = data
                     else:
@@ -70,7 +69,9 @@ def response_events(
     # The status has gone out, so that every error must go inside the stream.
     except Exception as error:
         body = {**to_api_error(error).body["error"], "type": "error"}
-        last = sse.event(orjson.dumps({**body, "sequence_number": max(0, number)}), name="error")
+        last = sse.event(
+            exact_json.dumps({**body, "sequence_number": max(0, number)}), name="error"
+        )
     return last
 
 
@@ -94,7 +95,7 @@ class _EventStream:
                 self._reload()
                 yield b": heartbeat\n\n"
             for event in batch:
-                data = orjson.loads(event.data)
+                data = exact_json.loads(event.data)
                 if event.kind == "progress":
                     yield b": progress %d/%d\n\n" % (data["completed"], data["total"])
                 elif event.kind == "done":

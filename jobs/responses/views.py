@@ -12,6 +12,7 @@ from rest_framework.response import Response
 from access import idempotency
 from access.idempotency import Answer
 from chat.caching.read_cache import READ_CACHE_POLICY
+from config import exact_json
 from config.api.errors import InvalidRequest
 from config.api.schema import EVENT_STREAM, error_responses
 from config.api.validation import parse
@@ -56,7 +57,7 @@ class ResponsesView(SubmissionView):
             request,
             self.principal,
             submission_of(body),
-            body=orjson.dumps(request.data, option=orjson.OPT_SORT_KEYS),
+            body=exact_json.dumps(request.data, option=orjson.OPT_SORT_KEYS),
             to_answer=lambda job: Answer(status=200, body=queued_body(job, fields), headers={}),
         )
         if not is_waited_for:

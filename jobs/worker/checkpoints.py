@@ -15,6 +15,7 @@ from langchain_core.messages import AIMessage, messages_from_dict, messages_to_d
 from psycopg_pool import PoolTimeout
 
 from access.limits import Reservation, count_tokens, reserve_tokens
+from config import exact_json
 from jobs import metrics
 from jobs.models import ModelCall
 from jobs.queue.claims import ClaimedJob
@@ -50,7 +51,7 @@ class JobModelCalls:
 
     def key(self, call: Mapping[str, Any]) -> str:
         """Return the key of a call that is about to be made."""
-        text = orjson.dumps(
+        text = exact_json.dumps(
             call, default=str, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS
         )
         digest = hashlib.blake2b(text, digest_size=24).hexdigest()
@@ -75,10 +76,10 @@ class JobModelCalls:
     def keep(self, key: str, answer: AIMessage) -> None:
         """Store an answer; if the database is unavailable, the next attempt repeats this call."""
         self._finish(key, _tokens_of(answer))
-        text = without_nul(orjson.dumps(messages_to_dict([answer])[0], default=str).decode())
+        text = without_nul(exact_json.dumps(messages_to_dict([answer])[0], default=str).decode())
         try:
             ModelCall.objects.bulk_create(
-                [ModelCall(job_id=self._job_id, key=key, answer=orjson.loads(text))],
+                [ModelCall(job_id=self._job_id, key=key, answer=exact_json.loads(text))],
                 ignore_conflicts=True,
             )
         except (DatabaseError, PoolTimeout) as error:

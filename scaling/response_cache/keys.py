@@ -7,6 +7,8 @@ from typing import Any
 
 import orjson
 
+from config import exact_json
+
 DIGEST_BYTES = 20
 
 
@@ -16,7 +18,7 @@ def answer_key(name: str, *parts: Any) -> str:
     The order of an object's members does not matter. BLAKE2b, so that no client can make two
     requests of one digest.
     """
-    text = orjson.dumps(parts, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
+    text = exact_json.dumps(parts, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
     return f"{name}:{hashlib.blake2b(text, digest_size=DIGEST_BYTES).hexdigest()}"
 
 

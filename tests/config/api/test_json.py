@@ -64,13 +64,23 @@ def test_good_json_is_read_as_it_is(value: Any) -> None:
         b'"\x00"',
         b'"\\ud83d"',
         b'"\xed\xb0\x80"',
-        b"\xef\xbb\xbf1",
+        b"\xef\xbb\xbf\xef\xbb\xbf1",
+        b"1\xef\xbb\xbf",
     ],
 )
 def test_what_json_does_not_have_is_refused(raw: bytes) -> None:
     with pytest.raises(ApiError) as caught:
         loads(raw)
     assert caught.value.code == "invalid_json"
+
+
+def test_a_byte_order_mark_before_a_body_is_skipped() -> None:
+    assert loads(b'\xef\xbb\xbf{"a": 1}') == {"a": 1}
+
+
+@pytest.mark.parametrize("number", [2**64, -(2**63) - 1, 98765432109876543210987])
+def test_an_integer_is_read_to_the_digit(number: int) -> None:
+    assert loads(b'{"a": [%d]}' % number) == {"a": [number]}
 
 
 def test_depth_is_counted_to_the_level(settings: Any) -> None:
