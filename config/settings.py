@@ -246,7 +246,7 @@ CACHE_NEAR_MAX_ENTRIES = env_int("CACHE_NEAR_MAX_ENTRIES", 50_000)
 MAX_BODY_BYTES = env_int("MAX_BODY_BYTES", 4 * 1024 * 1024, minimum=1024)
 BODY_TIMEOUT_SECONDS = env_float("BODY_TIMEOUT_SECONDS", 30.0, minimum=0.1)
 # What is much deeper could not be written as JSON again.
-MAX_JSON_DEPTH = env_int("MAX_JSON_DEPTH", 32, minimum=4, maximum=200)
+MAX_JSON_DEPTH = env_int("MAX_JSON_DEPTH", 64, minimum=4, maximum=200)
 MAX_JSON_ITEMS = env_int("MAX_JSON_ITEMS", 50_000, minimum=100)
 MAX_JSON_MEMBERS = env_int("MAX_JSON_MEMBERS", 5000, minimum=100)
 MAX_MESSAGES = env_int("MAX_MESSAGES", 1000, minimum=1)

@@ -11,7 +11,7 @@ from django.core.validators import validate_email
 from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, field_validator
 
 from chat.inputs.shared_schemas import Metadata, UsageBody
-from config.api.validation import RequestModel
+from config.api.validation import Integer, RequestModel
 from jobs.models import DEFAULT_PRIORITY, MAX_ATTEMPTS_LIMIT, MAX_PRIORITY, Job
 from jobs.notifications.addresses import check_webhook_url
 from node.middleware import current_request_id
@@ -39,10 +39,12 @@ class JobOptions(RequestModel):
     webhook_url: WebhookUrl | None = None
     notify_email: Email | None = None
     metadata: Metadata = {}
-    priority: Annotated[int, Field(ge=0, le=MAX_PRIORITY)] = DEFAULT_PRIORITY
+    priority: Annotated[Integer, Field(ge=0, le=MAX_PRIORITY)] = DEFAULT_PRIORITY
     run_at: AwareDatetime | None = None
-    timeout_seconds: Annotated[int, Field(ge=1, le=settings.JOB_MAX_TIMEOUT_SECONDS)] | None = None
-    max_attempts: Annotated[int, Field(ge=1, le=MAX_ATTEMPTS_LIMIT)] | None = None
+    timeout_seconds: Annotated[Integer, Field(ge=1, le=settings.JOB_MAX_TIMEOUT_SECONDS)] | None = (
+        None
+    )
+    max_attempts: Annotated[Integer, Field(ge=1, le=MAX_ATTEMPTS_LIMIT)] | None = None
 
     @field_validator("run_at", mode="before")
     @classmethod

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
 
 from config.api.errors import InvalidRequest
+from config.api.validation import field_path
 
 # A fault may quote the input, and a client's keys may be of any length.
 MAX_MESSAGE_CHARS = 300
@@ -35,20 +35,8 @@ def from_validation(error: ValidationError, value: Any, *, param: str) -> Invali
     """
     faults = error.errors(include_url=False, include_context=False, include_input=False)
     located = [
-        (_path(fault["loc"], value, is_missing=fault["type"] == "missing"), fault["msg"])
+        (field_path(fault["loc"], value, is_missing=fault["type"] == "missing"), fault["msg"])
         for fault in faults
     ]
     path, message = max(located, key=lambda fault: len(fault[0]))
     return invalid_input(f"{message}.", param=".".join([param, *path]))
-
-
-def _path(location: tuple[int | str, ...], value: Any, *, is_missing: bool) -> list[str]:
-    """Return pydantic's location without the names of types that stand between the keys."""
-    path = []
-    for part in location:
-        is_key = isinstance(value, Mapping) and part in value
-        is_index = isinstance(value, list) and isinstance(part, int) and part < len(value)
-        if is_key or is_index:
-            path.append(str(part))
-            value = value[part]
-    return [*path, str(location[-1])] if is_missing else path

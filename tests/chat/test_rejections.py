@@ -18,7 +18,7 @@ CHAT = "/v1/chat/completions"
 JSON = {"Content-Type": "application/json"}
 # The stack's limits are the settings' defaults.
 MAX_BODY_BYTES = 4 * 1024 * 1024
-MAX_JSON_DEPTH = 32
+MAX_JSON_DEPTH = 64
 MAX_MESSAGES = 1000
 MAX_CONTENT_CHARS = 1_000_000
 
@@ -130,7 +130,7 @@ def nested(levels: int, opening: str = "[", closing: str = "]") -> bytes:
         (b'{"model": "\xed\xa0\x80"}', "invalid_json"),
         (b'{"model": "\\ud800"}', "invalid_json"),
         (b'{"model": "\\udc00\\ud800"}', "invalid_json"),
-        (b'\xef\xbb\xbf{"model": "a"}', "invalid_json"),
+        (b'{"model": "a"}\xef\xbb\xbf', "invalid_json"),
         ('{"model": "a"}'.encode("utf-16"), "invalid_json"),
         (b'{"model": "a\x00b"}', "invalid_json"),
         (b'{"a": "\x01"}', "invalid_json"),
@@ -257,14 +257,14 @@ def test_over_long_content_is_refused(http: httpx.Client) -> None:
         ({"messages": {}}, "messages"),
         ({"messages": ["Hello"]}, "messages.0"),
         ({"messages": [{}]}, "messages.0"),
-        ({"messages": [{"role": "user"}]}, "messages.0.user.content"),
-        ({"messages": [{"role": "user", "content": None}]}, "messages.0.user.content"),
-        ({"messages": [{"role": "user", "content": 5}]}, "messages.0.user.content"),
-        ({"messages": [{"role": "user", "content": []}]}, "messages.0.user.content"),
+        ({"messages": [{"role": "user"}]}, "messages.0.content"),
+        ({"messages": [{"role": "user", "content": None}]}, "messages.0.content"),
+        ({"messages": [{"role": "user", "content": 5}]}, "messages.0.content"),
+        ({"messages": [{"role": "user", "content": [{}]}]}, "messages.0.content.0.type"),
         ({"messages": [{"role": "robot", "content": "x"}]}, "messages.0"),
         ({"messages": [{"role": ["user"], "content": "x"}]}, "messages.0"),
-        ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0.tool.tool_call_id"),
-        ({"messages": [{"role": "user", "content": "x", "x": 1}]}, "messages.0.user.x"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0.tool_call_id"),
+        ({"messages": [{"role": "user", "content": "x", "x": 1}]}, "messages.0.x"),
         ({"model": None}, "model"),
         ({"model": ""}, "model"),
         ({"model": 5}, "model"),

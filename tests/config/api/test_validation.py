@@ -20,7 +20,7 @@ from chat.langserve.schemas import BatchRequest
 from config.api.errors import InvalidRequest, NotFound
 from config.api.ids import from_public_id, new_uuid, to_public_id
 from config.api.pagination import list_body, read_cursor
-from config.api.validation import RequestModel, parse
+from config.api.validation import Integer, RequestModel, parse
 from jobs.responses.schemas import ResponseRequest
 from jobs.schemas import JobCreate
 
@@ -28,7 +28,7 @@ from jobs.schemas import JobCreate
 class Inner(RequestModel):
     """A part of a body."""
 
-    count: int = 0
+    count: Integer = 0
 
 
 class Body(RequestModel):
@@ -37,6 +37,8 @@ class Body(RequestModel):
     name: Annotated[str, Field(min_length=1)]
     inner: Inner | None = None
     items: list[Inner] = []
+
+    neutral = {"off": (False, "none")}
 
 
 # --- Bodies -------------------------------------------------------------------------------------
@@ -54,7 +56,11 @@ def test_a_good_body_is_read() -> None:
         ({"name": 5}, "name", None),
         ({"name": None}, "name", None),
         ({"name": "a", "inner": {"count": "2"}}, "inner.count", None),
-        ({"name": "a", "inner": {"count": 2.0}}, "inner.count", None),
+        ({"name": "a", "inner": {"count": 2.5}}, "inner.count", None),
+        ({"name": "a", "inner": {"count": 1e400}}, "inner.count", None),
+        ({"name": "a", "more": False}, "more", "unsupported_parameter"),
+        ({"name": "a", "more": {}}, "more", "unsupported_parameter"),
+        ({"name": "a", "off": 0}, "off", "unsupported_parameter"),
         ({"name": "a", "inner": {"count": True}}, "inner.count", None),
         ({"name": "a", "items": [{}, {"count": []}]}, "items.1.count", None),
         ({"name": "a", "more": 1}, "more", "unsupported_parameter"),
@@ -69,6 +75,24 @@ def test_the_first_fault_is_named(data: Any, param: str | None, code: str | None
         parse(Body, data)
     assert (caught.value.param, caught.value.code) == (param, code)
     assert caught.value.status == 400
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"inner": None, "items": None},
+        {"inner": {"count": None, "more": None}},
+        {"more": None},
+        {"more": []},
+        {"off": False},
+        {"off": "none"},
+        {"inner": {"count": 0.0}},
+    ],
+)
+def test_what_changes_nothing_by_its_value_is_taken(more: dict[str, Any]) -> None:
+    body = parse(Body, {"name": "a", **more})
+    assert (body.name, body.items) == ("a", [])
+    assert body.inner in (None, Inner())
 
 
 def test_a_fault_does_not_repeat_what_was_sent() -> None:
