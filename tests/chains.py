@@ -27,6 +27,7 @@ from typing_extensions import TypedDict
 from chat.running.run import report_progress
 from config.api.errors import ApiError
 from jobs.errors import PermanentFailure
+from tests.odd_chunks import odd_chunks
 
 SECRET = "sk-this-must-never-be-seen"
 
@@ -354,11 +355,15 @@ def _endless(texts: Iterator[str]) -> Iterator[AIMessageChunk]:
 
 
 endless: Runnable[Any, Any] = RunnableGenerator(_endless).with_types(input_type=str)
+odd: Runnable[Any, Any] = RunnableGenerator(odd_chunks).with_types(
+    input_type=str, output_type=AIMessageChunk
+)
 
 NAMES = (
     "hostile",
     "fails_slowly",
     "endless",
+    "odd",
     "echo",
     "typed",
     "async_only",

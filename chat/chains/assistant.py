@@ -7,7 +7,6 @@ from langchain_core.messages import (
     AnyMessage,
     BaseMessage,
     HumanMessage,
-    SystemMessage,
     convert_to_messages,
 )
 from langchain_core.runnables import Runnable, RunnableLambda
@@ -16,6 +15,7 @@ from typing_extensions import TypedDict
 
 from chat.chains.build_context import BuildContext
 from chat.chains.prompted_model import PromptedModel
+from chat.chains.system_messages import with_system_prompt
 
 
 class AssistantInput(TypedDict):
@@ -31,10 +31,12 @@ def build(chain: BuildContext) -> Runnable[Any, Any]:
     """Return a runnable from `{"messages": [...]}` or a string to the model's message."""
 
     def to_messages(value: AssistantInput | str) -> list[BaseMessage]:
-        system = [SystemMessage(chain.system_prompt)] if chain.system_prompt else []
-        if isinstance(value, str):
-            return [*system, HumanMessage(value)]
-        return [*system, *convert_to_messages(value["messages"])]
+        messages: list[BaseMessage] = (
+            [HumanMessage(value)]
+            if isinstance(value, str)
+            else convert_to_messages(value["messages"])
+        )
+        return with_system_prompt(chain.system_prompt, messages)
 
     prompt = RunnableLambda(to_messages, name="prompt").with_types(
         input_type=AssistantInput | Text  # type: ignore[arg-type]

@@ -6,19 +6,23 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import orjson
 from langchain_core.messages import AIMessageChunk, BaseMessage
 
-from chat.inputs.openai_messages import (
+from chat.inputs.openai_answers import (
+    REFUSAL,
+    answer_extras,
     answer_text,
     answer_tool_calls,
     delta_tool_calls,
     finish_reason,
 )
+from chat.inputs.tool_calls import ToolCallPieces
 from chat.running import sse
 from chat.running.execution import Call, Chunks, Heartbeat
 from chat.running.run import Usage
+from config import exact_json
 from config.api.errors import to_api_error
+from config.text import TextPieces
 
 DONE = sse.event(b"[DONE]")
 
@@ -26,10 +30,13 @@ DONE = sse.event(b"[DONE]")
 def completion_body(call: Call, output: Any) -> dict[str, Any]:
     """Return the body of an answer that is not streamed."""
     tool_calls = answer_tool_calls(output)
+    extras = answer_extras(output)
+    has_more = tool_calls or REFUSAL in extras
     message: dict[str, Any] = {
         "role": "assistant",
-        "content": answer_text(output) or (None if tool_calls else ""),
+        "content": answer_text(output) or (None if has_more else ""),
         "refusal": None,
+        **extras,
     }
     if tool_calls:
         message["tool_calls"] = tool_calls
@@ -67,7 +74,7 @@ def completion_events(
         return DONE
     # The status has gone out, so that every error must go inside the stream.
     except Exception as error:
-        return sse.event(orjson.dumps(to_api_error(error).body))
+        return sse.event(exact_json.dumps(to_api_error(error).body))
     finally:
         items.close()
 
@@ -86,6 +93,8 @@ class _ChunkWriter:
         self._reason: str | None = None
         # A parser's chunks are no text; each repeats the one before more fully.
         self._last_object: Any = None
+        self._texts: dict[str, TextPieces] = {}
+        self._calls = ToolCallPieces()
 
     def write(self, output: Any) -> Iterator[bytes]:
         """Yield the events of one chunk."""
@@ -93,21 +102,34 @@ class _ChunkWriter:
         self._reason = finish_reason(output) or self._reason
         if not isinstance(output, str | BaseMessage):
             self._last_object = output
-        elif text := answer_text(output):
+            return
+        for name, value in answer_extras(output).items():
+            if delta := self._piece(name, value) if isinstance(value, str) else value:
+                yield self._event({name: delta})
+        if text := self._piece("content", answer_text(output)):
             yield self._event({"content": text})
-        if isinstance(output, AIMessageChunk) and (pieces := delta_tool_calls(output)):
+        if isinstance(output, AIMessageChunk) and output.tool_call_chunks:
             self._has_tools = True
-            yield self._event({"tool_calls": pieces})
+            yield self._event({"tool_calls": delta_tool_calls(self._calls.read(output))})
 
     def end(self) -> Iterator[bytes]:
         """Yield the last events of a complete answer."""
         yield from self._start()
+        for name, pieces in self._texts.items():
+            if rest := pieces.end():
+                yield self._event({name: rest})
         if self._last_object is not None:
             yield self._event({"content": answer_text(self._last_object)})
         yield self._event({}, _reason(self._reason, has_tools=self._has_tools))
         if self._include_usage:
             usage = usage_body(self._call.run.usage)
-            yield sse.event(orjson.dumps({**self._head, "choices": [], "usage": usage}))
+            yield sse.event(exact_json.dumps({**self._head, "choices": [], "usage": usage}))
+
+    def _piece(self, name: str, piece: str) -> str:
+        """Return a piece of a text, without half a character at its end."""
+        if piece.isascii() and name not in self._texts:
+            return piece
+        return self._texts.setdefault(name, TextPieces()).add(piece)
 
     def _start(self) -> Iterator[bytes]:
         if not self._is_started:
@@ -116,18 +138,23 @@ class _ChunkWriter:
 
     def _event(self, delta: dict[str, Any], reason: str | None = None) -> bytes:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
-        return sse.event(orjson.dumps({**self._head, "choices": [choice]}))
+        return sse.event(exact_json.dumps({**self._head, "choices": [choice]}))
 
 
-def usage_body(usage: Usage) -> dict[str, int] | None:
-    """Return the token counts, or None when no provider reported them."""
+def usage_body(usage: Usage) -> dict[str, Any] | None:
+    """Return the token counts, with their details, or None when no provider reported them."""
     if not usage.is_reported:
         return None
-    return {
+    body: dict[str, Any] = {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
         "total_tokens": usage.total_tokens,
     }
+    if usage.cached_tokens is not None:
+        body["prompt_tokens_details"] = {"cached_tokens": usage.cached_tokens}
+    if usage.reasoning_tokens is not None:
+        body["completion_tokens_details"] = {"reasoning_tokens": usage.reasoning_tokens}
+    return body
 
 
 def _head(call: Call, kind: str) -> dict[str, Any]:

@@ -3,21 +3,37 @@
 Source: the response types of openai-python, `openai/types/chat/`.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from chat.inputs.completion_request import ToolCall
 from chat.inputs.shared_schemas import UsageBody
 
 
+class AnswerFunction(BaseModel):
+    """The tool of a call, with its arguments as the model wrote them."""
+
+    name: str
+    arguments: str
+
+
+class AnswerToolCall(BaseModel):
+    """One call of a tool."""
+
+    id: str
+    type: Literal["function"]
+    function: AnswerFunction
+
+
 class AnswerMessage(BaseModel):
-    """The model's message."""
+    """The model's message; `refusal` holds the words of one that refused."""
 
     role: Literal["assistant"]
     content: str | None
     refusal: str | None = None
-    tool_calls: list[ToolCall] | None = None
+    tool_calls: list[AnswerToolCall] | None = None
+    reasoning_content: str | None = None
+    annotations: list[Any] | None = None
 
 
 class Choice(BaseModel):

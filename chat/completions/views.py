@@ -34,6 +34,7 @@ from chat.running.api_view import ApiView, ModelCallView
 from chat.running.execution import Call, Client, invoke
 from chat.running.run import Run
 from chat.running.sse import SseResponse
+from config import exact_json
 from config.api.errors import InvalidRequest, NotFound
 from config.api.schema import EVENT_STREAM, error_responses
 from config.api.validation import parse
@@ -88,7 +89,7 @@ class ChatCompletionsView(ModelCallView):
             own = replace(call, run=run)
             body = completion_body(own, invoke(own, client))
             texts = completion_ids(run.id, body["created"])
-            return FreshAnswer(body=orjson.dumps(body), volatile_texts=texts, usage=run.usage)
+            return FreshAnswer(body=exact_json.dumps(body), volatile_texts=texts, usage=run.usage)
 
         cache_request = CacheRequest(
             decision=decision,

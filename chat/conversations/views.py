@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
 
-import orjson
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -35,16 +35,18 @@ from chat.conversations.schemas import (
 )
 from chat.conversations.turns import Turn, begin_turn
 from chat.inputs.chain_input import to_chain_input
-from chat.inputs.openai_messages import answer_text
+from chat.inputs.openai_answers import answer_words
 from chat.models import Conversation, Message
 from chat.running import sse
 from chat.running.api_view import ApiView, ModelCallView
 from chat.running.execution import Call, Chunks, Heartbeat, invoke, stream
 from chat.running.run import Run
+from config import exact_json
 from config.api.errors import ApiError, to_api_error
 from config.api.pagination import PARAMETERS, list_body, read_cursor
 from config.api.schema import EVENT_STREAM, error_responses
 from config.api.validation import parse
+from config.text import TextPieces
 
 IDEMPOTENCY_PARAMETER = OpenApiParameter(
     idempotency.HEADER,
@@ -201,7 +203,7 @@ class MessagesView(ModelCallView):
         except ApiError as error:
             turn.abandon("", error.code or "error")
             raise
-        message = first_attempt.complete(turn, answer_text(output), run.usage)
+        message = first_attempt.complete(turn, answer_words(output), run.usage)
         return Response(message_body(message), 201)
 
     def _replay(self, message: Message, *, is_stream: bool) -> Any:
@@ -235,29 +237,36 @@ def _events(
 ) -> sse.Events:
     """Yield `question` and `delta`s, return `message` or `error`; a partial answer is stored."""
     sent: list[str] = []
+    pieces = TextPieces()
     failure = "client_closed_request"
     try:
-        yield sse.event(orjson.dumps(message_body(turn.question)), name="question")
+        yield sse.event(exact_json.dumps(message_body(turn.question)), name="question")
         for item in items:
             if isinstance(item, Heartbeat):
                 yield sse.heartbeat(item)
             else:
-                yield from sse.joined(_deltas(item.values, sent))
+                yield from sse.joined(_deltas(map(answer_words, item.values), pieces, sent))
+        yield from _deltas([], pieces, sent, is_over=True)
         message = first_attempt.complete(turn, "".join(sent), call.run.usage)
-        return sse.event(orjson.dumps(message_body(message)), name="message")
+        return sse.event(exact_json.dumps(message_body(message)), name="message")
     # The status has gone out, so that every error must go inside the stream.
     except Exception as error:
         api_error = to_api_error(error)
         failure = api_error.code or "error"
-        return sse.event(orjson.dumps(api_error.body), name="error")
+        return sse.event(exact_json.dumps(api_error.body), name="error")
     finally:
         items.close()
         turn.abandon("".join(sent), failure)
 
 
-def _deltas(values: list[Any], sent: list[str]) -> Iterator[bytes]:
-    """Yield a `delta` for each chunk with text, and add the text to `sent`."""
-    for value in values:
-        if text := answer_text(value):
+def _deltas(
+    texts: Iterable[str], pieces: TextPieces, sent: list[str], *, is_over: bool = False
+) -> Iterator[bytes]:
+    """Yield a `delta` for each text that is not empty, and add it to `sent`.
+
+    Half a character waits in `pieces` for the other, until the answer is over.
+    """
+    for text in itertools.chain(map(pieces.add, texts), [pieces.end()] if is_over else []):
+        if text:
             sent.append(text)
-            yield sse.event(orjson.dumps({"content": text}), name="delta")
+            yield sse.event(exact_json.dumps({"content": text}), name="delta")

@@ -10,6 +10,9 @@ from pydantic import ValidationError
 from chat.chains.registry import BuiltChain, ChatInput
 from config.api.errors import InvalidRequest
 
+# Between parts of a message that become one text.
+PART_BREAK = "\n\n"
+
 
 def to_chain_input(chain: BuiltChain, messages: list[BaseMessage]) -> Any:
     """Return a chain's input made of messages; raises InvalidRequest if it takes none."""
@@ -24,12 +27,24 @@ def to_chain_input(chain: BuiltChain, messages: list[BaseMessage]) -> Any:
         return messages
     if chain.chat_input is ChatInput.MESSAGES:
         return _as_declared(chain, {"messages": messages})
-    texts = [str(message.text) for message in messages if isinstance(message, HumanMessage)]
-    if not texts:
+    user = next((m for m in reversed(messages) if isinstance(m, HumanMessage)), None)
+    if user is None:
         raise InvalidRequest(
             f"{slug} takes the last user message, and there is none.", param="messages"
         )
-    return _as_declared(chain, {chain.text_key: texts[-1]}) if chain.text_key else texts[-1]
+    text = joined_text(user)
+    return _as_declared(chain, {chain.text_key: text}) if chain.text_key else text
+
+
+def joined_text(message: BaseMessage) -> str:
+    """Return the text of a message; several parts are paragraphs of it."""
+    if isinstance(message.content, str):
+        return message.content
+    return PART_BREAK.join(filter(None, map(_text_of, message.content)))
+
+
+def _text_of(part: str | dict[str, Any]) -> str:
+    return part if isinstance(part, str) else str(part.get("text") or "")
 
 
 def _as_declared(chain: BuiltChain, value: dict[str, Any]) -> Any:

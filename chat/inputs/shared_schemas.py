@@ -22,9 +22,23 @@ Metadata = Annotated[
 ]
 
 
+class PromptDetails(BaseModel):
+    """Of the prompt's tokens, those that the provider had cached."""
+
+    cached_tokens: int
+
+
+class CompletionDetails(BaseModel):
+    """Of the completion's tokens, those of the reasoning."""
+
+    reasoning_tokens: int
+
+
 class UsageBody(BaseModel):
     """Token counts, as the provider reported them."""
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+    prompt_tokens_details: PromptDetails | None = None
+    completion_tokens_details: CompletionDetails | None = None

@@ -18,7 +18,6 @@ from langchain_core.messages import (
     AIMessage,
     AIMessageChunk,
     BaseMessage,
-    message_chunk_to_message,
     messages_to_dict,
 )
 from langchain_core.messages.ai import add_ai_message_chunks
@@ -30,6 +29,7 @@ from chat import metrics
 from chat.caching.llm_cache import install
 from chat.chains.config import ChainConfig
 from chat.errors import ProviderError, UnreadableAnswer
+from chat.inputs.tool_calls import complete_message
 from chat.providers.errors import to_provider_error
 from chat.providers.factory import make_model, pass_response_format_through
 from chat.running.run import Run, current_run
@@ -260,7 +260,7 @@ class _Checkpoint:
         """Store the chunks as one answer."""
         if self._chunks:
             first, *others = self._chunks
-            self.store(message_chunk_to_message(add_ai_message_chunks(first, *others)))  # type: ignore[arg-type]
+            self.store(complete_message(add_ai_message_chunks(first, *others)))  # type: ignore[arg-type]
 
     def store(self, answer: BaseMessage) -> None:
         """Store a complete answer."""
@@ -290,7 +290,12 @@ def _wait_before_retry(error: ProviderError, attempt: int, run: Run) -> bool:
 
 def _count_usage(run: Run, message: BaseMessage) -> None:
     if isinstance(message, AIMessage) and (usage := message.usage_metadata):
-        run.usage.add(prompt_tokens=usage["input_tokens"], completion_tokens=usage["output_tokens"])
+        run.usage.add(
+            prompt_tokens=usage["input_tokens"],
+            completion_tokens=usage["output_tokens"],
+            cached_tokens=usage.get("input_token_details", {}).get("cache_read"),
+            reasoning_tokens=usage.get("output_token_details", {}).get("reasoning"),
+        )
 
 
 def _as_stream(result: ChatResult) -> Iterator[ChatGenerationChunk]:

@@ -35,22 +35,39 @@ class RunCancelled(BaseException):
 
 @dataclass(slots=True)
 class Usage:
-    """Tokens of all the model calls of a run; `is_reported` if any provider reported them."""
+    """Tokens of all the model calls of a run; `is_reported` if any provider reported them.
+
+    Of the prompts' tokens some may have been cached at the provider, and of the completions' some
+    may be reasoning; None where no provider reported it.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     is_reported: bool = False
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
 
     @property
     def total_tokens(self) -> int:
         """Prompt and completion together."""
         return self.prompt_tokens + self.completion_tokens
 
-    def add(self, *, prompt_tokens: int, completion_tokens: int) -> None:
+    def add(
+        self,
+        *,
+        prompt_tokens: int,
+        completion_tokens: int,
+        cached_tokens: int | None = None,
+        reasoning_tokens: int | None = None,
+    ) -> None:
         """Count one model call."""
         self.prompt_tokens += prompt_tokens
         self.completion_tokens += completion_tokens
         self.is_reported = True
+        if cached_tokens is not None:
+            self.cached_tokens = (self.cached_tokens or 0) + cached_tokens
+        if reasoning_tokens is not None:
+            self.reasoning_tokens = (self.reasoning_tokens or 0) + reasoning_tokens
 
 
 @dataclass(frozen=True, slots=True)

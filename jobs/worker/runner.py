@@ -11,14 +11,20 @@ from typing import Any
 import gevent
 from django.conf import settings
 from django.db import DatabaseError
-from langchain_core.messages import AnyMessage, BaseMessage
+from langchain_core.messages import AIMessageChunk, AnyMessage, BaseMessage
 from psycopg_pool import PoolTimeout
 
 from access.errors import LIMIT_CODES
 from access.limits import reserve_tokens
 from chat.chains.catalog import get_chain
 from chat.inputs.encoding import encode
-from chat.inputs.openai_messages import answer_text, answer_tool_calls, finish_reason
+from chat.inputs.openai_answers import (
+    answer_extras,
+    answer_text,
+    answer_tool_calls,
+    finish_reason,
+)
+from chat.inputs.tool_calls import ToolCallPieces
 from chat.running.execution import Call, Heartbeat, stream
 from chat.running.run import Caller, Progress, Run, current_caller
 from config.api.errors import is_database_down
@@ -151,9 +157,13 @@ def _run_chain(attempt: RunningAttempt, events: EventBuffer) -> bytes:
         is_unary=not _streams_text(chain.runnable),
     )
     output: Any = None
+    calls = ToolCallPieces()
     try:
         for item in items:
             for value in [] if isinstance(item, Heartbeat) else item.values:
+                if isinstance(value, AIMessageChunk) and value.tool_call_chunks:
+                    # Joined by their indexes, which some providers give to two calls.
+                    value.tool_call_chunks = calls.read(value)
                 output = value if output is None else output + value
                 events.add_chunk(value)
                 # Refused before the end: the rest need neither be paid for nor held.
@@ -318,6 +328,7 @@ def _as_output(output: Any) -> Any:
     if not isinstance(output, BaseMessage):
         return output
     message: dict[str, Any] = {"role": "assistant", "content": answer_text(output)}
+    message |= answer_extras(output)
     if calls := answer_tool_calls(output):
         message["tool_calls"] = calls
     if (reason := finish_reason(output)) in ("length", "content_filter"):

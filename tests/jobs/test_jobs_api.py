@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.odd_chunks import BIG, CUT
 from tests.provider import Provider
 from tests.stack_plugin import EmbeddedStack
 from tests.support.calls import client_with, error_of, manage, read_events
@@ -273,8 +274,6 @@ def test_the_job_of_any_chain_ends_and_others_go_on(http: httpx.Client) -> None:
     expected = dict.fromkeys(
         [
             "no number",
-            "surrogate",
-            "huge number",
             "error",
             "permanent error",
             "long code",
@@ -283,7 +282,7 @@ def test_the_job_of_any_chain_ends_and_others_go_on(http: httpx.Client) -> None:
             "generator",
         ],
         "failed",
-    ) | {"progress": "succeeded", "odd progress": "succeeded"}
+    ) | dict.fromkeys(["progress", "odd progress", "surrogate", "huge number"], "succeeded")
     innocent = post(http, "provider-slow-stream", messages("Hello"))
     jobs = {how: post(http, "hostile", how, max_attempts=1)["id"] for how in expected}
     ended = {how: wait(http, job_id, seconds=10) for how, job_id in jobs.items()}
@@ -291,7 +290,45 @@ def test_the_job_of_any_chain_ends_and_others_go_on(http: httpx.Client) -> None:
     for how, job in ended.items():
         assert bool(job["error"]) == (job["status"] == "failed"), how
         assert events_of(http, job["id"])[-1][0] == "done", how
+    assert ended["surrogate"]["output"] == "abc \ufffd"
+    assert ended["huge number"]["output"] == {"n": 2**70}
     assert wait(http, innocent["id"])["attempts"] == 1
+
+
+@pytest.mark.parametrize("number", [2**64, -(2**63) - 1, 98765432109876543210987, 1e20, 1.5e22])
+def test_a_number_of_any_size_is_the_same_everywhere(http: httpx.Client, number: float) -> None:
+    value = {"mass": [number, {"more": number}]}
+    job = post(http, "mirror", value)
+    assert wait(http, job["id"])["output"] == value
+    assert events_of(http, job["id"])[-1][1]["output"] == value
+    listed = http.get("/v1/jobs", params={"limit": 1})
+    assert listed.status_code == 200
+    invoked = http.post("/chains/mirror/invoke", json={"input": value})
+    assert invoked.json()["output"] == value
+
+
+@pytest.mark.parametrize(
+    ("how", "calls"),
+    [
+        ("cut call", [("c1", CUT)]),
+        ("big call", [("c1", BIG)]),
+        ("same index", [("c1", '{"q":"one"}'), ("c2", '{"q":"two"}')]),
+        ("no index", [("c1", '{"q":"one"}'), ("c2", '{"q":"two"}')]),
+    ],
+)
+def test_a_jobs_tool_calls_are_as_the_model_wrote_them(
+    http: httpx.Client, how: str, calls: list[tuple[str, str]]
+) -> None:
+    output = wait(http, post(http, "odd", how)["id"])["output"]
+    found = [(call["id"], call["function"]["arguments"]) for call in output["tool_calls"]]
+    assert found == calls
+
+
+def test_a_job_has_a_refusals_words_and_the_reasoning(http: httpx.Client) -> None:
+    refused = wait(http, post(http, "odd", "refusal")["id"])["output"]
+    assert (refused["content"], refused["refusal"]) == ("", "I cannot.")
+    thought = wait(http, post(http, "odd", "reasoning")["id"])["output"]
+    assert (thought["content"], thought["reasoning_content"]) == ("4", "Hm so.")
 
 
 def test_a_job_whose_chain_can_no_longer_be_built_says_so(

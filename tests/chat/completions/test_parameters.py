@@ -33,6 +33,9 @@ from tests.support.calls import chat_body
             {"response_format": {"type": "json_object"}},
         ),
         ({"n": 1}, {}),
+        ({"tool_choice": "auto", "parallel_tool_calls": True}, {"tool_choice": None}),
+        ({"max_completion_tokens": 100.0, "extra_body": {"max_tokens": 100}}, {}),
+        ({"response_format": {"type": "text"}}, {"response_format": None}),
     ],
 )
 def test_what_a_client_asks_of_the_model_reaches_the_provider(
@@ -65,7 +68,7 @@ def test_the_chains_parameters_hold_until_a_client_sets_others(sdk: openai.OpenA
     assert {body.get("max_tokens"), body.get("max_completion_tokens")} <= {3, None}
 
 
-def test_the_chains_prompt_comes_before_the_clients_own(sdk: openai.OpenAI) -> None:
+def test_the_chains_prompt_and_the_clients_own_are_one_message(sdk: openai.OpenAI) -> None:
     messages: Any = [
         {"role": "developer", "content": "Client's rule."},
         {
@@ -75,9 +78,8 @@ def test_the_chains_prompt_comes_before_the_clients_own(sdk: openai.OpenAI) -> N
     ]
     body = echoed(sdk, "prompted", messages=messages)
     assert [(m["role"], m["content"]) for m in body["messages"]] == [
-        ("system", "You are the chain's own prompt."),
-        ("system", "Client's rule."),
-        ("user", "Hello"),
+        ("system", "You are the chain's own prompt.\n\nClient's rule."),
+        ("user", [{"type": "text", "text": "Hel"}, {"type": "text", "text": "lo"}]),
     ]
 
 
@@ -99,16 +101,16 @@ def test_a_streams_parameters_reach_the_provider_too(sdk: openai.OpenAI) -> None
         ({"logit_bias": {"1": 1}}, "logit_bias"),
         ({"n": 2}, "n"),
         ({"audio": {"voice": "alloy", "format": "wav"}}, "audio"),
-        ({"modalities": ["text"]}, "modalities"),
+        ({"modalities": ["text", "audio"]}, "modalities"),
         ({"functions": [{"name": "f"}]}, "functions"),
-        ({"function_call": "auto"}, "function_call"),
+        ({"function_call": {"name": "f"}}, "function_call"),
         ({"store": True}, "store"),
-        ({"service_tier": "auto"}, "service_tier"),
-        ({"surprise": None}, "surprise"),
-        ({"stream_options": {"include_usage": True}}, None),
+        ({"service_tier": "fast"}, "service_tier"),
+        ({"surprise": False}, "surprise"),
+        ({"stream_options": {"include_usage": True}}, "stream_options"),
         ({"stream": True, "stream_options": {"include_obfuscation": True}}, "include_obfuscation"),
-        ({"tool_choice": "auto"}, None),
-        ({"max_tokens": 1, "max_completion_tokens": 1}, None),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"max_tokens": 1, "max_completion_tokens": 2}, "max_tokens"),
         ({"tools": [{"type": "custom", "custom": {"name": "x"}}]}, "tools"),
         ({"temperature": 2.5}, "temperature"),
         ({"temperature": "1"}, "temperature"),
@@ -120,15 +122,14 @@ def test_a_streams_parameters_reach_the_provider_too(sdk: openai.OpenAI) -> None
     ],
 )
 def test_what_is_unsupported_or_out_of_range_is_refused_by_name(
-    http: httpx.Client, provider: Provider, marker: str, extra: dict[str, Any], param: str | None
+    http: httpx.Client, provider: Provider, marker: str, extra: dict[str, Any], param: str
 ) -> None:
     response = http.post("/v1/chat/completions", json=chat_body("provider-echo", marker, **extra))
     assert response.status_code == 400, response.text
     error = response.json()["error"]
     assert error["type"] == "invalid_request_error"
-    if param is not None:
-        assert param in error["param"]
-        assert param in error["message"]
+    assert param in error["param"]
+    assert param in error["message"]
     assert provider.calls_of(marker) == []
 
 

@@ -91,7 +91,6 @@ def test_a_chain_that_was_disabled_answers_no_more(http: httpx.Client, save_chai
         {"k": "a\0b"},
         {"a\0b": "x"},
         ["x"],
-        None,
     ],
 )
 def test_metadata_has_limits(http: httpx.Client, metadata: Any) -> None:
@@ -102,6 +101,15 @@ def test_metadata_has_limits(http: httpx.Client, metadata: Any) -> None:
     path = f"/v1/conversations/{start(http)}"
     assert http.patch(path, json={"metadata": metadata}).status_code == 400
     assert http.get(path).json()["metadata"] == {}
+
+
+def test_metadata_that_is_null_says_nothing_where_it_may_be_absent(http: httpx.Client) -> None:
+    body = {"chain": "provider-echo", "metadata": None}
+    made = http.post("/v1/conversations", json=body)
+    assert made.status_code == 201, made.text
+    assert made.json()["metadata"] == {}
+    path = f"/v1/conversations/{made.json()['id']}"
+    assert http.patch(path, json={"metadata": None}).status_code == 400
 
 
 def test_metadata_up_to_its_limits_comes_back_as_it_was(http: httpx.Client) -> None:
@@ -304,6 +312,23 @@ def test_a_bad_message_is_refused_and_takes_nothing(http: httpx.Client, body: An
 
 
 # --- Streams ------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("how", "content"), [("half pair", "yes 🌊 no \ufffd"), ("refusal", "I cannot.")]
+)
+def test_an_answer_that_is_no_plain_text_is_stored_and_frees_its_conversation(
+    http: httpx.Client, how: str, content: str
+) -> None:
+    path = f"/v1/conversations/{start(http, 'odd')}/messages"
+    made = http.post(path, json={"content": how})
+    assert made.status_code == 201, made.text
+    assert made.json()["content"] == content
+    with http.stream("POST", path, json={"content": how, "stream": True}) as response:
+        assert response.status_code == 201
+        events = list(read_events(response))
+    assert "".join(data["content"] for name, data in events if name == "delta") == content
+    assert (events[-1][0], events[-1][1]["content"]) == ("message", content)
+
+
 def test_a_streamed_answer_is_question_deltas_and_message(http: httpx.Client) -> None:
     conversation = start(http, "provider-slow-stream")
     path = f"/v1/conversations/{conversation}/messages"
