@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from chat.inputs.openai_messages import answer_text
+from chat.inputs.openai_answers import answer_text
+from chat.inputs.tool_calls import parsed_arguments
 from config.api.ids import to_public_id
 from jobs.models import Job
 from jobs.responses.requests import REPEATED
@@ -84,20 +85,35 @@ def message_id(digits: str, index: int = 0) -> str:
     return f"msg_{digits}_{index}" if index else f"msg_{digits}"
 
 
-def message_item(item_id: str, text: str, *, status: str) -> dict[str, Any]:
-    """Return an output message; only one without text may be `in_progress`."""
+def message_item(item_id: str, parts: list[dict[str, Any]], *, status: str) -> dict[str, Any]:
+    """Return an output message."""
     return {
         "id": item_id,
         "type": "message",
         "role": "assistant",
         "status": status,
-        "content": [] if status == "in_progress" else [text_part(text)],
+        "content": parts,
     }
 
 
-def text_part(text: str) -> dict[str, Any]:
-    """Return the only part of an output message."""
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+def text_part(text: str, annotations: Sequence[Any] = ()) -> dict[str, Any]:
+    """Return a part of an output message that is text."""
+    return {
+        "type": "output_text",
+        "text": text,
+        "annotations": list(annotations),
+        "logprobs": [],
+    }
+
+
+def refusal_part(words: str) -> dict[str, Any]:
+    """Return a part of an output message in which the model refused."""
+    return {"type": "refusal", "refusal": words}
+
+
+def _call_status(arguments: str) -> str:
+    # A call that was cut off is shown as far as it came.
+    return "incomplete" if parsed_arguments(arguments) is None else "completed"
 
 
 def _output(job: Job, *, is_complete: bool) -> list[dict[str, Any]]:
@@ -111,15 +127,19 @@ def _output(job: Job, *, is_complete: bool) -> list[dict[str, Any]]:
             "call_id": call["id"],
             "name": call["function"]["name"],
             "arguments": call["function"]["arguments"],
-            "status": "completed",
+            "status": _call_status(call["function"]["arguments"]),
         }
         for index, call in enumerate(message.get("tool_calls", []))
     ]
     text = str(message["content"]) if message else answer_text(job.output)
-    if calls and not text:
+    refusal = message.get("refusal")
+    parts = [refusal_part(refusal)] if refusal else []
+    if calls and not (text or parts):
         return calls
+    if text or not parts:
+        parts.insert(0, text_part(text, message.get("annotations", [])))
     status = "completed" if is_complete else "incomplete"
-    return [message_item(message_id(digits), text, status=status), *calls]
+    return [message_item(message_id(digits), parts, status=status), *calls]
 
 
 def _message(job: Job) -> dict[str, Any]:

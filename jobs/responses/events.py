@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from jobs.responses.bodies import message_id, message_item, text_part
+from jobs.responses.bodies import message_id, message_item, refusal_part, text_part
 
 TERMINAL = {
     "completed": "response.completed",
@@ -40,6 +40,8 @@ class ResponseEventBuilder:
         self._sent = ""
         self._index = 0
         self._is_open = False
+        # Whether the open item has a text that is not ended.
+        self._has_text = False
 
     def begin(self) -> Iterator[dict[str, Any]]:
         """Yield the events that precede every stored event."""
@@ -68,10 +70,9 @@ class ResponseEventBuilder:
         calls = [item for item in output if item["type"] == "function_call"]
         message = next((item for item in output if item["type"] == "message"), None)
         if message is not None:
-            text = message["content"][0]["text"]
-            yield from self._extend(text, is_final=True)
+            yield from self._finish_message(message["content"])
             message = {**message, "id": self._item_id}
-            yield from self._close(message["status"])
+            yield from self._close(message["status"], message["content"])
         else:
             yield from self._close("incomplete")
         for call in calls:
@@ -95,19 +96,54 @@ class ResponseEventBuilder:
             self._sent = text
             yield self._text_event("response.output_text.delta", delta=delta, logprobs=[])
 
-    def _open(self) -> Iterator[dict[str, Any]]:
-        self._is_open = True
-        item = message_item(self._item_id, "", status="in_progress")
+    def _open(self, *, has_text: bool = True) -> Iterator[dict[str, Any]]:
+        self._is_open, self._has_text = True, has_text
+        item = message_item(self._item_id, [], status="in_progress")
         yield self._event("response.output_item.added", output_index=self._index, item=item)
-        yield self._text_event("response.content_part.added", part=text_part(""))
+        if has_text:
+            yield self._text_event("response.content_part.added", part=text_part(""))
 
-    def _close(self, status: str) -> Iterator[dict[str, Any]]:
+    def _finish_message(self, parts: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Yield the events that bring the open item to its final text, and of a refusal."""
+        first, last = parts[0], parts[-1]
+        if first["type"] == "output_text":
+            yield from self._extend(first["text"], is_final=True)
+            yield from self._end_text(first)
+        elif self._has_text:
+            # An earlier attempt wrote text.
+            yield from self._close("incomplete")
+        if last["type"] == "refusal":
+            if not self._is_open:
+                yield from self._open(has_text=False)
+            yield from self._refuse(last, content_index=len(parts) - 1)
+
+    def _refuse(self, part: Mapping[str, Any], *, content_index: int) -> Iterator[dict[str, Any]]:
+        location = {
+            "item_id": self._item_id,
+            "output_index": self._index,
+            "content_index": content_index,
+        }
+        words = part["refusal"]
+        yield self._event("response.content_part.added", **location, part=refusal_part(""))
+        yield self._event("response.refusal.delta", **location, delta=words)
+        yield self._event("response.refusal.done", **location, refusal=words)
+        yield self._event("response.content_part.done", **location, part=part)
+
+    def _end_text(self, part: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        yield self._text_event("response.output_text.done", text=part["text"], logprobs=[])
+        yield self._text_event("response.content_part.done", part=part)
+        self._has_text = False
+
+    def _close(
+        self, status: str, parts: Sequence[dict[str, Any]] | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the events that end the open item, of which the text is ended if it is not."""
         if not self._is_open:
             return
-        text = self._sent
-        item = message_item(self._item_id, text, status=status)
-        yield self._text_event("response.output_text.done", text=text, logprobs=[])
-        yield self._text_event("response.content_part.done", part=text_part(text))
+        if self._has_text:
+            yield from self._end_text(text_part(self._sent))
+        parts = [text_part(self._sent)] if parts is None else list(parts)
+        item = message_item(self._item_id, parts, status=status)
         yield self._event("response.output_item.done", output_index=self._index, item=item)
         self._is_open = False
         self._sent = ""

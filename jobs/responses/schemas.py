@@ -1,54 +1,22 @@
 """The bodies of OpenAI's Responses API, as far as Headrace speaks them.
 
-Source: the request and response types of openai-python, `openai/types/responses/`. Other fields are
-refused by name.
+Source: the request and response types of openai-python, `openai/types/responses/`. Other fields
+that may change something are refused by name.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from django.conf import settings
 from pydantic import BaseModel, Discriminator, Field, Tag, model_validator
 
-from chat.inputs.completion_request import check_amount, part_count
+from chat.inputs.completion_messages import check_amount, part_count
+from chat.inputs.completion_request import Label
 from chat.inputs.shared_schemas import Metadata, StoredText
-from config.api.validation import RequestModel
-
-Text = Annotated[StoredText, Field(max_length=settings.MAX_CONTENT_CHARS)]
-
-
-def _kind(value: Any) -> str:
-    return "list" if isinstance(value, list) else "text"
-
-
-class Part(RequestModel):
-    """A piece of a message's text; a part of a response can be sent back unchanged."""
-
-    type: Literal["input_text", "output_text", "text"]
-    text: Text
-    annotations: Annotated[list[Any], Field(max_length=0)] | None = None
-    logprobs: Annotated[list[Any], Field(max_length=0)] | None = None
-
-
-Parts = Annotated[list[Part], Field(min_length=1, max_length=1000, fail_fast=True)]
-
-
-class InputMessage(RequestModel):
-    """One message; an output item of a response can be sent back unchanged."""
-
-    role: Literal["user", "assistant", "system", "developer"]
-    content: Annotated[
-        Annotated[Text, Tag("text")] | Annotated[Parts, Tag("list")], Discriminator(_kind)
-    ]
-    type: Literal["message"] = "message"
-    id: Annotated[str, Field(max_length=256)] | None = None
-    status: Literal["in_progress", "completed", "incomplete"] | None = None
-
-
-Messages = Annotated[
-    list[InputMessage], Field(min_length=1, max_length=settings.MAX_MESSAGES, fail_fast=True)
-]
+from config.api.errors import InvalidRequest
+from config.api.json import refuse_many_items
+from config.api.validation import Integer, RequestModel, list_or_text
+from jobs.responses.items import FunctionCallItem, InputItems, Text, content_of, texts_of
 
 
 class ResponseStreamOptions(RequestModel):
@@ -57,48 +25,81 @@ class ResponseStreamOptions(RequestModel):
     include_obfuscation: Literal[False] | None = None
 
 
+class ReasoningOptions(RequestModel):
+    """None is supported: SDKs send the object with nulls."""
+
+
+class TextFormat(RequestModel):
+    """The only format of text that is supported."""
+
+    type: Literal["text"]
+
+
+class TextOptions(RequestModel):
+    """The defaults of OpenAI, which change nothing."""
+
+    format: TextFormat | None = None
+    verbosity: Literal["medium"] | None = None
+
+
 class ResponseRequest(RequestModel):
     """The body of `POST /v1/responses`; `model` is a chain's slug."""
 
     model: Annotated[str, Field(min_length=1, max_length=64)]
     input: Annotated[
-        Annotated[Text, Field(min_length=1), Tag("text")] | Annotated[Messages, Tag("list")],
-        Discriminator(_kind),
+        Annotated[Text, Field(min_length=1), Tag("text")] | Annotated[InputItems, Tag("list")],
+        Discriminator(list_or_text),
     ]
     instructions: Text | None = None
     background: bool | None = None
     stream: bool | None = None
     stream_options: ResponseStreamOptions | None = None
     metadata: Metadata | None = None
-    max_output_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    max_output_tokens: Annotated[Integer, Field(ge=1, le=1_000_000)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
     store: Literal[True] | None = None
     user: Annotated[StoredText, Field(max_length=512)] | None = None
+    reasoning: ReasoningOptions | None = None
+    text: TextOptions | None = None
+    # These say how OpenAI bills and finds a request, and change no answer.
+    service_tier: Literal["auto", "default", "flex", "scale", "priority"] | None = None
+    safety_identifier: Label | None = None
+    prompt_cache_key: Label | None = None
+    prompt_cache_retention: Label | None = None
+
+    neutral = {
+        "parallel_tool_calls": (True, False),
+        "tool_choice": ("auto", "none"),
+        "top_logprobs": (0,),
+        "truncation": ("disabled",),
+    }
 
     @model_validator(mode="after")
     def check_together(self) -> ResponseRequest:
         """Check the rules between fields."""
-        if self.stream_options and not self.stream:
-            raise ValueError("stream_options needs stream to be true")
         items = [] if isinstance(self.input, str) else self.input
+        contents = [content_of(item) for item in items]
+        chars = len(self.input) if isinstance(self.input, str) else 0
         check_amount(
-            parts=sum(part_count(message.content) for message in items),
-            chars=sum(len(text) for _, text in messages_of(self)),
+            parts=sum(map(part_count, contents)),
+            chars=chars
+            + len(self.instructions or "")
+            + sum(len(text) for content in contents for text in texts_of(content)),
         )
+        calls = [item for item in items if isinstance(item, FunctionCallItem)]
+        # They are JSON texts, which will be parsed.
+        refuse_many_items(*(call.arguments.encode() for call in calls), param="input")
+        known: set[str] = set()
+        for index, item in enumerate(items):
+            if isinstance(item, FunctionCallItem):
+                known.add(item.call_id)
+            elif (call_id := getattr(item, "call_id", None)) and call_id not in known:
+                raise InvalidRequest(
+                    f"input.{index}.call_id: there is no such call before it.",
+                    param=f"input.{index}.call_id",
+                )
         return self
-
-
-def messages_of(request: ResponseRequest) -> list[tuple[str, str]]:
-    """Return the role and text of each message, the instructions as the first."""
-    messages = [("system", request.instructions)] if request.instructions else []
-    if isinstance(request.input, str):
-        return [*messages, ("user", request.input)]
-    for message in request.input:
-        content = message.content
-        text = content if isinstance(content, str) else "".join(part.text for part in content)
-        messages.append((message.role, text))
-    return messages
 
 
 class ResponseErrorBody(BaseModel):
@@ -124,6 +125,13 @@ class OutputText(BaseModel):
     logprobs: list[Any]
 
 
+class OutputRefusal(BaseModel):
+    """The words with which the model refused."""
+
+    type: Literal["refusal"]
+    refusal: str
+
+
 class OutputMessage(BaseModel):
     """The model's message."""
 
@@ -131,7 +139,7 @@ class OutputMessage(BaseModel):
     type: Literal["message"]
     role: Literal["assistant"]
     status: Literal["in_progress", "completed", "incomplete"]
-    content: list[OutputText]
+    content: list[OutputText | OutputRefusal]
 
 
 class OutputFunctionCall(BaseModel):
@@ -142,7 +150,7 @@ class OutputFunctionCall(BaseModel):
     call_id: str
     name: str
     arguments: str
-    status: Literal["completed"]
+    status: Literal["completed", "incomplete"]
 
 
 class CachedTokens(BaseModel):

@@ -12,7 +12,7 @@ from openai._models import construct_type
 from openai.lib.streaming.responses._responses import ResponseStreamState
 from openai.types.responses import ResponseStreamEvent
 
-from jobs.responses.bodies import message_id, message_item
+from jobs.responses.bodies import message_id, message_item, refusal_part, text_part
 from jobs.responses.events import TERMINAL, ResponseEventBuilder
 
 DIGITS = uuid.UUID(int=7).hex
@@ -45,9 +45,11 @@ def tokens(text: str) -> Stored:
     return "tokens", {"text": text}
 
 
-def done(status: str, text: str | None = None, *calls: dict[str, Any]) -> Stored:
+def done(status: str, text: str | None = None, *calls: dict[str, Any], refusal: str = "") -> Stored:
     """Return a stored event of the end of a job with an output."""
-    items = [] if text is None else [message_item(message_id(DIGITS), text, status=status)]
+    parts = [] if text is None else [text_part(text)]
+    parts += [refusal_part(refusal)] if refusal else []
+    items = [message_item(message_id(DIGITS), parts, status=status)] if parts else []
     return "done", {**QUEUED, "status": status, "output": [*items, *calls]}
 
 
@@ -93,6 +95,36 @@ def test_a_job_that_succeeds_has_the_events_of_openais_response() -> None:
     assert [event["sequence_number"] for event in events] == list(range(11))
     assert events[7]["text"] == "Hello"
     assert events[-1]["response"]["output"] == [events[-2]["item"]]
+
+
+def test_a_refusal_has_events_of_its_own() -> None:
+    events = build(RUNNING, done("completed", refusal="I cannot."))
+    assert kinds(events)[3:] == [
+        "output_item.added",
+        "content_part.added",
+        "refusal.delta",
+        "refusal.done",
+        "content_part.done",
+        "output_item.done",
+        "completed",
+    ]
+    assert {event["content_index"] for event in events[4:8]} == {0}
+    assert events[6]["refusal"] == "I cannot."
+    assert events[-1]["response"]["output"] == [events[-2]["item"]]
+
+
+def test_a_refusal_after_text_is_the_second_part() -> None:
+    events = build(RUNNING, tokens("Well. "), done("completed", "Well. ", refusal="No."))
+    refused = next(event for event in events if event["type"] == "response.refusal.done")
+    assert (refused["output_index"], refused["content_index"]) == (0, 1)
+    assert events[-2]["item"]["content"] == [text_part("Well. "), refusal_part("No.")]
+
+
+def test_a_refusal_replaces_the_text_of_an_earlier_attempt() -> None:
+    events = build(RUNNING, tokens("Hel"), REQUEUED, RUNNING, done("completed", refusal="No."))
+    items = [e["item"] for e in events if e["type"] == "response.output_item.done"]
+    assert [item["status"] for item in items] == ["incomplete", "completed"]
+    assert events[-1]["response"]["output"] == items[1:]
 
 
 def test_an_output_without_tokens_is_one_delta_at_the_end() -> None:
@@ -180,6 +212,7 @@ def stored_events(draw: st.DrawFn) -> list[Stored]:
     stored += [RUNNING, *map(tokens, last)]
     text = "".join(last) or draw(st.sampled_from(["", "{}"]))
     ends = [done("completed", text), done("incomplete", text), done("completed", text, CALL)]
+    ends += [done("completed", words, CALL, refusal="no") for words in (text, None)]
     stored.append(draw(st.sampled_from([*ends, done("failed"), done("cancelled")])))
     return stored
 
@@ -202,7 +235,7 @@ def test_the_deltas_of_the_last_item_are_the_answer(stored: list[Stored]) -> Non
     final = events[-1]
     assert final["type"] in TERMINAL.values()
     messages = [item for item in final["response"]["output"] if item["type"] == "message"]
-    if messages:
+    if messages and messages[0]["content"][0]["type"] == "output_text":
         added = [e for e in events if e["type"] == "response.output_item.added"]
         index = next(e["output_index"] for e in added if e["item"]["id"] == messages[0]["id"])
         assert texts(events).get(index, "") == messages[0]["content"][0]["text"]

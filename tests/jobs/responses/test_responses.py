@@ -13,6 +13,7 @@ import openai
 import pytest
 from openai.types.responses import Response
 
+from tests.odd_chunks import CUT
 from tests.provider import WORDS, Provider, ProviderCall
 from tests.stack_plugin import BASE_DIR, EmbeddedStack
 from tests.support.calls import error_of, read_events
@@ -154,8 +155,8 @@ def test_the_tools_that_a_chain_calls_are_items(sdk: openai.OpenAI) -> None:
     response = sdk.responses.create(model="provider-tool-call", input="Hi")
     check(response)
     assert [(item.type, item.arguments) for item in response.output] == [  # type: ignore[union-attr]
-        ("function_call", '{"city":"Oslo"}'),
-        ("function_call", '{"city":"Rome"}'),
+        ("function_call", '{"city": "Oslo"}'),
+        ("function_call", '{"city": "Rome"}'),
     ]
 
 
@@ -343,17 +344,106 @@ def test_a_request_that_can_be_repeated_outlives_its_connection(
     assert len(provider.calls_of(marker)) == 1
 
 
+# --- Answers that are more than text ------------------------------------------------------------
+def test_a_refusal_is_a_part_of_its_own(sdk: openai.OpenAI) -> None:
+    response = sdk.responses.create(model="odd", input="refusal")
+    check(response)
+    item: Any = response.output[0]
+    assert [(part.type, part.refusal) for part in item.content] == [("refusal", "I cannot.")]
+    with sdk.responses.stream(model="odd", input="refusal") as stream:
+        final = stream.get_final_response()
+    assert final.output[0].content == item.content  # type: ignore[union-attr]
+    history: Any = [{"role": "user", "content": "Hi"}, *response.output]
+    history += [item.model_dump(), {"role": "user", "content": "Well?"}]
+    asked = json.loads(sdk.responses.create(model="provider-echo", input=history).output_text)
+    assert [m["content"] for m in asked["messages"]] == ["Hi", "I cannot.", "I cannot.", "Well?"]
+
+
+def test_half_a_call_is_an_incomplete_item(sdk: openai.OpenAI) -> None:
+    response = sdk.responses.create(model="odd", input="cut call")
+    check(response)
+    assert response.status == "incomplete"
+    (item,) = response.output
+    assert (item.type, item.status, item.arguments) == ("function_call", "incomplete", CUT)  # type: ignore[union-attr]
+
+
+def test_calls_and_their_results_are_taken_back(sdk: openai.OpenAI) -> None:
+    called = sdk.responses.create(model="odd", input="same index")
+    check(called)
+    for items in (called.output, [item.model_dump() for item in called.output]):
+        history: Any = [{"role": "user", "content": "Hi"}, *items]
+        history += [
+            {"type": "function_call_output", "call_id": "c1", "output": "1"},
+            {
+                "type": "function_call_output",
+                "call_id": "c2",
+                "output": [{"type": "input_text", "text": "2"}],
+            },
+        ]
+        asked = json.loads(sdk.responses.create(model="provider-echo", input=history).output_text)
+        roles = [message["role"] for message in asked["messages"]]
+        assert roles == ["user", "assistant", "tool", "tool"]
+        sent = asked["messages"][1]["tool_calls"]
+        assert [call["id"] for call in sent] == ["c1", "c2"]
+        assert [json.loads(c["function"]["arguments"]) for c in sent] == [
+            {"q": "one"},
+            {"q": "two"},
+        ]
+        assert [m["content"] for m in asked["messages"][2:]] == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"previous_response_id": None},
+        {"tools": []},
+        {"tool_choice": "auto", "parallel_tool_calls": True},
+        {"include": []},
+        {"reasoning": None},
+        {"reasoning": {}},
+        {"reasoning": {"effort": None, "summary": None}},
+        {"text": {"format": {"type": "text"}}},
+        {"text": {"format": {"type": "text"}, "verbosity": "medium"}},
+        {"truncation": "disabled"},
+        {"service_tier": "auto"},
+        {"top_logprobs": 0},
+        {"max_output_tokens": 100.0},
+        {"stream_options": {"include_obfuscation": False}},
+        {"stream_options": None, "background": None, "stream": None, "store": None},
+        {"safety_identifier": "u", "prompt_cache_key": "k"},
+        {"input": [{"role": "user", "content": []}]},
+    ],
+)
+def test_what_changes_nothing_by_its_value_is_taken(
+    http: httpx.Client, more: dict[str, Any]
+) -> None:
+    answer = http.post("/v1/responses", json={"model": "provider-hello", "input": "Hi", **more})
+    assert answer.status_code == 200, answer.text
+
+
+def test_an_item_of_another_kind_is_refused_by_its_type(http: httpx.Client) -> None:
+    items = [{"role": "user", "content": "Hi"}, {"type": "computer_call", "id": "x"}]
+    answer = http.post("/v1/responses", json={"model": "provider-hello", "input": items})
+    error = error_of(answer, 400, None)
+    assert error["param"] == "input.1.type"
+    assert "function_call_output" in error["message"]
+
+
 # --- Refusals -----------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("body", "param"),
     [
-        ({"tools": []}, "tools"),
+        ({"tools": [{"type": "function", "name": "f"}]}, "tools"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"text": {"format": {"type": "text"}, "verbosity": "medium", "x": 1}}, "text.x"),
+        ({"truncation": "auto"}, "truncation"),
+        ({"parallel_tool_calls": 1}, "parallel_tool_calls"),
         ({"previous_response_id": "resp_1"}, "previous_response_id"),
-        ({"reasoning": {"effort": "low"}}, "reasoning"),
-        ({"input": [{"role": "user", "content": "Hi", "name": "x"}]}, "input.list.0.name"),
+        ({"reasoning": {"effort": "low"}}, "reasoning.effort"),
+        ({"input": [{"role": "user", "content": "Hi", "name": "x"}]}, "input.0.name"),
         (
             {"input": [{"role": "user", "content": [{"type": "text", "text": "", "x": 1}]}]},
-            "input.list.0.content.list.0.x",
+            "input.0.content.0.x",
         ),
     ],
 )
@@ -375,7 +465,8 @@ def test_what_is_not_supported_is_refused_by_name(
         {"input": [{"role": "tool", "content": "x"}]},
         {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}]},
         {"max_output_tokens": 0},
-        {"stream_options": {"include_obfuscation": False}},
+        {"text": {"format": {"type": "json_object"}}},
+        {"input": [{"type": "function_call_output", "call_id": "c1", "output": "9"}]},
         {"stream": True, "stream_options": {"include_obfuscation": True}},
     ],
 )
