@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.messages.tool import tool_call_chunk
 from pydantic import BaseModel
 
 from chat.inputs.openai_answers import (
@@ -67,7 +68,7 @@ def test_pieces_of_tool_calls_have_openais_shape() -> None:
     calls = ToolCallPieces()
 
     def read(name: str | None, args: str | None, call_id: str | None) -> list[dict[str, Any]]:
-        piece = {"type": "tool_call_chunk", "name": name, "args": args, "id": call_id, "index": 1}
+        piece = tool_call_chunk(name=name, args=args, id=call_id, index=1)
         return delta_tool_calls(calls.read(AIMessageChunk("", tool_call_chunks=[piece])))
 
     assert read("f", "", "c1") == [
