@@ -11,6 +11,7 @@ import pytest
 from access.limits.deferred import MAX_QUEUED_SECONDS, DeferredLimiter
 from scaling.redis_client import run
 from tests.access.hit_calls import NEVER, eventually, passes, remaining, sample
+from tests.support.waiting import slack
 
 pytestmark = pytest.mark.usefixtures("own_redis")
 
@@ -47,7 +48,7 @@ def test_a_flood_goes_on_when_redis_does_not(make_principal, own_redis, settings
     own_redis.thaw()
     assert sample("headrace_limits_local_total", step="hit") > before
     # A timeout, and what a busy machine adds.
-    assert slowest < settings.REDIS_TIMEOUT_SECONDS + 0.04
+    assert slowest < slack(settings.REDIS_TIMEOUT_SECONDS + 0.04)
     # No call waits for Redis while the thread probes it either.
     assert sorted(last)[len(last) // 2] < 0.001
     assert sorted(last)[-len(last) // 100] < 0.01

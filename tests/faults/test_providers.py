@@ -19,6 +19,7 @@ from tests.faults.harness import Faults
 from tests.jobs.notifications.receivers import Receiver, answer
 from tests.provider import Provider
 from tests.stack_plugin import BASE_DIR, CLEAN_ENVIRONMENT
+from tests.support.waiting import slack
 
 SERVE = """
 import signal
@@ -102,7 +103,7 @@ def test_a_frozen_provider_costs_each_request_its_timeout(faults: Faults) -> Non
                 # A stream whose heartbeat came first says it in an event.
                 assert response.status_code == 504 or stream, response.text
                 assert '"timeout_error"' in response.text.replace(" ", "")
-                assert time.monotonic() - began < GIVEN_UP_SECONDS
+                assert time.monotonic() - began < slack(GIVEN_UP_SECONDS)
             # Others are served in that time.
             quick = faults.post_many(5, mark="beside", chain="quick")
             wait_for_attempts(faults, ids, 1)

@@ -13,6 +13,7 @@ import gevent
 import pytest
 
 from node.resolver import THREADS, SharedResolver
+from tests.support.waiting import slack
 
 CALLERS = 200
 ANSWER = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 80))]
@@ -92,7 +93,7 @@ def test_many_names_that_hang_make_no_caller_wait_for_ever(resolver: SharedResol
     started = time.monotonic()
     gevent.joinall(callers, timeout=20)
     assert all(caller.exception for caller in callers)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < slack(10)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])

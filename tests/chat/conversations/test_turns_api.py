@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from tests.chat.talks import history, say, start
 from tests.provider import WORDS, Provider
 from tests.support.calls import chat_body, error_of, read_events
+from tests.support.waiting import slack
 
 
 # --- Two at once --------------------------------------------------------------------------------
@@ -111,7 +112,7 @@ def test_a_client_that_leaves_midway_frees_the_conversation(
     left_at = time.monotonic()
     assert provider.seconds_until_hung_up(upstream, since=left_at) < 1.5
     while len(kept := history(http, conversation)) < 2:
-        assert time.monotonic() - left_at < 2
+        assert time.monotonic() - left_at < slack(2)
         time.sleep(0.05)
     assert kept[1]["status"] == "incomplete"
     assert kept[1]["content"] == "One two three "

@@ -15,6 +15,7 @@ from tests.faults.cache.client import Client
 from tests.faults.cache.harness import CacheFaults
 from tests.provider import Provider
 from tests.stack_plugin import BASE_DIR, free_public_port
+from tests.support.waiting import slack
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -83,7 +84,7 @@ def test_a_node_whose_redis_talks_nonsense_answers_all_the_same(
                     answer = client.ask("cached", text)
                     assert answer.status == 200, (what, answer.body)
                     assert answer.echoed == text, what
-                    assert answer.seconds < 1.0, what
+                    assert answer.seconds < slack(1.0), what
                     time.sleep(0.02)
                 assert answer.cache_status.endswith("detail=near")
                 assert len(provider.calls_of(f"{mark} {what} ")) >= len(texts)

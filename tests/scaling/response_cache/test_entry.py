@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scaling.response_cache.entry import MAX_BODY_BYTES, Entry, decode, encode
+from tests.support.waiting import slack
 
 NOW = 1_764_000_000.0
 ENTRY = Entry(
@@ -145,7 +146,7 @@ def test_a_bomb_takes_no_memory(size):
         started = time.monotonic()
         with pytest.raises(ValueError, match=r"."):
             decode(data)
-        assert time.monotonic() - started < 0.5, name
+        assert time.monotonic() - started < slack(0.5), name
         assert peak_rss_kb() - before < 64 * 1024, name
 
 
