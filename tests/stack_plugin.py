@@ -28,6 +28,7 @@ import pytest
 from tests.chains import NAMES
 from tests.support.commands import Commands
 from tests.support.stalls import STALLS, summarize
+from tests.support.waiting import slack
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 MANAGE = [sys.executable, str(BASE_DIR / "manage.py")]
@@ -97,7 +98,7 @@ class EmbeddedStack:
     def start(self, *, seconds: float = READY_SECONDS) -> None:
         """Start it and wait until it is ready; raise `StackFailed` when it ends instead."""
         self.launch()
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + slack(seconds)
         while not self.is_ready():
             if self.process is None or self.process.poll() is not None:
                 raise StackFailed(self.output())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +10,7 @@ from prometheus_client import REGISTRY
 
 from access.errors import LimitExceeded
 from access.limits import admit
+from tests.support import waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,10 +44,9 @@ def sample(name: str, **labels: str) -> float:
 
 
 def eventually(is_so: Callable[[], bool], *, within_seconds: float = 5.0) -> None:
-    deadline = time.monotonic() + within_seconds
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    waiting.eventually(
+        is_so, seconds=within_seconds, what="the limiter gets there", every_seconds=0.01
+    )
 
 
 def refused_miss(principal: Principal) -> LimitExceeded:

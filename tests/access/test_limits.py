@@ -13,6 +13,7 @@ from access.limits import admission as admission_module
 from access.limits import admit, count_tokens
 from access.limits.verdict import format_duration
 from scaling.redis_client import Script, run
+from tests.support.waiting import slack
 
 
 def refused(principal, **options) -> LimitExceeded:
@@ -335,7 +336,7 @@ def test_the_shared_limits_are_back_soon_after_redis_is(make_principal, own_redi
     own_redis.thaw()
     time.sleep(0.25)
     during.finish()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + slack(5)
     while True:
         before = sample("headrace_limits_local_total", step="admit")
         # The lease that the frozen server took all the same was released with its request.

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.stack_plugin import CLEAN_ENVIRONMENT
+from tests.support.waiting import slack
 
 BASE_DIR = Path(__file__).resolve().parents[2]
 PROGRAMS = ("dockerd", "docker", "docker-compose", "debootstrap", "iptables")
@@ -115,7 +116,7 @@ def running(directory: Path) -> Iterator[Engine]:
             start_new_session=True,
         )
     try:
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + slack(START_SECONDS)
         while not engine.answers():
             if process.poll() is not None or time.monotonic() > deadline:
                 lines = log.read_text(encoding="utf-8", errors="replace").splitlines()

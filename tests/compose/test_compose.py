@@ -13,6 +13,7 @@ import pytest
 
 from tests.compose.composed import SLOW_SECONDS
 from tests.compose.conftest import Composed
+from tests.support.waiting import eventually, slack
 
 # Starting and stopping containers on a busy machine.
 pytestmark = pytest.mark.timeout(1800)
@@ -34,7 +35,7 @@ def chat(client: httpx.Client, model: str, text: str, **more: Any) -> httpx.Resp
 
 def ended(client: httpx.Client, job_id: str) -> dict[str, Any]:
     """Wait for a job's end and return it."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + slack(60)
     while True:
         job: dict[str, Any] = client.get(f"/v1/jobs/{job_id}").json()
         if job["status"] not in ("queued", "running") or time.monotonic() > deadline:
@@ -52,10 +53,12 @@ def servers_up(composed: Composed) -> int:
 
 def wait_for_servers(composed: Composed, number: int) -> None:
     """Wait until HAProxy sends to so many nodes."""
-    deadline = time.monotonic() + SEEN_SECONDS
-    while (up := servers_up(composed)) != number:
-        assert time.monotonic() < deadline, f"{up} nodes are up, not {number}"
-        time.sleep(0.5)
+    eventually(
+        lambda: servers_up(composed) == number,
+        seconds=SEEN_SECONDS,
+        what=lambda: f"{number} nodes are up, not {servers_up(composed)}",
+        every_seconds=0.5,
+    )
 
 
 def test_chat_is_answered_through_haproxy(composed: Composed) -> None:

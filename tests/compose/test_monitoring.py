@@ -6,7 +6,6 @@ Grafana itself is not run, as nothing here can stand in for its image.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from urllib.parse import urlencode
 import pytest
 
 from tests.compose.conftest import Composed
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -35,10 +35,12 @@ def prometheus(composed: Composed) -> Iterator[Composed]:
         chat = {"model": "echo", "messages": [{"role": "user", "content": "Hello."}]}
         assert client.post("/v1/chat/completions", json=chat).status_code == 200
     composed.compose("--profile=monitoring", "up", "--detach", "prometheus")
-    deadline = time.monotonic() + SEEN_SECONDS
-    while (found := targets(composed)) != ALL_UP:
-        assert time.monotonic() < deadline, found
-        time.sleep(2)
+    eventually(
+        lambda: targets(composed) == ALL_UP,
+        seconds=SEEN_SECONDS,
+        what=lambda: f"all targets are up: {targets(composed)}",
+        every_seconds=2,
+    )
     yield composed
     composed.compose("--profile=monitoring", "rm", "--stop", "--force", "prometheus")
 
@@ -67,7 +69,9 @@ def expressions() -> list[str]:
 
 @pytest.mark.parametrize("expression", expressions())
 def test_what_the_dashboard_asks_has_an_answer(prometheus: Composed, expression: str) -> None:
-    deadline = time.monotonic() + SEEN_SECONDS
-    while not ask(prometheus, "query", query=expression).get("result"):
-        assert time.monotonic() < deadline, "no series"
-        time.sleep(2)
+    eventually(
+        lambda: ask(prometheus, "query", query=expression).get("result"),
+        seconds=SEEN_SECONDS,
+        what="a series",
+        every_seconds=2,
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ import yaml
 
 from tests.compose.conftest import Composed
 from tests.compose.engine import BASE_DIR, Engine
+from tests.support.waiting import eventually, slack
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -22,14 +23,6 @@ import urllib.request as r
 print(r.urlopen('http://haproxy:8000/health/ready', timeout=5).read().decode())
 """
 LABELS = ("postgres", "replica", "redis")
-
-
-def wait_until(is_so: Callable[[], bool], *, seconds: float, what: Callable[[], str]) -> None:
-    """Wait for something that Swarm brings about."""
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline, what()
-        time.sleep(1)
 
 
 class Swarm:
@@ -82,7 +75,7 @@ def swarm(
         labels = [f"--label-add=headrace.{name}=true" for name in LABELS]
         engine.docker("node", "update", *labels, node)
         engine.docker("stack", "deploy", *(f"--compose-file={name}" for name in files), STACK)
-        wait_until(running.is_up, seconds=300, what=running.tasks)
+        eventually(running.is_up, seconds=300, what=running.tasks)
         yield running
     finally:
         engine.docker("stack", "rm", STACK, check=False)
@@ -115,17 +108,17 @@ def stack_file(name: str, directory: Path) -> str:
 
 
 def test_swarm_runs_the_same_file(swarm: Swarm) -> None:
-    wait_until(swarm.is_answering, seconds=120, what=swarm.tasks)
+    eventually(swarm.is_answering, seconds=120, what=swarm.tasks)
 
 
 def test_a_rolling_update_ends_well_and_answers_go_on(swarm: Swarm) -> None:
-    wait_until(swarm.is_answering, seconds=120, what=swarm.tasks)
+    eventually(swarm.is_answering, seconds=120, what=swarm.tasks)
     swarm.engine.docker(
         "service", "update", "--detach", "--force", "--update-delay=3s", f"{STACK}_web"
     )
     form = "{{.UpdateStatus.State}}"
     seen = 0
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + slack(300)
     state = "updating"
     while state in ("updating", "<nil>"):
         assert time.monotonic() < deadline, swarm.tasks()

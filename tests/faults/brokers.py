@@ -21,6 +21,7 @@ import pytest
 from tests.faults.conftest import ARGUMENTS, ENV
 from tests.faults.harness import Faults
 from tests.stack_plugin import EmbeddedStack, free_public_port
+from tests.support.waiting import slack
 
 
 def absent(what: str) -> None:
@@ -179,7 +180,7 @@ def _accepts(port: int) -> bool:
 
 
 def _wait(what: Callable[[], object], *, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + slack(seconds)
     while True:
         try:
             if what():

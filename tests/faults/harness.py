@@ -17,6 +17,7 @@ import psycopg
 import redis
 
 from tests.stack_plugin import EmbeddedStack
+from tests.support.waiting import eventually
 
 POSTERS = 16
 POST_RETRIES = 5
@@ -88,15 +89,13 @@ class Faults:
 
     def wait_until(self, what: Callable[[], Any], *, seconds: float, why: str) -> None:
         """Wait for something to become true."""
-        deadline = time.monotonic() + seconds
-        while True:
-            try:
-                if what():
-                    return
-            except psycopg.OperationalError:
-                pass
-            assert time.monotonic() < deadline, why
-            time.sleep(0.1)
+        eventually(
+            what,
+            seconds=seconds,
+            what=why,
+            every_seconds=0.1,
+            errors=(psycopg.OperationalError,),
+        )
 
     def wait_for_all(self, *, seconds: float = 60) -> None:
         """Wait until no job is left."""

@@ -13,6 +13,7 @@ from tests.hostile import json_values, pieces, texts
 from tests.hostile.attack import Attack
 from tests.hostile.conftest import Hostile
 from tests.hostile.watch import Watch
+from tests.support.waiting import slack
 
 # A file with a function `attacks` each.
 GENERATORS = (json_values, texts, pieces)
@@ -47,7 +48,7 @@ def test_no_body_takes_the_service_from_another_account(hostile: Hostile) -> Non
     with watch.running(), ThreadPoolExecutor(CONNECTIONS) as threads:
         answers = list(threads.map(send, attacks))
     restarts = [part["restarts"] for part in hostile.stack.status()["parts"]]
-    deadline = time.monotonic() + RETURN_SECONDS
+    deadline = time.monotonic() + slack(RETURN_SECONDS)
     while time.monotonic() < deadline and not is_returned(watch):
         time.sleep(1)
     sys.stdout.write(

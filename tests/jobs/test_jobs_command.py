@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import subprocess
-import time
 import uuid
 from datetime import timedelta
 from typing import Any
@@ -23,6 +22,7 @@ from jobs.management.commands import jobs as command
 from jobs.models import Attempt, Event, Job, Worker
 from jobs.queue import reaper
 from tests.stack_plugin import EmbeddedStack
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.django_db
 
@@ -302,10 +302,12 @@ def test_the_stack_runs_a_job_that_was_cancelled_and_retried(
     job = http.post("/v1/jobs", json=body).json()["id"]
     assert manage(stack, "cancel", job).stdout == f"{job}: cancelled.\n"
     assert manage(stack, "retry", job).stdout == f"{job}: queued.\n"
-    deadline = time.monotonic() + ENDED_SECONDS
-    while (now := http.get(f"/v1/jobs/{job}").json())["status"] in ("queued", "running"):
-        assert time.monotonic() < deadline, now
-        time.sleep(0.1)
+    eventually(
+        lambda: http.get(f"/v1/jobs/{job}").json()["status"] not in ("queued", "running"),
+        seconds=ENDED_SECONDS,
+        what="the job ends",
+    )
+    now = http.get(f"/v1/jobs/{job}").json()
     assert (now["status"], now["output"]) == ("succeeded", "Hello")
     reaped = json.loads(manage(stack, "reap", "--json").stdout)
     assert set(reaped) == {"lost", "due"}

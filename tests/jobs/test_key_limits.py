@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,6 +17,7 @@ from tests.jobs.test_jobs_api import get, messages, post, wait
 from tests.provider import Provider
 from tests.stack_plugin import EmbeddedStack
 from tests.support.calls import client_with, error_of, manage
+from tests.support.waiting import eventually
 
 RAISE_LIMIT = """
 from access.models import ApiKey
@@ -33,11 +34,7 @@ def key_with(stack: EmbeddedStack, *options: str) -> Iterator[tuple[httpx.Client
         yield client, made
 
 
-def eventually(is_so: Callable[[], bool], *, seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+SEEN_SECONDS = 20
 
 
 # --- Tokens of the day --------------------------------------------------------------------------
@@ -50,7 +47,11 @@ def test_many_jobs_at_once_use_no_more_than_the_day_has(
             post(http, "provider-hello", messages(f"{marker} {number}"), run_at=at)["id"]
             for number in range(12)
         ]
-        eventually(lambda: all(get(http, job)["error"] or get(http, job)["output"] for job in jobs))
+        eventually(
+            lambda: all(get(http, job)["error"] or get(http, job)["output"] for job in jobs),
+            seconds=SEEN_SECONDS,
+            what="each job ran or was refused",
+        )
         seen = [get(http, job) for job in jobs]
         assert len(provider.calls_of(marker)) == 1
         held = [job for job in seen if job["status"] == "queued"]
@@ -69,7 +70,9 @@ def test_a_job_stops_between_its_calls_and_goes_on_with_what_it_has(
     text = "\n\n".join(f"{marker} {n}. " + "word " * 300 for n in range(24))
     with key_with(stack, "--tokens-per-day=5") as (http, made):
         job = post(http, "summarize-quick", {"text": text})
-        eventually(lambda: bool(get(http, job["id"])["error"]))
+        eventually(
+            lambda: get(http, job["id"])["error"], seconds=SEEN_SECONDS, what="the job has an error"
+        )
         paid = len(provider.calls_of(marker))
         assert paid == 1
         assert get(http, job["id"])["status"] == "queued"
@@ -132,6 +135,7 @@ def test_what_lasts_holds_a_slot_until_its_client_leaves(
                 == 200
             ),
             seconds=5,
+            what="the slot is free",
         )
 
 
@@ -153,4 +157,5 @@ def test_an_upload_holds_a_slot(stack: EmbeddedStack, chains: None) -> None:
                 == 202
             ),
             seconds=5,
+            what="the slot is free",
         )

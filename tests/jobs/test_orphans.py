@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 
 import psycopg
@@ -10,6 +9,7 @@ import pytest
 
 from tests.stack_plugin import EmbeddedStack
 from tests.support.calls import client_with
+from tests.support.waiting import eventually
 
 # As when the answer to a claim is lost on its way.
 CLAIM_UNHEARD = """
@@ -37,10 +37,13 @@ def test_a_job_that_its_worker_never_heard_of_is_run_again(
             assert connection.execute(CLAIM_UNHEARD, params).rowcount == 1
         if is_cancelled:
             http.post(f"/v1/jobs/{job['id']}/cancel")
-        deadline = time.monotonic() + 10
-        while (seen := http.get(f"/v1/jobs/{job['id']}").json())["finished_at"] is None:
-            assert time.monotonic() < deadline, seen
-            time.sleep(0.1)
+        path = f"/v1/jobs/{job['id']}"
+        eventually(
+            lambda: http.get(path).json()["finished_at"] is not None,
+            seconds=10,
+            what="the job ends",
+        )
+        seen = http.get(path).json()
     assert (seen["status"], seen["attempts"]) == (
         ("cancelled", 1) if is_cancelled else ("succeeded", 2)
     )

@@ -12,6 +12,7 @@ from typing import Any
 
 from tests.provider.behaviours import BEHAVIOURS
 from tests.provider.exchange import Exchange, HungUp, ProviderCall
+from tests.support.waiting import eventually, slack
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -81,15 +82,17 @@ class Provider:
 
     def wait_for_call(self, text: str, *, seconds: float = 10.0) -> ProviderCall:
         """Return the first call whose last message holds this text, once it has come."""
-        deadline = time.monotonic() + seconds
-        while not (found := self.calls_of(text)):
-            assert time.monotonic() < deadline, f"no call with {text!r}"
-            time.sleep(0.01)
+        found = eventually(
+            lambda: self.calls_of(text),
+            seconds=seconds,
+            what=f"a call with {text!r}",
+            every_seconds=0.01,
+        )
         return found[0]
 
     def seconds_until_hung_up(self, call: ProviderCall, *, since: float) -> float:
         """Return how long after `since` Headrace hung up on a call."""
-        deadline = since + 10.0
+        deadline = since + slack(10.0)
         while call.hung_up_at is None:
             assert not call.is_over, "the call was answered"
             assert time.monotonic() < deadline, "the call was left running"

@@ -7,6 +7,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from scaling.loading_cache import LoadingCache
+from tests.support.waiting import eventually
 
 
 class Clock:
@@ -60,11 +61,7 @@ def in_threads(count: int, work):
 
 
 def wait_for(condition) -> None:
-    for _ in range(1000):
-        if condition():
-            return
-        threading.Event().wait(0.005)
-    raise AssertionError("did not happen")
+    eventually(condition, seconds=5, what="the threads get there", every_seconds=0.005)
 
 
 def test_a_value_is_loaded_once_within_its_ttl(clock):

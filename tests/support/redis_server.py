@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import socket
 import subprocess
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +15,7 @@ from redis.retry import Retry
 
 import scaling.redis_client
 from fleet.cluster.redis import find_server
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,15 +42,13 @@ class OwnRedis:
         self.process = subprocess.Popen(
             [str(word) for word in command], cwd=self.directory, stdout=subprocess.DEVNULL
         )
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
-            try:
-                self.client().ping()
-            except redis.RedisError:
-                time.sleep(0.02)
-            else:
-                return
-        raise TimeoutError("redis-server did not start")
+        eventually(
+            lambda: self.client().ping(),
+            seconds=10,
+            what="redis-server answers",
+            every_seconds=0.02,
+            errors=(redis.RedisError,),
+        )
 
     def client(self) -> redis.Redis:
         return redis.Redis(port=self.port, socket_timeout=1, retry=NO_RETRY)

@@ -16,6 +16,7 @@ from tests.chat.caching.cached import CHAT, ask, content, is_hit, status
 from tests.provider import Provider
 from tests.stack_plugin import EmbeddedStack
 from tests.support.calls import chat_body, manage
+from tests.support.waiting import eventually, slack
 
 SEEN_SECONDS = 1.0
 
@@ -30,10 +31,7 @@ def test_an_old_answer_is_given_while_one_request_renews_it(
         answers = list(threads.map(lambda _: ask(http, "cached-stale", marker), range(8)))
     assert all(is_hit(answer) and content(answer) == first for answer in answers)
     assert any(status(answer).endswith("detail=stale") for answer in answers)
-    deadline = time.monotonic() + 5
-    while len(provider.calls_of(marker)) < 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    eventually(lambda: len(provider.calls_of(marker)) >= 2, seconds=5, what="it is revalidated")
     time.sleep(0.3)
     # A request after the revalidation, on a node that has it in memory or reads the store, hits.
     assert len(provider.calls_of(marker)) == 2
@@ -119,11 +117,12 @@ def test_what_is_edited_or_cleared_is_gone_from_both_nodes(
         else:
             name = {"--chain": ["cached-cleared"], "--account": ["default"], "--all": []}[how]
             assert "within a second" in manage(stack, "cache", "clear", how, *name)
-        done = time.monotonic()
-        deadline = done + SEEN_SECONDS
-        while len(provider.calls_of(marker)) == before:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        eventually(
+            lambda: len(provider.calls_of(marker)) > before,
+            seconds=SEEN_SECONDS,
+            what="the provider is called again",
+            every_seconds=0.01,
+        )
         time.sleep(0.5)
     assert load.statuses == {200}
     assert len(provider.calls_of(marker)) - before <= 2
@@ -166,7 +165,7 @@ def test_renewals_are_bounded_as_a_key_s_requests_are(
             assert status(answer).endswith("detail=stale")
     time.sleep(0.3)
     assert len([call for call in provider.calls_of(marker) if not call.is_over]) == 1
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + slack(20)
     # Each has its turn, when the one before it is over.
     for number in range(2):
         while len(provider.calls_of(f"{marker} {number}")) < 2:

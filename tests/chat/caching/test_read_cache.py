@@ -17,6 +17,7 @@ from scaling.response_cache import invalidation
 from scaling.response_cache.invalidation import TRUST, invalidate, invalidated_while
 from tests.support.calls import error_of
 from tests.support.redis_server import OwnRedis, own_redis
+from tests.support.waiting import eventually
 
 __all__ = ["own_redis"]
 
@@ -122,20 +123,21 @@ def test_a_cancelled_job_is_cancelled_on_the_other_node(nodes: list[httpx.Client
     assert hits > ROUNDS / 8
 
 
+def wait_for_status(node: httpx.Client, path: str, status: str) -> None:
+    eventually(
+        lambda: node.get(path).json()["status"] == status, seconds=30, what=f"the job is {status}"
+    )
+
+
 def test_a_running_job_is_seen_to_end_and_to_be_retried(nodes: list[httpx.Client]) -> None:
     value = {"messages": [{"role": "user", "content": "x"}]}
     path = post_job(nodes[0], "provider-hang", value)
-    deadline = time.monotonic() + 30
-    while nodes[0].get(path).json()["status"] != "running":
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for_status(nodes[0], path, "running")
     time.sleep(invalidation.INVALIDATION_SECONDS + 0.2)
     assert warm(nodes[1], path)
     assert nodes[0].post(f"{path}/cancel").json()["status"] in ("cancelling", "cancelled")
     assert nodes[1].get(path).json()["status"] in ("cancelling", "cancelled")
-    while nodes[1].get(path).json()["status"] != "cancelled":
-        assert time.monotonic() < deadline + 30
-        time.sleep(0.05)
+    wait_for_status(nodes[1], path, "cancelled")
     time.sleep(invalidation.INVALIDATION_SECONDS + 0.2)
     assert warm(nodes[1], path)
     assert nodes[0].post(f"{path}/retry").status_code == 202
@@ -151,10 +153,7 @@ def test_a_response_is_cached_and_invalidated_at_once(nodes: list[httpx.Client])
     time.sleep(invalidation.INVALIDATION_SECONDS + 1)
     assert warm(nodes[1], path)
     nodes[0].post(f"{path}/cancel")
-    deadline = time.monotonic() + 30
-    while nodes[1].get(path).json()["status"] != "cancelled":
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for_status(nodes[1], path, "cancelled")
 
 
 def test_another_account_is_given_nothing(http: httpx.Client, other_http: httpx.Client) -> None:

@@ -16,6 +16,7 @@ import psutil
 
 from tests.faults.replica_stack import ServersUnderTest
 from tests.faults.soak.provider import STATE
+from tests.support.waiting import slack
 
 FROZEN_SECONDS = (1.0, 5.0)
 LAG_SECONDS = 2.0
@@ -143,7 +144,7 @@ class Breakage:
         return [part for part in self.servers.stack.status()["parts"] if part["kind"] == kind]
 
     def _wait_until_whole(self) -> None:
-        deadline = time.monotonic() + WHOLE_SECONDS
+        deadline = time.monotonic() + slack(WHOLE_SECONDS)
         while not self._is_whole():
             if time.monotonic() > deadline:
                 raise TimeoutError(f"not whole again in {WHOLE_SECONDS} s: {self.log[-1][1]}")

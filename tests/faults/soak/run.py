@@ -18,6 +18,7 @@ from tests.faults.soak.breakage import NO_FAULT, Breakage
 from tests.faults.soak.load import CUT, MixedLoad
 from tests.faults.soak.memory import Sampler
 from tests.support.own_stack import OwnStack
+from tests.support.waiting import slack
 
 CALIBRATION_SECONDS = 10.0
 SHARE = 0.6
@@ -167,7 +168,7 @@ class Soak:
         return found
 
     def _await_jobs(self) -> None:
-        deadline = time.monotonic() + JOBS_END_SECONDS
+        deadline = time.monotonic() + slack(JOBS_END_SECONDS)
         while (left := self.servers.rows(UNFINISHED)[0][0]) and time.monotonic() < deadline:
             time.sleep(0.5)
         if left:

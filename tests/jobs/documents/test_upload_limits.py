@@ -7,7 +7,6 @@ import re
 import socket
 import subprocess
 import tempfile
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -33,6 +32,7 @@ from jobs.models import Job
 from jobs.services import submit
 from tests.stack_plugin import EmbeddedStack
 from tests.support.calls import error_of
+from tests.support.waiting import eventually
 
 A, B = uuid.uuid4(), uuid.uuid4()
 MIB = 1024 * 1024
@@ -224,10 +224,11 @@ def uploads_at(url: str) -> float:
 
 
 def wait_for_uploads(url: str, count: int) -> None:
-    deadline = time.monotonic() + 20
-    while uploads_at(url) != count:
-        assert time.monotonic() < deadline, uploads_at(url)
-        time.sleep(0.05)
+    eventually(
+        lambda: uploads_at(url) == count,
+        seconds=20,
+        what=lambda: f"{count} uploads, not {uploads_at(url)}",
+    )
 
 
 def test_stalled_uploads_of_one_account_leave_others_theirs(

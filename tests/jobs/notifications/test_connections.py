@@ -15,6 +15,7 @@ from django.conf import settings
 
 from tests.stack_plugin import EmbeddedStack
 from tests.support.calls import chat_body, client_with
+from tests.support.waiting import eventually, slack
 
 NODES = 2
 # More than both nodes' pools of the primary have together.
@@ -30,7 +31,7 @@ Request = tuple[str, str, dict[str, Any] | None]
 def waiting_job(http: httpx.Client) -> str:
     """Post a job that does not run, and return its id; a busy machine may refuse it first."""
     body = {"chain": "provider-hello", **INVOKE, **LATER}
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + slack(10)
     while True:
         made = http.post("/v1/jobs", json=body)
         if made.status_code == 202:
@@ -184,8 +185,6 @@ def test_many_streamed_answers_of_conversations_leave_the_database_to_others(
     with under_way(stack, requests) as ended:
         time.sleep(1.0)
         waiting_job(http)
-        deadline = time.monotonic() + 30
-        while len(ended()) < FOLLOWERS and time.monotonic() < deadline:
-            time.sleep(0.1)
+        eventually(lambda: len(ended()) >= FOLLOWERS, seconds=30, what="all streams end")
         # Their chain's time runs out inside of the stream.
         assert ended() == [201] * FOLLOWERS

@@ -30,6 +30,7 @@ from jobs.queue.transitions import Finish
 from tests.jobs.notifications.receivers import MailServer, Receiver, answer, hang, in_turn
 from tests.jobs.notifications.rows import make_account, make_delivery, make_job
 from tests.stack_plugin import BASE_DIR
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -83,10 +84,7 @@ def dispatcher(**settings: object) -> Iterator[subprocess.Popen[bytes]]:
 
 def until(check: Callable[[], Any]) -> None:
     """Wait until something is so."""
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not check():
-        assert time.monotonic() < deadline, "not in time"
-        time.sleep(0.02)
+    eventually(check, seconds=WAIT_SECONDS, what="the dispatcher's work", every_seconds=0.02)
 
 
 def until_over(*rows: Delivery) -> None:

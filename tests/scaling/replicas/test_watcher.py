@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from scaling.replicas.position import Position
@@ -11,6 +9,7 @@ from scaling.replicas.sampling import Sampler
 from scaling.replicas.topology import TOPOLOGY
 from scaling.replicas.watcher import Watcher
 from tests.stack_plugin import EmbeddedStack
+from tests.support.waiting import eventually
 
 WAIT_SECONDS = 10.0
 
@@ -30,9 +29,10 @@ def test_an_answer_without_sense_does_not_end_the_watch(
     watcher = Watcher()
     try:
         watcher.tick()
-        deadline = time.monotonic() + WAIT_SECONDS
-        while TOPOLOGY.primary.sample is None and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert TOPOLOGY.primary.sample is not None
+        eventually(
+            lambda: TOPOLOGY.primary.sample is not None,
+            seconds=WAIT_SECONDS,
+            what="the primary is sampled",
+        )
     finally:
         watcher.close()

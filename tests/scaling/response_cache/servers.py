@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from pymemcache.exceptions import MemcacheError
 
 from fleet.cluster.redis import find_server
 from tests.support.redis_server import NO_RETRY, OwnRedis, free_port
+from tests.support.waiting import eventually
 
 
 class OwnMemcached:
@@ -146,12 +146,4 @@ def find_memcached() -> str:
 
 def wait_until(check, errors) -> None:
     """Wait until a check holds and raises none of these errors."""
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        try:
-            if check():
-                return
-        except errors:
-            pass
-        time.sleep(0.02)
-    raise TimeoutError("the server did not become ready")
+    eventually(check, seconds=10, what="the server is ready", every_seconds=0.02, errors=errors)

@@ -12,6 +12,7 @@ import pytest
 from scaling.response_cache import generations
 from scaling.response_cache.generations import Generations, account_counter, chain_counter
 from scaling.response_cache.store import StoreUnavailable
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.parametrize("server", ["redis"], indirect=True)
 
@@ -41,10 +42,7 @@ def of(process: Generations, chain: str = "a", account: str = ACCOUNT) -> str:
 
 
 def wait_until(check: Callable[[], bool], *, seconds: float = SEEN_SECONDS) -> None:
-    deadline = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.01)
+    eventually(check, seconds=seconds, what="the generation changes", every_seconds=0.01)
 
 
 @pytest.mark.parametrize(
