@@ -91,7 +91,8 @@ def fault_of(
     unreachable, hanging (it answers, and accepts no new connection), promoted, other_cluster,
     other_timeline or lagging. While the primary is unavailable nothing is written, and a replica
     that had replayed all goes on. One that lacks writes that a dead primary did not send has the
-    lag of that time for `grace_seconds`: so long all processes have their positions.
+    lag of that time for `grace_seconds`: so long all processes have their positions. They are
+    infinite while no process hears the primary.
     """
     if sample is None or silent_ticks >= SILENT_TICKS:
         return "unreachable"

@@ -2,14 +2,16 @@
 
 A scope is an account's id, or SHARED_SCOPE for rows that staff change and all accounts read (keys,
 chains). Its position is stored for POSITION_SECONDS; a replica that lags more than that gets no
-reads. No position in Redis is no proof that nothing was written, so `required` may return UNKNOWN,
-and the read goes to the primary: while Redis is unavailable, and for POSITION_SECONDS after a
-restart or a failover of Redis, which may have lost its last writes, or a jump of its clock, by
-which its keys expire.
+reads. While the primary is gone the positions of writes that a replica lacks stay: nothing else
+shows that the replica lacks them. No position in Redis is no proof that nothing was written, so
+`required` may return UNKNOWN, and the read goes to the primary: while Redis is unavailable, and for
+POSITION_SECONDS after a restart or a failover of Redis, which may have lost its last writes, or a
+jump of its clock, by which its keys expire.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 import time
@@ -36,6 +38,11 @@ MAX_RECENT = 50_000
 # mostly replayed it by then.
 REPLAY_WAIT_SECONDS = 2.0
 REPLAY_WAIT_STEP_SECONDS = 0.02
+# How long Redis has the position of a write that a replica lacks while the primary is gone; renewed
+# in time. Also so long after this process ended.
+RETAINED_SECONDS = 3600.0
+# By so much the watcher may see late what a replica has replayed.
+WATCH_SLACK_SECONDS = 5.0
 # A clock may be set by less unnoticed: so much too early positions may be gone.
 JUMP_SECONDS = 1.0
 
@@ -85,6 +92,9 @@ class LastWrites:
         self._lock = threading.Lock()
         self._recent: OrderedDict[str, tuple[float, Position]] = OrderedDict()
         self._unsaved: dict[str, Position] = {}
+        # Stored for RETAINED_SECONDS, since the moment after it.
+        self._retained: dict[str, Position] = {}
+        self._retained_at = 0.0
         self._epoch = ""
         # When the epoch began, by time.monotonic().
         self.began_at = 0.0
@@ -138,12 +148,17 @@ class LastWrites:
         epoch, age, redis_time = run(read_epoch)
         now = time.monotonic()
         oldest = now - settings.POSITION_SECONDS
+        is_primary_gone = TOPOLOGY.primary.is_in_doubt
         # How far Redis's clock was ahead of ours, at least and at most.
         ahead, before = (redis_time - now, redis_time - sent_at), self._ahead
         self._ahead = ahead
         # Keys expire by Redis's own clock, and have expired early.
         has_jumped = epoch == self._epoch and ahead[0] > before[1] + JUMP_SECONDS
         with self._lock:
+            if is_primary_gone:
+                self._retain(now)
+            else:
+                self._retained.clear()
             while self._recent and next(iter(self._recent.values()))[0] < oldest:
                 self._recent.popitem(last=False)
             if epoch != self._epoch or has_jumped:
@@ -155,7 +170,8 @@ class LastWrites:
                 self._unsaved = {scope: stored for scope, (_, stored) in self._recent.items()}
             self.trusted_from = self.began_at + settings.POSITION_SECONDS
             unsaved = dict(self._unsaved)
-        if unsaved and self._save(unsaved):
+        seconds = RETAINED_SECONDS if is_primary_gone else settings.POSITION_SECONDS
+        if unsaved and self._save(unsaved, seconds=seconds):
             with self._lock:
                 for scope, position in unsaved.items():
                     if self._unsaved.get(scope) == position:
@@ -171,8 +187,27 @@ class LastWrites:
             return None
         return stored[1]
 
-    def _save(self, positions: dict[str, Position]) -> bool:
-        milliseconds = int(settings.POSITION_SECONDS * 1000)
+    def _retain(self, now: float) -> None:
+        """Have the positions stored again whose writes a replica lacks, and never forget them."""
+        if now - self._retained_at > RETAINED_SECONDS / 4:
+            self._retained.clear()
+            self._retained_at = now
+        # A replica that lacks earlier ones lags too much to be read.
+        oldest = TOPOLOGY.log.heard_at - settings.REPLICA_MAX_LAG_SECONDS - WATCH_SLACK_SECONDS
+        recent = itertools.takewhile(
+            lambda item: item[1][0] >= oldest, reversed(self._recent.items())
+        )
+        for scope, (_, position) in list(recent):
+            if not TOPOLOGY.is_missed(position):
+                continue
+            self._recent[scope] = (now, position)
+            self._recent.move_to_end(scope)
+            if self._retained.get(scope) != position:
+                self._retained[scope] = position
+                self._unsaved[scope] = max(position, self._unsaved.get(scope, position))
+
+    def _save(self, positions: dict[str, Position], *, seconds: float | None = None) -> bool:
+        milliseconds = int((seconds or settings.POSITION_SECONDS) * 1000)
 
         def work(client: Redis) -> None:
             pipeline = client.pipeline(transaction=False)

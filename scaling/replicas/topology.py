@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -84,8 +85,11 @@ class Server:
         self.silent_ticks = 0
         self.failures = 0
 
-    def judge(self, now: float, log: PrimaryLog) -> None:
-        """Decide about a replica after a tick."""
+    def judge(self, now: float, log: PrimaryLog, *, is_primary_gone: bool = False) -> None:
+        """Decide about a replica after a tick; `is_primary_gone` is that no process hears it."""
+        # Positions of writes while the replica was within its lag are stored for so long, and
+        # for as long as the primary is gone (last_writes.py).
+        stored_seconds = settings.POSITION_SECONDS - settings.REPLICA_MAX_LAG_SECONDS
         self.fault = fault_of(
             self.sample,
             now=now,
@@ -93,8 +97,7 @@ class Server:
             hung_connects=self.hung_connects,
             log=log,
             max_lag_seconds=settings.REPLICA_MAX_LAG_SECONDS,
-            # Positions of writes while the replica was within its lag are stored for so long.
-            grace_seconds=settings.POSITION_SECONDS - settings.REPLICA_MAX_LAG_SECONDS,
+            grace_seconds=math.inf if is_primary_gone else stored_seconds,
         )
         self.good_samples = 0 if self.fault else self.good_samples + 1
         if self.sample is not None:
@@ -154,6 +157,13 @@ class Topology:
             server.replayed is not None and server.replayed.covers(position)
             for server in self.replicas.values()
             if server.is_in_rotation
+        )
+
+    def is_missed(self, position: Position) -> bool:
+        """Return whether any replica, in rotation or not, lacks the writes up to `position`."""
+        return any(
+            server.replayed is None or not server.replayed.covers(position)
+            for server in self.replicas.values()
         )
 
 

@@ -17,6 +17,7 @@ from scaling.replicas.backend.pools import abort_connections, close_pool, warm
 from scaling.replicas.decision import PRIMARY
 from scaling.replicas.health import Sample
 from scaling.replicas.last_writes import LAST_WRITES
+from scaling.replicas.primary_contact import PrimaryContact
 from scaling.replicas.server_watch import ServerWatch
 from scaling.replicas.topology import TOPOLOGY, Server
 
@@ -30,6 +31,7 @@ class Watcher:
         self._addresses = Addresses()
         self._watches: dict[str, ServerWatch] = {}
         self._was_unavailable = False
+        self._contact = PrimaryContact()
 
     def tick(self) -> None:
         """Follow the files and the operator, and judge the servers by their samples."""
@@ -47,7 +49,7 @@ class Watcher:
         for server in list(TOPOLOGY.replicas.values()):
             server.silent_ticks += 1
             before = server.fault
-            server.judge(now, TOPOLOGY.log)
+            server.judge(now, TOPOLOGY.log, is_primary_gone=not self._contact.is_heard)
             if server.fault != before:
                 logger.warning("%s: %s", server.name, server.fault or "is healthy again")
                 if server.fault == "unreachable":
@@ -92,8 +94,11 @@ class Watcher:
         try:
             LAST_WRITES.tick()
             names = detachment.read_detached()
+            self._contact.tick(time.monotonic(), heard_at=TOPOLOGY.log.heard_at)
         except RedisUnavailable:
             LAST_WRITES.distrust()
+            # Others may hear it, and their positions are not seen.
+            self._contact.is_heard = True
             return
         for server in TOPOLOGY.replicas.values():
             is_detached = server.name in names

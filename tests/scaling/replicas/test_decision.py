@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -167,6 +168,9 @@ def test_writes_that_a_dead_primary_did_not_send_make_no_replica_lag_for_a_while
     # Who was too late when the primary was lost is too late still.
     assert fault(sample(99), log, now=10.0, grace_seconds=41.0) == "lagging"
     assert fault(sample(300), log, now=500.0, grace_seconds=41.0) == ""
+    # While no process hears the primary, nothing is written.
+    assert fault(sample(150), log, now=1e9, grace_seconds=math.inf) == ""
+    assert fault(sample(99), log, now=1e9, grace_seconds=math.inf) == "lagging"
 
 
 def test_lag_is_the_time_since_the_primary_was_first_ahead():
