@@ -26,10 +26,9 @@ if TYPE_CHECKING:
 # What is smaller does no harm by its bytes: a process has only so many connections.
 LARGE_BYTES = 64 * 1024
 RETRY_AFTER_SECONDS = 1.0
-CODES = {
+OPEN_CODES = {
     "MAX_REQUESTS_PER_ACCOUNT": "too_many_open_requests",
     "MAX_REQUEST_BYTES_PER_ACCOUNT": "too_many_open_bytes",
-    "MAX_REQUEST_BYTES_PER_NODE": "too_many_open_bytes",
 }
 MESSAGES = {
     "MAX_REQUESTS_PER_ACCOUNT": "This account may have {allowed} requests open at a node",
@@ -39,17 +38,41 @@ MESSAGES = {
 }
 
 
-class TooManyOpen(ApiError):
-    """The account has as much open here as `setting` allows, or all accounts together have."""
+class AccountOpenExceeded(ApiError):
+    """The account has as much open here as `setting` allows."""
 
     def __init__(self, setting: str) -> None:
         super().__init__(
-            503 if setting.endswith("_NODE") else 429,
-            f"{MESSAGES[setting].format(allowed=getattr(settings, setting))} ({setting}).",
-            code=CODES[setting],
+            429,
+            _message(setting),
+            code=OPEN_CODES[setting],
             retry_after_seconds=RETRY_AFTER_SECONDS,
         )
-        OPEN_REFUSED.labels(setting).inc()
+
+
+class NodeOpenExceeded(ApiError):
+    """All callers together hold as many bytes as `setting` allows."""
+
+    def __init__(self, setting: str) -> None:
+        super().__init__(
+            503,
+            _message(setting),
+            code="too_many_open_bytes",
+            retry_after_seconds=RETRY_AFTER_SECONDS,
+        )
+
+
+EXCEEDED = (AccountOpenExceeded, NodeOpenExceeded)
+
+
+def _message(setting: str) -> str:
+    return f"{MESSAGES[setting].format(allowed=getattr(settings, setting))} ({setting})."
+
+
+def _exceeded(setting: str) -> AccountOpenExceeded | NodeOpenExceeded:
+    """Count a refusal by a setting; return its error."""
+    OPEN_REFUSED.labels(setting).inc()
+    return NodeOpenExceeded(setting) if setting.endswith("_NODE") else AccountOpenExceeded(setting)
 
 
 class OpenRequests:
@@ -65,12 +88,15 @@ class OpenRequests:
         self.all_bytes = 0
 
     def open(self, caller: Hashable | None, size: int) -> OpenRequest:
-        """Count a request with a body of `size` bytes; raises TooManyOpen."""
+        """Count a request with a body of `size` bytes.
+
+        Raises AccountOpenExceeded (429) or NodeOpenExceeded (503).
+        """
         most = settings.MAX_REQUESTS_PER_ACCOUNT
         if most and self._requests[caller] >= most:
-            raise TooManyOpen("MAX_REQUESTS_PER_ACCOUNT")
+            raise _exceeded("MAX_REQUESTS_PER_ACCOUNT")
         if (setting := self.exceeded(caller, size)) is not None:
-            raise TooManyOpen(setting)
+            raise _exceeded(setting)
         self._requests[caller] += 1
         OPEN_REQUESTS.inc()
         request = OpenRequest(self, caller)
@@ -117,11 +143,14 @@ class OpenRequest:
         self._body = size if size >= LARGE_BYTES else 0
 
     def may_answer(self, size: int, *, is_read: bool) -> None:
-        """Count an answer of so many bytes; raises TooManyOpen for one that was only read."""
+        """Count an answer of so many bytes.
+
+        Raises AccountOpenExceeded or NodeOpenExceeded for one that was only read.
+        """
         if size < LARGE_BYTES or self._requests is None:
             return
         if is_read and (setting := self._requests.exceeded(self._caller, size)) is not None:
-            raise TooManyOpen(setting)
+            raise _exceeded(setting)
         self._answer = size
         self._change(size)
 
@@ -152,7 +181,7 @@ class OpenRequestsLayer:
             mine = self._requests.open(
                 CALLERS.find(environ.get("HTTP_AUTHORIZATION", "")), _body_bytes(environ)
             )
-        except TooManyOpen as error:
+        except EXCEEDED as error:
             return _refuse(error, environ, start_response)
         environ[BODY_READ] = mine.hold
         is_read = environ["REQUEST_METHOD"] in ("GET", "HEAD")
@@ -161,7 +190,7 @@ class OpenRequestsLayer:
         def start(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
             try:
                 mine.may_answer(_answer_bytes(headers), is_read=is_read)
-            except TooManyOpen as error:
+            except EXCEEDED as error:
                 refused.append(_refuse(error, environ, start_response))
                 return None
             return start_response(status, headers, *more)
