@@ -53,10 +53,23 @@ class Exchange:
         """Send a whole answer."""
         self.send(status, json.dumps(body).encode(), headers)
 
-    def send(self, status: int, data: bytes, headers: dict[str, str] | None = None) -> None:
-        """Send any bytes under a JSON content type."""
+    def send_bytes(
+        self, data: bytes, *, content_type: str, headers: dict[str, str] | None = None
+    ) -> None:
+        """Send any bytes with status 200."""
+        self.send(200, data, headers, content_type=content_type)
+
+    def send(
+        self,
+        status: int,
+        data: bytes,
+        headers: dict[str, str] | None = None,
+        *,
+        content_type: str = "application/json",
+    ) -> None:
+        """Send any bytes."""
         self._handler.send_response(status)
-        self._handler.send_header("Content-Type", "application/json")
+        self._handler.send_header("Content-Type", content_type)
         self._handler.send_header("Content-Length", str(len(data)))
         for name, value in (headers or {}).items():
             self._handler.send_header(name, value)

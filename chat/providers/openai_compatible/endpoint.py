@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -33,7 +33,8 @@ class Endpoint:
     """An origin, and the first line and headers of requests to its chat completions."""
 
     origin: Origin
-    head: bytes
+    # It has the key.
+    head: bytes = field(repr=False)
 
 
 @lru_cache(maxsize=1024)
