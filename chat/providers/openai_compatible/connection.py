@@ -6,7 +6,7 @@ import io
 import ssl
 import time
 from functools import cache
-from http.client import HTTPResponse
+from http.client import HTTPResponse, IncompleteRead
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -64,7 +64,14 @@ class BoundedResponse(HTTPResponse):
     def __init__(self, sock: Any) -> None:
         super().__init__(sock, method="POST")
         self.wire_budget = WireBudget()
-        self.fp = io.BufferedReader(_CountedReader(self.fp.detach(), self.wire_budget))
+        self._reader = _CountedReader(self.fp.detach(), self.wire_budget)
+        self.fp = io.BufferedReader(self._reader)
+
+    def begin(self) -> None:
+        """Read the head; raises IncompleteRead where it is cut, which the class does not notice."""
+        super().begin()
+        if self._reader.has_ended:
+            raise IncompleteRead(b"")
 
     def _read_status(self) -> tuple[str, int, str]:
         version, status, reason = super()._read_status()  # type: ignore[misc]
@@ -77,6 +84,7 @@ class _CountedReader(io.RawIOBase):
     def __init__(self, raw: Any, budget: WireBudget) -> None:
         self._raw = raw
         self._budget = budget
+        self.has_ended = False
 
     def readable(self) -> bool:
         return True
@@ -84,6 +92,7 @@ class _CountedReader(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         count: int = self._raw.readinto(buffer)
         self._budget.add(count)
+        self.has_ended = not count
         return count
 
     def close(self) -> None:

@@ -39,6 +39,8 @@ class Exchange:
         self._pool = pool
         self._connection: Connection | None = connection
         self._response = response
+        # Of a body with a Content-Length; the class does not say whether all of it came.
+        self._bytes_left = response.length
 
     def __enter__(self) -> Exchange:
         return self
@@ -93,12 +95,17 @@ class Exchange:
             raise self.deadline.error() from None
         except (OSError, HTTPException) as error:
             raise Unreachable from error
-        if not data and not self._is_complete() and self._response.length is not None:
-            raise Unreachable
+        if self._bytes_left is not None:
+            self._bytes_left -= len(data)
+            if not data and self._bytes_left:
+                raise Unreachable
         return data
 
     def _is_complete(self) -> bool:
-        return self._response.isclosed() or self._response.length == 0
+        """Return whether the body was read to its end."""
+        if self._bytes_left is None:
+            return bool(self._response.isclosed())
+        return self._bytes_left == 0
 
 
 def send(endpoint: Endpoint, body: bytes, deadline: Deadline) -> Exchange:
