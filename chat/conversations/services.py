@@ -10,6 +10,7 @@ from django.db.models.functions import Now, RowNumber
 
 from access.limits.stored import StoredLimit
 from chat.chains.catalog import find_chain
+from chat.conversations import statements
 from chat.errors import ChainNotFound
 from chat.models import Conversation, Message
 from config.api.errors import InvalidRequest, NotFound
@@ -31,6 +32,11 @@ class ByteLength(Func):
 def subject_of(conversation_id: uuid.UUID) -> str:
     """Return the subject of cached reads of a conversation and its messages."""
     return f"conversation:{conversation_id.hex}"
+
+
+def conversation_id_of(public_id: str) -> uuid.UUID:
+    """Return the UUID in a public id; raises NotFound."""
+    return _conversation_id(public_id)
 
 
 def read_subject(public_id: str) -> str:
@@ -55,6 +61,17 @@ def get_conversation(*, account_id: uuid.UUID, public_id: str) -> Conversation:
     if conversation is None:
         raise _not_found()
     return conversation
+
+
+def find_chain_slug(*, account_id: uuid.UUID, conversation_id: uuid.UUID) -> str:
+    """Return the slug of the chain of an account's conversation; another's raises NotFound.
+
+    For a request that writes: it is read from the primary.
+    """
+    rows = statements.fetch(statements.CHAIN, conversation=conversation_id, account=account_id)
+    if not rows:
+        raise _not_found()
+    return str(rows[0][0])
 
 
 def list_conversations(*, account_id: uuid.UUID, cursor: Cursor) -> list[Conversation]:
@@ -121,17 +138,6 @@ def list_messages(*, conversation: Conversation, cursor: Cursor) -> MessagePage:
     # The row that only shows that there are more is not sent.
     found: list[Any] = list(sized.filter(fits, number__lte=cursor.limit).order_by(order))
     return MessagePage(rows=found, has_more=bool(found) and found[0].found > len(found))
-
-
-def first_messages(
-    rows: QuerySet[Message], *, order: str, count: int, max_bytes: int
-) -> QuerySet[Message]:
-    """Return the first messages of `rows`, `count` at most, that have `max_bytes` together.
-
-    PostgreSQL sends no content of others, and reads none: it has a text's size in its row.
-    """
-    sized = _sized(rows, order=order, count=max(0, count))
-    return sized.filter(bytes_so_far__lte=max_bytes).order_by(order)
 
 
 def _sized(rows: QuerySet[Message], *, order: str, count: int) -> QuerySet[Any]:

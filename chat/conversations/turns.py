@@ -5,17 +5,22 @@ from __future__ import annotations
 import logging
 import time
 import uuid
+from contextlib import nullcontext
 from datetime import timedelta
+from typing import Any
 
 import gevent
 from django.conf import settings
-from django.db import DatabaseError, transaction
-from django.db.models import Max, Q
+from django.db import DatabaseError, IntegrityError, connection, transaction
+from django.db.models import Max
 from django.db.models.functions import Now
+from django.utils import timezone
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from psycopg.errors import UniqueViolation
 
 from access.limits.stored import refusal
-from chat.conversations.services import first_messages, subject_of
+from chat.conversations import statements
+from chat.conversations.services import subject_of
 from chat.models import Conversation, Message
 from chat.running.run import Usage
 from config.api.errors import ApiError, NotFound
@@ -31,6 +36,8 @@ BUSY_RETRY_SECONDS = 2.0
 WAIT_STEP_SECONDS = 0.1
 WAIT_STEP_MAX_SECONDS = 1.0
 RENEWALS_PER_LEASE = 3
+# Each that fails has waited for a turn that ended, of which there is one at a time.
+POSITION_ATTEMPTS = 5
 
 
 class Turn:
@@ -55,20 +62,17 @@ class Turn:
         a longer question goes alone. An incomplete answer is left out: the model would take it for
         a finished one.
         """
-        before = Message.objects.filter(
-            conversation=self.conversation,
-            status=Message.Status.COMPLETED,
-            position__lt=self.question.position,
-        )
-        rows = first_messages(
-            before,
-            order="-position",
+        rows = statements.fetch(
+            statements.HISTORY,
+            conversation=self.conversation.pk,
+            status=Message.Status.COMPLETED.value,
+            position=self.question.position,
             count=settings.CONVERSATION_HISTORY_MESSAGES - 1,
             max_bytes=settings.CONVERSATION_HISTORY_BYTES - len(self.question.content.encode()),
         )
         messages: list[BaseMessage] = [
-            HumanMessage(row.content) if row.role == Message.Role.USER else AIMessage(row.content)
-            for row in reversed(rows)
+            HumanMessage(content) if role == Message.Role.USER else AIMessage(content)
+            for role, content in rows
         ]
         # A window that opens on an answer would confuse models that expect turns.
         while messages and isinstance(messages[0], AIMessage):
@@ -106,16 +110,12 @@ class Turn:
     ) -> Message | None:
         self._is_open = False
         self._renewer.kill(block=False)
-        with invalidated_while([subject_of(self.conversation.pk)]), transaction.atomic():
-            freed = Conversation.objects.filter(
-                pk=self.conversation.pk, lease_token=self._token
-            ).update(lease_token=None, lease_until=None, updated_at=Now())
-            if not freed:
-                return None
+        with invalidated_while([subject_of(self.conversation.pk)]):
             if not content and status == Message.Status.INCOMPLETE:
+                self._free()
                 return None
-            return Message.objects.create(
-                conversation=self.conversation,
+            answer = Message(
+                conversation_id=self.conversation.pk,
                 position=self.question.position + 1,
                 role=Message.Role.ASSISTANT,
                 status=status,
@@ -124,7 +124,22 @@ class Turn:
                 error_code=error_code,
                 prompt_tokens=usage.prompt_tokens if usage.is_reported else None,
                 completion_tokens=usage.completion_tokens if usage.is_reported else None,
+                created_at=timezone.now(),
             )
+            is_stored = statements.fetch(
+                statements.COMPLETE,
+                **_columns(answer),
+                token=self._token,
+                error_code=answer.error_code,
+                prompt_tokens=answer.prompt_tokens,
+                completion_tokens=answer.completion_tokens,
+            )
+            return answer if is_stored else None
+
+    def _free(self) -> None:
+        Conversation.objects.filter(pk=self.conversation.pk, lease_token=self._token).update(
+            lease_token=None, lease_until=None, updated_at=Now()
+        )
 
     def _renew(self) -> None:
         while self._is_open:
@@ -167,28 +182,62 @@ def begin_turn(conversation: Conversation, content: str) -> Turn:
 
 def _try_begin(conversation: Conversation, content: str) -> Turn | None:
     token = new_uuid()
-    with invalidated_while([subject_of(conversation.pk)]), transaction.atomic():
-        is_free = Q(lease_until__isnull=True) | Q(lease_until__lt=Now())
-        taken = Conversation.objects.filter(is_free, pk=conversation.pk).update(
-            lease_token=token, lease_until=_lease_end()
-        )
-        if not taken:
-            if not Conversation.objects.filter(pk=conversation.pk).exists():
-                raise NotFound("There is no such conversation.", code="conversation_not_found")
-            return None
-        # The update has locked the row, so no other transaction counts at the same time.
-        last = Message.objects.filter(conversation=conversation).aggregate(Max("position"))
-        position = (last["position__max"] or 0) + 1
-        # The answer is a message too.
-        if 0 < settings.CONVERSATION_MAX_MESSAGES <= position:
-            raise refusal("messages", setting="CONVERSATION_MAX_MESSAGES")
-        question = Message.objects.create(
-            conversation=conversation,
-            position=position,
-            role=Message.Role.USER,
-            content=content,
-        )
-    return Turn(conversation, token, question)
+    question = Message(
+        conversation_id=conversation.pk,
+        role=Message.Role.USER,
+        content=content,
+        created_at=timezone.now(),
+    )
+    with invalidated_while([subject_of(conversation.pk)]):
+        rows = _take(question, token)
+    if rows:
+        [(question.position,)] = rows
+        return Turn(conversation, token, question)
+    state = statements.fetch(statements.STATE, conversation=conversation.pk)
+    if not state:
+        raise NotFound("There is no such conversation.", code="conversation_not_found")
+    if state == [(True,)] and _is_full(conversation):
+        raise refusal("messages", setting="CONVERSATION_MAX_MESSAGES")
+    return None
+
+
+def _take(question: Message, token: uuid.UUID) -> list[tuple[Any, ...]]:
+    """Lease the conversation and store its question; no row if it is leased, full or gone."""
+    for attempt in range(POSITION_ATTEMPTS):
+        try:
+            # In an open transaction a statement that fails needs a savepoint.
+            with transaction.atomic() if connection.in_atomic_block else nullcontext():
+                return statements.fetch(
+                    statements.BEGIN,
+                    **_columns(question),
+                    token=token,
+                    lease_seconds=settings.CONVERSATION_LEASE_SECONDS,
+                    max_messages=settings.CONVERSATION_MAX_MESSAGES,
+                )
+        except IntegrityError as error:
+            # Another turn ended while this statement waited for it.
+            is_race = isinstance(error.__cause__, UniqueViolation)
+            if not is_race or attempt + 1 == POSITION_ATTEMPTS:
+                raise
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _columns(message: Message) -> dict[str, Any]:
+    return {
+        "id": message.pk,
+        "conversation": message.conversation_id,
+        "position": message.position,
+        "role": str(message.role),
+        "status": str(message.status),
+        "content": message.content,
+        "created_at": message.created_at,
+    }
+
+
+def _is_full(conversation: Conversation) -> bool:
+    """Return whether a question and its answer would be more than CONVERSATION_MAX_MESSAGES."""
+    last = Message.objects.filter(conversation=conversation).aggregate(Max("position"))
+    return 0 < settings.CONVERSATION_MAX_MESSAGES <= (last["position__max"] or 0) + 1
 
 
 def _lease_end() -> object:

@@ -176,17 +176,16 @@ class MessagesView(ModelCallView):
         body = parse(MessageCreate, request.data)
         if body.stream:
             self.begin_stream()
-        conversation = self._find(public_id)
+        account_id = self.principal.account_id
+        conversation = Conversation(pk=services.conversation_id_of(public_id))
+        slug = services.find_chain_slug(account_id=account_id, conversation_id=conversation.pk)
         first_attempt = begin_attempt(
-            account_id=self.principal.account_id,
-            key=key,
-            conversation=conversation,
-            content=body.content,
+            account_id=account_id, key=key, conversation=conversation, content=body.content
         )
         if isinstance(first_attempt, Message):
             return self._replay(first_attempt, is_stream=body.stream)
         self.lifecycle.on_end = first_attempt.give_up
-        chain = get_chain(conversation.chain.slug)
+        chain = get_chain(slug)
         turn = begin_turn(conversation, body.content)
         # An open turn, as when a stream is never read, ends with the request.
         self.lifecycle.on_end = partial(_give_up, turn, first_attempt)

@@ -10,18 +10,19 @@ from typing import Any
 
 import gevent
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from access.models import Account
-from chat.conversations import services
+from chat.conversations import services, statements
 from chat.conversations.turns import Turn, begin_turn
 from chat.models import Chain, Conversation, Message
 from chat.running.run import Usage
 from config.api.errors import ApiError, NotFound
-from tests.support.waiting import slack
+from scaling.replicas.backend.cursors import casts_all
+from tests.support.waiting import eventually, slack
 
 
 @pytest.fixture
@@ -349,3 +350,56 @@ def test_an_account_has_no_more_conversations_than_it_may(
     services.delete_conversation(account_id=conversation.account_id, public_id=str(conversation))
     assert create().pk
     services.STORED.forget(conversation.account_id)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_turn_that_waits_for_a_late_one_comes_after_its_answer(
+    conversation: Conversation,
+) -> None:
+    first = begin_turn(conversation, "q1")
+    # As of a node that was frozen: its lease is over, and its answer is on the way.
+    Conversation.objects.update(lease_until=Now() - timedelta(seconds=1))
+    begun: list[Turn] = []
+
+    def begin_next() -> None:
+        try:
+            begun.append(begin_turn(conversation, "q2"))
+        finally:
+            connection.close()
+
+    with transaction.atomic():
+        first.complete("a1", Usage())
+        thread = threading.Thread(target=begin_next)
+        thread.start()
+        _wait_for_a_lock()
+    thread.join()
+    [second] = begun
+    assert second.question.position == 3
+    assert [message.text for message in second.history()] == ["q1", "a1", "q2"]
+    second.complete("a2", Usage())
+    assert [content for _, _, content in contents(conversation)] == ["q1", "a1", "q2", "a2"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_long_question_and_a_long_answer_are_stored_as_they_are(
+    conversation: Conversation,
+) -> None:
+    question, answer = "q'\\%s\n" * 100_000, "a'\\%(id)s\n" * 100_000
+    begin_turn(conversation, question).complete(answer, Usage())
+    assert [content for _, _, content in contents(conversation)] == [question, answer]
+
+
+def test_long_texts_are_sent_beside_each_statement_that_stores_them() -> None:
+    for statement in (statements.BEGIN, statements.COMPLETE):
+        assert casts_all(statement)
+
+
+def _wait_for_a_lock() -> None:
+    """Wait until a statement waits for a row that another transaction has locked."""
+
+    def is_waiting() -> bool:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+            return bool(cursor.fetchone()[0])
+
+    eventually(is_waiting, seconds=20, what="a statement waits for a lock")
