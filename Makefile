@@ -35,11 +35,13 @@ $(VENV)/.dev: requirements/dev.txt $(VENV)/.embedded
 run: install ## Start the complete stack on this machine; ARGS go to `cluster up`
 	@exec $(BIN)/python manage.py cluster up $(ARGS)
 
+# The tests of a file stay together, and each process of `make test` has a stack of its own.
+TEST_PROCESSES ?= 2
 unit: install-dev ## Run the tests that need no server; ARGS go to pytest
 	@$(BIN)/python -m pytest -q -o addopts="" -m 'not faults and not compose' -p tests.unit_plugin --hypothesis-profile unit $(ARGS)
 
-test: install-dev ## Run every test on the real stack; ARGS go to pytest
-	@$(BIN)/python -m pytest $(ARGS)
+test: install-dev ## Run every test on real stacks, in TEST_PROCESSES=2; ARGS go to pytest
+	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(ARGS)
 
 test-faults: install-dev ## Break every process under load and look at every job; ARGS go to pytest
 	@$(BIN)/python -m pytest -m faults tests $(ARGS)

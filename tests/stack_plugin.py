@@ -5,9 +5,13 @@ pytest-django makes its test database on the stack's own PostgreSQL, and the end
 HTTP to its HAProxy. For quick runs again and again, set `HEADRACE_TEST_STATE_DIR`: a stack that is
 already running there is used and left running.
 
+`make test` runs the tests in two processes (pytest-xdist), each with a stack of its own: the suite
+waits more than it computes. The process that shares out the tests has no stack.
+
 Nothing of Headrace may be imported here: its settings are read once, at the first import.
 """
 
+import argparse
 import json
 import os
 import random
@@ -48,6 +52,9 @@ CLEAN_ENVIRONMENT = {
         ("DATABASE_URL", "DATABASE_REPLICA_URLS", "CACHE_URL", "REDIS_URL", "LLM_")
     )
 }
+
+# Set by pytest-xdist in the processes that run the tests.
+WORKER_VARIABLE = "PYTEST_XDIST_WORKER"
 
 # Settings of the session's stack, and of Django in this process.
 STACK_ENV: dict[str, str] = {
@@ -261,12 +268,16 @@ class SessionStack:
         self.stack: EmbeddedStack | None = None
         self.is_ours = False
         self.is_temporary = False
+        self.empty_directory = ""
 
     def start(self) -> None:
         """Use the stack of HEADRACE_TEST_STATE_DIR, or start one."""
         kept = os.environ.get("HEADRACE_TEST_STATE_DIR")
         self.is_temporary = not kept
         state_dir = Path(kept or tempfile.mkdtemp(prefix="headrace-test-")).absolute()
+        # Each process of a parallel run has its own.
+        if kept and (worker := os.environ.get(WORKER_VARIABLE)):
+            state_dir /= worker
         self.stack = EmbeddedStack(state_dir, env=STACK_ENV)
         if self.stack.is_ready():
             STALLS.skip(state_dir)
@@ -276,8 +287,15 @@ class SessionStack:
         os.environ["STATE_DIR"] = str(state_dir)
         os.environ.update(STACK_ENV)
 
+    def make_empty_directory(self) -> str:
+        """Return a new directory, which is removed at the end."""
+        self.empty_directory = tempfile.mkdtemp(prefix="headrace-test-")
+        return self.empty_directory
+
     def stop(self) -> None:
         """Stop what was started."""
+        if self.empty_directory:
+            shutil.rmtree(self.empty_directory, ignore_errors=True)
         if self.stack and self.is_ours:
             self.is_ours = False
             self.stack.stop()
@@ -293,7 +311,10 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Iterator[None]
     """Start the stack before pytest-django, in the same hook, reads the settings."""
     options = early_config.known_args_namespace
     only_looks = ("collectonly", "help", "version", "markers", "showfixtures")
-    if not any(getattr(options, name, False) for name in only_looks):
+    if _shares_out_tests(options):
+        # Django reads its settings here too.
+        os.environ["STATE_DIR"] = SESSION.make_empty_directory()
+    elif not any(getattr(options, name, False) for name in only_looks):
         try:
             SESSION.start()
         except StackFailed as error:
@@ -305,10 +326,26 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Iterator[None]
         raise
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Tell of the stalls of the stacks' event loops."""
+def _shares_out_tests(options: argparse.Namespace) -> bool:
+    return bool(getattr(options, "numprocesses", 0)) and WORKER_VARIABLE not in os.environ
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Read the stalls of the stack's event loops, and send them to the process that reports."""
     if SESSION.stack is not None:
         STALLS.collect(SESSION.stack.state_dir)
+    if (output := getattr(session.config, "workeroutput", None)) is not None:
+        output["stalls"] = dict(STALLS.seconds)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Add the stalls that another process found."""
+    STALLS.add(getattr(node, "workeroutput", {}).get("stalls", {}))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the stalls of the stacks' event loops."""
     summarize(terminalreporter)
 
 

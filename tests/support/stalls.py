@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,11 @@ class Stalls:
             for seconds, stack in STALL.findall(new):
                 frames = stack.decode(errors="replace").split(" < ")
                 self.seconds[" < ".join(frames[:FRAMES])].append(float(seconds))
+
+    def add(self, seconds: Mapping[str, list[float]]) -> None:
+        """Add what another process of this test run has read."""
+        for stack, found in seconds.items():
+            self.seconds[stack].extend(found)
 
 
 def _logs(state_dir: Path) -> list[Path]:
