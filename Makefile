@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 STATE_DIR ?= $(CURDIR)/.headrace
 export STATE_DIR
+# Hundreds of processes import the same modules; without bytecode files each of them compiles all.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev run unit test test-faults soak test-compose lint format bench load install-load lock sbom audit images clean
@@ -38,7 +40,7 @@ run: install ## Start the complete stack on this machine; ARGS go to `cluster up
 # The tests of a file stay together, and each process of `make test` has a stack of its own.
 TEST_PROCESSES ?= 2
 unit: install-dev ## Run the tests that need no server; ARGS go to pytest
-	@$(BIN)/python -m pytest -q -o addopts="" -m 'not faults and not compose' -p tests.unit_plugin --hypothesis-profile unit $(ARGS)
+	@$(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile -o addopts="" -m 'not faults and not compose' -p tests.unit_plugin --hypothesis-profile unit $(ARGS)
 
 test: install-dev ## Run every test on real stacks, in TEST_PROCESSES=2; ARGS go to pytest
 	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(ARGS)

@@ -17,6 +17,7 @@ import pytest
 from access.limits.hit_state import HitState
 from access.limits.verdict import Verdict
 from access.principal import Limits
+from tests.support.examples import share
 
 PERIOD = 0.1
 FRESH = 0.3
@@ -209,7 +210,7 @@ def simulate(
 @pytest.mark.parametrize("limit", [1, 7, 60, 300])
 def test_no_window_of_time_holds_more_than_the_limit_and_the_documented_excess(processes, limit):
     excesses = []
-    for seed in range(15):
+    for seed in range(share(15)):
         for longest_trip in (0.0, 0.02):
             run = simulate(
                 seed,

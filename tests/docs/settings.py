@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from dataclasses import dataclass
 
 from tests.docs.source import called, calls, keyword, text_of
@@ -24,6 +25,7 @@ class Setting:
     values: str
 
 
+@functools.cache
 def settings_read() -> dict[str, Setting]:
     """Return what the code reads from the environment."""
     found: dict[str, Setting] = {}

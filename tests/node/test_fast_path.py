@@ -13,6 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from node.fast_path import HEADERS, FastPath, FastResponse
+from tests.support.examples import share
 
 PLAIN = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n\r\n{}"
 FAST = FastResponse("200 OK", [], b"early")
@@ -99,7 +100,7 @@ def read_by_gunicorn(data: bytes) -> Asked:
     return request.uri, headers, body
 
 
-@settings(max_examples=500)
+@settings(max_examples=share(500))
 @given(st.one_of(built(), damaged(), st.binary(max_size=200)))
 @example(PLAIN)
 @example(PLAIN.replace(b"host: ", b"x-stainless-(x): a\r\nhost: "))

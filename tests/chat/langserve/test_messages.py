@@ -15,6 +15,7 @@ from chat.inputs.decoding import decode
 from chat.inputs.encoding import encode
 from chat.inputs.langchain_messages import MESSAGE_CLASSES
 from config.api.errors import InvalidRequest
+from tests.support.examples import share
 
 MODEL = ChatOpenAI(model="any", api_key=SecretStr("none"), use_responses_api=False)
 
@@ -81,7 +82,7 @@ def decode_or_refusal(value: dict[str, Any]) -> Any:
         return error
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=share(500), deadline=None)
 @given(value=MESSAGE)
 def test_an_accepted_message_can_be_sent_to_a_provider_and_to_the_client(
     value: dict[str, Any],
@@ -97,7 +98,7 @@ def test_an_accepted_message_can_be_sent_to_a_provider_and_to_the_client(
     assert encode(message)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=share(200), deadline=None)
 @given(value=MESSAGE)
 def test_decoding_changes_nothing_in_the_body(value: dict[str, Any]) -> None:
     before = repr(value)
