@@ -498,4 +498,6 @@ SPECTACULAR_SETTINGS = {
     "SERVE_AUTHENTICATION": [],
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    # Several components have a field `status` with these values.
+    "ENUM_NAME_OVERRIDES": {"CompletionStatusEnum": ["completed", "incomplete"]},
 }
