@@ -80,7 +80,6 @@ def _openai_compatible(
     key = key_for(base_url) if base_url else settings.LLM_API_KEY
     if not base_url and not key:
         raise BadChain(f"model {name!r} has no key: {NO_KEY}")
-    del arguments["max_retries"]
     try:
         return OpenAICompatibleChatModel(
             model=name.removeprefix(OPENAI_COMPATIBLE),

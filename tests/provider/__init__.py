@@ -6,6 +6,7 @@ Every request is kept in `Provider.calls`, with the moment at which Headrace hun
 """
 
 from tests.provider import dialects as dialects
+from tests.provider import standard as standard
 from tests.provider import tool_dialects as tool_dialects
 from tests.provider.behaviours import BEHAVIOURS, WORDS
 from tests.provider.exchange import SECRET, USAGE, ProviderCall

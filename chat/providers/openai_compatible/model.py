@@ -59,6 +59,10 @@ class OpenAICompatibleChatModel(ToolBinding, BaseChatModel):
     connect_seconds: float | None = None
     first_token_seconds: float | None = None
     silence_seconds: float | None = None
+    # Every LangChain model takes it; attempts are ResilientChatModel's, which knows the deadline.
+    max_retries: int = 0
+    # Whether `invoke` streams too, for callbacks that follow the tokens.
+    streaming: bool = False
     stream_usage: bool = True
     # Servers that know only the older name, Mistral's for one.
     max_tokens_name: str = Field(
