@@ -32,6 +32,8 @@ from chat.errors import ProviderError, UnreadableAnswer
 from chat.inputs.tool_calls import complete_message
 from chat.providers.errors import to_provider_error
 from chat.providers.factory import make_model, pass_response_format_through
+from chat.providers.openai_compatible import OpenAICompatibleChatModel
+from chat.providers.openai_compatible.tools import Method, structured_output
 from chat.running.run import Run, current_run
 from config.backoff import full_jitter_seconds
 from scaling.connections import release_connections
@@ -87,6 +89,27 @@ class ResilientChatModel(BaseChatModel):
         extra = bound.kwargs if isinstance(bound, RunnableBinding) else {}
         return self.bind(**extra)
 
+    def with_structured_output(
+        self,
+        schema: dict[str, Any] | type | None = None,
+        *,
+        method: Method = "function_calling",
+        include_raw: bool = False,
+        strict: bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, Any]:
+        """Bind a schema by a tool, or by the options that OpenAI-compatible servers have for it.
+
+        The latter, and `strict`, are for these servers alone; raises ValueError for others.
+        """
+        if not isinstance(self.candidates[0], OpenAICompatibleChatModel):
+            if schema is None or method != "function_calling" or strict is not None:
+                raise ValueError(f"{self.names[0]} takes a schema as a tool only")
+            return super().with_structured_output(schema, include_raw=include_raw, **kwargs)
+        return structured_output(
+            self, schema, method=method, include_raw=include_raw, strict=strict, options=kwargs
+        )
+
     def _generate(
         self,
         messages: list[BaseMessage],
@@ -110,6 +133,13 @@ class ResilientChatModel(BaseChatModel):
             result: ChatResult = self._call_with_fallback(call, run, kwargs, stop)
         for generation in result.generations:
             _count_usage(run, generation.message)
+            # Cut off, or in no shape that has a reason; half an answer must not be cached.
+            metadata = {
+                **generation.message.response_metadata,
+                **(generation.generation_info or {}),
+            }
+            if metadata.get("model_provider") == "openai" and not FINISH_KEYS & metadata.keys():
+                run.maybe_truncated = True
         checkpoint.store(result.generations[0].message)
         return result
 

@@ -14,9 +14,12 @@ from langchain_core.messages import (
 )
 from pydantic import BaseModel, SecretStr, ValidationError
 
+from chat.chains.config import ChainConfig
+from chat.providers.chat_model import ResilientChatModel
 from chat.providers.openai_compatible import OpenAICompatibleChatModel
 from chat.providers.openai_compatible.endpoint import endpoint_of
 from chat.providers.openai_compatible.messages import to_wire
+from chat.providers.openai_compatible.pool import close_pools
 from tests.chat.providers.openai_compatible.conftest import MakeModel
 from tests.provider import Provider
 
@@ -179,6 +182,20 @@ def test_structured_output_is_requested_by_each_method(
     raw = model.with_structured_output(schema, method=method, include_raw=True).invoke("Who?")
     assert raw["parsed"] == found
     assert raw["parsing_error"] is None
+
+
+@pytest.mark.parametrize("method", ["function_calling", "json_schema", "json_mode"])
+def test_a_chains_model_has_the_same_methods(own_provider: Provider, method: Any) -> None:
+    config = ChainConfig(
+        slug="x",
+        version=1,
+        runnable="assistant",
+        model_name="openai:structured",
+        base_url=own_provider.base_url,
+    )
+    model = ResilientChatModel.from_config(config)
+    assert model.with_structured_output(Person, method=method).invoke("Who?") == Person(name="Ada")
+    close_pools()
 
 
 @pytest.mark.parametrize(
