@@ -32,6 +32,7 @@ ANSWER_SECONDS = 1.0
 # Without an answer for so long, reads are not served throughout.
 GAP_SECONDS = 2.0
 LEAST_SHARE = 0.3
+LEAST_WRITES = 30
 
 Tell = Callable[[Outcome], None]
 
@@ -136,6 +137,8 @@ def check(outcome: Outcome) -> None:
     assert not outcome.nemesis.disobeyed
     late = {client: gap for client, gap in outcome.gaps.items() if gap[0] > GAP_SECONDS}
     assert not late, f"reads stood still: {late}"
+    # Nothing is stale or lost where nothing is written.
+    assert len(outcome.history.writes) >= LEAST_WRITES
     assert outcome.share >= LEAST_SHARE, "too few reads went to replicas to prove anything"
 
 

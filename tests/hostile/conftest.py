@@ -40,6 +40,8 @@ class Hostile:
     other: httpx.Client
     # A receiver of webhooks whose answers never end.
     endless: Receiver
+    # The models of the chain `digest`.
+    provider: Provider
 
 
 @pytest.fixture(scope="session")
@@ -60,6 +62,6 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hostile]:
                 for name in ("attacker", "other")
             ]
             with client_with(stack, keys[0]) as attacker, client_with(stack, keys[1]) as other:
-                yield Hostile(stack, attacker, other, endless)
+                yield Hostile(stack, attacker, other, endless, provider)
         finally:
             stack.stop()

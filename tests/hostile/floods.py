@@ -8,7 +8,9 @@ import random
 import re
 import socket
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -25,9 +27,18 @@ FAULTS = (
     + b",".join([b'{"role":"user","content":[' + b",".join([b"{}"] * 1000) + b"]}"] * 1000)
     + b"]}"
 )
-SEAMLESS = b'{"chain":"digest","input":"' + b"a" * 3_900_000 + b'"}'
+SEAMLESS = b'{"chain":"digest","input":{"text":"' + b"a" * 3_900_000 + b'"}}'
 SMALL = b'{"model":"echo","messages":[{"role":"user","content":"x"}]}'
 JSON = {"Content-Type": "application/json"}
+# A worker that runs a job sees soon that it is cancelled.
+CANCEL_SECONDS = 0.5
+# Of a body that stalls: waited for, or refused at once.
+STALLED = ("silent", "POST 408")
+REFUSED = ("cut", "POST 429", "POST 503")
+
+
+# One of these: "POST 202", or "silent" and "cut" where there was none.
+Answers = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -37,8 +48,14 @@ class Flood:
     name: str
     connections: int
     step: Callable[[Hostile, httpx.Client], object]
+    # The answers that show that it did what it is for, and how many it gets at least.
+    answers: Mapping[Answers, int]
+    # What it makes the stack do beyond its answers, as a count that grows; it grows at least once.
+    reached: Callable[[Hostile], int] | None = None
     # Whether it comes with the attacker's key.
     has_key: bool = True
+    # Whether each connection comes from an address of its own, as HAProxy sees it.
+    has_addresses: bool = False
 
 
 def log_in(_: Hostile, client: httpx.Client) -> None:
@@ -69,8 +86,8 @@ def get(path: str) -> Callable[[Hostile, httpx.Client], object]:
     return lambda _, client: client.get(path)
 
 
-def stall(hostile: Hostile, client: httpx.Client) -> None:
-    """Send all of a body but its end, and wait."""
+def stall(hostile: Hostile, client: httpx.Client) -> str:
+    """Send all of a body but its end, and wait; return what came."""
     head = (
         f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         f"Authorization: {client.headers['authorization']}\r\n"
@@ -79,9 +96,14 @@ def stall(hostile: Hostile, client: httpx.Client) -> None:
     address = urlsplit(hostile.stack.url)
     with socket.create_connection((str(address.hostname), int(address.port or 0))) as connection:
         connection.settimeout(5)
-        with contextlib.suppress(OSError):
+        try:
             connection.sendall(head.encode() + FAULTS)
-            connection.recv(1000)
+            answer = connection.recv(1000)
+        except TimeoutError:
+            return "silent"
+        except OSError:
+            return "cut"
+    return f"POST {answer[9:12].decode()}" if answer else "cut"
 
 
 def invent_key(_: Hostile, client: httpx.Client) -> None:
@@ -108,44 +130,156 @@ def notify_for_ever(hostile: Hostile, client: httpx.Client) -> None:
     client.post("/v1/jobs", json=body)
 
 
+def endless_webhooks(hostile: Hostile) -> int:
+    """Return how many webhooks have begun."""
+    return len(hostile.endless.received)
+
+
+def model_calls(hostile: Hostile) -> int:
+    """Return how many calls the chains have made."""
+    return len(hostile.provider.calls)
+
+
 FLOODS = (
-    Flood("6 connections of wrong logins", 6, log_in, has_key=False),
-    Flood("40 connections of wrong logins", 40, log_in, has_key=False),
-    Flood("16 connections of /v1/schema", 16, get("/v1/schema"), has_key=False),
-    Flood("16 connections of pages that do not exist", 16, get("/nothing"), has_key=False),
-    Flood("4 connections of 1,000,000 faulty parts", 4, post(CHAT, FAULTS)),
-    Flood("4 connections of texts without a space", 4, post("/v1/jobs", SEAMLESS)),
-    Flood("40 followers of idle jobs", 40, follow),
-    Flood("16 connections of costly PDFs", 16, upload_bomb),
-    Flood("4 connections of webhooks that never end", 4, notify_for_ever),
-    Flood("48 connections of small requests", 48, post(CHAT, SMALL)),
-    Flood("48 connections of invented keys", 48, invent_key, has_key=False),
-    Flood("64 connections of bodies that stall", 64, stall),
+    Flood(
+        "6 connections of wrong logins",
+        6,
+        log_in,
+        {("GET 200",): 10, ("POST 200", "POST 429"): 10},
+        has_key=False,
+    ),
+    # Which a limit by address does not bind: passwords are checked as fast as a node does so.
+    Flood(
+        "40 addresses of wrong logins",
+        40,
+        log_in,
+        {("GET 200",): 5, ("POST 200",): 1, ("POST 200", "POST 503"): 5},
+        has_key=False,
+        has_addresses=True,
+    ),
+    Flood("40 connections of wrong logins", 40, log_in, {("GET 429",): 100}, has_key=False),
+    Flood(
+        "16 connections of /v1/schema", 16, get("/v1/schema"), {("GET 200",): 200}, has_key=False
+    ),
+    Flood(
+        "16 connections of pages that do not exist",
+        16,
+        get("/nothing"),
+        {("GET 404",): 100},
+        has_key=False,
+    ),
+    Flood("4 connections of 1,000,000 faulty parts", 4, post(CHAT, FAULTS), {("POST 400",): 10}),
+    Flood(
+        "4 connections of texts without a space",
+        4,
+        post("/v1/jobs", SEAMLESS),
+        {("POST 202",): 10},
+        reached=model_calls,
+    ),
+    Flood("40 followers of idle jobs", 40, follow, {("GET 200",): 40, ("silent",): 40}),
+    # Each is read for seconds, or refused while others are.
+    Flood(
+        "16 connections of costly PDFs",
+        16,
+        upload_bomb,
+        {("POST 422", "silent"): 1, ("POST 422", "POST 429", "POST 503", "silent"): 16},
+    ),
+    Flood(
+        "4 connections of webhooks that never end",
+        4,
+        notify_for_ever,
+        {("POST 202",): 10},
+        reached=endless_webhooks,
+    ),
+    # Answered, or refused as more of an account than a node takes at once.
+    Flood(
+        "48 connections of small requests",
+        48,
+        post(CHAT, SMALL),
+        {("POST 200",): 20, ("POST 200", "POST 429", "POST 503"): 200},
+    ),
+    Flood(
+        "48 connections of invented keys",
+        48,
+        invent_key,
+        {("POST 401",): 20, ("POST 401", "POST 429", "POST 503"): 200},
+        has_key=False,
+    ),
+    Flood("64 connections of bodies that stall", 64, stall, {STALLED: 1, (*STALLED, *REFUSED): 64}),
 )
 
 
 @contextmanager
-def flooding(flood: Flood, hostile: Hostile) -> Iterator[None]:
-    """Flood the stack for the length of the block."""
+def flooding(flood: Flood, hostile: Hostile) -> Iterator[Counter[str]]:
+    """Flood the stack for the length of the block; the answers are counted, "POST 202" or "cut"."""
     is_over = threading.Event()
+    answers: Counter[str] = Counter()
+    lock = threading.Lock()
     headers = dict(hostile.attacker.headers) if flood.has_key else {}
     headers.pop("host", None)
 
-    def run() -> None:
-        with httpx.Client(base_url=hostile.stack.url, headers=headers, timeout=30) as client:
+    def count(answer: str) -> None:
+        with lock:
+            answers[answer] += 1
+
+    def run(number: int) -> None:
+        address = f"127.0.1.{number + 1}" if flood.has_addresses else "127.0.0.1"
+        hooks = {
+            "response": [lambda answer: count(f"{answer.request.method} {answer.status_code}")]
+        }
+        with httpx.Client(
+            base_url=hostile.stack.url,
+            headers=headers,
+            timeout=30,
+            event_hooks=hooks,
+            transport=httpx.HTTPTransport(local_address=address),
+        ) as client:
             while not is_over.is_set():
-                # Refused while the body was being sent, or idle for as long as the test wants.
-                with contextlib.suppress(httpx.TransportError):
-                    flood.step(hostile, client)
+                try:
+                    answer = flood.step(hostile, client)
+                    # Of a step without the client.
+                    if isinstance(answer, str):
+                        count(answer)
+                except httpx.ReadTimeout:
+                    # Idle for as long as the step waits.
+                    count("silent")
+                except httpx.TransportError:
+                    # Refused while the body was being sent.
+                    count("cut")
 
     # Made before the flood: it takes seconds.
     bombs()
-    threads = [threading.Thread(target=run, daemon=True) for _ in range(flood.connections)]
+    threads = [
+        threading.Thread(target=run, args=(number,), daemon=True)
+        for number in range(flood.connections)
+    ]
     for thread in threads:
         thread.start()
     try:
-        yield
+        yield answers
     finally:
         is_over.set()
         for thread in threads:
             thread.join()
+        cancel_jobs(hostile)
+
+
+def cancel_jobs(hostile: Hostile) -> None:
+    """Cancel what the attacker's jobs have left to do, so that the next flood begins at once."""
+    for status in ("queued", "running"):
+        while jobs := jobs_of(hostile, status):
+            for job in jobs:
+                with contextlib.suppress(httpx.TransportError):
+                    hostile.attacker.post(f"/v1/jobs/{job['id']}/cancel")
+            time.sleep(CANCEL_SECONDS)
+
+
+def jobs_of(hostile: Hostile, status: str) -> list[dict[str, str]]:
+    """Return some of the attacker's jobs, once it is let in again."""
+    while True:
+        with contextlib.suppress(httpx.TransportError):
+            answer = hostile.attacker.get("/v1/jobs", params={"status": status})
+            if answer.status_code == 200:
+                jobs: list[dict[str, str]] = answer.json()["data"]
+                return jobs
+        time.sleep(CANCEL_SECONDS)

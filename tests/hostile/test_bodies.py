@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -12,14 +13,16 @@ import pytest
 from tests.hostile import json_values, pieces, texts
 from tests.hostile.attack import Attack
 from tests.hostile.conftest import Hostile
-from tests.hostile.watch import Watch
+from tests.hostile.watch import MAX_MEMORY_BYTES, Watch
 from tests.support.waiting import slack
 
 # A file with a function `attacks` each.
 GENERATORS = (json_values, texts, pieces)
 CONNECTIONS = 4
 MIB = 1024 * 1024
-MAX_MEMORY_BYTES = 400 * MIB
+# Answers that show that bodies were read, at least.
+READ_TO_THE_END = 20
+REFUSED_BY_VALUE = 100
 # The aim is 0.3 s; the attacker and the other account's client share the processors here.
 P99_SECONDS = 0.6
 BASELINE_SECONDS = 5.0
@@ -52,13 +55,18 @@ def test_no_body_takes_the_service_from_another_account(hostile: Hostile) -> Non
     while time.monotonic() < deadline and not is_returned(watch):
         time.sleep(1)
     sys.stdout.write(
-        f"{len(attacks)} attacks; p99 {quiet.p99:.3f} s before, {watch.p99:.3f} s under attack"
+        f"{len(attacks)} attacks, answers {dict(Counter(status for _, status in answers))};"
+        f" p99 {quiet.p99:.3f} s before, {watch.p99:.3f} s under attack"
         f" (slowest {max(watch.seconds):.3f} s); memory before"
         f" {sorted(size // MIB for size in watch.before.values())} MB, at most"
         f" {sorted(size // MIB for size in watch.peak.values())} MB, after"
         f" {sorted(size // MIB for size in watch.memory().values())} MB\n"
     )
     assert [answer for answer in answers if answer[1] == 500] == []
+    # Bodies that no code reads would cost nothing: of a wrong key, above a limit, or too many.
+    read = Counter(status for _, status in answers)
+    assert read[200] + read[202] >= READ_TO_THE_END
+    assert read[400] + read[422] >= REFUSED_BY_VALUE
     # A node that leaves rotation, or is too busy, answers 503.
     assert watch.statuses == {200}
     assert not any(restarts)

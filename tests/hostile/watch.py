@@ -16,6 +16,10 @@ from tests.stack_plugin import EmbeddedStack
 
 ASK_SECONDS = 0.1
 LOOK_SECONDS = 0.2
+# What no node or worker takes.
+MAX_MEMORY_BYTES = 400 * 1024 * 1024
+# In the command of a process of jobs/documents/process.py.
+READS_DOCUMENT = "jobs/documents/extract"
 BODY = {"model": "echo", "messages": [{"role": "user", "content": "x"}]}
 
 
@@ -87,6 +91,13 @@ class Watch:
 
 
 def _family(pid: int) -> list[Any]:
-    """Return the processes of a part that run Headrace."""
+    """Return the processes of a part that run Headrace, without those that read one document."""
     process = psutil.Process(pid)
-    return [process, *process.children(recursive=True)]
+    return [process, *(child for child in process.children(recursive=True) if _stays(child))]
+
+
+def _stays(process: Any) -> bool:
+    try:
+        return not any(READS_DOCUMENT in word for word in process.cmdline())
+    except psutil.NoSuchProcess:
+        return False

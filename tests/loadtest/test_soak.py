@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.faults.soak.breakage import AFTERMATH_SECONDS, NO_FAULT, Breakage
 from tests.faults.soak.memory import Sample, growths
-from tests.faults.soak.report import MUST_BE_NONE, as_dict, as_text, chart, is_good
+from tests.faults.soak.report import MUST_BE_NONE, MUST_BE_SOME, as_dict, as_text, chart, is_good
 from tests.faults.soak.run import Findings
 
 MEGABYTE = 1024 * 1024
@@ -60,7 +60,8 @@ def test_the_chart_is_as_high_as_the_most() -> None:
 
 
 def figures(*, problem: str = "", megabytes: int = 200, **more: Any) -> dict[str, Any]:
-    findings = Findings(seed=7, seconds=60, rounds=1, **more)
+    did = {"acknowledged_writes": 2, "reads": 3}
+    findings = Findings(seed=7, seconds=60, rounds=1, **{**did, **more})
     findings.statuses["read 200"] += 3
     no_servers: Any = SimpleNamespace()
     breakage = Breakage(no_servers, random.Random(7), began=0)
@@ -97,6 +98,10 @@ def test_a_run_without_findings_is_good_in_both_reports() -> None:
 def test_any_finding_makes_it_bad() -> None:
     assert not is_good(figures(problem="TimeoutError: not whole again"))
     assert not is_good(figures(megabytes=300))
+    # A load that does nothing finds nothing.
+    for name in MUST_BE_SOME:
+        nothing: dict[str, Any] = {name: 0}
+        assert not is_good(figures(**nothing))
     for name in MUST_BE_NONE:
         finding: dict[str, Any] = {name: ["what was found"]}
         found = figures(**finding)

@@ -17,6 +17,7 @@ MEGABYTE = 1024 * 1024
 # The rest is in soak.json.
 SHOWN = 5
 MUST_BE_NONE = ("lost", "doubled", "stale", "unexpected", "unexplained", "stuck")
+MUST_BE_SOME = ("acknowledged_writes", "reads")
 
 
 def as_dict(
@@ -59,9 +60,10 @@ def progress(findings: Findings, seconds: float) -> str:
 
 
 def is_good(found: dict[str, Any]) -> bool:
-    """Return whether nothing went wrong."""
+    """Return whether nothing went wrong in a run that did something."""
     return (
         not found["problem"]
+        and all(found[name] for name in MUST_BE_SOME)
         and not any(found[name] for name in MUST_BE_NONE)
         and all(growth["is_flat"] for growth in found["memory"])
     )
