@@ -16,6 +16,7 @@ from config import tls
 def create(request: pytest.FixtureRequest) -> Callable[..., ssl.SSLContext]:
     """The function by which a library makes the context of a new client."""
     tls.install()
+    # The libraries make contexts by this name alone, which ours replaces.
     module: Any = import_module(f"{request.param}._transports.default")
     made: Callable[..., ssl.SSLContext] = module.create_ssl_context
     return made

@@ -7,6 +7,8 @@ from typing import Any, get_args, get_type_hints
 
 import pytest
 from langchain_core.messages import content
+
+# What the SDK does with a request before it sends it; it has no public names for it.
 from openai._utils import PropertyInfo
 from openai._utils._transform import maybe_transform
 from openai.resources.chat.completions import completions
