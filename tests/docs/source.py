@@ -25,10 +25,20 @@ def modules() -> dict[str, ast.Module]:
 
 def calls(names: set[str]) -> Iterator[tuple[str, ast.Call]]:
     """Yield every call of a function of these names, with the path of its module."""
-    for path, tree in modules().items():
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Call) and called(node) in names:
-                yield path, node
+    for path, node in all_calls():
+        if called(node) in names:
+            yield path, node
+
+
+@functools.cache
+def all_calls() -> list[tuple[str, ast.Call]]:
+    """Return every call with the path of its module."""
+    return [
+        (path, node)
+        for path, tree in modules().items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+    ]
 
 
 def called(call: ast.Call) -> str:

@@ -82,6 +82,7 @@ def test_a_name_that_is_not_there_is_refused_with_those_that_are(
         detachment.attach("nobody")
 
 
+@pytest.mark.usefixtures("stack")
 def test_a_name_of_a_replica_that_is_gone_can_be_attached_to_forget_it() -> None:
     detachment.add_detached("long-gone")
     detachment.attach("long-gone")
