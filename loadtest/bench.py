@@ -1,4 +1,4 @@
-"""`make bench`: uncached chat, streams and jobs, and LangServe, in one run and one table."""
+"""`make bench`: Headrace and its peers, with a provider and without, in one table."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from dataclasses import asdict
 import gevent
 
 from loadtest import cached, fleet, jobs, overload, replicas, streams, wrk
+from loadtest.provider import measures
 from loadtest.servers import Headrace, headrace, langserve
 from loadtest.settings import ANSWER, QUESTION
 from loadtest.table import Row, print_progress, print_table
@@ -27,12 +28,23 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=10, help="length of each run")
     parser.add_argument("--runs", type=int, default=3, help="runs of each kind; medians are shown")
     parser.add_argument("--streams", type=int, default=1000)
-    parts = ["cached", "chat", "streams", "jobs", "replicas", "fleet", "overload"]
+    parts = ["provider", "cached", "chat", "streams", "jobs", "replicas", "fleet", "overload"]
     parser.add_argument("--only", choices=parts, help="measure one part")
+    parser.add_argument("--provider-part", choices=measures.PARTS, help="of the part provider")
+    parser.add_argument("--provider-streams", type=int, default=5000)
+    parser.add_argument("--provider-tokens-per-second", type=float, default=30.0)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     wrk.require()
     rows: list[Row] = []
+    if options.only in (None, "provider"):
+        rows += measures.measure(
+            seconds=options.seconds,
+            runs=options.runs,
+            streams=options.provider_streams,
+            tokens_per_second=options.provider_tokens_per_second,
+            only=options.provider_part,
+        )
     if options.only in (None, "cached"):
         rows += cached_rows(cached.measure(seconds=options.seconds, runs=options.runs))
     if options.only in (None, "chat"):

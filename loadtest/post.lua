@@ -1,9 +1,14 @@
--- wrk's request and report: a POST of BODY (a GET without one) with KEY, and one JSON line at the
+-- wrk's request and report: a POST of BODY_FILE (a GET without one) with KEY, and one JSON line at the
 -- end. EXPECT must stand in every answer. PERIOD_MS is the pause of a connection between two
 -- requests. ZIPF sends that many prompts, the n-th as often as 1/n; MISSES is the share of prompts
--- that are new.
-wrk.method = os.getenv("BODY") and "POST" or "GET"
-wrk.body = os.getenv("BODY")
+-- that are new. WRONG_KEYS sends wrong keys.
+local body_file = os.getenv("BODY_FILE")
+wrk.method = body_file and "POST" or "GET"
+if body_file then
+    local file = assert(io.open(body_file, "rb"))
+    wrk.body = file:read("*a")
+    file:close()
+end
 wrk.headers["Content-Type"] = "application/json"
 if os.getenv("KEY") then
     wrk.headers["Authorization"] = "Bearer " .. os.getenv("KEY")
@@ -21,6 +26,21 @@ if expected then
         local cache = headers["cache-status"] or headers["Cache-Status"]
         if cache and cache:find("; hit", 1, true) then
             hits = hits + 1
+        end
+    end
+end
+
+-- Another key each time, with the length of a real one; all answers are to be 401.
+if os.getenv("WRONG_KEYS") then
+    local count = 0
+    function request()
+        count = count + 1
+        wrk.headers["Authorization"] = string.format("Bearer hr_%049d", count)
+        return wrk.format()
+    end
+    function response(status, headers, body)
+        if status ~= 401 then
+            wrong = wrong + 1
         end
     end
 end

@@ -5,10 +5,12 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+TIMEOUT_SECONDS = 10
 SCRIPT = Path(__file__).with_name("post.lua")
 
 
@@ -49,6 +51,7 @@ def post(
     seconds: int,
     expect: str = "",
     options: Mapping[str, object] = {},
+    timeout_seconds: int = TIMEOUT_SECONDS,
 ) -> Load:
     """POST `body` over persistent connections, each as fast as it is answered.
 
@@ -61,6 +64,7 @@ def post(
         connections=connections,
         seconds=seconds,
         options={"BODY": body, **({"EXPECT": expect} if expect else {}), **options},
+        timeout_seconds=timeout_seconds,
     )
 
 
@@ -69,20 +73,68 @@ def get(url: str, *, key: str, connections: int, seconds: int, expect: str) -> L
     return _run(url, key=key, connections=connections, seconds=seconds, options={"EXPECT": expect})
 
 
+def refused(url: str, *, body: str, connections: int, seconds: int) -> Load:
+    """POST with another wrong key each time.
+
+    Raises RuntimeError if wrk fails, or if any answer was another than 401.
+    """
+    options = {"BODY": body, "WRONG_KEYS": 1}
+    load = _load(url, key="", connections=connections, seconds=seconds, options=options)
+    if load.bad_statuses != load.requests or load.failures or load.wrong:
+        raise RuntimeError(f"{url}: {load.wrong} answers were not 401, {load.failures} failures")
+    return load
+
+
 def _run(
-    url: str, *, key: str, connections: int, seconds: int, options: Mapping[str, object]
+    url: str,
+    *,
+    key: str,
+    connections: int,
+    seconds: int,
+    options: Mapping[str, object],
+    timeout_seconds: int = TIMEOUT_SECONDS,
 ) -> Load:
-    environment = {**os.environ, **({"KEY": key} if key else {})}
-    environment |= {name: str(value) for name, value in options.items()}
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s"]
-    command += ["-s", str(SCRIPT), url]
-    done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=seconds + 30, check=True
+    load = _load(
+        url,
+        key=key,
+        connections=connections,
+        seconds=seconds,
+        options=options,
+        timeout_seconds=timeout_seconds,
     )
-    load = Load(**json.loads(done.stdout.strip().splitlines()[-1]))
     if load.bad_statuses or load.failures or load.wrong:
         raise RuntimeError(
             f"{url}: {load.bad_statuses} bad statuses, {load.failures} failures,"
             f" {load.wrong} wrong answers"
         )
     return load
+
+
+def _load(
+    url: str,
+    *,
+    key: str,
+    connections: int,
+    seconds: int,
+    options: Mapping[str, object],
+    timeout_seconds: int = TIMEOUT_SECONDS,
+) -> Load:
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s"]
+    command += ["--timeout", f"{timeout_seconds}s", "-s", str(SCRIPT), url]
+    environment = {**os.environ, **({"KEY": key} if key else {})}
+    environment |= {name: str(value) for name, value in options.items()}
+    with tempfile.NamedTemporaryFile() as file:
+        # A variable of the environment holds 128 KiB.
+        if (body := environment.pop("BODY", None)) is not None:
+            file.write(body.encode())
+            file.flush()
+            environment["BODY_FILE"] = file.name
+        done = subprocess.run(
+            command,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=seconds + timeout_seconds + 30,
+            check=True,
+        )
+    return Load(**json.loads(done.stdout.strip().splitlines()[-1]))

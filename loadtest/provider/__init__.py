@@ -1,0 +1,1 @@
+"""Benchmarks with a provider behind HTTP, which is what everybody has."""
