@@ -129,6 +129,8 @@ def _is_candidate(environ: WSGIEnvironment) -> bool:
         and not environ.get("QUERY_STRING")
         and "HTTP_CACHE_CONTROL" not in environ
         and "HTTP_TRANSFER_ENCODING" not in environ
+        # Django decodes it.
+        and "HTTP_CONTENT_ENCODING" not in environ
         and _is_json(environ.get("CONTENT_TYPE", ""))
     )
 

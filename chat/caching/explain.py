@@ -14,6 +14,7 @@ from chat.caching.cache_key import (
     is_deterministic_completion,
 )
 from chat.caching.cache_status import NAME
+from config import exact_json
 from scaling.database_clock import CLOCK
 from scaling.response_cache.entry import Entry, decode
 from scaling.response_cache.store import get_store
@@ -76,7 +77,7 @@ def explain_key(key: str) -> dict[str, Any]:
 def read_request(text: bytes) -> dict[str, Any]:
     """Return a request's body; raises ValueError with a sentence."""
     try:
-        body = orjson.loads(text)
+        body = exact_json.loads(text)
     except orjson.JSONDecodeError as error:
         raise ValueError(f"not valid JSON: {error}") from error
     if not isinstance(body, dict) or "model" not in body:

@@ -11,7 +11,7 @@ from langchain_core.runnables import Runnable, RunnableConfig, RunnableGenerator
 from typing_extensions import TypedDict
 
 from chat.chains.build_context import BuildContext
-from chat.chains.splitting import split
+from chat.chains.splitting import split, weight
 from chat.errors import ChainBroken
 from chat.running.run import report_progress
 from config.api.errors import InvalidRequest
@@ -62,7 +62,7 @@ def build(chain: BuildContext) -> Runnable[Any, Any]:
             raise InvalidRequest("There is no text to summarize.", param="input.text")
         while len(parts := list(in_slices(split(text, size), SLICE_PARTS))) > 1:
             shorter = "\n\n".join(summarize_parts(parts, config))
-            if len(shorter) >= len(text):
+            if weight(shorter) >= weight(text):
                 logger.warning("%s: summaries of %d parts are not shorter", chain.slug, len(parts))
                 raise ChainBroken
             text = shorter

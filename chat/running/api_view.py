@@ -104,9 +104,15 @@ class ApiView(APIView):
         return ClientSocket(self.request)
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """Authenticate, check the scope, and admit the request."""
+        """Authenticate, check the scope, and admit the request; OPTIONS needs no key."""
+        if request.method == "OPTIONS":
+            return
         super().initial(request, *args, **kwargs)
         self.admit(request)
+
+    def options(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Return the methods of the address in `Allow`, which REST framework adds."""
+        return Response(status=204)
 
     def admit(self, request: Request) -> None:
         """Take the request's share of its key's limits, and bind its reads and calls to its caller.

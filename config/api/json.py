@@ -18,6 +18,7 @@ from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 
 from config import exact_json
+from config.api.content_encoding import decoded
 from config.api.errors import ApiError, InvalidRequest
 
 # A body that is as long takes milliseconds to parse, and as many again to validate.
@@ -41,6 +42,10 @@ class JsonParser(BaseParser):
     ) -> Any:
         """Return the parsed body; after a long one other greenlets run first."""
         raw = stream.read(settings.MAX_BODY_BYTES + 1)
+        request = (parser_context or {}).get("request")
+        if request is not None and (encoding := request.headers.get("Content-Encoding")):
+            # A longer one is refused by its length as it came.
+            raw = raw if len(raw) > settings.MAX_BODY_BYTES else decoded(raw, encoding)
         value = loads(raw)
         if len(raw) > LONG_BYTES:
             gevent.sleep(0)

@@ -19,6 +19,7 @@ from chat.chains.catalog import get_chain
 from chat.chains.registry import BuiltChain, ChatInput
 from chat.errors import ChainNotFound
 from config import exact_json
+from config.api.content_encoding import refuse_encoded
 from config.api.errors import ApiError, InvalidRequest
 from config.api.json import loads
 from config.api.validation import parse
@@ -93,6 +94,7 @@ def read_upload(request: Request, *, account_id: UUID) -> Iterator[Upload]:
     AccountUploadsExceeded, UploadsBusy, StorageFull, InvalidRequest, ChainNotFound and the errors
     of `read_document`.
     """
+    refuse_encoded(request.headers.get("Content-Encoding", ""))
     with UPLOADS.reserve(account_id, most_bytes(request.META)):
         # Reads the form.
         files = request.FILES

@@ -95,7 +95,7 @@ def finish(claimed: ClaimedDelivery, outcome: Outcome, *, duration_seconds: floa
             "status_code": outcome.status_code,
             "error": outcome.error,
             "duration": duration_seconds,
-            "delay": 0.0 if outcome.is_delivered else retry_delay_seconds(claimed.attempt),
+            "delay": 0.0 if outcome.is_delivered else _pause_seconds(claimed, outcome),
         },
     )
     return str(rows[0][0]) if rows else None
@@ -136,6 +136,11 @@ def retry_delay_seconds(attempt: int) -> float:
         base_seconds=settings.WEBHOOK_RETRY_BASE_SECONDS,
         max_seconds=settings.WEBHOOK_RETRY_MAX_SECONDS,
     )
+
+
+def _pause_seconds(claimed: ClaimedDelivery, outcome: Outcome) -> float:
+    """Return the pause before the next attempt, no shorter than the receiver wants it."""
+    return max(retry_delay_seconds(claimed.attempt), outcome.retry_after_seconds)
 
 
 def _rows(statement: str, params: dict[str, Any]) -> list[tuple[Any, ...]]:

@@ -16,6 +16,7 @@ from django.conf import settings
 from standardwebhooks import Webhook
 
 from config import exact_json
+from config.retry_after import retry_after_seconds
 from config.version import VERSION
 from jobs.models import Delivery
 from jobs.notifications.addresses import check_webhook_url
@@ -46,6 +47,7 @@ class Message:
 class _Answer:
     status: int
     location: str | None
+    retry_after: str | None
     text: str
 
 
@@ -122,7 +124,12 @@ def _post(url: str, message: Message, deadline: Deadline) -> _Answer:
         connection.request("POST", _path(parts), message.body, headers)
         response = connection.getresponse()
         text = _read_text(response)
-        return _Answer(status=response.status, location=response.getheader("Location"), text=text)
+        return _Answer(
+            status=response.status,
+            location=response.getheader("Location"),
+            retry_after=response.getheader("Retry-After"),
+            text=text,
+        )
     finally:
         sock.hang_up()
 
@@ -133,7 +140,14 @@ def _read(answer: _Answer) -> Outcome:
     reason = f"status {answer.status}"
     if answer.text:
         reason = f"{reason}: {answer.text}"
-    return failed(reason, is_permanent=answer.status == GONE, status_code=answer.status)
+    return failed(
+        reason,
+        is_permanent=answer.status == GONE,
+        status_code=answer.status,
+        retry_after_seconds=retry_after_seconds(
+            answer.retry_after, most_seconds=settings.WEBHOOK_RETRY_MAX_SECONDS
+        ),
+    )
 
 
 def _read_text(response: http.client.HTTPResponse) -> str:

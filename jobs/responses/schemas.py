@@ -150,7 +150,7 @@ class OutputFunctionCall(BaseModel):
     call_id: str
     name: str
     arguments: str
-    status: Literal["completed", "incomplete"]
+    status: Literal["in_progress", "completed", "incomplete"]
 
 
 class CachedTokens(BaseModel):

@@ -8,18 +8,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chat.chains.splitting import split
+from chat.chains.splitting import split, weight
 
-TEXT = st.lists(st.sampled_from(["\n\n", "\n", ". ", " ", "。", "a", "bc" * 40]), max_size=60)
+TEXT = st.lists(
+    st.sampled_from(["\n\n", "\n", ". ", " ", "。", "a", "bc" * 40, "ж", "水車" * 9, "🌊"]),
+    max_size=60,
+)
 
 
-@given(pieces=TEXT, size=st.integers(2, 50))
+@given(pieces=TEXT, size=st.integers(10, 50))
 def test_nothing_is_lost_and_parts_are_neither_long_nor_many(pieces: list[str], size: int) -> None:
     text = "".join(pieces)
     parts = list(split(text, size))
     assert re.sub(r"\s", "", "".join(parts)) == re.sub(r"\s", "", text)
-    assert all(0 < len(part) <= size for part in parts)
-    assert len(parts) <= 2 * len(text) / size + 1
+    assert all(0 < weight(part) <= max(size, 8) for part in parts)
+    # The last character of a part may be as heavy as eight letters.
+    assert len(parts) <= 2 * weight(text) / max(1, size - 8) + 1
 
 
 @pytest.mark.parametrize(
@@ -43,3 +47,12 @@ def test_a_text_costs_by_its_length(unit: str) -> None:
     # A part is looked through once a separator; what is quadratic would take minutes.
     parts = sum(1 for _ in split(unit * (20_000_000 // len(unit)), 6000))
     assert parts <= 2 * 20_000_000 / 6000 + 1
+
+
+@pytest.mark.parametrize(
+    ("unit", "tokens_a_char"), [("word ", 0.25), ("слово ", 0.5), ("水車", 1.0), ("🌊", 2.0)]
+)
+def test_parts_of_any_script_have_about_as_many_tokens(unit: str, tokens_a_char: float) -> None:
+    parts = list(split(unit * 5000, 6000))
+    tokens = [len(part) * tokens_a_char for part in parts[:-1]]
+    assert all(1200 <= count <= 2000 for count in tokens)

@@ -358,6 +358,15 @@ def test_pauses_double_up_to_the_longest(settings) -> None:
         assert longest / 2 <= min(delays) < max(delays) <= longest
 
 
+def test_the_pause_that_a_receiver_wants_is_made() -> None:
+    delivery = make_delivery("http://127.0.0.1:9/")
+    (claimed,) = claim()
+    outcome = failed("status 429", status_code=429, retry_after_seconds=3000.0)
+    deliveries.finish(claimed, outcome, duration_seconds=0.1)
+    delivery.refresh_from_db()
+    assert delivery.due_at > timezone.now() + timedelta(seconds=2900)
+
+
 def test_staff_can_have_a_delivery_made_again() -> None:
     delivery = make_delivery("http://127.0.0.1/", give_up_at=Now() - timedelta(days=1))
     (claimed,) = claim()

@@ -460,3 +460,17 @@ def test_the_api_shows_the_secret_and_rotates_it(client: Client) -> None:
     headers = {"Authorization": f"Bearer {chat_only.secret}"}
     assert client.get("/v1/webhook_secret", headers=headers).status_code == 403
     assert client.post("/v1/webhook_secret/rotate", headers=headers).status_code == 403
+
+
+@pytest.mark.parametrize(("value", "seconds"), [("120", 120.0), ("1000000", 3600.0), ("x", 0.0)])
+def test_a_receiver_says_when_to_come_again(value: str, seconds: float) -> None:
+    with Receiver(answer(429, headers={"Retry-After": value})) as receiver:
+        delivery = make_delivery(receiver.url())
+        outcome = send(make_message(delivery, secrets=[]))
+    assert not outcome.is_delivered
+    assert outcome.retry_after_seconds == seconds
+
+
+def test_a_number_of_any_size_is_in_the_message() -> None:
+    delivery = make_delivery("https://example.org/", make_job(output={"mass": 2**70}))
+    assert json.loads(make_message(delivery, secrets=[]).body)["data"]["output"] == {"mass": 2**70}
