@@ -306,6 +306,15 @@ def test_a_refused_request_calls_no_provider(
     assert provider.calls_of(marker) == []
 
 
+@pytest.mark.parametrize("path", [CHAT, "/v1/models", "/v1/jobs", "/chains/echo/invoke"])
+def test_the_methods_of_an_address_need_no_key(stack: EmbeddedStack, path: str) -> None:
+    for headers in ({}, {"Authorization": "Bearer hr_none"}):
+        response = httpx.options(f"{stack.url}{path}", headers=headers)
+        assert (response.status_code, response.content) == (204, b"")
+        assert "OPTIONS" in response.headers["allow"]
+        assert "x-ratelimit-limit-requests" not in response.headers
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [
