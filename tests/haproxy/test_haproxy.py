@@ -6,6 +6,7 @@ import json
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -88,6 +89,34 @@ def test_a_body_over_the_limit_is_refused_before_it_is_sent(lone: LoneProxy) -> 
         b"POST /echo HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n"
         b"Content-Length: %d\r\n\r\n" % (LIMIT_BYTES + 1)
     )
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert b'"code": "body_too_large"' in answer
+
+
+@pytest.mark.parametrize("keeps_alive", [True, False])
+def test_a_client_that_sends_all_of_a_large_body_reads_the_refusal(
+    lone: LoneProxy, keeps_alive: bool
+) -> None:
+    lone.add_node()
+    body = b"x" * (20 << 20)
+    head = (
+        f"POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
+        f"Connection: {'keep-alive' if keeps_alive else 'close'}\r\n\r\n"
+    )
+    for _ in range(4):
+        with socket.create_connection(("127.0.0.1", httpx.URL(lone.url).port), 20) as client:
+            client.sendall(head.encode() + body)
+            answer = client.recv(65536)
+        assert answer.startswith(b"HTTP/1.1 413 ")
+        assert b'"code": "body_too_large"' in answer
+
+
+def test_the_connection_of_a_body_beyond_all_reason_is_closed(
+    make_proxy: Callable[..., LoneProxy],
+) -> None:
+    proxy = make_proxy(PROXY_DRAIN_BYTES="8388608")
+    proxy.add_node()
+    answer = proxy.raw(b"POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 8388609\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert b'"code": "body_too_large"' in answer
 
