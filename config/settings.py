@@ -499,5 +499,8 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     # Several components have a field `status` with these values.
-    "ENUM_NAME_OVERRIDES": {"CompletionStatusEnum": ["completed", "incomplete"]},
+    "ENUM_NAME_OVERRIDES": {
+        "CompletionStatusEnum": ["completed", "incomplete"],
+        "ItemStatusEnum": ["in_progress", "completed", "incomplete"],
+    },
 }
