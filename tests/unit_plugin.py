@@ -24,6 +24,7 @@ WITH_SERVERS = (
     "tests/chat/caching/test_edge.py",
     "tests/chat/caching/test_read_cache.py",
     "tests/chat/chains/test_registry.py",
+    "tests/chat/providers/openai_compatible/",
     "tests/chat/providers/test_response_limits.py",
     "tests/compose/",
     "tests/docs/test_guides.py",

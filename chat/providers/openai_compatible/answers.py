@@ -17,6 +17,7 @@ from chat.providers.openai_compatible.deltas import (
 )
 from chat.providers.openai_compatible.errors import error_in_answer, fault_in
 from chat.providers.openai_compatible.usage import usage_metadata
+from config.text import well_formed
 
 
 def to_chat_result(data: bytes) -> ChatResult:
@@ -54,7 +55,7 @@ def _to_message(
 ) -> AIMessage:
     text, reasoning = text_and_reasoning(message.get("content"))
     if not text.isascii():
-        text = json_text.whole_characters(text)
+        text = well_formed(text)
     extra = additional_kwargs(message, reasoning)
     valid: list[ToolCall] = []
     invalid: list[InvalidToolCall] = []

@@ -20,6 +20,7 @@ from chat.providers.openai_compatible.errors import error_in_answer, fault_in
 from chat.providers.openai_compatible.events import ErrorData
 from chat.providers.openai_compatible.tool_calls import StreamedToolCalls, has_objects
 from chat.providers.openai_compatible.usage import usage_metadata
+from config.text import TextPieces
 
 # What a delta of text alone has.
 PLAIN_MEMBERS = frozenset({"role", "content"})
@@ -43,8 +44,7 @@ class StreamReader:
         self._usage: Any = None
         self._metadata: dict[str, Any] = {}
         self._tool_calls = StreamedToolCalls()
-        # The first half of a surrogate pair, whose second half is in the next chunk.
-        self._half = ""
+        self._text = TextPieces()
 
     def read(self, data: bytes) -> ChatGenerationChunk | None:
         """Return an event's part of the answer; None where it has none.
@@ -69,9 +69,7 @@ class StreamReader:
             return None
         content = delta.get("content")
         if type(content) is str and delta.keys() <= PLAIN_MEMBERS and not choice.get("logprobs"):
-            # Only the standard library's parser lets half of a pair through.
-            if not content.isascii() or self._half:
-                content = self._joined(content)
+            content = self._text.add(content)
             return text_chunk(content) if content else None
         return self._rich_chunk(content, delta, choice.get("logprobs"), data)
 
@@ -84,7 +82,7 @@ class StreamReader:
             info["finish_reason"] = self.finish_reason
         return ChatGenerationChunk(
             message=AIMessageChunk(
-                content="\ufffd" if self._half else "",
+                content=self._text.end(),
                 usage_metadata=usage_metadata(self._usage),
                 response_metadata={"model_provider": MODEL_PROVIDER},
                 tool_call_chunks=self._tool_calls.rest(),
@@ -119,7 +117,7 @@ class StreamReader:
         self, content: Any, delta: dict[str, Any], logprobs: Any, data: bytes
     ) -> ChatGenerationChunk | None:
         text, reasoning = text_and_reasoning(content)
-        text = self._joined(text)
+        text = self._text.add(text)
         extra = additional_kwargs(delta, reasoning)
         calls = self._calls_of(delta, data) if delta.get("tool_calls") else []
         if not (text or extra or calls or logprobs):
@@ -140,19 +138,6 @@ class StreamReader:
             choice = self._choice_of(json_text.exact_loads(data)) or {}
             pieces = (choice.get("delta") or choice.get("message") or {}).get("tool_calls")
         return self._tool_calls.read(pieces)
-
-    def _joined(self, text: str) -> str:
-        """Return text with the half of a pair that came before it, and without one at its end."""
-        if not text:
-            return text
-        text, self._half = self._half + text, ""
-        if "\ud800" <= text[-1] <= "\udbff":
-            text, self._half = text[:-1], text[-1]
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            return json_text.whole_characters(text)
-        return text
 
     def _raise_for(self, body: Any, data: bytes) -> None:
         fault = fault_in(body)

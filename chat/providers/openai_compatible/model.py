@@ -29,6 +29,7 @@ from chat.providers.openai_compatible.exchange import Exchange, send
 from chat.providers.openai_compatible.messages import to_wire
 from chat.providers.openai_compatible.timeouts import Deadline, Timeouts
 from chat.providers.openai_compatible.tools import ToolBinding
+from config import exact_json
 
 OPENAI_URL = "https://api.openai.com/v1"
 # OpenAI's reasoning models of this series take the system's messages under another role.
@@ -179,7 +180,7 @@ class OpenAICompatibleChatModel(ToolBinding, BaseChatModel):
         for name in ("max_tokens", "max_completion_tokens"):
             if name in body and name != self.max_tokens_name:
                 body[self.max_tokens_name] = body.pop(name)
-        return json_text.dumps({**body, **extra})
+        return exact_json.dumps({**body, **extra})
 
     def _send(self, body: bytes, *, is_stream: bool) -> Exchange:
         """Send a request; raises ProviderResponseError for a response that is none of success."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,6 +29,7 @@ from chat.providers.openai_compatible.errors import (
 )
 from chat.providers.openai_compatible.pool import PoolExhausted, close_pools
 from tests.chat.providers.openai_compatible.conftest import MakeModel
+from tests.faults.authority import Authority
 from tests.provider import Provider
 from tests.support.waiting import slack
 
@@ -338,3 +342,23 @@ def test_hosts_in_no_proxy_are_called_directly(
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     assert model_at(own_provider.base_url).invoke("x").content == "Hello there."
     close_pools()
+
+
+# --- TLS ----------------------------------------------------------------------------------------
+def test_a_server_is_verified_by_the_bundle_of_the_setting(tmp_path: Path, settings: Any) -> None:
+    authority = Authority(tmp_path)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(authority.certificate(ends_in=timedelta(days=1)))
+
+    def serve(connection: socket.socket, number: int) -> None:
+        with suppress(OSError), context.wrap_socket(connection, server_side=True) as secured:
+            read_request(secured)
+            secured.sendall(RESPONSE)
+
+    with server(serve) as url:
+        model = model_at(url.replace("http:", "https:"))
+        with pytest.raises(Unreachable) as caught:
+            model.invoke("x")
+        assert isinstance(caught.value.__cause__, ssl.SSLCertVerificationError)
+        settings.PROVIDER_CA_BUNDLE = str(authority.file)
+        assert model.invoke("x").content == "Hello"
