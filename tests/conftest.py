@@ -112,6 +112,7 @@ def chains(stack: EmbeddedStack, provider: Provider, save_chains: Callable[..., 
         ),
         at_provider("all-fail", "fail-429", fallback_models=["openai:fail-500"]),
         at_provider("wrong-key-first", "leaky-401", fallback_models=["openai:hello"]),
+        at_provider("no-quota-first", "quota-429", fallback_models=["openai:hello"]),
         at_provider("request-at-fault", "too-long", fallback_models=["openai:hello"]),
         at_provider("breaks-midway", "reset-mid-stream", fallback_models=["openai:hello"]),
         at_provider(

@@ -327,7 +327,7 @@ def quota_429(exchange: Exchange) -> None:
 @behaviour
 def overloaded_529(exchange: Exchange) -> None:
     """Be overloaded, as Anthropic's API says it."""
-    exchange.send_json(529, _error("x", "overloaded_error"))
+    exchange.send_json(529, _error("x", "overloaded_error"), {"Retry-After": "0.05"})
 
 
 @behaviour

@@ -79,6 +79,13 @@ def test_a_stream_that_has_begun_goes_to_no_fallback(
     assert models_asked(provider, marker) == ["reset-mid-stream"]
 
 
+def test_a_quota_that_is_used_up_leaves_the_fallback_to_answer(
+    http: httpx.Client, provider: Provider, marker: str
+) -> None:
+    assert ask(http, "no-quota-first", marker).status_code == 200
+    assert models_asked(provider, marker) == ["quota-429", "hello"]
+
+
 # --- The status of each fault -------------------------------------------------------------------
 @pytest.mark.parametrize("is_stream", [False, True])
 @pytest.mark.parametrize(
@@ -95,6 +102,12 @@ def test_a_stream_that_has_begun_goes_to_no_fallback(
         ("provider-too-long", 400, "context_length_exceeded", 1),
         ("provider-bad-json", 502, "provider_bad_answer", 1),
         ("provider-no-choices", 502, "provider_bad_answer", 1),
+        ("provider-html", 502, "provider_bad_answer", 1),
+        ("provider-quota-429", 502, "provider_misconfigured", 1),
+        ("provider-overloaded-529", 503, "provider_overloaded", 3),
+        ("provider-context-vllm", 400, "context_length_exceeded", 1),
+        ("provider-context-413", 400, "context_length_exceeded", 1),
+        ("provider-filter-azure", 400, "content_filter", 1),
         ("all-fail", 502, "provider_error", 6),
     ],
 )
@@ -147,6 +160,20 @@ def test_a_chain_that_blocks_in_its_own_code_ends_in_time_too(http: httpx.Client
     started = time.monotonic()
     error_of(ask(http, "blocks-briefly"), 504, "chain_timeout")
     assert time.monotonic() - started < slack(2.5)
+
+
+def test_an_error_inside_a_good_status_is_retried_as_its_own_status(
+    http: httpx.Client, provider: Provider, marker: str
+) -> None:
+    error_of(ask(http, "provider-busy-in-200", marker), 503, "provider_overloaded")
+    assert len(provider.calls_of(marker)) == 3
+
+
+def test_half_a_stream_is_never_a_complete_answer(http: httpx.Client) -> None:
+    for model in ("provider-ends-mid-stream", "provider-reason-error"):
+        events = [data for _, data in read_events(ask(http, model, stream=True))]
+        assert "error" in events[-1], model
+        assert "[DONE]" not in events
 
 
 @pytest.mark.parametrize(
