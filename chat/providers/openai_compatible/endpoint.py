@@ -52,12 +52,21 @@ def endpoint_of(base_url: str, api_key: str, proxy_url: str) -> Endpoint:
 
 
 def proxy_for(base_url: str) -> str:
-    """Return the proxy of PROVIDER_PROXY_URL, else the environment's, for a server; "" for none."""
+    """Return the proxy of PROVIDER_PROXY_URL, else the environment's, for a server; "" for none.
+
+    Raises ValueError for a proxy that does not speak HTTP.
+    """
     parts = urlsplit(base_url)
     # NO_PROXY, which every HTTP client obeys.
     if parts.hostname and proxy_bypass(parts.hostname):
         return ""
-    return str(settings.PROVIDER_PROXY_URL) or getproxies().get(parts.scheme, "")
+    proxy = str(settings.PROVIDER_PROXY_URL) or getproxies().get(parts.scheme, "")
+    # The environment's often have no scheme.
+    if proxy and "://" not in proxy:
+        proxy = f"http://{proxy}"
+    if proxy and not (urlsplit(proxy).scheme == "http" and urlsplit(proxy).hostname):
+        raise ValueError("PROVIDER_PROXY_URL, or the environment's proxy, must be http://host:port")
+    return proxy
 
 
 def proxy_authorization(proxy: SplitResult) -> dict[str, str]:

@@ -333,6 +333,26 @@ def test_a_proxy_is_a_tunnel_to_a_server_with_tls(settings: Any) -> None:
     assert requests[0].startswith(b"CONNECT llm.example:443 HTTP/1.")
 
 
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:9", "https://127.0.0.1:9", "http://"])
+def test_a_proxy_that_does_not_speak_http_is_refused(settings: Any, proxy: str) -> None:
+    settings.PROVIDER_PROXY_URL = proxy
+    with pytest.raises(ValueError, match="PROVIDER_PROXY_URL"):
+        model_at("http://llm.example/v1")
+
+
+def test_the_environments_proxy_is_used_with_and_without_a_scheme(
+    own_provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def serve(connection: socket.socket, number: int) -> None:
+        read_request(connection)
+        connection.sendall(RESPONSE)
+
+    with server(serve) as url:
+        for proxy in (url.removesuffix("/v1"), url.removeprefix("http://").removesuffix("/v1")):
+            monkeypatch.setenv("http_proxy", proxy)
+            assert model_at("http://llm.example/v1").invoke("x").content == "Hello"
+
+
 def test_hosts_in_no_proxy_are_called_directly(
     own_provider: Provider, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
