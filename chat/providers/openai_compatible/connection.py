@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import socket
 import ssl
 import time
 from functools import cache
@@ -54,7 +56,14 @@ class Connection:
         return self._http.is_connected
 
     def close(self) -> None:
-        """Close it; a provider that was at work sees that nobody waits."""
+        """Close it; a provider that was at work sees that nobody waits.
+
+        A response that still reads from the socket, or an exception whose traceback holds one,
+        would leave it open.
+        """
+        if self._http.sock is not None:
+            with contextlib.suppress(OSError):
+                self._http.sock.shutdown(socket.SHUT_RDWR)
         self._http.close()
 
 
