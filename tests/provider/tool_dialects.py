@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from tests.provider.behaviours import behaviour
-from tests.provider.dialects import BIG, chunk, send_both
-from tests.provider.exchange import Exchange
+from tests.provider.dialects import BIG, EVENTS, chunk, lines_of, send_both
+from tests.provider.exchange import USAGE, Exchange
 
 ONE, TWO = '{"q":"one"}', '{"q":"two"}'
 
@@ -70,6 +70,14 @@ def call_cut(exchange: Exchange) -> None:
         chunk({"tool_calls": [call('{"note": "buy mi', id="tc_1", index=0)]}),
         reason="length",
     )
+
+
+@behaviour
+def call_cut_in_events(exchange: Exchange) -> None:
+    """Stop within the arguments, by events whatever was requested."""
+    cut = chunk({"tool_calls": [call('{"note": "buy mi', id="tc_1", index=0)]})
+    data = lines_of(cut, chunk({}, "length"), {"choices": [], "usage": USAGE})
+    exchange.send_bytes(data, content_type=EVENTS)
 
 
 @behaviour

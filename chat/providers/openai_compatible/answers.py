@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
-from langchain_core.messages import AIMessage, InvalidToolCall, ToolCall
-from langchain_core.outputs import ChatGeneration, ChatResult
+from langchain_core.messages import AIMessage, AIMessageChunk, InvalidToolCall, ToolCall
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.outputs.chat_generation import merge_chat_generation_chunks
 
 from chat.errors import UnreadableAnswer
 from chat.providers.openai_compatible import json_text, tool_calls
@@ -48,6 +50,25 @@ def to_chat_result(data: bytes) -> ChatResult:
         generations=[ChatGeneration(message=answer, generation_info=info or None)],
         llm_output={"model_name": metadata.get("model_name"), "token_usage": body.get("usage")},
     )
+
+
+def joined(chunks: Iterable[ChatGenerationChunk]) -> ChatResult:
+    """Return the chunks of a stream as a unary answer, for servers that stream always.
+
+    LangChain's own function would complete calls whose arguments are cut.
+    """
+    merged = merge_chat_generation_chunks(list(chunks))
+    if merged is None or not isinstance(merged.message, AIMessageChunk):
+        raise UnreadableAnswer
+    chunk, info = merged.message, merged.generation_info or {}
+    message: dict[str, Any] = {"content": chunk.content, **chunk.additional_kwargs}
+    message["tool_calls"] = [
+        {"id": call["id"], "function": {"name": call["name"], "arguments": call["args"]}}
+        for call in chunk.tool_call_chunks
+    ]
+    answer = _to_message(message, {**chunk.response_metadata, **info}, None, b"")
+    answer.usage_metadata = chunk.usage_metadata
+    return ChatResult(generations=[ChatGeneration(message=answer, generation_info=info or None)])
 
 
 def _to_message(

@@ -9,14 +9,14 @@ from typing import Any
 from django.conf import settings
 from langchain_core.callbacks import CallbackManagerForLLMRun
 from langchain_core.language_models import LangSmithParams
-from langchain_core.language_models.chat_models import BaseChatModel, generate_from_stream
+from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from pydantic import ConfigDict, Field, PrivateAttr, SecretStr
 
 from chat.errors import UnreadableAnswer
 from chat.providers.openai_compatible import json_text
-from chat.providers.openai_compatible.answers import to_chat_result
+from chat.providers.openai_compatible.answers import joined, to_chat_result
 from chat.providers.openai_compatible.chunks import StreamReader
 from chat.providers.openai_compatible.endpoint import Endpoint, endpoint_of, proxy_for
 from chat.providers.openai_compatible.errors import (
@@ -142,7 +142,7 @@ class OpenAICompatibleChatModel(ToolBinding, BaseChatModel):
         with self._send(body, is_stream=False) as exchange:
             if _is_event_stream(exchange):
                 # Some servers stream always.
-                return generate_from_stream(_chunks(exchange))
+                return joined(_chunks(exchange))
             data = exchange.body()
         return to_chat_result(data.removeprefix(BYTE_ORDER_MARK))
 

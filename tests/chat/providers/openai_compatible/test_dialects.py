@@ -132,13 +132,15 @@ def test_the_indexes_of_a_streams_calls_are_their_positions(
 
 
 @both
-def test_cut_arguments_stay_as_they_came(make_model: MakeModel, is_stream: bool) -> None:
-    answer = ask(make_model("call-cut"), is_stream)
+@pytest.mark.parametrize("name", ["call-cut", "call-cut-in-events"])
+def test_cut_arguments_stay_as_they_came(make_model: MakeModel, name: str, is_stream: bool) -> None:
+    answer = ask(make_model(name), is_stream)
     assert calls_in(answer) == [("tc_1", "lookup", '{"note": "buy mi')]
     assert answer.response_metadata["finish_reason"] == "length"
     if not is_stream:
         assert answer.tool_calls == []
         assert answer.invalid_tool_calls[0]["args"] == '{"note": "buy mi'
+        assert answer.usage_metadata == TOKENS
 
 
 @both
