@@ -233,8 +233,7 @@ def test_a_faulty_request_does_not_hit_a_good_one_s_answer(http: httpx.Client, m
         {"stream_options": {"include_usage": True}},
     ):
         error_of(http.post(CHAT, json={**body, **fault}), 400, None)
-    for unknown in ({"bogus": None}, {"metadata": {"a": "b"}}):
-        error_of(http.post(CHAT, json={**body, **unknown}), 400, "unsupported_parameter")
+    error_of(http.post(CHAT, json={**body, "bogus": 1}), 400, "unsupported_parameter")
     text = json.dumps(body)
     wrong_type = http.post(CHAT, content=text, headers={"Content-Type": "text/plain"})
     assert wrong_type.status_code == 415

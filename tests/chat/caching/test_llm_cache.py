@@ -319,13 +319,10 @@ def test_an_object_known_by_its_address_alone_is_no_key(begin_run: Callable[...,
     assert found(llm_string) is None
 
 
-def test_texts_without_a_json_form_are_not_cached(begin_run: Callable[..., Run]) -> None:
-    begin_run(uuid4(), user="\ud800")
-    ModelCallCache().update("prompt", "model", generation())
-    assert found() is None
+def test_half_a_surrogate_pair_is_cached_as_clients_get_it(begin_run: Callable[..., Run]) -> None:
     begin_run(uuid4())
-    ModelCallCache().update("prompt", "model", generation("\ud800"))
-    assert found() is None
+    ModelCallCache().update("prompt", "model", generation("half \ud800"))
+    assert found() == "half \N{REPLACEMENT CHARACTER}"
 
 
 @pytest.mark.parametrize("value", [b"", b"junk", b"\x80\x04N."])
