@@ -128,17 +128,23 @@ def stream(
 
     def put_chunks(call: Call) -> None:
         for value in [_invoke_chain(call)] if is_unary else _stream_chain(call):
+            # Of a chain that went on after it was cancelled.
+            if call.run.is_cancelled:
+                raise RunCancelled
             queue.put(value)
 
     def produce() -> None:
-        queue.put(_work(call, put_chunks))
+        end = _work(call, put_chunks)
+        if not is_over:
+            queue.put(end)
 
     def abort() -> None:
         call.run.cancel()
         if not queue.full():
             queue.put_nowait(_Failed(ClientGone()))
 
-    worker = spawn(produce)
+    spawn(produce)
+    is_over = False
     outcome: _Done | _Failed = _Failed(ClientGone())
     try:
         with client.watch(abort), DRAINING.watch(abort):
@@ -158,9 +164,11 @@ def stream(
                     outcome = _cancellation_cause(item, client)
                     break
     finally:
+        is_over = True
         call.run.cancel()
         # The last `put` of a producer without a reader would wait for ever.
-        worker.kill(block=False)
+        while queue.qsize():
+            queue.get_nowait()
         _record(call, outcome, started)
     if isinstance(outcome, _Failed):
         raise outcome.error from outcome.cause

@@ -151,9 +151,14 @@ class Run:
         return self.usage.total_tokens if self.usage.is_reported else self.streamed_chunks
 
     def cancel(self) -> None:
-        """Throw RunCancelled into every greenlet of this run that is now in `cancellable()`."""
+        """Throw RunCancelled into every greenlet of this run that is now in `cancellable()`.
+
+        A second call throws nothing into those that the first has reached: it would end what they
+        do to clean up, such as the closing of a connection.
+        """
         self.is_cancelled = True
-        for greenlet in list(self._greenlets):
+        greenlets, self._greenlets = self._greenlets, set()
+        for greenlet in greenlets:
             greenlet.kill(RunCancelled(), block=False)
 
     @contextmanager

@@ -86,10 +86,11 @@ class ConnectionPool:
 
     def discard(self, connection: Connection) -> None:
         """Close a connection whose answer was not read to its end."""
+        # First, because a greenlet may be killed once more at each lock.
+        connection.close()
         with self._lock:
             self.busy -= 1
         self._slots.release()
-        connection.close()
 
     def close_idle(self) -> None:
         """Close the connections that no call uses."""

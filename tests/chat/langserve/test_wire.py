@@ -197,7 +197,7 @@ def test_a_batch_names_the_input_that_is_wrong(http: httpx.Client) -> None:
 @pytest.mark.parametrize(
     ("body", "param"),
     [
-        ({"input": "x", "config": {"callbacks": []}}, "config.callbacks"),
+        ({"input": "x", "config": {"callbacks": ["log"]}}, "config.callbacks"),
         ({"input": "x", "config": {"store": 1}}, "config.store"),
         ({"input": "x", "config": {"configurable": {"model": "m"}}}, "config.configurable.model"),
         ({"input": "x", "kwargs": {"stop": ["."]}}, "kwargs.stop"),

@@ -37,6 +37,26 @@ def test_cancelling_stops_what_is_under_way_and_nothing_else() -> None:
     assert ends == {"a": "cancelled", "b": "cancelled", "c": "done"}
 
 
+def test_cancelling_again_interrupts_no_cleanup() -> None:
+    run = Run(timeout_seconds=10)
+    closed: list[str] = []
+
+    def work() -> None:
+        with run.cancellable():
+            try:
+                gevent.sleep(5)
+            finally:
+                gevent.sleep(0)
+                closed.append("connection")
+
+    worker = gevent.spawn(work)
+    gevent.sleep(0)
+    run.cancel()
+    run.cancel()
+    worker.join(timeout=1)
+    assert closed == ["connection"]
+
+
 def test_after_cancelling_nothing_more_begins() -> None:
     run = Run(timeout_seconds=10)
     run.cancel()
