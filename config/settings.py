@@ -311,6 +311,7 @@ BROKER_POLL_SECONDS = env_float("BROKER_POLL_SECONDS", 0.025, minimum=0.005)
 # How soon a job starts without a broker; idle workers cost one small query each in that time.
 JOB_POLL_SECONDS = env_float("JOB_POLL_SECONDS", 1.0, minimum=0.05, maximum=60.0)
 JOB_CONCURRENCY = env_int("JOB_CONCURRENCY", 256, minimum=1)
+JOB_WORKER_INPUT_BYTES = env_int("JOB_WORKER_INPUT_BYTES", 64 * 1024 * 1024, minimum=1024)
 JOB_ACCOUNT_CONCURRENCY = env_int("JOB_ACCOUNT_CONCURRENCY", 0)
 JOB_QUEUE_MAX = env_int("JOB_QUEUE_MAX", 100_000, minimum=1)
 JOB_ACCOUNT_QUEUE_MAX = env_int("JOB_ACCOUNT_QUEUE_MAX", 50_000, minimum=1)

@@ -15,6 +15,10 @@ WAIT_SECONDS = Histogram(
 )
 RUN_SECONDS = Histogram("headrace_job_run_seconds", "Time of attempts.", ["chain"], buckets=SECONDS)
 RUNNING = Gauge("headrace_jobs_running", "Attempts that run in this worker now.")
+RUNNING_INPUT_BYTES = Gauge(
+    "headrace_jobs_running_input_bytes",
+    "Bytes of the inputs of the attempts that run in this worker now.",
+)
 ANNOUNCE_FAILURES = Counter(
     "headrace_job_announce_failures", "Times that the broker accepted no message."
 )

@@ -47,6 +47,8 @@ class ClaimedJob:
     api_key_id: uuid.UUID | None
     chain_slug: str
     input: Any
+    # Of its JSON text.
+    input_bytes: int
     # The request's parameters of the model (chat.running.run.Run.options).
     options: dict[str, Any]
     attempt: int
@@ -123,6 +125,7 @@ def _claimed(row: tuple[Any, ...]) -> ClaimedJob:
         api_key_id=key_id,
         chain_slug=slug,
         input=exact_json.loads(text),
+        input_bytes=len(text),
         options=exact_json.loads(options),
         attempt=attempt,
         max_attempts=most,

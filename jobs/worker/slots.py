@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 # The last tenth of the slots is for accounts that have nothing running here, so that one account's
 # long jobs never fill a worker.
 RESERVED_SHARE = 10
+# So do as many bytes of inputs again as JOB_WORKER_INPUT_BYTES.
+RESERVED_BYTES = 2
 MAX_CLAIM = 64
 # A waiting message checks this often whether the worker drains.
 ROOM_WAIT_SECONDS = 0.5
@@ -30,6 +32,9 @@ ROOM_WAIT_SECONDS = 0.5
 
 class Slots:
     """At most JOB_CONCURRENCY slots, each of which runs jobs until it finds none.
+
+    The inputs of running jobs are bounded too, by JOB_WORKER_INPUT_BYTES: hundreds of the largest
+    would be more than the process may take.
 
     Each message starts one slot, and so does `poll`, by which a worker finds jobs without any
     broker; a slot that claims a job starts another. So a single message is enough for any number of
@@ -81,7 +86,13 @@ class Slots:
             self._open_slot()
 
     def _has_idle(self) -> bool:
-        return self.open_count < int(settings.JOB_CONCURRENCY)
+        most_bytes = RESERVED_BYTES * int(settings.JOB_WORKER_INPUT_BYTES)
+        return self.open_count < int(settings.JOB_CONCURRENCY) and self._input_bytes() < most_bytes
+
+    def _input_bytes(self) -> int:
+        """Return the bytes of the inputs that this worker holds."""
+        running = sum(attempt.claimed.input_bytes for attempt in self.running.values())
+        return running + sum(claimed.input_bytes for claimed in self._found)
 
     def _open_slot(self) -> None:
         self.open_count += 1
@@ -110,14 +121,18 @@ class Slots:
     def _run(self, claimed: ClaimedJob) -> None:
         attempt = RunningAttempt(claimed)
         self.running[claimed.lease] = attempt
-        metrics.RUNNING.set(len(self.running))
+        self._set_gauges()
         try:
             run_attempt(attempt)
         finally:
             self.running.pop(claimed.lease, None)
             if claimed.has_delivery:
                 self.on_delivery()
-            metrics.RUNNING.set(len(self.running))
+            self._set_gauges()
+
+    def _set_gauges(self) -> None:
+        metrics.RUNNING.set(len(self.running))
+        metrics.RUNNING_INPUT_BYTES.set(self._input_bytes())
 
     def _next(self) -> ClaimedJob | None:
         """Return a job, or None when there is none for this worker."""
@@ -129,12 +144,18 @@ class Slots:
             if self._last_short > started_after:
                 # A claim that began after this slot wanted a job has left nothing.
                 return None
-            count, self._wanted = min(max(1, self._wanted), MAX_CLAIM), 0
+            wanted, self._wanted = min(max(1, self._wanted), MAX_CLAIM), 0
+            count = min(wanted, self._count_by_bytes())
             self.claims += 1
             self._found = self.claim_jobs(count)
             if len(self._found) < count:
                 self._last_short = self.claims
             return self._found.pop() if self._found else None
+
+    def _count_by_bytes(self) -> int:
+        """Return how many of the largest inputs fit; their sizes are known only when claimed."""
+        largest: int = max(settings.MAX_BODY_BYTES, settings.JOB_MAX_TEXT_CHARS)
+        return max(1, (settings.JOB_WORKER_INPUT_BYTES - self._input_bytes()) // largest)
 
     def claim_jobs(self, count: int) -> list[ClaimedJob]:
         """Claim at most so many jobs; none while the database is unavailable."""
@@ -142,6 +163,8 @@ class Slots:
         here = Counter(attempt.claimed.account_id for attempt in self.running.values())
         reserve = settings.JOB_CONCURRENCY // RESERVED_SHARE
         room = max(0, settings.JOB_CONCURRENCY - len(self.running) - reserve)
+        if self._input_bytes() >= settings.JOB_WORKER_INPUT_BYTES:
+            room = 0
         try:
             found = claim(
                 worker_id=self.worker_id,

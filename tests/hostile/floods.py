@@ -32,6 +32,8 @@ SMALL = b'{"model":"echo","messages":[{"role":"user","content":"x"}]}'
 JSON = {"Content-Type": "application/json"}
 # A worker that runs a job sees soon that it is cancelled.
 CANCEL_SECONDS = 0.5
+# The pause of a client that was refused.
+REFUSED_SECONDS = 1.0
 # Of a body that stalls: waited for, or refused at once.
 STALLED = ("silent", "POST 408")
 REFUSED = ("cut", "POST 429", "POST 503")
@@ -87,7 +89,10 @@ def get(path: str) -> Callable[[Hostile, httpx.Client], object]:
 
 
 def stall(hostile: Hostile, client: httpx.Client) -> str:
-    """Send all of a body but its end, and wait; return what came."""
+    """Send all of a body but its end, and wait; return what came.
+
+    After a refusal it pauses: so many complete bodies are a flood of another kind, of the network.
+    """
     head = (
         f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         f"Authorization: {client.headers['authorization']}\r\n"
@@ -103,6 +108,7 @@ def stall(hostile: Hostile, client: httpx.Client) -> str:
             return "silent"
         except OSError:
             return "cut"
+        time.sleep(REFUSED_SECONDS)
     return f"POST {answer[9:12].decode()}" if answer else "cut"
 
 
@@ -182,7 +188,7 @@ FLOODS = (
         "16 connections of costly PDFs",
         16,
         upload_bomb,
-        {("POST 422", "silent"): 1, ("POST 422", "POST 429", "POST 503", "silent"): 16},
+        {("POST 422", "silent"): 1, ("POST 202", "POST 422", "POST 429", "POST 503", "silent"): 16},
     ),
     Flood(
         "4 connections of webhooks that never end",

@@ -256,6 +256,28 @@ def test_the_last_slots_are_for_accounts_that_run_nothing_here(
     assert [claimed.job_id for claimed in fill()] == [late[0].pk]
 
 
+def test_a_worker_that_holds_large_inputs_claims_for_accounts_that_run_nothing_here(
+    worker: Worker, settings: Any
+) -> None:
+    settings.JOB_WORKER_INPUT_BYTES = 2048
+    slots = Slots()
+    slots.worker_id, slots.worker_name = worker.pk, worker.name
+    greedy = account("greedy")
+    queue(3, owner=greedy, input="x" * 1500)
+
+    def fill() -> list[ClaimedJob]:
+        found = slots.claim_jobs(1)
+        slots.running.update({claimed.lease: RunningAttempt(claimed) for claimed in found})
+        return found
+
+    assert [fill()[0].input_bytes for _ in range(2)] == [1502, 1502]
+    assert fill() == []
+    late = queue(1, owner="late")
+    assert [claimed.job_id for claimed in fill()] == [late[0].pk]
+    slots.running.clear()
+    assert len(fill()) == 1
+
+
 # --- The reaper ---------------------------------------------------------------------------------
 def test_a_round_of_the_reaper_removes_what_is_too_old(settings: Any) -> None:
     settings.JOB_RETENTION_DAYS = 10
