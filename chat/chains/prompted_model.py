@@ -18,7 +18,7 @@ class PromptedModel(RunnableSequence[Any, Any]):
     """The sequence of a prompt and a chat model, which `invoke` and `stream` answer themselves.
 
     LangChain's sequence hands every chunk through generators of its own and adds each to those
-    before it, for callbacks that mostly nobody has set: 1.3 ms of a stream of 100 chunks, and the
+    before it, for callbacks that are seldom set: 1.3 ms of a stream of 100 chunks, and the
     model's own half of that as much again. Where there is a handler (of the config, of a tracer
     such as LangSmith's, of a context), in a debugging mode, or with options of a call, it is
     LangChain's sequence; so are its schemas, `batch`, `transform` and the methods to await.

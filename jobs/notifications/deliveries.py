@@ -18,10 +18,10 @@ from django.conf import settings
 from django.db import connection
 
 from config.backoff import equal_jitter_seconds
+from config.statements import read_statement
 from jobs.models import Delivery
 from jobs.notifications import mail
 from jobs.notifications.outcomes import Outcome
-from jobs.statements import read_statement
 from scaling.replicas.publishing import publish_position
 
 # One account's due deliveries may fill the candidates; the next claim leaves that account out.

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from django.db import connection
 
+from config.statements import read_statement
 from jobs.models import Job
-from jobs.statements import read_statement
 
 # Beyond this a fleet is at its maximum anyway, and counting would cost more than it is worth.
 MAX_WAITING = 100_000

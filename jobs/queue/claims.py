@@ -12,8 +12,8 @@ from django.conf import settings
 from django.db import connection
 
 from config import exact_json
+from config.statements import read_statement
 from jobs.queue.transitions import subject_of
-from jobs.statements import read_statement
 from scaling.replicas.position import Position
 from scaling.replicas.publishing import publish_position
 from scaling.response_cache.invalidation import invalidate

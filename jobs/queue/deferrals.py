@@ -8,8 +8,8 @@ from pathlib import Path
 from django.conf import settings
 from django.db import connection
 
+from config.statements import read_statement
 from jobs.queue.claims import ClaimedJob
-from jobs.statements import read_statement
 
 _SQL = Path(__file__).parent / "sql"
 WAITED_TOO_LONG = read_statement(_SQL / "waited_too_long.sql")

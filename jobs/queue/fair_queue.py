@@ -19,7 +19,7 @@ from pathlib import Path
 from django.db.models import BigIntegerField, PositiveSmallIntegerField
 from django.db.models.expressions import RawSQL
 
-from jobs.statements import read_statement
+from config.statements import read_statement
 
 _SQL = Path(__file__).parent / "sql"
 

@@ -11,8 +11,8 @@ from django.db import connection
 from django.db.models import F, Q
 from django.utils import timezone
 
+from config.statements import read_statement
 from jobs.models import Delivery, Job
-from jobs.statements import read_statement
 
 MAX_LETTERS = 50
 # Beyond this the hour is cut short, so that the query is quick.

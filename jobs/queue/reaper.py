@@ -16,6 +16,7 @@ from django.db.models import F, QuerySet
 from django.db.models.functions import Now
 
 from access import idempotency
+from config.statements import read_statement
 from jobs import metrics
 from jobs.errors import WorkerLost
 from jobs.models import Job, Worker
@@ -23,7 +24,6 @@ from jobs.queue import transitions
 from jobs.queue.failures import classify
 from jobs.queue.fair_queue import account_priority_sql, rank_sql
 from jobs.queue.transitions import Finish
-from jobs.statements import read_statement
 from scaling.response_cache.invalidation import invalidated_while
 
 logger = logging.getLogger(__name__)

@@ -17,9 +17,9 @@ from django.conf import settings
 from django.db import connection
 
 from config import exact_json
+from config.statements import read_statement
 from config.text import storable
 from jobs.queue.failures import Failure
-from jobs.statements import read_statement
 from scaling.replicas.publishing import publish_position
 from scaling.response_cache.invalidation import invalidated_while
 

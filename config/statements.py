@@ -1,4 +1,4 @@
-"""Read the SQL statements of this package from their files."""
+"""Read SQL statements from their files."""
 
 from __future__ import annotations
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from jobs import statements
-from jobs.statements import read_statement
+import config
+from config.statements import read_statement
 
-JOBS = Path(statements.__file__).parent
+ROOT = Path(config.__file__).parent.parent
 
 
 def written(path: Path, text: str) -> Path:
@@ -33,6 +33,8 @@ def test_fragments_must_be_those_of_the_file(tmp_path: Path, fragments: dict[str
 
 
 def test_every_file_of_sql_is_read_by_a_module() -> None:
-    for path in sorted(JOBS.rglob("*.sql")):
+    paths = [path for package in ("chat", "jobs") for path in (ROOT / package).rglob("*.sql")]
+    assert paths
+    for path in paths:
         modules = path.parent.parent.glob("*.py")
         assert any(f'"{path.name}"' in module.read_text() for module in modules), path
