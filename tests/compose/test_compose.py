@@ -37,7 +37,9 @@ def ended(client: httpx.Client, job_id: str) -> dict[str, Any]:
     """Wait for a job's end and return it."""
     deadline = time.monotonic() + slack(60)
     while True:
-        job: dict[str, Any] = client.get(f"/v1/jobs/{job_id}").json()
+        response = client.get(f"/v1/jobs/{job_id}")
+        assert response.status_code == 200, response.text
+        job: dict[str, Any] = response.json()
         if job["status"] not in ("queued", "running") or time.monotonic() > deadline:
             return job
         time.sleep(0.2)
