@@ -73,7 +73,7 @@ def test_no_body_takes_the_service_from_another_account(hostile: Hostile) -> Non
     assert not watch.ended
     assert max(watch.peak.values()) < MAX_MEMORY_BYTES
     assert is_returned(watch)
-    assert watch.p99 < P99_SECONDS
+    assert watch.p99 < slack(P99_SECONDS)
 
 
 def is_returned(watch: Watch) -> bool:

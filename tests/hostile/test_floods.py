@@ -10,6 +10,7 @@ import pytest
 from tests.hostile.conftest import Hostile
 from tests.hostile.floods import FLOODS, Flood, flooding
 from tests.hostile.watch import MAX_MEMORY_BYTES, Watch
+from tests.support.waiting import slack
 
 FLOOD_SECONDS = 8.0
 WRITES = 10
@@ -45,7 +46,7 @@ def test_no_flood_takes_the_service_from_another_account(hostile: Hostile, flood
     assert watch.statuses == {200}
     assert not watch.ended
     assert max(watch.peak.values()) < MAX_MEMORY_BYTES
-    assert watch.p99 < P99_SECONDS
+    assert watch.p99 < slack(P99_SECONDS)
 
 
 def write(hostile: Hostile) -> int:
