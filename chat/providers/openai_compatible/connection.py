@@ -40,6 +40,7 @@ class Connection:
         except (ConnectTimeoutError, TimeoutError) as error:
             self._http.close()
             raise ConnectTimeout from error
+        # TLS, proxies and resolvers raise errors of many classes.
         except Exception as error:
             self._http.close()
             raise Unreachable from error
