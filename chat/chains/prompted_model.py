@@ -60,7 +60,7 @@ class PromptedModel(RunnableSequence[Any, Any]):
         message_id = _new_id()
         is_last = True
         for chunk in self._model._stream(messages):
-            message = cast(AIMessageChunk, chunk.message)
+            message: AIMessageChunk = chunk.message  # type: ignore[assignment]  # a chunk's is one
             if message.id is None:
                 message.id = message_id
             if chunk.generation_info:

@@ -88,6 +88,8 @@ class _ChunkWriter:
         self._head = _head(call, "chat.completion.chunk")
         if include_usage:
             self._head["usage"] = None
+        # The same in every event: all before the delta.
+        self._opening = exact_json.dumps(self._head)[:-1] + b',"choices":[{"index":0,"delta":'
         self._is_started = False
         self._has_tools = False
         self._reason: str | None = None
@@ -137,8 +139,11 @@ class _ChunkWriter:
             yield self._event({"role": "assistant", "content": ""})
 
     def _event(self, delta: dict[str, Any], reason: str | None = None) -> bytes:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
-        return sse.event(exact_json.dumps({**self._head, "choices": [choice]}))
+        ending = exact_json.dumps(reason) if reason else b"null"
+        return sse.event(
+            b'%b%b,"logprobs":null,"finish_reason":%b}]}'
+            % (self._opening, exact_json.dumps(delta), ending)
+        )
 
 
 def usage_body(usage: Usage) -> dict[str, Any] | None:

@@ -33,7 +33,8 @@ def answer_text(output: Any) -> str:
     if isinstance(output, str):
         return output
     if isinstance(output, BaseMessage):
-        return str(output.text)
+        content = output.content
+        return content if isinstance(content, str) else str(output.text)
     return exact_json.dumps(output, default=_jsonable).decode()
 
 

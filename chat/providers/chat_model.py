@@ -174,14 +174,13 @@ class ResilientChatModel(BaseChatModel):
             expects_finish_reason = has_finish_reason = False
             while first is not None:
                 run.streamed_chunks += 1
+                message, info = first.message, first.generation_info or {}
                 # LangChain joins the two only afterwards.
-                metadata = {**first.message.response_metadata, **(first.generation_info or {})}
-                expects_finish_reason = (
-                    expects_finish_reason or metadata.get("model_provider") == "openai"
-                )
-                has_finish_reason = has_finish_reason or bool(FINISH_KEYS & metadata.keys())
-                _count_usage(run, first.message)
-                checkpoint.add(first.message)
+                for metadata in (message.response_metadata, info):
+                    expects_finish_reason |= metadata.get("model_provider") == "openai"
+                    has_finish_reason |= not FINISH_KEYS.isdisjoint(metadata)
+                _count_usage(run, message)
+                checkpoint.add(message)
                 yield first
                 release_connections()
                 with run.cancellable():

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -161,26 +160,37 @@ class Run:
         for greenlet in greenlets:
             greenlet.kill(RunCancelled(), block=False)
 
-    @contextmanager
-    def cancellable(self) -> Iterator[None]:
-        """Allow `cancel` to abort the current greenlet in here.
+    def cancellable(self) -> _Cancellable:
+        """Allow `cancel` to abort the current greenlet inside the `with` block.
 
-        LangChain runs parallel steps in threads, which gevent makes greenlets: each enters here
+        LangChain runs parallel steps in threads, which gevent makes greenlets: each enters one
         around its provider call. A native thread cannot be interrupted; its provider's timeout
         ends it.
         """
-        if self.is_cancelled:
+        return _Cancellable(self)
+
+
+class _Cancellable:
+    """A class and not a generator: one is entered for each token of a stream."""
+
+    __slots__ = ("_entered", "_run")
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._entered: gevent.Greenlet[..., Any] | None = None
+
+    def __enter__(self) -> None:
+        if self._run.is_cancelled:
             raise RunCancelled
         current = gevent.getcurrent()
-        # A greenlet may be in here twice: for the chain, and for a model call inside it.
-        if not isinstance(current, gevent.Greenlet) or current in self._greenlets:
-            yield
-            return
-        self._greenlets.add(current)
-        try:
-            yield
-        finally:
-            self._greenlets.discard(current)
+        # A greenlet may be in two: for the chain, and for a model call inside it.
+        if isinstance(current, gevent.Greenlet) and current not in self._run._greenlets:
+            self._run._greenlets.add(current)
+            self._entered = current
+
+    def __exit__(self, *_: object) -> None:
+        if self._entered is not None:
+            self._run._greenlets.discard(self._entered)
 
 
 current_run: ContextVar[Run | None] = ContextVar("current_run", default=None)

@@ -69,8 +69,8 @@ class _Sent:
 
 def event(data: bytes, *, name: str = "") -> bytes:
     """Return one event of JSON that orjson wrote, which holds no line feed."""
-    for char, escape in LINE_BREAKS:
-        if char in data:
+    if not data.isascii():
+        for char, escape in LINE_BREAKS:
             data = data.replace(char, escape)
     prefix = f"event: {name}\n".encode() if name else b""
     return b"%bdata: %b\n\n" % (prefix, data)

@@ -8,6 +8,7 @@ import orjson
 from langchain_core.messages import AIMessageChunk
 from langchain_core.messages.tool import ToolCallChunk
 from langchain_core.outputs import ChatGenerationChunk
+from pydantic import BaseModel
 
 from chat.errors import UnreadableAnswer
 from chat.providers.openai_compatible import json_text
@@ -150,6 +151,39 @@ class StreamReader:
 
 
 def text_chunk(text: str) -> ChatGenerationChunk:
-    """Return a chunk of text alone."""
-    message = AIMessageChunk(content=text, response_metadata={"model_provider": MODEL_PROVIDER})
-    return ChatGenerationChunk(message=message)
+    """Return a chunk of text alone.
+
+    Validating the fields of a message takes longer than all else that is done with a token, so
+    they are set as pydantic's own `__copy__` sets them.
+    """
+    message = AIMessageChunk.__new__(AIMessageChunk)
+    fields = {
+        **_MESSAGE_FIELDS,
+        "content": text,
+        "response_metadata": {"model_provider": MODEL_PROVIDER},
+        # A copy's would be the original's.
+        "additional_kwargs": {},
+        "tool_calls": [],
+        "invalid_tool_calls": [],
+        "tool_call_chunks": [],
+    }
+    _fill(message, fields, {"content", "response_metadata"}, {})
+    chunk = ChatGenerationChunk.__new__(ChatGenerationChunk)
+    fields = {**_CHUNK_FIELDS, "text": text, "message": message}
+    _fill(chunk, fields, {"text", "message"}, None)
+    return chunk
+
+
+def _fill(
+    model: BaseModel, fields: dict[str, Any], given: set[str], extra: dict[str, Any] | None
+) -> None:
+    _set(model, "__dict__", fields)
+    _set(model, "__pydantic_fields_set__", given)
+    _set(model, "__pydantic_extra__", extra)
+    _set(model, "__pydantic_private__", None)
+
+
+_set = object.__setattr__
+_MESSAGE = AIMessageChunk(content="")
+_MESSAGE_FIELDS = _MESSAGE.__dict__
+_CHUNK_FIELDS = ChatGenerationChunk(message=_MESSAGE).__dict__

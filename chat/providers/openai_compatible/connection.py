@@ -83,6 +83,10 @@ class BoundedResponse(HTTPResponse):
         if self._reader.has_ended:
             raise IncompleteRead(b"")
 
+    def read_framed(self, most_bytes: int) -> bytes:
+        """Return bytes of the body with their framing, as many as one call has; none at the end."""
+        return self.fp.read1(most_bytes) if self.fp is not None else b""
+
     def _read_status(self) -> tuple[str, int, str]:
         version, status, reason = super()._read_status()  # type: ignore[misc]
         # The class skips `100 Continue` alone.

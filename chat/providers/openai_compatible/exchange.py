@@ -6,6 +6,7 @@ import ssl
 from collections.abc import Iterator
 from http.client import HTTPException
 
+from chat.providers.openai_compatible.chunked_body import ChunkedBody, MalformedChunk
 from chat.providers.openai_compatible.connection import BoundedResponse, Connection
 from chat.providers.openai_compatible.endpoint import Endpoint
 from chat.providers.openai_compatible.errors import Unreachable
@@ -41,6 +42,7 @@ class Exchange:
         self._response = response
         # Of a body with a Content-Length; the class does not say whether all of it came.
         self._bytes_left = response.length
+        self._chunked = ChunkedBody() if response.chunked else None
 
     def __enter__(self) -> Exchange:
         return self
@@ -87,22 +89,40 @@ class Exchange:
             self._pool.discard(connection)
 
     def _read(self) -> bytes:
+        """Return the next bytes of the body; none at its end."""
+        if self._chunked is None:
+            data = self._receive()
+            if self._bytes_left is not None:
+                self._bytes_left -= len(data)
+                if not data and self._bytes_left:
+                    raise Unreachable
+            return data
+        data = b""
+        while not data and not self._chunked.has_ended:
+            if not (received := self._receive()):
+                raise Unreachable
+            try:
+                data = self._chunked.decode(received)
+            except MalformedChunk as error:
+                raise Unreachable from error
+        return data
+
+    def _receive(self) -> bytes:
         assert self._connection is not None  # noqa: S101
         self._connection.socket.settimeout(self.deadline.seconds_left())
         try:
-            data = self._response.read1(READ_BYTES)
+            if self._chunked is None:
+                return self._response.read1(READ_BYTES)
+            return self._response.read_framed(READ_BYTES)
         except TimeoutError:
             raise self.deadline.error() from None
         except (OSError, HTTPException) as error:
             raise Unreachable from error
-        if self._bytes_left is not None:
-            self._bytes_left -= len(data)
-            if not data and self._bytes_left:
-                raise Unreachable
-        return data
 
     def _is_complete(self) -> bool:
-        """Return whether the body was read to its end."""
+        """Return whether the body was read to its end, and nothing came after it."""
+        if self._chunked is not None:
+            return self._chunked.has_ended and not self._chunked.has_excess
         if self._bytes_left is None:
             return bool(self._response.isclosed())
         return self._bytes_left == 0

@@ -227,14 +227,20 @@ def _chunks(exchange: Exchange) -> Iterator[ChatGenerationChunk]:
     reader = StreamReader()
     is_done = False
     try:
-        for data in _events(exchange):
-            if data == DONE:
-                is_done = True
+        for events in _events(exchange):
+            has_part = False
+            for data in events:
+                if data == DONE:
+                    is_done = True
+                    break
+                if (chunk := reader.read(data)) is not None:
+                    has_part = True
+                    yield chunk
+            if is_done:
                 break
-            chunk = reader.read(data)
-            if chunk is not None:
+            # Once for all that came together, and after the caller has taken it.
+            if has_part:
                 exchange.deadline.renew()
-                yield chunk
             if reader.finish_reason:
                 exchange.deadline.end_within(END_SECONDS)
     except (TimeoutError, Unreachable):
@@ -249,16 +255,16 @@ def _chunks(exchange: Exchange) -> Iterator[ChatGenerationChunk]:
         exchange.read_last_bytes()
 
 
-def _events(exchange: Exchange) -> Iterator[bytes]:
+def _events(exchange: Exchange) -> Iterator[list[bytes]]:
+    """Yield the data of the events that came together."""
     content_type = str(exchange.headers.get("content-type", ""))
     is_document = "json" in content_type or "html" in content_type
     pieces = exchange.pieces(is_stream=not is_document)
     first = next(pieces, b"").removeprefix(BYTE_ORDER_MARK).lstrip()
     if first[:1] in (b"{", b"[", b"<"):
         # Some servers answer a stream with JSON, and proxies with HTML.
-        yield first + b"".join(pieces)
-        yield DONE
+        yield [first + b"".join(pieces), DONE]
         return
-    yield from data_of(first)
+    yield data_of(first)
     for block in pieces:
-        yield from data_of(block)
+        yield data_of(block)
