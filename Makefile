@@ -39,8 +39,10 @@ run: install ## Start the complete stack on this machine; ARGS go to `cluster up
 
 # The tests of a file stay together, and each process of `make test` has a stack of its own.
 TEST_PROCESSES ?= 2
+# Each process imports the plugins that it loads, so only those that these tests use.
+UNIT_PLUGINS := $(addprefix -p ,asyncio django hypothesispytest timeout xdist tests.unit_plugin)
 unit: install-dev ## Run the tests that need no server; ARGS go to pytest
-	@$(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile -o addopts="" -m 'not faults and not compose' -p tests.unit_plugin --hypothesis-profile unit $(ARGS)
+	@PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile -o addopts="" -m 'not faults and not compose' $(UNIT_PLUGINS) --hypothesis-profile unit $(ARGS)
 
 test: install-dev ## Run every test on real stacks, in TEST_PROCESSES=2; ARGS go to pytest
 	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(ARGS)

@@ -11,11 +11,10 @@ import socket
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import hypothesis
-import openai
 import pytest
 
 from tests import chains as runnables
@@ -23,6 +22,9 @@ from tests.provider import BEHAVIOURS, Provider
 from tests.stack_plugin import EmbeddedStack
 from tests.support.calls import client_with, manage
 from tests.support.fixtures import certificate, lone, make_proxy, make_stack  # noqa: F401
+
+if TYPE_CHECKING:
+    import openai
 
 # How long an example takes says something about the machine, and nothing about the code.
 hypothesis.settings.register_profile("without deadlines", deadline=None)
@@ -244,6 +246,9 @@ def nodes(
 @pytest.fixture(scope="session")
 def sdk(stack: EmbeddedStack, chains: None) -> Iterator[openai.OpenAI]:
     """OpenAI's own SDK, pointed at the stack; it tries nothing twice."""
+    # Most runs do without the half second that its import takes.
+    import openai
+
     with openai.OpenAI(
         base_url=f"{stack.url}/v1", api_key=stack.demo_key, max_retries=0, timeout=60
     ) as client:
