@@ -8,6 +8,17 @@ from pathlib import Path
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 
+class PreparedStatement(str):
+    """A statement that each server connection parses and plans once, where it can.
+
+    For statements that find their rows by a unique index, whose plan is the same for all values
+    and sizes of tables. Each parameter needs a cast, and each column of the result: a migration
+    that changes a column's type must not change that of a plan that servers have.
+    """
+
+    __slots__ = ()
+
+
 def read_statement(path: Path, **fragments: str) -> str:
     """Return the statement in a file, without the lines that are comments.
 

@@ -1,7 +1,7 @@
 """The statements of a turn: each does in one round trip what the models would do in several.
 
-Every parameter has a cast, so that a long text is sent beside its statement
-(scaling/replicas/backend/cursors.py). Each is a transaction of its own, unless one is open.
+They are prepared (scaling/replicas/backend/prepared.py). Each is a transaction of its own, unless
+one is open.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from typing import Any
 
 from django.db import connection
 
-from config.statements import read_statement
+from config.statements import PreparedStatement, read_statement
 
 _SQL = Path(__file__).parent / "sql"
 
-BEGIN = read_statement(_SQL / "begin.sql")
-STATE = read_statement(_SQL / "state.sql")
-HISTORY = read_statement(_SQL / "history.sql")
-COMPLETE = read_statement(_SQL / "complete.sql")
-CHAIN = read_statement(_SQL / "chain.sql")
+BEGIN = PreparedStatement(read_statement(_SQL / "begin.sql"))
+STATE = PreparedStatement(read_statement(_SQL / "state.sql"))
+HISTORY = PreparedStatement(read_statement(_SQL / "history.sql"))
+COMPLETE = PreparedStatement(read_statement(_SQL / "complete.sql"))
+CHAIN = PreparedStatement(read_statement(_SQL / "chain.sql"))
 
 
 def fetch(statement: str, **values: Any) -> list[tuple[Any, ...]]:

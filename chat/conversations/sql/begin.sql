@@ -20,4 +20,4 @@ INSERT INTO chat_message
 SELECT %(id)s::uuid, %(conversation)s::uuid, taken.position, %(role)s::text, %(status)s::text,
     %(content)s::text, '', %(created_at)s::timestamptz
 FROM taken
-RETURNING position
+RETURNING position::int

@@ -12,4 +12,4 @@ SELECT %(id)s::uuid, freed.id, %(position)s::int, %(role)s::text, %(status)s::te
     %(content)s::text, %(error_code)s::text, %(prompt_tokens)s::int, %(completion_tokens)s::int,
     %(created_at)s::timestamptz
 FROM freed
-RETURNING position
+RETURNING position::int

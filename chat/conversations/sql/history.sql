@@ -1,7 +1,7 @@
 -- The newest messages before a position, as many as fit into a number of bytes.
 --
 -- PostgreSQL has the size of a text in its row: it reads no text that is not sent.
-SELECT role, content
+SELECT role::text, content::text
 FROM (
     SELECT position, role, content,
         sum(octet_length(content)) OVER (ORDER BY position DESC ROWS UNBOUNDED PRECEDING) AS bytes

@@ -32,6 +32,7 @@ from scaling.replicas.backend.pools import (
     note_returned,
     note_taken,
 )
+from scaling.replicas.backend.prepared import prepare_where_direct
 from scaling.replicas.decision import PRIMARY
 from scaling.replicas.health import Sample
 from scaling.replicas.position import lsn_of
@@ -40,7 +41,11 @@ from scaling.replicas.read_context import mark_written
 from scaling.replicas.statements import is_shared_write, is_write
 from scaling.replicas.topology import TOPOLOGY
 
-RUN = "SELECT pg_postmaster_start_time()::text, coalesce(pg_last_wal_replay_lsn(), '0/0')::text"
+PROCESS = "SELECT pg_backend_pid()"
+RUN = (
+    "SELECT pg_backend_pid(), pg_postmaster_start_time()::text,"
+    " coalesce(pg_last_wal_replay_lsn(), '0/0')::text"
+)
 
 # gevent's own goes through its loop, which takes longer than the call.
 _poll = monkey.get_original("select", "poll")
@@ -158,12 +163,16 @@ class DatabaseWrapper(DjangoWrapper):  # type: ignore[misc]
         raise psycopg.OperationalError(f"{self.alias} was restarted")
 
     def _configure_connection(self, connection: Any) -> Any:
-        changed = super()._configure_connection(connection)
-        if self.alias != PRIMARY:
+        super()._configure_connection(connection)
+        if self.alias == PRIMARY:
+            [process_id] = connection.execute(PROCESS).fetchone()
+        else:
             sent_at = time.monotonic()
-            started_at, lsn = connection.execute(RUN).fetchone()
+            process_id, started_at, lsn = connection.execute(RUN).fetchone()
             _origins[connection] = ConnectionOrigin(sent_at, started_at, lsn_of(lsn))
-        return changed
+        prepare_where_direct(connection, process_id)
+        # Where it is no pool's, a transaction has begun.
+        return True
 
     def _close(self) -> None:
         self._release()

@@ -1,4 +1,4 @@
-"""The cursor of all connections: long values are sent apart from their statement, not inside it."""
+"""The cursor of all connections, for prepared statements and for long values."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from typing import Any
 
 from django.db.backends.postgresql import base
 from psycopg._cursor_base import BaseCursor
+from psycopg._preparing import Prepare
 from psycopg._queries import PostgresQuery
 
+from config.statements import PreparedStatement
 from scaling.replicas.backend.json_values import LONG, LongJson
+from scaling.replicas.backend.prepared import PreparedQuery, prepares
 
 # Django's statements with long values, whose parameters get their types from the columns.
 INSERT, VALUES = "INSERT INTO ", " VALUES ("
@@ -24,23 +27,42 @@ _Cursor: Any = base.Cursor
 
 
 class Cursor(_Cursor):  # type: ignore[misc]
-    """Django's, which quotes all values and writes them into the statement, with one exception.
+    """Django's, which quotes all values and writes them into the statement, with two exceptions.
 
     A long value that is written is sent as it is, which spares quoting it, and libpq a copy. The
     server must then find out the types of the parameters, as it does in an INSERT and an UPDATE of
     Django's, and in a statement that casts each of its parameters.
+
+    A PreparedStatement is prepared, where the connection prepares statements.
     """
 
     def _convert_query(self, query: Any, params: Any = None) -> Any:
-        if not _has_long_value(query, params):
+        converted: PostgresQuery
+        if isinstance(query, PreparedStatement) and prepares(self._conn):
+            converted = PreparedQuery(self._tx)
+        elif _has_long_value(query, params):
+            converted = PostgresQuery(self._tx)
+        else:
             return super()._convert_query(query, params)
-        converted = PostgresQuery(self._tx)
         converted.convert(query, params)
         return converted
 
+    def _get_prepared(
+        self, pgq: PostgresQuery, prepare: bool | None = None
+    ) -> tuple[Prepare, bytes]:
+        if type(pgq) is PreparedQuery:
+            return BaseCursor._get_prepared(self, pgq, prepare)
+        found: tuple[Prepare, bytes] = super()._get_prepared(pgq, prepare)
+        return found
+
+    def _send_query_prepared(self, name: bytes, pgq: PostgresQuery, **options: Any) -> None:
+        # For Django's log of statements.
+        self._query = pgq
+        super()._send_query_prepared(name, pgq, **options)
+
     def _execute_send(self, query: Any, **options: Any) -> None:
         # A quoted query has a class of its own.
-        if type(query) is PostgresQuery:
+        if type(query) in (PostgresQuery, PreparedQuery):
             BaseCursor._execute_send(self, query, **options)
         else:
             super()._execute_send(query, **options)

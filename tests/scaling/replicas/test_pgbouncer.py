@@ -25,9 +25,11 @@ from django.db import connection, transaction
 from access.models import Account
 from access.services import create_key, find_principal
 from chat.conversations import services
+from chat.conversations.statements import CHAIN, fetch
 from chat.models import Chain, Conversation
 from config.api.pagination import Cursor
 from scaling.connections import release_connections
+from scaling.replicas.backend.prepared import prepares
 
 THREADS, ROUNDS = {threads}, {rounds}
 made = create_key(name="bounced", account_name=f"bounced {{uuid.uuid4().hex}}")
@@ -48,6 +50,9 @@ def work():
                 row.save()
             again = services.get_conversation(account_id=account.pk, public_id=str(kept))
             assert again.metadata == {{"n": str(number)}}, again.metadata
+            rows = fetch(CHAIN, conversation=kept.pk, account=account.pk)
+            assert rows == [("{chain}",)], rows
+            assert not prepares(connection.connection)
             release_connections()
             list(Conversation.objects.filter(account=account).iterator(chunk_size=2))
             with connection.cursor() as cursor:
