@@ -78,14 +78,14 @@ def connect(
     except BaseException:
         sock.close()
         raise
-    return DeadlineSocket(sock, deadline, max_bytes=max_bytes, setting="WEBHOOK_MAX_ANSWER_BYTES")
+    return DeadlineSocket(sock, deadline, max_bytes=max_bytes, setting="WEBHOOK_MAX_RESPONSE_BYTES")
 
 
 def resolve(host: str, port: int, deadline: Deadline) -> list[Any]:
     """Return the first MAX_ADDRESSES of a host; raises ValueError if one of them is private."""
     hub = gevent.get_hub()
     if (pool := _resolvers.get(hub)) is None:
-        pool = _resolvers[hub] = ThreadPool(settings.NOTICE_CONCURRENCY, hub=hub)
+        pool = _resolvers[hub] = ThreadPool(settings.NOTIFICATION_CONCURRENCY, hub=hub)
     with gevent.Timeout(deadline.remaining_seconds(), TimeoutError("no answer from DNS in time")):
         lookup: Any = pool.spawn(look_up, host, port)
         _last_lookup.set(lookup)

@@ -52,9 +52,9 @@ def claim(*, count: int, running: Mapping[uuid.UUID, int]) -> list[ClaimedDelive
     """Claim at most `count` due deliveries, the longest due first.
 
     `running` has the number of each account's that are under way here; with those an account has at
-    most NOTICE_ACCOUNT_CONCURRENCY.
+    most NOTIFICATION_ACCOUNT_CONCURRENCY.
     """
-    most = settings.NOTICE_ACCOUNT_CONCURRENCY
+    most = settings.NOTIFICATION_ACCOUNT_CONCURRENCY
     rows = _rows(
         CLAIM,
         {

@@ -96,10 +96,10 @@ class Dispatcher:
         for channel in deliveries.give_up():
             ATTEMPTS.labels(channel=channel, outcome="given_up").inc()
         while not self._stop.is_set():
-            room = settings.NOTICE_CONCURRENCY - len(self._under_way)
+            room = settings.NOTIFICATION_CONCURRENCY - len(self._under_way)
             running = Counter(claimed.account_id for claimed in self._under_way.values())
             most = max(running.values(), default=0)
-            self._is_full = room <= 0 or most >= settings.NOTICE_ACCOUNT_CONCURRENCY
+            self._is_full = room <= 0 or most >= settings.NOTIFICATION_ACCOUNT_CONCURRENCY
             if room <= 0:
                 return
             claimed = deliveries.claim(count=room, running=running)

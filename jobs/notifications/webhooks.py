@@ -116,7 +116,7 @@ def _post(url: str, message: Message, deadline: Deadline) -> _Answer:
         port=connection.port,
         is_tls=is_tls,
         deadline=deadline,
-        max_bytes=MAX_HEAD_BYTES + settings.WEBHOOK_MAX_ANSWER_BYTES,
+        max_bytes=MAX_HEAD_BYTES + settings.WEBHOOK_MAX_RESPONSE_BYTES,
     )
     try:
         connection.sock = sock
@@ -157,8 +157,8 @@ def _read_text(response: http.client.HTTPResponse) -> str:
     """
     found = b""
     try:
-        while len(found) < settings.WEBHOOK_MAX_ANSWER_BYTES:
-            wanted = min(READ_BYTES, settings.WEBHOOK_MAX_ANSWER_BYTES - len(found))
+        while len(found) < settings.WEBHOOK_MAX_RESPONSE_BYTES:
+            wanted = min(READ_BYTES, settings.WEBHOOK_MAX_RESPONSE_BYTES - len(found))
             if not (piece := response.read1(wanted)):
                 break
             found += piece

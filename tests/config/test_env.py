@@ -101,8 +101,17 @@ def test_a_setting_by_its_old_name_is_refused_with_the_new_one(
         env.refuse_renamed(names)
 
 
-@pytest.mark.parametrize("name", ["PROXY_CLIENT_SECONDS", "PROXY_RESPONSE_SECONDS"])
-def test_no_command_starts_with_a_renamed_setting(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "new"),
+    [
+        ("PROXY_CLIENT_SECONDS", "PROXY_CLIENT_TIMEOUT, with its unit (30s)"),
+        ("PROXY_RESPONSE_SECONDS", "PROXY_RESPONSE_TIMEOUT, with its unit (660s)"),
+        ("NOTICE_CONCURRENCY", "NOTIFICATION_CONCURRENCY"),
+        ("NOTICE_ACCOUNT_CONCURRENCY", "NOTIFICATION_ACCOUNT_CONCURRENCY"),
+        ("WEBHOOK_MAX_ANSWER_BYTES", "WEBHOOK_MAX_RESPONSE_BYTES"),
+    ],
+)
+def test_no_command_starts_with_a_renamed_setting(name: str, new: str) -> None:
     done = subprocess.run(
         [sys.executable, "manage.py", "check"],
         cwd=env.BASE_DIR,
@@ -112,7 +121,7 @@ def test_no_command_starts_with_a_renamed_setting(name: str) -> None:
         check=False,
     )
     assert done.returncode == 1
-    assert done.stderr.startswith(f"Error: {name} has another name now: set PROXY_")
+    assert done.stderr.startswith(f"Error: {name} has another name now: set {new}")
 
 
 def test_the_stacks_file_is_read_line_by_line(tmp_path: Path) -> None:

@@ -146,7 +146,7 @@ def test_no_more_e_mails_are_sent_than_the_hour_has_room_for() -> None:
             EMAIL_HOST="127.0.0.1",
             EMAIL_PORT=server.port,
             NOTIFY_EMAIL_PER_ACCOUNT_HOUR=2,
-            NOTICE_ACCOUNT_CONCURRENCY=1,
+            NOTIFICATION_ACCOUNT_CONCURRENCY=1,
         ):
             until_over(rows[0], rows[1], rows[3])
             until(lambda: Delivery.objects.filter(pk=rows[2].pk, due_at__gt=Now()).exists())
@@ -206,7 +206,7 @@ def test_a_backlog_is_worked_off_without_pauses() -> None:
     with Receiver(answer(200)) as receiver:
         job = make_job()
         rows = [make_delivery(receiver.url(), job) for _ in range(100)]
-        with dispatcher(NOTICE_ACCOUNT_CONCURRENCY=2, POLL_SECONDS=1):
+        with dispatcher(NOTIFICATION_ACCOUNT_CONCURRENCY=2, POLL_SECONDS=1):
             until_over(*rows)
     times = [received.at for received in receiver.received]
     assert len(times) == 100

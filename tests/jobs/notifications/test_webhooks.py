@@ -174,7 +174,7 @@ def test_a_receiver_that_does_not_read_is_given_up_in_time() -> None:
 
 def test_an_endless_answer_is_not_read_to_its_end(settings) -> None:
     settings.WEBHOOK_TIMEOUT_SECONDS = 30
-    settings.WEBHOOK_MAX_ANSWER_BYTES = 100_000
+    settings.WEBHOOK_MAX_RESPONSE_BYTES = 100_000
     with Receiver(endless_body) as receiver:
         outcome, seconds = timed(receiver.url())
     assert outcome.status_code == 500
