@@ -16,7 +16,7 @@ from config.env import env_bool, env_float, env_int, env_list, env_str
 from node.fast_path import FastPath, FastPathParser
 from node.loop_turns import LOOP_TURNS
 from node.open_files import raise_open_files_limit
-from node.worker import STREAM_END_SECONDS, DrainingWorker
+from node.worker import STREAM_END_SECONDS, WorkerSettings
 
 # gevent would note for each greenlet who started it and from where, for a debugger's sake.
 gevent.config.track_greenlet_tree = False
@@ -41,15 +41,17 @@ timeout = env_int("WEB_TIMEOUT_SECONDS", 30, minimum=1)
 # A worker is replaced after so many requests, or when it has grown too large; 0 is never.
 max_requests = env_int("WEB_MAX_REQUESTS", 0)
 max_requests_jitter = env_int("WEB_MAX_REQUESTS_JITTER", max_requests // 10)
-DrainingWorker.max_rss_bytes = env_int("WEB_MAX_MEMORY_MB", 0) * 1024 * 1024
-DrainingWorker.dns_timeout_seconds = env_float("DNS_TIMEOUT_SECONDS", 5.0, minimum=0.1)
-# A draining node is not ready at first, then accepts no more, then ends what it has.
-DrainingWorker.settle_seconds = env_float("DRAIN_SETTLE_SECONDS", 3.0)
-DrainingWorker.drain_seconds = env_float("DRAIN_SECONDS", 30.0)
-DrainingWorker.drain_file = Path(env_str("DRAIN_FILE")) if env_str("DRAIN_FILE") else None
+worker_settings = WorkerSettings(
+    max_rss_bytes=env_int("WEB_MAX_MEMORY_MB", 0) * 1024 * 1024,
+    dns_timeout_seconds=env_float("DNS_TIMEOUT_SECONDS", 5.0, minimum=0.1),
+    # A draining node is not ready at first, then accepts no more, then ends what it has.
+    settle_seconds=env_float("DRAIN_SETTLE_SECONDS", 3.0),
+    drain_seconds=env_float("DRAIN_SECONDS", 30.0),
+    drain_file=Path(env_str("DRAIN_FILE")) if env_str("DRAIN_FILE") else None,
+)
 # When the arbiter kills a worker that does not end after its stop signal.
 graceful_timeout = math.ceil(
-    DrainingWorker.settle_seconds + DrainingWorker.drain_seconds + STREAM_END_SECONDS + 5
+    worker_settings.settle_seconds + worker_settings.drain_seconds + STREAM_END_SECONDS + 5
 )
 # Longer than HAProxy and nginx hold an idle connection to a node (seconds and 60 s), so that it is
 # never the node that closes just as a request is on its way.
@@ -82,7 +84,8 @@ def on_starting(server: Any) -> None:
 
 
 def pre_fork(server: Any, worker: Any) -> None:
-    """Pass a new worker the pids to notify once it serves."""
+    """Pass a new worker its settings, and the pids to notify once it serves."""
+    worker.settings = worker_settings
     worker.siblings = list(server.WORKERS)
 
 

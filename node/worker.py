@@ -21,6 +21,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,18 +46,19 @@ STREAM_END_SECONDS = 3.0
 CLOSE_SECONDS = 1.0
 
 
-class DrainingWorker(GeventWorker):  # type: ignore[misc]
-    """One worker process of a node.
+@dataclass(frozen=True, kw_only=True)
+class WorkerSettings:
+    """The settings of a node's workers that gunicorn does not have; 0 bytes are no ceiling."""
 
-    `settle_seconds`, `drain_seconds`, `drain_file`, `max_rss_bytes` and `dns_timeout_seconds` are
-    set by config/gunicorn.conf.py; 0 is no ceiling.
-    """
-
-    settle_seconds = 0.0
-    drain_seconds = 0.0
+    settle_seconds: float = 0.0
+    drain_seconds: float = 0.0
     drain_file: Path | None = None
-    max_rss_bytes = 0
-    dns_timeout_seconds = 5.0
+    max_rss_bytes: int = 0
+    dns_timeout_seconds: float = 5.0
+
+
+class DrainingWorker(GeventWorker):  # type: ignore[misc]
+    """One worker process of a node; config/gunicorn.conf.py's `pre_fork` sets its `settings`."""
 
     # Those that gunicorn sets to their defaults first.
     SIGNALS = [number for number in GeventWorker.SIGNALS if number != signal.SIGUSR2]
@@ -81,6 +83,7 @@ class DrainingWorker(GeventWorker):  # type: ignore[misc]
         self._next_memory_poll = 0.0
         # Set by the arbiter before it forks.
         self.siblings: list[int] = []
+        self.settings = WorkerSettings()
 
     @property
     def is_successor(self) -> bool:
@@ -112,7 +115,7 @@ class DrainingWorker(GeventWorker):  # type: ignore[misc]
 
     def run(self) -> None:
         """Serve until stopped or due to be recycled, and drain."""
-        resolver.install(timeout_seconds=self.dns_timeout_seconds)
+        resolver.install(timeout_seconds=self.settings.dns_timeout_seconds)
         if self.is_successor:
             self._warm_up()
         servers = [self._serve(listener) for listener in self.sockets]
@@ -168,8 +171,8 @@ class DrainingWorker(GeventWorker):  # type: ignore[misc]
 
     def _is_due(self) -> bool:
         """Return whether to stop; follow the file by which an operator drains the node."""
-        if self.drain_file is not None and not self._is_stopping:
-            if self.drain_file.exists():
+        if self.settings.drain_file is not None and not self._is_stopping:
+            if self.settings.drain_file.exists():
                 DRAINING.begin(time.monotonic())
             else:
                 DRAINING.cancel()
@@ -182,10 +185,10 @@ class DrainingWorker(GeventWorker):  # type: ignore[misc]
 
     def _is_too_large(self) -> bool:
         now = time.monotonic()
-        if not self.max_rss_bytes or now < self._next_memory_poll:
+        if not self.settings.max_rss_bytes or now < self._next_memory_poll:
             return False
         self._next_memory_poll = now + MEMORY_POLL_SECONDS
-        if (size := rss_bytes()) <= self.max_rss_bytes:
+        if (size := rss_bytes()) <= self.settings.max_rss_bytes:
             return False
         self.log.warning("%d MB of memory are too many; this worker is replaced", size >> 20)
         return True
@@ -225,7 +228,7 @@ class DrainingWorker(GeventWorker):  # type: ignore[misc]
         """Report not ready for as long as load balancers need to see it, and serve in that time."""
         DRAINING.begin(time.monotonic())
         assert DRAINING.since is not None  # noqa: S101  (it has begun)
-        left = DRAINING.since + self.settle_seconds - time.monotonic()
+        left = DRAINING.since + self.settings.settle_seconds - time.monotonic()
         self._wait(lambda: False, seconds=max(0.0, left))
 
     def _finish(self, servers: list[StreamServer]) -> None:
@@ -239,12 +242,12 @@ class DrainingWorker(GeventWorker):  # type: ignore[misc]
             has_clients = any(server.pool for server in servers)
             return not has_clients or (self._is_stopping and not self.in_flight)
 
-        if not self._wait(is_idle, seconds=self.drain_seconds):
+        if not self._wait(is_idle, seconds=self.settings.drain_seconds):
             if self.in_flight:
                 self.log.info("%d responses are cut off now", self.in_flight)
             DRAINING.end()
             self._wait(lambda: not self.in_flight, seconds=STREAM_END_SECONDS)
-            left = 0 if self._is_stopping else self.cfg.keepalive - self.drain_seconds
+            left = 0 if self._is_stopping else self.cfg.keepalive - self.settings.drain_seconds
             self._wait(is_idle, seconds=left)
         # A greenlet that waits at one reads its end, and returns; one that is killed while it waits
         # would send gunicorn's 500 first.
