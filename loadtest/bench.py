@@ -33,6 +33,7 @@ def main() -> int:
     parser.add_argument("--provider-part", choices=measures.PARTS, help="of the part provider")
     parser.add_argument("--provider-streams", type=int, default=5000)
     parser.add_argument("--provider-tokens-per-second", type=float, default=30.0)
+    parser.add_argument("--provider-requests", type=int, default=500_000, help="of memory's mix")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     wrk.require()
@@ -43,6 +44,7 @@ def main() -> int:
             runs=options.runs,
             streams=options.provider_streams,
             tokens_per_second=options.provider_tokens_per_second,
+            memory_requests=options.provider_requests,
             only=options.provider_part,
         )
     if options.only in (None, "cached"):

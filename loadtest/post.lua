@@ -1,7 +1,7 @@
 -- wrk's request and report: a POST of BODY_FILE (a GET without one) with KEY, and one JSON line at the
 -- end. EXPECT must stand in every answer. PERIOD_MS is the pause of a connection between two
 -- requests. ZIPF sends that many prompts, the n-th as often as 1/n; MISSES is the share of prompts
--- that are new. WRONG_KEYS sends wrong keys.
+-- that are new. WRONG_KEYS sends wrong keys. BODY_LINES sends a file's lines by turns.
 local body_file = os.getenv("BODY_FILE")
 wrk.method = body_file and "POST" or "GET"
 if body_file then
@@ -27,6 +27,21 @@ if expected then
         if cache and cache:find("; hit", 1, true) then
             hits = hits + 1
         end
+    end
+end
+
+local lines_file = os.getenv("BODY_LINES")
+if lines_file then
+    wrk.method = "POST"
+    local requests, count = {}, 0
+    function init()
+        for line in io.lines(lines_file) do
+            table.insert(requests, wrk.format(nil, nil, nil, line))
+        end
+    end
+    function request()
+        count = count + 1
+        return requests[count % #requests + 1]
     end
 end
 

@@ -73,6 +73,18 @@ def get(url: str, *, key: str, connections: int, seconds: int, expect: str) -> L
     return _run(url, key=key, connections=connections, seconds=seconds, options={"EXPECT": expect})
 
 
+def mixed(url: str, *, bodies: Path, key: str, connections: int, seconds: int) -> Load:
+    """POST the lines of a file by turns; answers of any status count.
+
+    Raises RuntimeError if wrk fails, or if an answer did not come.
+    """
+    options = {"BODY_LINES": bodies}
+    load = _load(url, key=key, connections=connections, seconds=seconds, options=options)
+    if load.failures:
+        raise RuntimeError(f"{url}: {load.failures} failures")
+    return load
+
+
 def refused(url: str, *, body: str, connections: int, seconds: int) -> Load:
     """POST with another wrong key each time.
 

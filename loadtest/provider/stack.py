@@ -66,10 +66,10 @@ def provider(
 
 @contextmanager
 def headrace_with(
-    mock: Provider, *, nodes: int = 1, env: Mapping[str, str] = {}
+    mock: Provider, *, nodes: int = 1, workers: int = 0, env: Mapping[str, str] = {}
 ) -> Iterator[Headrace]:
     """Run Headrace with `provider-chat`, the built-in assistant with the mock as its model."""
-    with headrace(nodes=nodes, env={**mock.environment, **env}) as ours:
+    with headrace(nodes=nodes, workers=workers, env={**mock.environment, **env}) as ours:
         yield ours
 
 
