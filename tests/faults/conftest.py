@@ -13,9 +13,12 @@ from tests.faults.harness import Faults
 from tests.provider import Provider
 from tests.stack_plugin import EmbeddedStack
 
+# Soon over, and yet long enough that a worker that waits for a processor is not taken for lost
+# while a job of its own blocks it.
+LEASE_SECONDS = 6
 ENV = {
     "CHAIN_RUNNABLES": ",".join(f"{name}=tests.faults.chains.{name}" for name in NAMES),
-    "JOB_LEASE_SECONDS": "4",
+    "JOB_LEASE_SECONDS": str(LEASE_SECONDS),
     "JOB_STALL_SECONDS": "2",
     "JOB_RETRY_BASE_SECONDS": "0.2",
     "WEBHOOK_ALLOW_PRIVATE": "true",
@@ -61,7 +64,7 @@ def fault_stack(
     try:
         for name in NAMES:
             model = ("--model=openai:hello", f"--base-url={provider.base_url}")
-            made = running.manage("chains", "add", name, "--runnable", name, *model)
+            made = running.run("chains", "add", name, "--runnable", name, *model)
             assert made.returncode == 0, made.stderr
         yield running
     finally:

@@ -17,6 +17,7 @@ from typing import ClassVar
 import httpx
 import pytest
 
+from tests.faults.conftest import LEASE_SECONDS
 from tests.faults.harness import Faults
 from tests.stack_plugin import BASE_DIR, free_public_port
 
@@ -115,8 +116,7 @@ def test_messages_that_come_twice_or_late_do_nothing(faults: Faults) -> None:
     ids = start(faults, "duplicates")
     faults.python(DUPLICATES.format(count=COUNT * 2))
     faults.wait_for_all()
-    # Longer than a lease after their jobs.
-    time.sleep(5)
+    time.sleep(LEASE_SECONDS + 1)
     faults.python(DUPLICATES.format(count=COUNT))
     time.sleep(2)
     faults.check(ids)
@@ -133,7 +133,7 @@ def test_a_worker_that_was_frozen_past_its_lease_changes_nothing(faults: Faults)
     pid = faults.pids("worker")[0]
     with faults.frozen(pid):
         # Long enough for the other worker to take over and to finish.
-        time.sleep(9)
+        time.sleep(LEASE_SECONDS + 4)
         faults.wait_for_all()
         faults.check(ids)
         told = faults.query("SELECT id, output, last_event, status FROM jobs_job ORDER BY id")
@@ -310,7 +310,7 @@ def test_a_worker_whose_clock_is_wrong_does_no_harm(faults: Faults) -> None:
             why="the worker did not come",
         )
         # Long enough for it to reap, if its clock made it think that others are dead.
-        time.sleep(6)
+        time.sleep(LEASE_SECONDS + 2)
         ids = start(faults, "clock")
         faults.wait_for_all()
         faults.check(ids)

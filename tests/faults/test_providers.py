@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from tests.faults.authority import Authority
+from tests.faults.conftest import LEASE_SECONDS
 from tests.faults.harness import Faults
 from tests.jobs.notifications.receivers import Receiver, answer
 from tests.provider import Provider
@@ -121,7 +122,7 @@ def test_a_provider_and_a_worker_that_are_frozen_at_once_lose_nothing(faults: Fa
             faults.wait_until(lambda: faults.running() == COUNT, seconds=20, why="they do not run")
             with faults.frozen(faults.pids("worker")[0]):
                 # Past its lease, so that the other takes over.
-                time.sleep(7)
+                time.sleep(LEASE_SECONDS + 3)
             time.sleep(2)
         faults.wait_for_all(seconds=90)
         faults.check(ids)
