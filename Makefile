@@ -47,8 +47,8 @@ unit: install-dev ## Run the tests that need no server; ARGS go to pytest
 test: install-dev ## Run every test on real stacks, in TEST_PROCESSES=2; ARGS go to pytest
 	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(ARGS)
 
-test-faults: install-dev ## Break every process under load and look at every job; ARGS go to pytest
-	@$(BIN)/python -m pytest -m faults tests $(ARGS)
+test-faults: install-dev ## Break every process under load, in TEST_PROCESSES=2, and look at every job
+	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile -m faults tests $(ARGS)
 
 soak: install-dev ## Load and break a stack for MINUTES=20, by SEED=; ARGS=--json
 	@$(BIN)/python -m tests.faults.soak --minutes $(or $(MINUTES),20) $(if $(SEED),--seed $(SEED)) $(ARGS)

@@ -162,7 +162,7 @@ def stack_on(
     faults = Faults(stack)
     try:
         for name in ("slow", "quick"):
-            assert stack.manage("chains", "add", name, "--runnable", name).returncode == 0
+            assert stack.run("chains", "add", name, "--runnable", name).returncode == 0
         yield faults
     finally:
         faults.http.close()

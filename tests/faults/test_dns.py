@@ -61,7 +61,7 @@ def named(
         url = provider.base_url.replace("127.0.0.1", "provider.test")
         model = ("--model=openai:hello", f"--base-url={url}")
         for chain, options in (("ask", model), ("quick", ())):
-            made = stack.manage("chains", "add", chain, "--runnable", chain, *options)
+            made = stack.run("chains", "add", chain, "--runnable", chain, *options)
             assert made.returncode == 0, made.stderr
         yield Faults(stack)
     finally:

@@ -37,7 +37,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServersUnderTe
     stack = OwnStack(tmp_path_factory.mktemp("gone") / "s", arguments=ARGUMENTS, env=ENV)
     try:
         stack.start()
-        made = stack.manage("chains", "add", "quick", "--runnable", "quick")
+        made = stack.run("chains", "add", "quick", "--runnable", "quick")
         assert made.returncode == 0, made.stderr
         yield ServersUnderTest(stack)
     finally:

@@ -58,7 +58,7 @@ def running(factory: pytest.TempPathFactory, env: dict[str, str]) -> Iterator[Be
     stack = OwnStack(factory.mktemp("replicas") / "s", arguments=ARGUMENTS, env=env)
     try:
         stack.start()
-        made = stack.manage("chains", "add", "quick", "--runnable", "quick")
+        made = stack.run("chains", "add", "quick", "--runnable", "quick")
         assert made.returncode == 0, made.stderr
         started = time.monotonic()
         bench = Bench(stack)

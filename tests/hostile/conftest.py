@@ -53,7 +53,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hostile]:
         try:
             model = ("--model=openai:short-summary", f"--base-url={provider.base_url}")
             for slug, runnable in (("echo", "echo"), ("digest", "summarize")):
-                made = stack.manage("chains", "add", slug, "--runnable", runnable, *model)
+                made = stack.run("chains", "add", slug, "--runnable", runnable, *model)
                 assert made.returncode == 0, made.stderr
             keys = [
                 json.loads(

@@ -68,7 +68,7 @@ def node(make_stack: Callable[..., OwnStack]) -> OwnStack:
     own = make_stack("--no-llm", "--nodes=1", "--replicas=0", "--workers=0", env=env)
     own.start()
     for name in CHAINS:
-        made = own.manage("chains", "add", name, "--runnable", name)
+        made = own.run("chains", "add", name, "--runnable", name)
         assert made.returncode == 0, made.stderr
     return own
 

@@ -39,7 +39,7 @@ def recycling(make_stack: Callable[..., OwnStack]) -> OwnStack:
     own = make_stack("--no-llm", "--nodes=1", "--replicas=0", "--workers=0", env=ENV)
     own.start()
     for name in NAMES:
-        made = own.manage("chains", "add", name, "--runnable", name)
+        made = own.run("chains", "add", name, "--runnable", name)
         assert made.returncode == 0, made.stderr
     return own
 

@@ -44,7 +44,7 @@ def cramped(disk: SmallDisk) -> Iterator[Faults]:
     try:
         stack.start(seconds=START_SECONDS)
         for chain in ("quick", "slow"):
-            made = stack.manage("chains", "add", chain, "--runnable", chain)
+            made = stack.run("chains", "add", chain, "--runnable", chain)
             assert made.returncode == 0, made.stderr
         yield Faults(stack)
     finally:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 # Under `make test-faults`: all of it is load on processes that come and go, for minutes.
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
-DRAIN_SECONDS = 8.0
+DRAIN_SECONDS = 5.0
 SETTLE_SECONDS = 3.0
 COMMAND_SECONDS = 300
 ENV = {
@@ -47,7 +47,7 @@ def fleet(make_stack: Callable[..., OwnStack]) -> OwnStack:
     own = make_stack("--no-llm", "--nodes=1", "--replicas=0", "--workers=0", env=ENV)
     own.start()
     for name in NAMES:
-        made = own.manage("chains", "add", name, "--runnable", name)
+        made = own.run("chains", "add", name, "--runnable", name)
         assert made.returncode == 0, made.stderr
     return own
 
