@@ -62,6 +62,7 @@ WITH_SERVERS = (
     "tests/scaling/response_cache/test_memcached_moved.py",
     "tests/scaling/response_cache/test_memory_store.py",
     "tests/scaling/response_cache/test_single_flight.py",
+    "tests/scaling/response_cache/test_store_outages.py",
     "tests/scaling/response_cache/test_stores.py",
     "tests/scaling/response_cache/test_topologies.py",
     "tests/scaling/test_fair_semaphore.py::test_greenlets_that_never_pause",
