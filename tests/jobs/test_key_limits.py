@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.jobs.calls import get, messages, post, wait
 from tests.jobs.notifications.test_connections import under_way
-from tests.jobs.test_jobs_api import get, messages, post, wait
 from tests.provider import Provider
 from tests.stack_plugin import EmbeddedStack
 from tests.support.calls import client_with, error_of, manage
