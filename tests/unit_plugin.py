@@ -22,6 +22,7 @@ WITH_SERVERS = (
     "tests/access/test_hit_processes.py",
     "tests/access/test_leases.py",
     "tests/access/test_limits.py",
+    "tests/access/test_limits_without_redis.py",
     "tests/access/test_logins.py",
     "tests/access/test_token_reservations.py",
     "tests/chat/caching/test_edge.py",
