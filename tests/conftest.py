@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import hypothesis
 import pytest
+from django.conf import settings
 
 from tests import chains as runnables
 from tests.provider import BEHAVIOURS, Provider
@@ -67,6 +68,12 @@ NEED_A_MODEL = {
     "cautious": "openai:hang",
     "bare_model": "openai:echo",
 }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_passwords() -> None:
+    """Hash passwords in no time in this process; the nodes of the stack do it as configured."""
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
 @pytest.fixture(scope="session")

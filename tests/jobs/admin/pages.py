@@ -23,11 +23,6 @@ def _pages_without_collected_static_files(settings: Any) -> None:
     settings.STORAGES = {**settings.STORAGES, "staticfiles": storage}
 
 
-@pytest.fixture(autouse=True)
-def _quick_passwords(settings: Any) -> None:
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-
-
 @pytest.fixture
 def staff(client: Client, django_user_model: Any) -> Any:
     """Return a function that logs in staff with these permissions alone."""

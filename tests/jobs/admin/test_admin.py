@@ -21,14 +21,13 @@ from jobs.models import DeliveryAttempt, Job
 from tests.jobs.admin.pages import (
     JOBS,
     _pages_without_collected_static_files,
-    _quick_passwords,
     make_delivery,
     page,
     press,
 )
 from tests.support.rows import make_attempt, make_job, make_worker, minutes_ago
 
-__all__ = ["_pages_without_collected_static_files", "_quick_passwords"]
+__all__ = ["_pages_without_collected_static_files"]
 
 pytestmark = pytest.mark.django_db
 

@@ -15,7 +15,6 @@ from jobs.models import Delivery, Job, Worker
 from tests.jobs.admin.pages import (
     JOBS,
     _pages_without_collected_static_files,
-    _quick_passwords,
     make_delivery,
     page,
     press,
@@ -24,7 +23,7 @@ from tests.jobs.admin.pages import (
 )
 from tests.support.rows import make_job, make_worker
 
-__all__ = ["_pages_without_collected_static_files", "_quick_passwords", "staff"]
+__all__ = ["_pages_without_collected_static_files", "staff"]
 
 pytestmark = pytest.mark.django_db
 

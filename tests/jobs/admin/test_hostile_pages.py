@@ -25,13 +25,12 @@ from chat.models import Chain, Conversation, Message
 from jobs.models import Delivery, Job, Worker
 from tests.jobs.admin.pages import (
     _pages_without_collected_static_files,
-    _quick_passwords,
     make_delivery,
     staff,
 )
 from tests.support.rows import make_job, make_worker
 
-__all__ = ["_pages_without_collected_static_files", "_quick_passwords", "staff"]
+__all__ = ["_pages_without_collected_static_files", "staff"]
 
 pytestmark = pytest.mark.django_db
 

@@ -30,7 +30,6 @@ NOON = datetime(2026, 1, 1, 12, 0, 30, tzinfo=UTC)
 def _pages_without_collected_static_files(settings: Any) -> None:
     storage = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
     settings.STORAGES = {**settings.STORAGES, "staticfiles": storage}
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
 @pytest.fixture

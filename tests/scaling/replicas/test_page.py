@@ -35,7 +35,6 @@ NAME = "far-away"
 def _pages_without_collected_static_files(settings: Any) -> None:
     storage = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
     settings.STORAGES = {**settings.STORAGES, "staticfiles": storage}
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
 def replica(name: str, *, lag: float = 0.0) -> Server:
