@@ -55,7 +55,12 @@ class LoneProxy:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        eventually(self.part.is_ready, seconds=5, what="HAProxy is ready")
+        eventually(self._is_ready, seconds=5, what="HAProxy is ready")
+        assert self.process.poll() is None, "HAProxy ended at once"
+
+    def _is_ready(self) -> bool:
+        """Return whether it is ready, or has ended."""
+        return self.process is None or self.process.poll() is not None or self.part.is_ready()
 
     def kill(self) -> None:
         assert self.process is not None
