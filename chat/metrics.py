@@ -17,6 +17,14 @@ CHAIN_SECONDS = Histogram(
     "headrace_chain_seconds", "Time of chain calls, from begin to end.", ["chain"], buckets=SECONDS
 )
 TOKENS = Counter("headrace_tokens", "Tokens that providers reported.", ["chain", "kind"])
+MEDIA_PARTS = Counter(
+    "headrace_media_parts", "Images, sounds and files in messages, by the part's type.", ["kind"]
+)
+MEDIA_REFUSED = Counter(
+    "headrace_media_refused",
+    "Requests refused for their images, sounds and files, by the setting.",
+    ["setting"],
+)
 PROVIDER_CALLS = Counter(
     "headrace_provider_calls", "Attempts at model providers, by outcome.", ["outcome"]
 )

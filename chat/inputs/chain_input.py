@@ -12,6 +12,7 @@ from config.api.errors import InvalidRequest
 
 # Between parts of a message that become one text.
 PART_BREAK = "\n\n"
+MEDIA_TYPES = ("image_url", "input_audio", "file")
 
 
 def to_chain_input(chain: BuiltChain, messages: list[BaseMessage]) -> Any:
@@ -32,8 +33,21 @@ def to_chain_input(chain: BuiltChain, messages: list[BaseMessage]) -> Any:
         raise InvalidRequest(
             f"{slug} takes the last user message, and there is none.", param="messages"
         )
+    _refuse_media(slug, messages, user)
     text = joined_text(user)
     return _as_declared(chain, {chain.text_key: text}) if chain.text_key else text
+
+
+def _refuse_media(slug: str, messages: list[BaseMessage], user: BaseMessage) -> None:
+    """Raise InvalidRequest for a part other than text in the message that the chain takes."""
+    for position, part in enumerate(user.content if isinstance(user.content, list) else []):
+        if isinstance(part, dict) and part.get("type") in MEDIA_TYPES:
+            number = next(index for index, one in enumerate(messages) if one is user)
+            raise InvalidRequest(
+                f"{slug} takes text only, no {part['type']}.",
+                param=f"messages.{number}.content.{position}",
+                code="unsupported_content",
+            )
 
 
 def joined_text(message: BaseMessage) -> str:

@@ -4,20 +4,30 @@ Source: the request types of openai-python, `openai/types/chat/`. A field that i
 change something, is refused by name.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 from django.conf import settings
-from pydantic import Discriminator, Field, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
-from config.api.validation import Integer, RequestModel, list_or_text
+from chat.inputs.media_parts import MEDIA, AudioPart, FilePart, ImagePart, MediaPart
+from config.api.validation import Integer, RequestModel
 
 Text = Annotated[str, Field(max_length=settings.MAX_CONTENT_CHARS)]
 Name = Annotated[str, Field(max_length=256)]
 
 
 class TextPart(RequestModel):
-    """A piece of a message; of the kinds that OpenAI has, only text is supported."""
+    """A piece of a message's text."""
+
+    type: Literal["text"]
+    text: Text
+
+
+class PlainTextPart(BaseModel):
+    """A text part of these two members: without the step that looks for neutral ones."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
 
     type: Literal["text"]
     text: Text
@@ -35,18 +45,56 @@ def _part_kind(value: Any) -> str:
     return "refusal part" if is_refusal else "text part"
 
 
+def _user_part_kind(value: Any) -> str:
+    kind = value.get("type") if isinstance(value, dict) else None
+    return f"{kind} part" if kind in ("image_url", "input_audio", "file") else "text part"
+
+
+UserPart = Annotated[
+    Annotated[TextPart, Tag("text part")]
+    | Annotated[ImagePart, Tag("image_url part")]
+    | Annotated[AudioPart, Tag("input_audio part")]
+    | Annotated[FilePart, Tag("file part")],
+    Discriminator(_user_part_kind),
+]
 AnswerPart = Annotated[
     Annotated[TextPart, Tag("text part")] | Annotated[RefusalPart, Tag("refusal part")],
     Discriminator(_part_kind),
 ]
+
+
+def _content_kind(value: Any) -> str:
+    """Return the tag of a content; plain texts need no choice between kinds for each part."""
+    if not isinstance(value, list):
+        return "text"
+    for part in value:
+        if not isinstance(part, dict) or len(part) != 2 or part.get("type") != "text":
+            return "list"
+    return "list of texts"
+
+
+PlainTexts = Annotated[list[PlainTextPart], Field(max_length=1000, fail_fast=True)]
 Parts = Annotated[list[TextPart], Field(max_length=1000, fail_fast=True)]
+UserParts = Annotated[list[UserPart], Field(max_length=1000, fail_fast=True)]
 AnswerParts = Annotated[list[AnswerPart], Field(max_length=1000, fail_fast=True)]
 # A list may be empty: some clients write no text so.
 Content = Annotated[
-    Annotated[Text, Tag("text")] | Annotated[Parts, Tag("list")], Discriminator(list_or_text)
+    Annotated[Text, Tag("text")]
+    | Annotated[PlainTexts, Tag("list of texts")]
+    | Annotated[Parts, Tag("list")],
+    Discriminator(_content_kind),
+]
+UserContent = Annotated[
+    Annotated[Text, Tag("text")]
+    | Annotated[PlainTexts, Tag("list of texts")]
+    | Annotated[UserParts, Tag("list")],
+    Discriminator(_content_kind),
 ]
 AnswerContent = Annotated[
-    Annotated[Text, Tag("text")] | Annotated[AnswerParts, Tag("list")], Discriminator(list_or_text)
+    Annotated[Text, Tag("text")]
+    | Annotated[PlainTexts, Tag("list of texts")]
+    | Annotated[AnswerParts, Tag("list")],
+    Discriminator(_content_kind),
 ]
 
 
@@ -62,7 +110,7 @@ class UserMessage(RequestModel):
     """The user's message."""
 
     role: Literal["user"]
-    content: Content
+    content: UserContent
     name: Name | None = None
 
 
@@ -144,13 +192,28 @@ def calls_of(messages: Sequence[Message]) -> list[ToolCall]:
     ]
 
 
-def content_length(content: str | list[TextPart] | list[TextPart | RefusalPart] | None) -> int:
-    """Return the number of characters in a message's content."""
+def media_of(messages: Sequence[Message]) -> Iterator[tuple[str, MediaPart]]:
+    """Yield each part other than text, with its path in the request."""
+    for number, message in enumerate(messages):
+        if isinstance(message, UserMessage) and isinstance(message.content, list):
+            for position, part in enumerate(message.content):
+                if isinstance(part, MEDIA):
+                    yield f"messages.{number}.content.{position}", part
+
+
+def content_length(content: Any) -> int:
+    """Return the number of characters in a message's texts."""
     return sum(map(len, texts_of(content)))
 
 
-def texts_of(content: str | list[TextPart] | list[TextPart | RefusalPart] | None) -> list[str]:
-    """Return the text of each part of a message's content."""
-    if isinstance(content, list):
-        return [part.text if isinstance(part, TextPart) else part.refusal for part in content]
-    return [content] if content else []
+def texts_of(
+    content: str | Sequence[PlainTextPart | TextPart | RefusalPart | MediaPart] | None,
+) -> list[str]:
+    """Return the text of each part of a message's content that has one."""
+    if isinstance(content, str):
+        return [content] if content else []
+    return [
+        part.refusal if isinstance(part, RefusalPart) else part.text
+        for part in content or ()
+        if not isinstance(part, MEDIA)
+    ]

@@ -16,8 +16,10 @@ from chat.inputs.completion_messages import (
     calls_of,
     check_amount,
     content_length,
+    media_of,
     part_count,
 )
+from chat.inputs.media_parts import check_media
 from chat.inputs.shared_schemas import Metadata
 from config.api.errors import InvalidRequest
 from config.api.json import refuse_many_items
@@ -134,6 +136,7 @@ class ChatCompletionRequest(RequestModel):
             chars=sum(content_length(message.content) for message in self.messages)
             + sum(map(len, arguments)),
         )
+        check_media(media_of(self.messages))
         # They are JSON texts, which will be parsed.
         refuse_many_items(*(text.encode() for text in arguments), param="messages")
         return self

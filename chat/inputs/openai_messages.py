@@ -15,6 +15,7 @@ from langchain_core.messages import (
 from chat.inputs import completion_messages
 from chat.inputs.completion_messages import texts_of
 from chat.inputs.completion_request import ChatCompletionRequest
+from chat.inputs.media_parts import MEDIA, as_sent
 from chat.inputs.tool_calls import langchain_calls, openai_call
 
 TEXT_FORMAT = {"type": "text"}
@@ -53,7 +54,7 @@ def model_options(request: ChatCompletionRequest) -> dict[str, Any]:
 
 def to_langchain(message: completion_messages.Message) -> BaseMessage:
     """Return one message of a request as LangChain's."""
-    content = _content(message.content)
+    content = _content(message)
     if isinstance(message, completion_messages.SystemMessage):
         return SystemMessage(content, name=message.name)
     if isinstance(message, completion_messages.UserMessage):
@@ -72,8 +73,16 @@ def to_langchain(message: completion_messages.Message) -> BaseMessage:
     return AIMessage(content or message.refusal or "", name=message.name, **fields)
 
 
-def _content(content: Any) -> Any:
-    """Return a content as LangChain's: several parts stay apart, and one is a text."""
+def _content(message: completion_messages.Message) -> Any:
+    """Return a content as LangChain's: several parts stay apart, and one text is a text."""
+    content = message.content
+    if isinstance(content, list) and any(isinstance(part, MEDIA) for part in content):
+        return [
+            as_sent(part)
+            if isinstance(part, MEDIA)
+            else {"type": "text", "text": "".join(texts_of([part]))}
+            for part in content
+        ]
     texts = texts_of(content)
     if len(texts) < 2:
         return "".join(texts)

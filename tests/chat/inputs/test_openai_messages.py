@@ -239,7 +239,7 @@ def test_a_field_that_would_change_something_is_refused_by_its_name(
 @pytest.mark.parametrize(
     ("message", "param"),
     [
-        ({"role": "user", "content": [TEXT_PART, {"type": "image_url"}]}, "content.1.type"),
+        ({"role": "user", "content": [TEXT_PART, {"type": "image_url"}]}, "content.1.image_url"),
         (
             {"role": "user", "content": [{**TEXT_PART, "cache_control": {}}]},
             "content.0.cache_control",

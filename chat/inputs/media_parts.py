@@ -1,0 +1,140 @@
+"""Parts of messages other than text: images, sounds and files.
+
+Source: the request types of openai-python, `openai/types/chat/`. They are passed on to the
+provider. An address is never fetched here: it could be one of our own network.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+from django.conf import settings
+from pydantic import Field
+
+from chat.metrics import MEDIA_PARTS, MEDIA_REFUSED
+from config.api.errors import InvalidRequest
+from config.api.validation import RequestModel
+
+MAX_URL_CHARS = 8192
+# Anchored and without nested repeats, so that a hostile head costs no more than its length.
+DATA_URL = re.compile(r"data:([a-z]+)/[A-Za-z0-9.+-]{1,100};base64,")
+WEB_URL = re.compile(r"https?://[!-~]+", re.IGNORECASE)
+
+
+class ImageUrl(RequestModel):
+    """An image: `https:` for the provider to fetch, or a data URL."""
+
+    url: str
+    detail: Literal["auto", "low", "high", "original"] | None = None
+
+
+class ImagePart(RequestModel):
+    """An image in a user's message."""
+
+    type: Literal["image_url"]
+    image_url: ImageUrl
+
+
+class InputAudio(RequestModel):
+    """A sound in base64, and the name of its format: wav or mp3, for one."""
+
+    data: str
+    format: Annotated[str, Field(pattern=r"^[a-z0-9]{1,16}$")]
+
+
+class AudioPart(RequestModel):
+    """A sound in a user's message."""
+
+    type: Literal["input_audio"]
+    input_audio: InputAudio
+
+
+class FileData(RequestModel):
+    """A file as a data URL. Files by `file_id` are the provider's, and those of all accounts."""
+
+    file_data: str
+    filename: Annotated[str, Field(max_length=256)] | None = None
+
+
+class FilePart(RequestModel):
+    """A file in a user's message."""
+
+    type: Literal["file"]
+    file: FileData
+
+
+MediaPart = ImagePart | AudioPart | FilePart
+MEDIA = (ImagePart, AudioPart, FilePart)
+
+
+def as_sent(part: MediaPart) -> dict[str, Any]:
+    """Return a part as chat completions have it."""
+    return part.model_dump(exclude_none=True)
+
+
+def check_media(parts: Iterable[tuple[str, MediaPart]]) -> None:
+    """Raise InvalidRequest that names the first part which is wrong, or one too many.
+
+    Takes each part with its `param`. No message of an error repeats what the part holds.
+    """
+    size = 0
+    kinds: list[str] = []
+    for count, (param, part) in enumerate(parts, start=1):
+        if count > settings.MAX_MEDIA_PARTS:
+            raise _too_much("MAX_MEDIA_PARTS", "parts other than text", param)
+        field, text = _payload(part)
+        size += len(text)
+        if size > settings.MAX_MEDIA_BYTES:
+            raise _too_much("MAX_MEDIA_BYTES", "bytes of images, sounds and files", param)
+        if fault := _fault(part, text):
+            raise InvalidRequest(f"{param}.{field}: {fault}", param=f"{param}.{field}")
+        kinds.append(part.type)
+    for kind in kinds:
+        MEDIA_PARTS.labels(kind).inc()
+
+
+def _too_much(setting: str, noun: str, param: str) -> InvalidRequest:
+    MEDIA_REFUSED.labels(setting).inc()
+    return InvalidRequest(
+        f"{param}: the messages together may have {getattr(settings, setting)} {noun} ({setting}).",
+        param=param,
+        code="too_much_media",
+    )
+
+
+def _payload(part: MediaPart) -> tuple[str, str]:
+    if isinstance(part, ImagePart):
+        return "image_url.url", part.image_url.url
+    if isinstance(part, AudioPart):
+        return "input_audio.data", part.input_audio.data
+    return "file.file_data", part.file.file_data
+
+
+def _fault(part: MediaPart, text: str) -> str | None:
+    if isinstance(part, AudioPart):
+        return _base64_fault(text)
+    if isinstance(part, ImagePart) and not text.startswith("data:"):
+        is_address = len(text) <= MAX_URL_CHARS and WEB_URL.fullmatch(text)
+        return (
+            None
+            if is_address
+            else f"must be an http(s) URL of at most {MAX_URL_CHARS} characters, or a data URL."
+        )
+    head = DATA_URL.match(text)
+    if head is None:
+        return "must be data:<type>/<subtype>;base64,<data>."
+    if isinstance(part, ImagePart) and head[1] != "image":
+        return "the data URL of an image must have the media type image/..."
+    return _base64_fault(text[head.end() :])
+
+
+def _base64_fault(text: str) -> str | None:
+    try:
+        is_empty = not binascii.a2b_base64(text, strict_mode=True)
+    # binascii.Error is one, and so is that of a text beyond ASCII.
+    except ValueError:
+        return "the data is not valid base64."
+    return "the data is empty." if is_empty else None
