@@ -7,7 +7,9 @@ from typing import Any
 
 import django_stubs_ext
 
+from config.api.framework import REST_FRAMEWORK, SPECTACULAR_SETTINGS
 from config.cache_urls import is_memcached, redis_cache, redis_url
+from config.components import AUTH_PASSWORD_VALIDATORS, INSTALLED_APPS, MIDDLEWARE, TEMPLATES
 from config.content_security import content_security_policy
 from config.database import read_databases
 from config.env import (
@@ -24,9 +26,18 @@ from config.env import (
     refuse_renamed,
     secret_file,
 )
-from config.version import VERSION
+from config.logs import logging_config
 
-__all__ = ["BASE_DIR", "STATE_DIR"]
+__all__ = [
+    "AUTH_PASSWORD_VALIDATORS",
+    "BASE_DIR",
+    "INSTALLED_APPS",
+    "MIDDLEWARE",
+    "REST_FRAMEWORK",
+    "SPECTACULAR_SETTINGS",
+    "STATE_DIR",
+    "TEMPLATES",
+]
 
 # An old name would be ignored otherwise, and with it the limit that it sets.
 refuse_renamed(
@@ -93,69 +104,6 @@ LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_I18N = False
 USE_TZ = True
-
-INSTALLED_APPS = [
-    "django.contrib.admin",
-    "django.contrib.auth",
-    "django.contrib.contenttypes",
-    "django.contrib.sessions",
-    "django.contrib.messages",
-    "whitenoise.runserver_nostatic",
-    "django.contrib.staticfiles",
-    "django_prometheus",
-    "rest_framework",
-    "drf_spectacular",
-    "drf_spectacular_sidecar",
-    "scaling",
-    "node",
-    "access",
-    "chat",
-    "jobs",
-    "fleet",
-]
-
-MIDDLEWARE = [
-    "node.middleware.RequestIdMiddleware",
-    "scaling.replicas.middleware.ReplicaMiddleware",
-    "node.middleware.ServiceUnavailableMiddleware",
-    "django.middleware.security.SecurityMiddleware",
-    "whitenoise.middleware.WhiteNoiseMiddleware",
-    # The admin needs these, an API request passes them by.
-    "node.page_middleware.ContentSecurity",
-    "node.page_middleware.Errors",
-    "node.page_middleware.ReadableQuery",
-    "node.page_middleware.Sessions",
-    "node.page_middleware.Common",
-    "node.page_middleware.Csrf",
-    "node.page_middleware.Authentication",
-    "node.page_middleware.Messages",
-    "node.page_middleware.ClickJacking",
-]
-
-TEMPLATES = [
-    {
-        "BACKEND": "django.template.backends.django.DjangoTemplates",
-        "DIRS": [BASE_DIR / "templates"],
-        "APP_DIRS": True,
-        "OPTIONS": {
-            "context_processors": [
-                "django.template.context_processors.request",
-                "django.contrib.auth.context_processors.auth",
-                "django.contrib.messages.context_processors.messages",
-            ],
-        },
-    },
-]
-
-AUTH_PASSWORD_VALIDATORS = [
-    {"NAME": f"django.contrib.auth.password_validation.{name}"}
-    for name in (
-        "UserAttributeSimilarityValidator",
-        "MinimumLengthValidator",
-        "CommonPasswordValidator",
-        "NumericPasswordValidator",
-    )
-]
 
 # --- Staff's logins -----------------------------------------------------------------------------
 PASSWORD_HASHERS = ["access.passwords.ThreadedPBKDF2Hasher"]
@@ -392,7 +340,7 @@ EMAIL_TIMEOUT = env_float("EMAIL_TIMEOUT", 10.0, minimum=0.1)
 # Options of django-anymail's backends.
 ANYMAIL = parse_map("ANYMAIL", env_secret("ANYMAIL"))
 if EMAIL_BACKEND.startswith("anymail."):
-    INSTALLED_APPS.append("anymail")
+    INSTALLED_APPS = [*INSTALLED_APPS, "anymail"]
 
 # Addresses and domains that every account's jobs may send e-mail to; "*" allows all.
 NOTIFY_EMAIL_ALLOWED = env_list("NOTIFY_EMAIL_ALLOWED", [])
@@ -451,62 +399,4 @@ AUTOSCALE_BIND = env_str("AUTOSCALE_BIND")
 
 # --- Logs ---------------------------------------------------------------------------------------
 LOG_LEVEL = env_choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR"))
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {
-        "line": {"format": "%(asctime)s %(levelname)s %(name)s %(request_id)s %(message)s"},
-    },
-    "filters": {
-        "request_id": {"()": "node.middleware.RequestIdFilter"},
-        "drained": {"()": "node.middleware.DrainedFilter"},
-    },
-    "handlers": {
-        "stderr": {
-            "class": "logging.StreamHandler",
-            "formatter": "line",
-            "filters": ["request_id"],
-        }
-    },
-    "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
-    "loggers": {
-        # A client's mistake is the client's to see; only our own faults are logged.
-        "django.request": {"level": "ERROR", "filters": ["drained"]},
-        # Every failed attempt to connect is a line; requests and health checks report it too.
-        "psycopg.pool": {"level": "ERROR"},
-        # httpx names every provider URL at INFO; a URL may hold a secret.
-        "httpx": {"level": "WARNING"},
-        "httpx2": {"level": "WARNING"},
-    },
-}
-
-# --- Django REST framework ----------------------------------------------------------------------
-REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": ["access.authentication.ApiKeyAuthentication"],
-    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
-    "DEFAULT_PARSER_CLASSES": ["config.api.json.JsonParser"],
-    "DEFAULT_RENDERER_CLASSES": ["config.api.json.JsonRenderer"],
-    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "config.api.json.JsonOnly",
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
-    "EXCEPTION_HANDLER": "config.api.errors.exception_handler",
-    "UNAUTHENTICATED_USER": None,
-}
-SPECTACULAR_SETTINGS = {
-    "TITLE": "Headrace",
-    "DESCRIPTION": "LangChain chains over HTTP: OpenAI chat completions and responses, LangServe,"
-    " conversations, background jobs.\n\nAnswers to requests that changed something may have a"
-    " header `x-headrace-position`. A request that sends it along sees that change, whichever"
-    " database server it is read from; an account's own changes are seen without it.",
-    "VERSION": VERSION,
-    "OAS_VERSION": "3.1.0",
-    "SERVE_INCLUDE_SCHEMA": False,
-    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
-    "SERVE_AUTHENTICATION": [],
-    "SWAGGER_UI_DIST": "SIDECAR",
-    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
-    # Several components have a field `status` with these values.
-    "ENUM_NAME_OVERRIDES": {
-        "CompletionStatusEnum": ["completed", "incomplete"],
-        "ItemStatusEnum": ["in_progress", "completed", "incomplete"],
-    },
-}
+LOGGING = logging_config(LOG_LEVEL)
