@@ -10,7 +10,13 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from loadtest.provider.stack import chat_body, headrace_with, provider, question
+from loadtest.provider.stack import (
+    NEVER_REFUSES,
+    chat_body,
+    headrace_with,
+    provider,
+    question,
+)
 from loadtest.servers import ROOT, Headrace
 from loadtest.table import Row, print_progress
 
@@ -23,6 +29,7 @@ WARM_UP_STREAMS = 50
 # All streams are one key's here; a node's default bounds are for many callers.
 ONE_ACCOUNT = {
     "WEB_CONNECTIONS": "8000",
+    **NEVER_REFUSES,
     "MAX_STREAMS_PER_KEY": "0",
     "MAX_STREAMS_PER_ACCOUNT": "0",
     "MAX_STREAMS_PER_NODE": "7000",

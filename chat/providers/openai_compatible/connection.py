@@ -22,6 +22,9 @@ from chat.providers.openai_compatible.endpoint import Origin, proxy_authorizatio
 from chat.providers.openai_compatible.errors import ConnectTimeout, Unreachable
 from chat.providers.wire import WireBudget
 
+# Of each open stream while it waits for a token.
+BUFFER_BYTES = 4_096
+
 
 class Connection:
     """A connection that is open; it belongs to one call at a time."""
@@ -75,7 +78,7 @@ class BoundedResponse(HTTPResponse):
         super().__init__(sock, method="POST")
         self.wire_budget = WireBudget()
         self._reader = _CountedReader(self.fp.detach(), self.wire_budget)
-        self.fp = io.BufferedReader(self._reader)
+        self.fp = io.BufferedReader(self._reader, BUFFER_BYTES)
 
     def begin(self) -> None:
         """Read the head; raises IncompleteRead where it is cut, which the class does not notice."""
@@ -84,8 +87,13 @@ class BoundedResponse(HTTPResponse):
             raise IncompleteRead(b"")
 
     def read_framed(self, most_bytes: int) -> bytes:
-        """Return bytes of the body with their framing, as many as one call has; none at the end."""
-        return self.fp.read1(most_bytes) if self.fp is not None else b""
+        """Return bytes of the body with their framing, as many as one call has; none at the end.
+
+        It waits with the buffer of the response, and not with a new one of `most_bytes`.
+        """
+        if self.fp is None or not self.fp.peek(1):
+            return b""
+        return self.fp.read1(most_bytes)
 
     def _read_status(self) -> tuple[str, int, str]:
         version, status, reason = super()._read_status()  # type: ignore[misc]

@@ -138,8 +138,7 @@ class OpenAICompatibleChatModel(ToolBinding, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        body = self._body(messages, stop, kwargs)
-        with self._send(body, is_stream=False) as exchange:
+        with self._send(self._body(messages, stop, kwargs), is_stream=False) as exchange:
             if _is_event_stream(exchange):
                 # Some servers stream always.
                 return joined(_chunks(exchange))
@@ -156,8 +155,9 @@ class OpenAICompatibleChatModel(ToolBinding, BaseChatModel):
         options: dict[str, Any] = {"stream": True}
         if kwargs.get("stream_usage", self.stream_usage):
             options["stream_options"] = {"include_usage": True}
-        body = self._body(messages, stop, {**options, **kwargs})
-        with self._send(body, is_stream=True) as exchange:
+        options |= kwargs
+        # No variable has the body: a stream would hold it to its end.
+        with self._send(self._body(messages, stop, options), is_stream=True) as exchange:
             yield from _chunks(exchange)
 
     def _body(
