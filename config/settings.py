@@ -27,6 +27,7 @@ from config.env import (
     secret_file,
 )
 from config.logs import logging_config
+from config.renamed import RENAMED
 
 __all__ = [
     "AUTH_PASSWORD_VALIDATORS",
@@ -39,16 +40,7 @@ __all__ = [
     "TEMPLATES",
 ]
 
-# An old name would be ignored otherwise, and with it the limit that it sets.
-refuse_renamed(
-    {
-        "PROXY_CLIENT_SECONDS": "PROXY_CLIENT_TIMEOUT, with its unit (30s)",
-        "PROXY_RESPONSE_SECONDS": "PROXY_RESPONSE_TIMEOUT, with its unit (660s)",
-        "NOTICE_CONCURRENCY": "NOTIFICATION_CONCURRENCY",
-        "NOTICE_ACCOUNT_CONCURRENCY": "NOTIFICATION_ACCOUNT_CONCURRENCY",
-        "WEBHOOK_MAX_ANSWER_BYTES": "WEBHOOK_MAX_RESPONSE_BYTES",
-    }
-)
+refuse_renamed(RENAMED)
 
 # Lets Django's generic classes be written with their types, as in ModelAdmin[Chain].
 django_stubs_ext.monkeypatch()
