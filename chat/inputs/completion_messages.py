@@ -195,14 +195,22 @@ def calls_of(messages: Sequence[Message]) -> list[ToolCall]:
 def media_of(messages: Sequence[Message]) -> Iterator[tuple[str, MediaPart]]:
     """Yield each part other than text, with its path in the request."""
     for number, message in enumerate(messages):
-        if isinstance(message, UserMessage) and isinstance(message.content, list):
-            for position, part in enumerate(message.content):
+        content = message.content
+        if isinstance(content, list) and not _is_plain(content):
+            for position, part in enumerate(content):
                 if isinstance(part, MEDIA):
                     yield f"messages.{number}.content.{position}", part
 
 
+def _is_plain(content: Any) -> bool:
+    """Return whether a content is a list of plain texts; such a list has nothing else."""
+    return isinstance(content, list) and bool(content) and type(content[0]) is PlainTextPart
+
+
 def content_length(content: Any) -> int:
     """Return the number of characters in a message's texts."""
+    if _is_plain(content):
+        return sum([len(part.text) for part in content])
     return sum(map(len, texts_of(content)))
 
 
