@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from langchain_core.messages import (
     AIMessage,
@@ -29,12 +29,27 @@ LEFT_OUT = frozenset(
         *("thinking", "reasoning", "reasoning_content", "redacted_thinking", "non_standard"),
     }
 )
+SendReasoning = Literal["never", "with_tool_calls", "always"]
+REASONING = "reasoning_content"
 DEVELOPER_ROLE = "__openai_role__"
 
 
-def to_wire(messages: Sequence[BaseMessage], *, system_role: str) -> list[dict[str, Any]]:
+def to_wire(
+    messages: Sequence[BaseMessage],
+    *,
+    system_role: str,
+    send_reasoning: SendReasoning = "with_tool_calls",
+) -> list[dict[str, Any]]:
     """Return messages as the `messages` of a request."""
-    return [_message(message, system_role) for message in messages]
+    found = [_message(message, system_role) for message in messages]
+    if send_reasoning != "never":
+        for message, sent in zip(messages, found, strict=True):
+            # DeepSeek's API demands it beside tool calls, and its older models refuse it elsewhere.
+            if send_reasoning == "always" or "tool_calls" in sent:
+                reasoning = message.additional_kwargs.get(REASONING)
+                if isinstance(message, AIMessage) and reasoning and isinstance(reasoning, str):
+                    sent[REASONING] = reasoning
+    return found
 
 
 def _message(message: BaseMessage, system_role: str) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from chat.providers.openai_compatible.errors import (
 )
 from chat.providers.openai_compatible.events import DONE, data_of
 from chat.providers.openai_compatible.exchange import Exchange, send
-from chat.providers.openai_compatible.messages import to_wire
+from chat.providers.openai_compatible.messages import SendReasoning, to_wire
 from chat.providers.openai_compatible.timeouts import Deadline, Timeouts
 from chat.providers.openai_compatible.tools import ToolBinding
 from config import exact_json
@@ -69,6 +69,9 @@ class OpenAICompatibleChatModel(ToolBinding, BaseChatModel):
     max_tokens_name: str = Field(
         default="max_completion_tokens", pattern="^max_(completion_)?tokens$"
     )
+
+    # Of which earlier answers the model's thinking is sent back to it.
+    send_reasoning: SendReasoning = "with_tool_calls"
 
     temperature: float | None = None
     top_p: float | None = None
@@ -166,7 +169,9 @@ class OpenAICompatibleChatModel(ToolBinding, BaseChatModel):
         system_role = "developer" if O_SERIES.match(self.model_name) else "system"
         body = {
             "model": self.model_name,
-            "messages": to_wire(messages, system_role=system_role),
+            "messages": to_wire(
+                messages, system_role=system_role, send_reasoning=self.send_reasoning
+            ),
             **self._parameters,
         }
         extra = {**self.extra_body, **options.get("extra_body", {})}

@@ -68,6 +68,16 @@ def test_the_chains_parameters_hold_until_a_client_sets_others(sdk: openai.OpenA
     assert {body.get("max_tokens"), body.get("max_completion_tokens")} <= {3, None}
 
 
+def test_the_thinking_before_a_tool_call_goes_back_to_the_provider(sdk: openai.OpenAI) -> None:
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    messages: Any = [
+        *USER,
+        {"role": "assistant", "content": None, "tool_calls": [call], "reasoning_content": "hm"},
+        {"role": "tool", "content": "9", "tool_call_id": "c"},
+    ]
+    assert echoed(sdk, messages=messages)["messages"][1]["reasoning_content"] == "hm"
+
+
 def test_the_chains_prompt_and_the_clients_own_are_one_message(sdk: openai.OpenAI) -> None:
     messages: Any = [
         {"role": "developer", "content": "Client's rule."},

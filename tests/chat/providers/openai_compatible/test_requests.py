@@ -122,6 +122,32 @@ def test_an_answers_reasoning_is_not_sent_back_and_its_text_is_one() -> None:
     assert wire(AIMessage(content)) == [{"role": "assistant", "content": "ab"}]
 
 
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [
+        ({}, [None, "call it"]),
+        ({"send_reasoning": "always"}, ["hm", "call it"]),
+        ({"send_reasoning": "never"}, [None, None]),
+    ],
+)
+def test_reasoning_is_sent_back_as_the_parameter_says(
+    make_model: MakeModel, own_provider: Provider, mode: dict[str, Any], expected: list[Any]
+) -> None:
+    call = {"name": "f", "args": {}, "id": "tc_1", "type": "tool_call"}
+    model = make_model("hello", **mode)
+    model.invoke(
+        [
+            HumanMessage("x", additional_kwargs={"reasoning_content": "not an answer"}),
+            AIMessage("a", additional_kwargs={"reasoning_content": "hm"}),
+            AIMessage("", tool_calls=[call], additional_kwargs={"reasoning_content": "call it"}),
+            ToolMessage("9", tool_call_id="tc_1"),
+            AIMessage("", tool_calls=[call], additional_kwargs={"reasoning_content": {"no": 1}}),
+        ]
+    )
+    found = [message.get("reasoning_content") for message in sent(own_provider)["messages"]]
+    assert found == [None, *expected, None, None]
+
+
 def test_parameters_options_and_the_extra_body_are_one_body(
     make_model: MakeModel, own_provider: Provider
 ) -> None:
