@@ -147,8 +147,8 @@ class AssistantMessage(RequestModel):
     annotations: Annotated[list[Any], Field(max_length=1000)] | None = None
     # Added by OpenAI's SDKs, from the content.
     parsed: Any = None
-
-    neutral = {"provider_specific_fields": ({},)}
+    # Added by LiteLLM, from fields of the answer that are in the message too.
+    provider_specific_fields: dict[str, Any] | None = None
 
 
 class ToolMessage(RequestModel):

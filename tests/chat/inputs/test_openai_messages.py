@@ -180,6 +180,8 @@ def test_a_number_without_a_fraction_is_an_integer(
         {"content": "a", "reasoning_content": None, "reasoning": None, "reasoning_details": []},
         {"content": "a", "provider_specific_fields": None},
         {"content": "a", "provider_specific_fields": {}},
+        {"content": "a", "provider_specific_fields": {"refusal": None}},
+        {"content": "a", "provider_specific_fields": {"reasoning_content": "b"}},
         {"content": "a", "annotations": [{"type": "url_citation"}], "audio": None},
         {"content": "a", "function_call": None, "tool_calls": None},
         {"content": "a", "tool_calls": []},
