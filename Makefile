@@ -9,7 +9,7 @@ export STATE_DIR
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run unit test test-faults soak test-compose lint format bench load install-load lock sbom audit images clean
+.PHONY: help install install-dev run unit test test-faults soak test-compose lint format bench load install-load install-clients lock sbom audit images clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -94,6 +94,13 @@ $(VENV)-load/.installed: loadtest/load.txt
 	@$(VENV)-load/bin/pip --disable-pip-version-check --quiet install --require-hashes -r loadtest/load.txt
 	@touch $@
 
+CLIENTS := tests/clients
+install-clients: $(CLIENTS)/node_modules/.installed ## Install the clients for Node that tests run
+
+$(CLIENTS)/node_modules/.installed: $(CLIENTS)/package.json
+	@npm install --prefix $(CLIENTS) --no-package-lock --no-audit --no-fund --ignore-scripts --loglevel=error
+	@touch $@
+
 UV_COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --quiet --custom-compile-command 'make lock'
 
@@ -124,4 +131,4 @@ images: ## Query registries for the digests of images, as lines for .env; needs 
 	@$(PYTHON) deploy/pin_images.py $(ARGS)
 
 clean: ## Remove the virtual environments and caches; the stack's data stays
-	@rm -rf $(VENV) $(VENV)-audit $(VENV)-peers $(VENV)-load .mypy_cache .ruff_cache .pytest_cache
+	@rm -rf $(VENV) $(VENV)-audit $(VENV)-peers $(VENV)-load $(CLIENTS)/node_modules .mypy_cache .ruff_cache .pytest_cache

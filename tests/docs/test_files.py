@@ -13,7 +13,8 @@ from tests.stack_plugin import BASE_DIR
 def documents() -> list[Path]:
     """Return every document that people read."""
     folders = (path for name in ("docs", "tests") for path in (BASE_DIR / name).rglob("*.md"))
-    return [*sorted(BASE_DIR.glob("*.md")), *sorted(folders)]
+    own = (path for path in folders if "node_modules" not in path.parts)
+    return [*sorted(BASE_DIR.glob("*.md")), *sorted(own)]
 
 
 def anchors(path: Path) -> set[str]:
