@@ -75,6 +75,8 @@ class NodePool:
         for one in processes:
             self.layout.drain_file(one.id.name).unlink(missing_ok=True)
             if self.supervisord.find(one.id.name) is not None:
+                # One that failed may still be stopping; supervisord removes only what is stopped.
+                self.stop(one)
                 # Its command and environment may be others now.
                 self.supervisord.remove(one.id.name)
             self.supervisord.add(one.id, one.program())
