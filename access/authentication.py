@@ -9,6 +9,7 @@ from rest_framework.authentication import BaseAuthentication
 # drf-spectacular finds an extension only once its class exists.
 from access import schema  # noqa: F401
 from access.errors import Unauthenticated
+from access.metrics import KEYS_REFUSED
 from access.services import find_principal
 from node.callers import CALLERS
 
@@ -26,6 +27,13 @@ class ApiKeyAuthentication(BaseAuthentication):
 
     def authenticate(self, request: Request) -> tuple[Principal, Principal]:
         """Return the principal, twice."""
+        try:
+            return self._authenticate(request)
+        except Unauthenticated as error:
+            KEYS_REFUSED.labels(error.code).inc()
+            raise
+
+    def _authenticate(self, request: Request) -> tuple[Principal, Principal]:
         credentials = request.META.get("HTTP_AUTHORIZATION", "")
         scheme, _, secret = credentials.partition(" ")
         if scheme.lower() != "bearer":

@@ -14,13 +14,14 @@ from django.conf import settings
 from django.db import DatabaseError
 from psycopg_pool import PoolTimeout
 
-from access.errors import LimitExceeded
+from access.errors import LimitExceeded, Unauthenticated
+from access.metrics import KEYS_REFUSED
 from access.services import find_by_digest
 from chat.caching.cache_key import EDGE_MISS_KEY
 from chat.caching.edge_response import render_hit
-from chat.caching.parsed_requests import ParsedRequests, read_secret_digest
+from chat.caching.parsed_requests import INVOKE, ParsedRequests, read_secret_digest
 from config.api.errors import ApiError
-from config.api.paths import CHAINS, COMPLETIONS
+from config.api.paths import COMPLETIONS
 from node.fast_path import FastResponse
 from node.refusals import refusal
 from scaling.response_cache import cache
@@ -50,18 +51,24 @@ class EdgeCache:
         proto = environ.get("HTTP_X_FORWARDED_PROTO") or environ.get("wsgi.url_scheme")
         is_candidate = _is_candidate(environ) and not self._is_redirected(proto)
         length = _length(environ) if is_candidate else 0
-        is_candidate = 0 < length <= self._max_body_bytes and _has_key(environ)
+        is_candidate = 0 < length <= self._max_body_bytes
+        try:
+            is_candidate = is_candidate and _has_key(environ)
+        except Unauthenticated as error:
+            found = _refuse_key(error, environ.get("HTTP_X_REQUEST_ID", ""))
+            start_response(found.status, found.headers)
+            return [found.body]
         if is_candidate and (body := _read(environ, length)) is not None:
-            found = self._find(
+            answer = self._find(
                 environ["PATH_INFO"],
                 body,
                 authorization=environ.get("HTTP_AUTHORIZATION", ""),
                 request_id=environ.get("HTTP_X_REQUEST_ID", ""),
             )
-            if isinstance(found, FastResponse):
-                start_response(found.status, found.headers)
-                return [found.body]
-            environ[EDGE_MISS_KEY] = found
+            if isinstance(answer, FastResponse):
+                start_response(answer.status, answer.headers)
+                return [answer.body]
+            environ[EDGE_MISS_KEY] = answer
         return self.application(environ, start_response)
 
     def handle(self, path: str, headers: Mapping[str, str], body: bytes) -> FastResponse | None:
@@ -69,7 +76,7 @@ class EdgeCache:
 
         This is a node.fast_path.Handler.
         """
-        if not (path == COMPLETIONS or path.startswith(CHAINS)) or not body:
+        if not _is_cached_path(path) or not body:
             return None
         if not _is_json(headers.get("content-type", "")):
             return None
@@ -116,16 +123,28 @@ class EdgeCache:
         except LimitExceeded as error:
             # Django would count in Redis, which gets hits a little later.
             return refusal(error, request_id)
+        except Unauthenticated as error:
+            return _refuse_key(error, request_id)
         except (ApiError, DatabaseError, PoolTimeout):
             # Django answers with the error, also that the database is unavailable.
             return None
+
+
+def _refuse_key(error: Unauthenticated, request_id: str) -> FastResponse:
+    """Answer a wrong key as Django would, at less cost: there may be a flood of them."""
+    KEYS_REFUSED.labels(error.code).inc()
+    return refusal(error, request_id)
+
+
+def _is_cached_path(path: str) -> bool:
+    return path == COMPLETIONS or INVOKE.fullmatch(path) is not None
 
 
 def _is_candidate(environ: WSGIEnvironment) -> bool:
     path: str = environ["PATH_INFO"]
     return (
         environ["REQUEST_METHOD"] == "POST"
-        and (path == COMPLETIONS or path.startswith(CHAINS))
+        and _is_cached_path(path)
         and not environ.get("QUERY_STRING")
         and "HTTP_CACHE_CONTROL" not in environ
         and "HTTP_TRANSFER_ENCODING" not in environ
@@ -136,10 +155,12 @@ def _is_candidate(environ: WSGIEnvironment) -> bool:
 
 
 def _has_key(environ: WSGIEnvironment) -> bool:
-    """Return whether there is a valid key; without one the 401 does not wait for the body."""
+    """Return whether there is a key; raises Unauthenticated for a wrong one, before the body."""
     try:
         digest = read_secret_digest(environ.get("HTTP_AUTHORIZATION", ""))
         return digest is not None and bool(find_by_digest(digest))
+    except Unauthenticated:
+        raise
     except (ApiError, DatabaseError, PoolTimeout):
         return False
 

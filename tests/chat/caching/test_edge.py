@@ -208,3 +208,20 @@ def test_nothing_is_remembered_of_those_without_a_key() -> None:
     secret = set_secret(ApiKey())
     edge(environ(secret, chat_body("some-chain")), ignore_start)
     assert not edge.parsed_requests
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/chains/cached/invoke"])
+@pytest.mark.parametrize("is_well_formed", [True, False])
+def test_a_wrong_key_gets_djangos_answer_in_front_of_it(
+    http: httpx.Client, path: str, is_well_formed: bool
+) -> None:
+    secret = set_secret(ApiKey()) if is_well_formed else "hr_wrong"
+    headers = {"Authorization": f"Bearer {secret}"}
+    with httpx.Client(base_url=http.base_url, headers=headers) as stranger:
+        edge = stranger.post(path, json=chat_body("cached"))
+        # A query is left to Django.
+        django = stranger.post(f"{path}?by=django", json=chat_body("cached"))
+    assert error_of(edge, 401, "invalid_api_key") == error_of(django, 401, "invalid_api_key")
+    for name in ("content-type", "www-authenticate"):
+        assert edge.headers[name] == django.headers[name]
+    assert edge.headers["x-request-id"]
