@@ -22,9 +22,9 @@ from loadtest.table import Row, print_progress
 
 FIRST_TOKEN_SECONDS = 0.3
 TOKENS_PER_SECOND = 30.0
-# All are open for 15 seconds.
-OPENING_SECONDS = 10.0
-TOKENS = 750
+# What a stream costs at its beginning is no delay of those that are open.
+OPENED_PER_SECOND = 100
+ALL_OPEN_SECONDS = 20.0
 WARM_UP_STREAMS = 50
 # All streams are one key's here; a node's default bounds are for many callers.
 ONE_ACCOUNT = {
@@ -55,7 +55,8 @@ class Figures:
 
 def measure(*, count: int, tokens_per_second: float = TOKENS_PER_SECOND) -> list[Row]:
     """Open so many streams, and return how late their tokens are and what they take."""
-    tokens = int(TOKENS * tokens_per_second / TOKENS_PER_SECOND)
+    opening_seconds = count / OPENED_PER_SECOND
+    tokens = max(2, int((opening_seconds + ALL_OPEN_SECONDS) * tokens_per_second))
     with (
         provider(
             first_token_seconds=FIRST_TOKEN_SECONDS,
@@ -68,7 +69,7 @@ def measure(*, count: int, tokens_per_second: float = TOKENS_PER_SECOND) -> list
         _finish(_start(ours, WARM_UP_STREAMS, tokens))
         before = sum(ours.memory_bytes())
         reader = _start(ours, count, tokens)
-        time.sleep(OPENING_SECONDS + 3)
+        time.sleep(opening_seconds + ALL_OPEN_SECONDS / 2)
         used = sum(ours.memory_bytes()) - before
         seen = _finish(reader)
     print_progress(f"lost, by status: {seen.pop('lost_statuses')}")
@@ -103,7 +104,7 @@ def _start(ours: Headrace, count: int, tokens: int) -> subprocess.Popen[str]:
     body = json.dumps(chat_body(question(), True))
     command = [sys.executable, "-m", "loadtest.provider.stream_reader"]
     command += [f"{ours.url}/v1/chat/completions", body, str(count)]
-    command += [str(OPENING_SECONDS), str(tokens)]
+    command += [str(count / OPENED_PER_SECOND), str(tokens)]
     environment = {**os.environ, "KEY": ours.key}
     return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
 
