@@ -31,6 +31,8 @@ class Watcher:
         self._addresses = Addresses()
         self._watches: dict[str, ServerWatch] = {}
         self._was_unavailable = False
+        # Names of the replicas that have been healthy: at a start none has, which is no alarm.
+        self._seen_healthy: set[str] = set()
         self._contact = PrimaryContact()
 
     def tick(self) -> None:
@@ -51,7 +53,7 @@ class Watcher:
             before = server.fault
             server.judge(now, TOPOLOGY.log, is_primary_gone=not self._contact.is_heard)
             if server.fault != before:
-                logger.warning("%s: %s", server.name, server.fault or "is healthy again")
+                self._log_change(server)
                 if server.fault == "unreachable":
                     _abandon(server.name)
 
@@ -60,6 +62,15 @@ class Watcher:
         for watch in self._watches.values():
             watch.is_over = True
         self._watches.clear()
+
+    def _log_change(self, server: Server) -> None:
+        if server.fault:
+            logger.warning("%s: %s", server.name, server.fault)
+        elif server.name in self._seen_healthy:
+            logger.warning("%s: is healthy again", server.name)
+        else:
+            self._seen_healthy.add(server.name)
+            logger.info("%s: is healthy", server.name)
 
     def _watch(self) -> None:
         servers = {PRIMARY: TOPOLOGY.primary, **TOPOLOGY.replicas}
