@@ -7,6 +7,7 @@ the first while tests use it.
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import time
 import uuid
@@ -26,6 +27,10 @@ from tests.support.fixtures import certificate, lone, make_proxy, make_stack  # 
 
 if TYPE_CHECKING:
     import openai
+
+# A shell starts its background jobs with Ctrl-C ignored, and so would be what tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How long an example takes says something about the machine, and nothing about the code.
 hypothesis.settings.register_profile("without deadlines", deadline=None)

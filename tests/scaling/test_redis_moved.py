@@ -17,6 +17,7 @@ from config.brokers.redis import make
 from config.redis_connections import HeadraceRedis, ReadOnlyServer
 from scaling.redis_client import RedisUnavailable, Script, run
 from scaling.script_batch import ScriptBatch
+from tests.support.background import stop_background_threads
 from tests.support.forwarder import Forwarder
 from tests.support.redis_server import OwnRedis, use_cache_url
 
@@ -59,6 +60,8 @@ def failover(tmp_path: Path, settings: Any) -> Iterator[Failover]:
     default = settings.CACHES["default"]
     default = {**default, "OPTIONS": {**default["OPTIONS"], **patience}}
     settings.CACHES = {**settings.CACHES, "default": default}
+    # Each would meet the server that fails, or hold one of its connections, in a test's place.
+    stop_background_threads()
     pair = Failover(tmp_path)
     use_cache_url(settings, pair.url)
     yield pair
