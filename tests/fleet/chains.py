@@ -38,7 +38,10 @@ def hoard(chain: Any) -> Runnable[Any, Any]:
     """Build a chain that never gives back as many megabytes as the last message says."""
 
     def run(value: Any) -> str:
-        _kept.append(bytes(bytearray(os.urandom(1024) * 1024 * int(_text(value)))))
+        # In steps: HAProxy takes a node that stands still for seconds for a frozen one.
+        for _ in range(int(_text(value))):
+            _kept.append(os.urandom(1024) * 1024)
+            time.sleep(0)
         return "more"
 
     return RunnableLambda(run)

@@ -91,5 +91,5 @@ def test_a_worker_that_has_grown_too_large_is_replaced_and_nothing_is_lost(
         before = processes(load)
         eventually(lambda: bool(processes(load) - before), seconds=90, what="another answers")
 
-    assert grown.status_code == 200
+    assert grown.status_code == 200, grown.text
     assert load.failures == []
