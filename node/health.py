@@ -16,7 +16,7 @@ from psycopg_pool import PoolTimeout
 
 from node import loop_guard
 from node.draining import DRAINING
-from node.memory import MEMORY
+from node.memory import MEMORY, YOUNG_OBJECTS
 from scaling.connections import release_connections
 from scaling.replicas.backend.pools import drain_pools
 from scaling.replicas.topology import TOPOLOGY
@@ -84,6 +84,7 @@ def _warm_up() -> None:
         # collection would walk all of them again and again, in pauses that requests notice.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(YOUNG_OBJECTS)
         MEMORY.begin(drain_pools)
         loop_guard.start()
         _is_warm = True

@@ -14,6 +14,9 @@ M_MMAP_THRESHOLD = -3
 M_ARENA_MAX = -8
 LARGE_BYTES = 128 * 1024
 ARENAS = 2
+# New objects that begin a collection. With Python's default of 700, the objects of some hundred
+# streams, which live for seconds, are walked again and again.
+YOUNG_OBJECTS = 10_000
 # How often a process checks its size, and which growth is worth a full collection, which costs 3 to
 # 25 ms.
 TRIM_SECONDS = 10.0
