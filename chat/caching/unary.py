@@ -143,7 +143,8 @@ def make_entry(answer: FreshAnswer, cacheable: Cacheable, content_type: str) -> 
     """Return the entry of an answer, fresh from now on."""
     policy = cacheable.policy
     return Entry(
-        body=answer.body,
+        # orjson's result holds several times its length, and the near cache counts the length.
+        body=bytes(memoryview(answer.body)),
         content_type=content_type,
         stored_at=CLOCK.now(),
         fresh_seconds=cache.jittered(policy.ttl_seconds),
