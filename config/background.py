@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 logger = logging.getLogger(__name__)
 
@@ -15,16 +16,26 @@ class ForkSafe(ABC):
     """State of one process; a forked child begins with none of its parent's.
 
     A lock that another thread of the parent holds at the fork would stay locked in the child for
-    ever, so `reset` replaces locks, and takes none.
+    ever, so `reset` replaces locks, and takes none. `instances` has every one of this process.
     """
+
+    instances: ClassVar[list[ForkSafe]] = []
 
     def __init__(self) -> None:
         self.reset()
-        os.register_at_fork(after_in_child=self.reset)
+        self.instances.append(self)
 
     @abstractmethod
     def reset(self) -> None:
         """Begin with no state: when it is made, in a forked child, and between tests."""
+
+
+def _reset_all() -> None:
+    for instance in ForkSafe.instances:
+        instance.reset()
+
+
+os.register_at_fork(after_in_child=_reset_all)
 
 
 class BackgroundThread(ForkSafe):

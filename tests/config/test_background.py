@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from config.background import BackgroundThread
+from tests.support.background import stop_background_threads
 
 WAIT_SECONDS = 10.0
 # A process of gevent's forks while its greenlet sleeps, and the child gets a copy of it.
@@ -88,6 +89,10 @@ class Blocked(Ticks):
         self.gate.wait()
 
 
+# Made before the test run freezes all objects that it has then.
+OF_THE_MODULE = Blocked()
+
+
 @pytest.fixture
 def blocked() -> Iterator[Blocked]:
     made = Blocked()
@@ -129,6 +134,21 @@ def test_after_a_reset_the_thread_ends_without_another_tick(blocked: Blocked) ->
     thread.join(WAIT_SECONDS)
     assert not thread.is_alive()
     assert blocked.number == 0
+
+
+def test_a_test_stops_the_threads_of_all_modules(blocked: Blocked) -> None:
+    both = blocked, OF_THE_MODULE
+    for made in both:
+        made.start()
+        assert made.entered.wait(WAIT_SECONDS)
+    threads = thread_of(blocked)
+    assert len(threads) == len(both)
+    stop_background_threads()
+    for made in both:
+        made.gate.set()
+    for thread in threads:
+        thread.join(WAIT_SECONDS)
+    assert not any(thread.is_alive() for thread in threads)
 
 
 def test_after_a_reset_it_starts_again(blocked: Blocked) -> None:

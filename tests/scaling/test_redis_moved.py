@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import dramatiq
 import pytest
@@ -15,13 +15,17 @@ from redis import exceptions
 import scaling.redis_client
 from config.brokers.redis import make
 from config.redis_connections import HeadraceRedis, ReadOnlyServer
-from scaling.redis_client import RedisUnavailable, Script, run
+from scaling.redis_client import RedisUnavailable, Script
 from scaling.script_batch import ScriptBatch
 from tests.support.background import stop_background_threads
 from tests.support.forwarder import Forwarder
-from tests.support.redis_server import OwnRedis, use_cache_url
+from tests.support.redis_server import OwnRedis
+
+T = TypeVar("T")
 
 WRITE = Script("return redis.call('INCR', KEYS[1])")
+# A cache, and so a pool of connections, that nothing else in this process uses.
+ALIAS = "failover"
 
 
 class Failover:
@@ -58,15 +62,17 @@ def failover(tmp_path: Path, settings: Any) -> Iterator[Failover]:
     # A busy machine is not a frozen server.
     patience = {"SOCKET_TIMEOUT": 1, "SOCKET_CONNECT_TIMEOUT": 1}
     default = settings.CACHES["default"]
-    default = {**default, "OPTIONS": {**default["OPTIONS"], **patience}}
-    settings.CACHES = {**settings.CACHES, "default": default}
-    # Each would meet the server that fails, or hold one of its connections, in a test's place.
-    stop_background_threads()
     pair = Failover(tmp_path)
-    use_cache_url(settings, pair.url)
+    own = {**default, "LOCATION": pair.url, "OPTIONS": {**default["OPTIONS"], **patience}}
+    settings.CACHES = {**settings.CACHES, ALIAS: own}
+    scaling.redis_client.reset()
     yield pair
     pair.stop()
     scaling.redis_client.reset()
+
+
+def run(work: Callable[[redis.Redis], T]) -> T:
+    return scaling.redis_client.run(work, alias=ALIAS)
 
 
 def command(client: redis.Redis) -> Any:
@@ -103,7 +109,11 @@ def test_a_connection_that_hears_readonly_is_dropped(
     assert failover.servers[1].client().get("counter") == b"1"
 
 
-def test_a_batch_of_scripts_finds_the_new_server(failover: Failover) -> None:
+def test_a_batch_of_scripts_finds_the_new_server(failover: Failover, settings: Any) -> None:
+    # One of these would meet the server that fails in the batch's place.
+    stop_background_threads()
+    settings.CACHES = {**settings.CACHES, "default": settings.CACHES[ALIAS]}
+    scaling.redis_client.reset()
     batch = ScriptBatch()
     assert batch.call(WRITE, ["counter"], [], int) == 1
     failover.demote()
@@ -145,7 +155,7 @@ def test_the_idle_connections_go_with_the_one_that_failed(failover: Failover, ho
     failover.move()
     with pytest.raises(RedisUnavailable):
         run(command)
-    assert not any(connection.is_connected for connection in held)
+    assert [connection for connection in held if connection.is_connected] == []
     assert run(command) == 1
 
 

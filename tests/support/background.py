@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-
 from config.background import BackgroundThread
 
 
@@ -12,5 +10,7 @@ def stop_background_threads() -> None:
 
     A test of one server's connections would share them with these.
     """
-    for thread in [one for one in gc.get_objects() if isinstance(one, BackgroundThread)]:
-        thread.reset()
+    # The garbage collector would not list those of modules: the test run freezes what it imports.
+    for instance in BackgroundThread.instances:
+        if isinstance(instance, BackgroundThread):
+            instance.reset()

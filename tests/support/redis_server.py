@@ -15,6 +15,7 @@ from redis.retry import Retry
 
 import scaling.redis_client
 from fleet.cluster.redis import find_server
+from tests.support.background import stop_background_threads
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ class OwnRedis:
 
 @pytest.fixture
 def own_redis(tmp_path: Path, settings: Any) -> Iterator[OwnRedis]:
+    # One of these would meet a failure of the server in the test's place.
+    stop_background_threads()
     server = OwnRedis(tmp_path)
     server.start()
     use_cache_url(settings, server.url)
