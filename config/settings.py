@@ -187,6 +187,8 @@ CACHE_NEAR_MAX_ENTRIES = env_int("CACHE_NEAR_MAX_ENTRIES", 50_000)
 
 # --- The API ------------------------------------------------------------------------------------
 MAX_BODY_BYTES = env_int("MAX_BODY_BYTES", 4 * 1024 * 1024, minimum=1024)
+# These together with MAX_MEDIA_BYTES.
+MAX_MEDIA_BODY_BYTES = env_int("MAX_MEDIA_BODY_BYTES", 20 * 1024 * 1024, minimum=1024)
 BODY_TIMEOUT_SECONDS = env_float("BODY_TIMEOUT_SECONDS", 30.0, minimum=0.1)
 # What is much deeper could not be written as JSON again.
 MAX_JSON_DEPTH = env_int("MAX_JSON_DEPTH", 64, minimum=4, maximum=200)
@@ -196,7 +198,7 @@ MAX_MESSAGES = env_int("MAX_MESSAGES", 1000, minimum=1)
 MAX_CONTENT_PARTS = env_int("MAX_CONTENT_PARTS", 4000, minimum=1)
 MAX_CONTENT_CHARS = env_int("MAX_CONTENT_CHARS", 1_000_000, minimum=1)
 MAX_MEDIA_PARTS = env_int("MAX_MEDIA_PARTS", 50)
-MAX_MEDIA_BYTES = env_int("MAX_MEDIA_BYTES", 4 * 1024 * 1024)
+MAX_MEDIA_BYTES = env_int("MAX_MEDIA_BYTES", 16 * 1024 * 1024)
 MAX_LIST_BYTES = env_int("MAX_LIST_BYTES", 1024 * 1024, minimum=1)
 MAX_BATCH_INPUTS = env_int("MAX_BATCH_INPUTS", 100, minimum=1)
 BATCH_CONCURRENCY = env_int("BATCH_CONCURRENCY", 8, minimum=1)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 
+from config.api.body_limits import body_length, body_limit
 from config.api.errors import ApiError
 from config.api.paths import API_PREFIXES
 from node.callers import CALLERS
@@ -229,11 +230,9 @@ def _body_bytes(environ: WSGIEnvironment) -> int:
     if is_upload(environ):
         return 0
     if "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower():
-        return int(settings.MAX_BODY_BYTES)
-    length = environ.get("CONTENT_LENGTH") or ""
-    is_number = length.isascii() and length.isdecimal()
+        return body_limit(environ)
     # More is refused before it is read.
-    return min(int(length[:18]), settings.MAX_BODY_BYTES) if is_number else 0
+    return min(body_length(environ), body_limit(environ))
 
 
 def _answer_bytes(headers: list[tuple[str, str]]) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import gevent
 from django.conf import settings
 
+from config.api.body_limits import body_length, body_limit
 from config.api.paths import JOBS
 from config.request_setup import paused_setup
 
@@ -41,6 +42,8 @@ class RequestBodies:
             environ["wsgi.input"] = PacedInput(stream)
         elif is_chunked:
             environ["wsgi.input"] = CountedInput(stream, environ.get(BODY_READ))
+        elif body_length(environ) > settings.MAX_BODY_BYTES:
+            environ["wsgi.input"] = PacedInput(stream)
         else:
             environ["wsgi.input"] = TimedInput(stream)
         return self.application(environ, start_response)
@@ -96,7 +99,7 @@ class CountedInput(TimedInput):
 
 
 class PacedInput(TimedInput):
-    """A document's stream: it may take longer, but pause no longer.
+    """The stream of a document, or of images: it may take longer, but pause no longer.
 
     Each byte earns time, MAX_BODY_BYTES the BODY_TIMEOUT_SECONDS that are also the most it can have
     left. So an upload that stalls ends after these seconds however much of it has come, and one
@@ -118,7 +121,7 @@ class PacedInput(TimedInput):
 
 
 def _most_bytes(environ: WSGIEnvironment) -> int:
-    return settings.MAX_UPLOAD_BYTES if is_upload(environ) else settings.MAX_BODY_BYTES
+    return settings.MAX_UPLOAD_BYTES if is_upload(environ) else body_limit(environ)
 
 
 def is_upload(environ: WSGIEnvironment) -> bool:

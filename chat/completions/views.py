@@ -27,7 +27,10 @@ from chat.chains.registry import ChatInput
 from chat.completions.answers import DONE, completion_body, completion_events
 from chat.completions.schemas import ChatCompletion, ModelBody, ModelList
 from chat.inputs.chain_input import to_chain_input
+from chat.inputs.completion_messages import media_of
 from chat.inputs.completion_request import ChatCompletionRequest
+from chat.inputs.media_parser import MediaJsonParser
+from chat.inputs.media_parts import check_long_media
 from chat.inputs.openai_messages import model_options, to_langchain
 from chat.models import Chain
 from chat.running.api_view import ApiView, ModelCallView
@@ -50,6 +53,8 @@ CREATED = re.compile(rb'"created":(\d+)')
 class ChatCompletionsView(ModelCallView):
     """`POST /v1/chat/completions`."""
 
+    parser_classes = [MediaJsonParser]
+
     @extend_schema(
         operation_id="create_chat_completion",
         tags=["chat"],
@@ -63,6 +68,7 @@ class ChatCompletionsView(ModelCallView):
     def post(self, request: Request) -> Any:
         """Answer a list of messages, at once or as a stream of chunks."""
         body = parse(ChatCompletionRequest, request.data)
+        check_long_media(media_of(body.messages))
         chain = get_chain(body.model)
         if body.tools and chain.chat_input not in (ChatInput.MESSAGES, ChatInput.LIST):
             raise InvalidRequest(f"{body.model} does not take tools.", param="tools")

@@ -17,10 +17,15 @@ from pydantic import Field
 from chat.metrics import MEDIA_PARTS, MEDIA_REFUSED
 from config.api.errors import InvalidRequest
 from config.api.validation import RequestModel
+from config.slices import in_slices
 
 MAX_URL_CHARS = 8192
+# Base64 that is longer is checked in slices, of groups of four characters and a millisecond or two.
+LONG_CHARS = 64 * 1024
+SLICE_CHARS = 512 * 1024
 # Anchored and without nested repeats, so that a hostile head costs no more than its length.
 DATA_URL = re.compile(r"data:([a-z]+)/[A-Za-z0-9.+-]{1,100};base64,")
+BAD_BASE64 = "the data is not valid base64."
 WEB_URL = re.compile(r"https?://[!-~]+", re.IGNORECASE)
 
 
@@ -78,7 +83,8 @@ def as_sent(part: MediaPart) -> dict[str, Any]:
 def check_media(parts: Iterable[tuple[str, MediaPart]]) -> None:
     """Raise InvalidRequest that names the first part which is wrong, or one too many.
 
-    Takes each part with its `param`. No message of an error repeats what the part holds.
+    Takes each part with its `param`. No message of an error repeats what the part holds. Base64 of
+    more than LONG_CHARS is left to `check_long_media`: within pydantic nothing else can run.
     """
     size = 0
     kinds: list[str] = []
@@ -94,6 +100,22 @@ def check_media(parts: Iterable[tuple[str, MediaPart]]) -> None:
         kinds.append(part.type)
     for kind in kinds:
         MEDIA_PARTS.labels(kind).inc()
+
+
+def check_long_media(parts: Iterable[tuple[str, MediaPart]]) -> None:
+    """Raise InvalidRequest for long base64 that is none; other greenlets run in between."""
+    for param, part in parts:
+        field, text = _payload(part)
+        if len(text) <= LONG_CHARS:
+            continue
+        start = text.find(",") + 1
+        slices = list(range(start, len(text), SLICE_CHARS))
+        for at in in_slices(slices, 1):
+            piece = text[at : at + SLICE_CHARS]
+            # Padding ends the data.
+            is_torn = at != slices[-1] and "=" in piece
+            if fault := BAD_BASE64 if is_torn else _base64_fault(piece):
+                raise InvalidRequest(f"{param}.{field}: {fault}", param=f"{param}.{field}")
 
 
 def _too_much(setting: str, noun: str, param: str) -> InvalidRequest:
@@ -115,7 +137,7 @@ def _payload(part: MediaPart) -> tuple[str, str]:
 
 def _fault(part: MediaPart, text: str) -> str | None:
     if isinstance(part, AudioPart):
-        return _base64_fault(text)
+        return _base64_fault(text) if len(text) <= LONG_CHARS else None
     if isinstance(part, ImagePart) and not text.startswith("data:"):
         is_address = len(text) <= MAX_URL_CHARS and WEB_URL.fullmatch(text)
         return (
@@ -128,7 +150,7 @@ def _fault(part: MediaPart, text: str) -> str | None:
         return "must be data:<type>/<subtype>;base64,<data>."
     if isinstance(part, ImagePart) and head[1] != "image":
         return "the data URL of an image must have the media type image/..."
-    return _base64_fault(text[head.end() :])
+    return _base64_fault(text[head.end() :]) if len(text) <= LONG_CHARS else None
 
 
 def _base64_fault(text: str) -> str | None:
@@ -136,5 +158,5 @@ def _base64_fault(text: str) -> str | None:
         is_empty = not binascii.a2b_base64(text, strict_mode=True)
     # binascii.Error is one, and so is that of a text beyond ASCII.
     except ValueError:
-        return "the data is not valid base64."
+        return BAD_BASE64
     return "the data is empty." if is_empty else None

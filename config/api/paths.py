@@ -7,3 +7,5 @@ NO_PAGE_PREFIXES = (*API_PREFIXES, "/health/", "/metrics")
 COMPLETIONS = "/v1/chat/completions"
 CHAINS = "/chains/"
 JOBS = "/v1/jobs"
+# Their bodies may hold images, sounds and files.
+MEDIA_PATHS = (COMPLETIONS,)

@@ -96,6 +96,7 @@ class Proxy:
                 "PROXY_STATIC_PATH": urlsplit(settings.STATIC_URL).path,
                 "PROXY_UPLOAD_BYTES": str(settings.MAX_UPLOAD_BYTES),
                 "MAX_BODY_BYTES": str(settings.MAX_BODY_BYTES),
+                "MAX_MEDIA_BODY_BYTES": str(settings.MAX_MEDIA_BODY_BYTES),
             },
         )
 

@@ -71,7 +71,7 @@ def test_the_rows_have_haproxys_own_variables_and_their_defaults() -> None:
 def test_haproxy_and_headrace_have_the_same_defaults() -> None:
     settings = settings_read()
     shared = haproxy_defaults().keys() & settings.keys()
-    assert shared == {"HSTS_SECONDS", "MAX_BODY_BYTES"}
+    assert shared == {"HSTS_SECONDS", "MAX_BODY_BYTES", "MAX_MEDIA_BODY_BYTES"}
     assert {name: haproxy_defaults()[name] for name in shared} == {
         name: settings[name].default for name in shared
     }

@@ -23,6 +23,7 @@ from tests.support.lone_proxy import LoneProxy, assert_envelope, assert_raw_enve
 from tests.support.waiting import eventually
 
 LIMIT_BYTES = 4 * 1024 * 1024
+MEDIA_LIMIT_BYTES = 20 * 1024 * 1024
 
 
 @pytest.mark.parametrize(
@@ -91,6 +92,25 @@ def test_a_body_over_the_limit_is_refused_before_it_is_sent(lone: LoneProxy) -> 
     )
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert b'"code": "body_too_large"' in answer
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "size", "is_refused"),
+    [
+        ("POST", "/v1/chat/completions", MEDIA_LIMIT_BYTES, False),
+        ("POST", "/v1/chat/completions", MEDIA_LIMIT_BYTES + 1, True),
+        ("PUT", "/v1/chat/completions", LIMIT_BYTES + 1, True),
+        ("POST", "/v1/chat/completions/", LIMIT_BYTES + 1, True),
+        ("POST", "/v1/conversations", LIMIT_BYTES + 1, True),
+    ],
+)
+def test_a_body_with_images_may_be_larger(
+    lone: LoneProxy, method: str, path: str, size: int, is_refused: bool
+) -> None:
+    lone.add_node()
+    head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n"
+    answer = lone.raw(f"{head}Authorization: x\r\nContent-Length: {size}\r\n\r\n".encode())
+    assert answer.startswith(b"HTTP/1.1 413 " if is_refused else b"HTTP/1.1 100 ")
 
 
 @pytest.mark.parametrize("keeps_alive", [True, False])

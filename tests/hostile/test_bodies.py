@@ -10,14 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from tests.hostile import json_values, pieces, texts
+from tests.hostile import json_values, media, pieces, texts
 from tests.hostile.attack import Attack
 from tests.hostile.conftest import Hostile
 from tests.hostile.watch import MAX_MEMORY_BYTES, Watch
 from tests.support.waiting import slack
 
 # A file with a function `attacks` each.
-GENERATORS = (json_values, texts, pieces)
+GENERATORS = (json_values, texts, pieces, media)
 CONNECTIONS = 4
 MIB = 1024 * 1024
 # Answers that show that bodies were read, at least.

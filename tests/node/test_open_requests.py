@@ -147,6 +147,29 @@ def test_a_chunked_body_counts_as_the_largest_until_it_is_read(
     assert Exchange(layer, "/v1/small", mine, **chunked).status == "200"
 
 
+def test_a_body_with_images_counts_by_its_length(
+    layer: OpenRequestsLayer, keys: Iterator[str], settings: Any
+) -> None:
+    settings.MAX_BODY_BYTES = MIB
+    settings.MAX_MEDIA_BODY_BYTES = 3 * MIB
+    mine = next(keys)
+    statuses = []
+    for path in ("/v1/small", "/v1/chat/completions"):
+        for size in (2 * MIB, 9 * MIB):
+            held = Exchange(layer, path, mine, CONTENT_LENGTH=str(size))
+            other = Exchange(layer, "/v1/small", mine, CONTENT_LENGTH=str(3 * MIB))
+            beside = Exchange(layer, path, mine, CONTENT_LENGTH=str(3 * MIB))
+            statuses.append((held.status, other.status, beside.code))
+            for one in (held, other, beside):
+                one.close()
+    assert statuses == [
+        ("200", "200", ""),
+        ("200", "200", ""),
+        ("200", "200", "too_many_open_bytes"),
+        ("200", "200", "too_many_open_bytes"),
+    ]
+
+
 def test_a_request_that_fails_is_open_no_longer(
     layer: OpenRequestsLayer, keys: Iterator[str]
 ) -> None:
