@@ -6,7 +6,9 @@ HTTP to its HAProxy. For quick runs again and again, set `HEADRACE_TEST_STATE_DI
 already running there is used and left running.
 
 `make test` runs the tests in two processes (pytest-xdist), each with a stack of its own: the suite
-waits more than it computes. The process that shares out the tests has no stack.
+waits more than it computes. The process that shares out the tests has no stack. Under `-m faults`
+most tests have stacks of their own, so this one is started by the first test that uses it: an idle
+stack takes a seventh of a processor.
 
 Nothing of Headrace may be imported here: its settings are read once, at the first import.
 """
@@ -97,6 +99,9 @@ class EmbeddedStack:
         self.env.setdefault("PORT", str(free_public_port()))
         # Each stall of an event loop is logged; the test run tells of them at its end.
         self.env.setdefault("EVENT_LOOP_STACK_SECONDS", "0")
+        # Collecting the static files takes seconds, so the stacks of a test run share them.
+        if SESSION.state_dir is not None:
+            self.env.setdefault("STATIC_ROOT", str(SESSION.state_dir / "static"))
         self.output_file = state_dir / "up.out"
         # What `cluster up` is run by.
         self.prefix: tuple[str, ...] = ()
@@ -267,26 +272,39 @@ class SessionStack:
 
     def __init__(self) -> None:
         self.stack: EmbeddedStack | None = None
+        self.state_dir: Path | None = None
         self.is_ours = False
         self.is_temporary = False
         self.empty_directory = ""
 
-    def start(self) -> None:
-        """Use the stack of HEADRACE_TEST_STATE_DIR, or start one."""
+    def prepare(self) -> None:
+        """Set the environment of Django in this process."""
         kept = os.environ.get("HEADRACE_TEST_STATE_DIR")
         self.is_temporary = not kept
-        state_dir = Path(kept or tempfile.mkdtemp(prefix="headrace-test-")).absolute()
+        self.state_dir = Path(kept or tempfile.mkdtemp(prefix="headrace-test-")).absolute()
         # Each process of a parallel run has its own.
         if kept and (worker := os.environ.get(WORKER_VARIABLE)):
-            state_dir /= worker
-        self.stack = EmbeddedStack(state_dir, env=STACK_ENV)
-        if self.stack.is_ready():
-            STALLS.skip(state_dir)
-        else:
-            self.is_ours = True
-            self.stack.start()
-        os.environ["STATE_DIR"] = str(state_dir)
+            self.state_dir /= worker
+        os.environ["STATE_DIR"] = str(self.state_dir)
         os.environ.update(STACK_ENV)
+
+    def start(self) -> EmbeddedStack:
+        """Return the stack of HEADRACE_TEST_STATE_DIR, or one that is started at the first call."""
+        if self.stack is None:
+            assert self.state_dir is not None
+            stack = EmbeddedStack(self.state_dir, env=STACK_ENV)
+            if stack.is_ready():
+                STALLS.skip(self.state_dir)
+            else:
+                try:
+                    stack.start()
+                except BaseException:
+                    # Such as the timeout of the test that uses it first.
+                    stack.stop()
+                    raise
+                self.is_ours = True
+            self.stack = stack
+        return self.stack
 
     def make_empty_directory(self) -> str:
         """Return a new directory, which is removed at the end."""
@@ -300,8 +318,8 @@ class SessionStack:
         if self.stack and self.is_ours:
             self.is_ours = False
             self.stack.stop()
-            if self.is_temporary:
-                shutil.rmtree(self.stack.state_dir, ignore_errors=True)
+        if self.state_dir and self.is_temporary:
+            shutil.rmtree(self.state_dir, ignore_errors=True)
 
 
 SESSION = SessionStack()
@@ -316,8 +334,10 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Iterator[None]
         # Django reads its settings here too.
         os.environ["STATE_DIR"] = SESSION.make_empty_directory()
     elif not any(getattr(options, name, False) for name in only_looks):
+        SESSION.prepare()
         try:
-            SESSION.start()
+            if options.markexpr != "faults":
+                SESSION.start()
         except StackFailed as error:
             raise pytest.UsageError(f"the embedded stack did not start:\n{error}") from error
     try:
@@ -358,5 +378,4 @@ def pytest_unconfigure() -> None:
 @pytest.fixture(scope="session")
 def stack() -> EmbeddedStack:
     """The running stack of this test run: `.url`, `.demo_key`, `.status()` and more."""
-    assert SESSION.stack is not None
-    return SESSION.stack
+    return SESSION.start()

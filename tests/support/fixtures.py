@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.stack_plugin import EmbeddedStack
 from tests.support.lone_proxy import BINARIES, LoneProxy, find_binary
 from tests.support.own_stack import QUICK, OwnStack
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module")
-def make_stack(stack: EmbeddedStack) -> Iterator[Callable[..., OwnStack]]:
+def make_stack() -> Iterator[Callable[..., OwnStack]]:
     """Return a maker of stacks in their own state directories; all are stopped at the end."""
     made: list[OwnStack] = []
     roots: list[Path] = []
@@ -27,9 +26,7 @@ def make_stack(stack: EmbeddedStack) -> Iterator[Callable[..., OwnStack]]:
     def make(*arguments: str, env: dict[str, str] | None = None, name: str = "stack") -> OwnStack:
         root = Path(tempfile.mkdtemp(prefix="headrace-own-"))
         roots.append(root)
-        # Sharing the static files saves the seconds of collecting them again.
-        static = {"STATIC_ROOT": str(stack.state_dir / "static")}
-        own = OwnStack(root / name, arguments=arguments or QUICK, env={**static, **(env or {})})
+        own = OwnStack(root / name, arguments=arguments or QUICK, env=env or {})
         made.append(own)
         return own
 
