@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import threading
 import time
 from collections import OrderedDict
@@ -43,6 +44,8 @@ REPLAY_WAIT_STEP_SECONDS = 0.02
 RETAINED_SECONDS = 3600.0
 # By so much the watcher may see late what a replica has replayed.
 WATCH_SLACK_SECONDS = 5.0
+# A Redis that failed for a moment is trusted again so soon after its retry time.
+RECOVERY_SECONDS = 2.0
 # A clock may be set by less unnoticed: so much too early positions may be gone.
 JUMP_SECONDS = 1.0
 
@@ -101,6 +104,19 @@ class LastWrites:
         self._ahead = (0.0, 0.0)
         # A position that Redis does not have is proof from this moment of time.monotonic() on.
         self.trusted_from = float("inf")
+        # When a tick last found that it is.
+        self._trusted_at = -math.inf
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether a position that Redis does not have is proof, at the last tick."""
+        return time.monotonic() >= self.trusted_from
+
+    @property
+    def is_recovering(self) -> bool:
+        """Whether Redis was trusted a moment ago, so that it may have failed for a moment only."""
+        most = settings.REDIS_RETRY_SECONDS + RECOVERY_SECONDS
+        return time.monotonic() - self._trusted_at < most
 
     def required(self, scope: str) -> Position | _Unknown | None:
         """Return the position that a read of a scope must show, None, or UNKNOWN.
@@ -113,7 +129,7 @@ class LastWrites:
         except RedisUnavailable:
             return UNKNOWN
         if found is None:
-            return own if time.monotonic() >= self.trusted_from else UNKNOWN
+            return own if self.is_trusted else UNKNOWN
         return found if own is None else max(found, own)
 
     def record(self, scopes: Iterable[str], position: Position) -> None:
@@ -169,6 +185,8 @@ class LastWrites:
                 self.began_at = now if has_jumped else now - age
                 self._unsaved = {scope: stored for scope, (_, stored) in self._recent.items()}
             self.trusted_from = self.began_at + settings.POSITION_SECONDS
+            if now >= self.trusted_from:
+                self._trusted_at = now
             unsaved = dict(self._unsaved)
         seconds = RETAINED_SECONDS if is_primary_gone else settings.POSITION_SECONDS
         if unsaved and self._save(unsaved, seconds=seconds):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from scaling.replicas import metrics
 from scaling.replicas.decision import PRIMARY
-from scaling.replicas.last_writes import LAST_WRITES
+from scaling.replicas.last_writes import LAST_WRITES, UNKNOWN
 from scaling.replicas.position import Position, later_of
 
 if TYPE_CHECKING:
@@ -114,11 +114,12 @@ class ReadContext:
     def required_for(self, scope: str) -> Position | _Unknown | None:
         """Return the position that a read of this scope must show, read from Redis at most once.
 
-        A job's context reads it for each read.
+        A job's context reads it for each read, and any one that is UNKNOWN again.
         """
-        if self._rereads_positions or scope not in self._required:
-            self._required[scope] = LAST_WRITES.required(scope)
-        return self._required[scope]
+        known = self._required.get(scope, UNKNOWN)
+        if self._rereads_positions or known is UNKNOWN:
+            known = self._required[scope] = LAST_WRITES.required(scope)
+        return known
 
 
 _context: ContextVar[ReadContext | None] = ContextVar("read_context", default=None)

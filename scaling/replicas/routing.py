@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from django.conf import settings
 from django.db import OperationalError, connections
 from psycopg_pool import PoolTimeout
 
+from config.request_setup import paused_setup
+from scaling.connections import release_connections
 from scaling.replicas import metrics
 from scaling.replicas.backend import pools
 from scaling.replicas.decision import PRIMARY, Choice, choose
-from scaling.replicas.last_writes import SHARED_SCOPE, UNKNOWN
+from scaling.replicas.last_writes import LAST_WRITES, SHARED_SCOPE, UNKNOWN
 from scaling.replicas.position import Position, later_of
 from scaling.replicas.read_context import (
     ReadContext,
@@ -32,10 +34,14 @@ from scaling.replicas.read_context import (
 from scaling.replicas.read_scopes import ACCOUNT, SHARED
 from scaling.replicas.topology import TOPOLOGY
 
+if TYPE_CHECKING:
+    from scaling.replicas.last_writes import _Unknown
+
 T = TypeVar("T")
 
 # Reasons for which a read of SHARED would go to the primary, though replicas are in rotation.
 LATE = frozenset({"behind", "unknown"})
+REDIS_WAIT_STEP_SECONDS = 0.05
 
 
 def server_for(scope: str) -> str:
@@ -108,6 +114,8 @@ def _choose_for(context: ReadContext, scope: str) -> Choice:
     if not TOPOLOGY.has_serving_replica():
         return Choice(PRIMARY, "none")
     required = context.required_for(SHARED_SCOPE if scope == SHARED else context.account)
+    if required is UNKNOWN and scope == ACCOUNT and context.position is None:
+        required = _wait_for_redis(context)
     if required is UNKNOWN:
         # The caller can have seen no more than the position it sent, or its own writes.
         if context.position is None or scope == SHARED:
@@ -115,6 +123,23 @@ def _choose_for(context: ReadContext, scope: str) -> Choice:
         required = None
     must_show = later_of(required, context.position)  # type: ignore[arg-type]
     return _choose_replica(context, must_show)
+
+
+def _wait_for_redis(context: ReadContext) -> Position | _Unknown | None:
+    """Return the position that the account's reads must show; wait for it, or return UNKNOWN.
+
+    While the primary is unavailable as well, no server may answer; and Redis may have failed for a
+    moment only, as by one late answer. If it is unavailable for longer, no read waits for it.
+    """
+    required: Position | _Unknown | None = UNKNOWN
+    with paused_setup():
+        while required is UNKNOWN and TOPOLOGY.primary.is_unavailable and LAST_WRITES.is_recovering:
+            release_connections()
+            time.sleep(REDIS_WAIT_STEP_SECONDS)
+            # Many may wait, and only a tick of the watcher can end it.
+            if LAST_WRITES.is_trusted:
+                required = context.required_for(context.account)
+    return required
 
 
 def _choose_replica(context: ReadContext, must_show: Position | None) -> Choice:

@@ -108,8 +108,7 @@ class Watcher:
             self._contact.tick(time.monotonic(), heard_at=TOPOLOGY.log.heard_at)
         except RedisUnavailable:
             LAST_WRITES.distrust()
-            # Others may hear it, and their positions are not seen.
-            self._contact.is_heard = True
+            self._contact.lose_redis(time.monotonic())
             return
         for server in TOPOLOGY.replicas.values():
             is_detached = server.name in names

@@ -197,6 +197,13 @@ class ServersUnderTest:
                     break
         self._await_answer(name)
 
+    def stop_redis(self, seconds: float) -> None:
+        """Stop Redis for so long."""
+        [process] = [part for part in self.stack.processes() if part.name() == "redis-server"]
+        process.suspend()
+        time.sleep(seconds)
+        process.resume()
+
     def restart_primary(self) -> None:
         """Stop the primary as in an upgrade; supervisord starts it again."""
         self.processes(self.primary)[0].send_signal(signal.SIGINT)

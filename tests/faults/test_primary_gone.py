@@ -27,6 +27,8 @@ SETTLED_SECONDS = 8.0
 # Long after every position that is stored for POSITION_SECONDS alone.
 GONE_SECONDS = 2 * POSITION_SECONDS
 PAUSE_SECONDS = 0.1
+# Longer than REDIS_TIMEOUT_SECONDS.
+REDIS_STOPS_SECONDS = 0.3
 
 pytestmark = pytest.mark.timeout(180, func_only=True)
 
@@ -64,11 +66,12 @@ class Conversation:
         self.number += 1
         return True
 
-    def read(self) -> tuple[int, int]:
-        """Return a read's status, and the number that it showed."""
+    def read(self) -> tuple[int, int, str]:
+        """Return a read's status, the number that it showed, and the body of an error."""
         answer = self._http.get(self._path)
-        shown = answer.json()["metadata"].get("n", 0) if answer.status_code == 200 else -1
-        return answer.status_code, int(shown)
+        if answer.status_code != 200:
+            return answer.status_code, -1, answer.text
+        return 200, int(answer.json()["metadata"].get("n", 0)), ""
 
 
 def test_reads_go_on_while_the_primary_is_gone_and_none_is_stale(
@@ -85,18 +88,23 @@ def test_reads_go_on_while_the_primary_is_gone_and_none_is_stale(
 
     writer = threading.Thread(target=write)
     writer.start()
-    idle_reads: list[tuple[float, int]] = []
+    idle_reads: list[tuple[float, int, str]] = []
     busy_reads: Counter[tuple[int, bool]] = Counter()
     with servers.primary_lost() as lost_at:
         writer.join(20)
         is_over.set()
         acknowledged = busy.number
         time.sleep(max(0.0, lost_at + SETTLED_SECONDS - time.monotonic()))
+        # As a busy machine may do at any time.
+        stop = threading.Timer(GONE_SECONDS / 2, servers.stop_redis, [REDIS_STOPS_SECONDS])
+        stop.start()
         while time.monotonic() < lost_at + SETTLED_SECONDS + GONE_SECONDS:
-            idle_reads.append((time.monotonic() - lost_at, idle.read()[0]))
-            status, shown = busy.read()
+            status, _, error = idle.read()
+            idle_reads.append((time.monotonic() - lost_at, status, error))
+            status, shown, _ = busy.read()
             busy_reads[status, shown >= acknowledged] += 1
             time.sleep(PAUSE_SECONDS)
+        stop.join()
     assert acknowledged
     assert [read for read in idle_reads if read[1] != 200] == []
     assert idle_reads[-1][0] > SETTLED_SECONDS + POSITION_SECONDS

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import time
+import uuid
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from scaling.redis_client import RedisUnavailable
 from scaling.replicas import last_writes
+from scaling.replicas.decision import PRIMARY
 from scaling.replicas.health import GOOD_SAMPLES, Sample
-from scaling.replicas.last_writes import LastWrites
+from scaling.replicas.last_writes import LAST_WRITES, LastWrites
 from scaling.replicas.position import Position
-from scaling.replicas.primary_contact import HEARD_SECONDS, KEY, RENEW_SECONDS, PrimaryContact
+from scaling.replicas.primary_contact import (
+    HEARD_SECONDS,
+    KEY,
+    LIFETIME_SECONDS,
+    RENEW_SECONDS,
+    PrimaryContact,
+)
 from scaling.replicas.topology import PRIMARY_FAILURES, TOPOLOGY
+from tests.scaling.replicas.sampled_replica import begin, read
 from tests.support.redis_server import OwnRedis, own_redis
 from tests.support.waiting import eventually
 
@@ -64,6 +74,61 @@ def ticked(positions: LastWrites, *, seconds: float) -> LastWrites:
         tick(positions)
         time.sleep(0.05)
     return positions
+
+
+@pytest.fixture
+def reader(settings: Any) -> Iterator[ThreadPoolExecutor]:
+    """A thread that reads, in a process that trusts Redis."""
+    settings.REDIS_RETRY_SECONDS = 0.2
+    LAST_WRITES.reset()
+    eventually(is_redis_trusted, seconds=5, what="Redis is trusted")
+    with ThreadPoolExecutor(1) as thread:
+        yield thread
+    LAST_WRITES.reset()
+
+
+def is_redis_trusted() -> bool:
+    """Do what the watcher does at a tick; return whether Redis is trusted then."""
+    try:
+        LAST_WRITES.tick()
+    except RedisUnavailable:
+        LAST_WRITES.distrust()
+    return LAST_WRITES.is_trusted
+
+
+def begin_read(reader: ThreadPoolExecutor) -> Future[str]:
+    """Read for an account that wrote nothing."""
+
+    def read_for_account() -> str:
+        begin(uuid.uuid4().hex)
+        return read()
+
+    return reader.submit(read_for_account)
+
+
+def test_a_read_waits_for_a_redis_that_fails_for_a_moment(
+    own_redis: OwnRedis, reader: ThreadPoolExecutor
+) -> None:
+    own_redis.freeze()
+    assert not is_redis_trusted()
+    choice = begin_read(reader)
+    own_redis.thaw()
+    assert not choice.done()
+    eventually(is_redis_trusted, seconds=5, what="Redis is trusted")
+    assert choice.result(10) == "r1"
+
+
+def test_no_read_waits_for_a_redis_that_is_gone(
+    own_redis: OwnRedis, reader: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_redis.freeze()
+    monkeypatch.setattr(TOPOLOGY.primary, "failures", 0)
+    assert begin_read(reader).result(10) == PRIMARY
+    # It went to a primary that answers without a wait, and to one that does not after it.
+    assert LAST_WRITES.is_recovering
+    monkeypatch.setattr(TOPOLOGY.primary, "failures", PRIMARY_FAILURES)
+    assert begin_read(reader).result(10) == PRIMARY
+    assert not LAST_WRITES.is_recovering
 
 
 def test_the_position_of_a_write_that_a_replica_lacks_stays(own_redis: OwnRedis) -> None:
@@ -121,3 +186,16 @@ def test_a_process_that_is_cut_off_learns_whether_others_hear_the_primary(
     own_redis.client().delete(KEY)
     cut_off.tick(now + 2 * RENEW_SECONDS, heard_at=now - HEARD_SECONDS)
     assert not cut_off.is_heard
+
+
+def test_what_redis_answered_last_counts_while_positions_are_stored(settings: Any) -> None:
+    settings.POSITION_SECONDS, settings.REPLICA_MAX_LAG_SECONDS = 14.0, 2.0
+    now = time.monotonic()
+    cut_off = PrimaryContact()
+    cut_off.lose_redis(now)
+    assert cut_off.is_heard
+    cut_off.tick(now, heard_at=now - HEARD_SECONDS)
+    cut_off.lose_redis(now + 12 - LIFETIME_SECONDS)
+    assert not cut_off.is_heard
+    cut_off.lose_redis(now + 12.1 - LIFETIME_SECONDS)
+    assert cut_off.is_heard
