@@ -13,6 +13,7 @@ from gunicorn import http
 from gunicorn.http import wsgi
 
 from config.env import env_bool, env_float, env_int, env_list, env_str
+from node import gunicorn_body
 from node.fast_path import FastPath, FastPathParser
 from node.loop_turns import LOOP_TURNS
 from node.open_files import raise_open_files_limit
@@ -22,10 +23,6 @@ from node.worker import STREAM_END_SECONDS, WorkerSettings
 gevent.config.track_greenlet_tree = False
 
 gunicorn_parser = http.get_parser
-
-
-LINGER_SECONDS = 1.0
-LINGER_BYTES = 8 * 1024 * 1024
 
 bind = env_str("BIND", "127.0.0.1:8001")
 proc_name = env_str("NODE_NAME", "node")
@@ -134,29 +131,9 @@ def post_request(worker: Any, req: Any, environ: Any, resp: Any) -> None:
     the loop that serves a keep-alive connection; to yield each time would cost a small request a
     tenth of its time.
     """
-    if not _is_read_to_its_end(req.body):
-        # gunicorn would read the rest before the next request, a kilobyte at a time out of a buffer
-        # of a megabyte that it copies each time. Failed and closed, it is over at once.
+    if not gunicorn_body.finish(req.body):
+        # gunicorn would read the rest before the next request; failed and closed, it does not.
         req.body.failed = True
         with contextlib.suppress(OSError):
             environ["gunicorn.socket"].shutdown(socket.SHUT_RDWR)
     LOOP_TURNS.yield_to_loop(time.monotonic())
-
-
-def _is_read_to_its_end(body: Any) -> bool:
-    """Read what the application left of a body, for a moment.
-
-    A client that is refused while it still sends can read its answer in that time (as nginx
-    lingers).
-    """
-    if getattr(body.reader, "length", None) == 0:
-        return True
-    left = LINGER_BYTES
-    try:
-        with gevent.Timeout(LINGER_SECONDS, TimeoutError()):
-            while left > 0 and (data := body.read(65_536)):
-                left -= len(data)
-    # A body that cannot be read has no end; the answer has the reason.
-    except Exception:
-        return False
-    return left > 0

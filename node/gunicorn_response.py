@@ -8,7 +8,11 @@ from typing import Any
 from gunicorn.http.wsgi import Response
 
 from node.draining import DRAINING
+from node.gunicorn_body import unread_bytes
 from node.metrics import REQUEST_SECONDS
+
+# So much of a body comes with its head, from HAProxy at least.
+READ_AT_ONCE_BYTES = 64 * 1024
 
 
 class OneWriteResponse(Response):  # type: ignore[misc]
@@ -30,8 +34,9 @@ class OneWriteResponse(Response):  # type: ignore[misc]
         """Render the headers, and buffer them."""
         if self.headers_sent:
             return
-        if DRAINING.is_on:
-            # The client's next request is another node's.
+        # While a node drains, the client's next request is another node's. What is left of a body
+        # may not come in time, and a proxy must not send the next request after it.
+        if DRAINING.is_on or unread_bytes(self.req.body) > READ_AT_ONCE_BYTES:
             self.force_close()
         lines = [*self.default_headers(), *(f"{k}: {v}\r\n" for k, v in self.headers), "\r\n"]
         self._head = "".join(lines).encode("latin-1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import gevent
@@ -12,6 +13,7 @@ from django.conf import settings
 from config.api.body_limits import body_length, body_limit
 from config.api.paths import JOBS
 from config.request_setup import paused_setup
+from node import gunicorn_body
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -62,7 +64,7 @@ class TimedInput:
 
     def read(self, *size: int) -> bytes:
         """Read as the server's stream does."""
-        return self._timed(self._stream.read, *size)
+        return self._timed(partial(gunicorn_body.read, self._stream), *size)
 
     def readline(self, *size: int) -> bytes:
         """Read a line as the server's stream does."""

@@ -171,3 +171,16 @@ def test_head_tells_the_length_and_sends_nothing(stack: EmbeddedStack):
     assert head.status_code == 200
     assert head.headers["content-length"] == str(len(whole.content))
     assert head.content == b""
+
+
+@pytest.mark.parametrize(("length", "says"), [(60_000, b"keep-alive"), (200_000, b"close")])
+def test_an_answer_before_a_large_body_says_that_no_request_follows(
+    node: str, length: int, says: bytes
+):
+    # A proxy that has sent the rest would send the next request as well, into a closed connection.
+    with open_request(
+        node, "hr_bogus", path="/v1/chat/completions", length=length, body=b""
+    ) as connection:
+        answer = connection.recv(65_536)
+    assert answer.startswith(b"HTTP/1.1 401 ")
+    assert b"\r\nConnection: " + says + b"\r\n" in answer
