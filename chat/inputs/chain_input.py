@@ -8,11 +8,11 @@ from langchain_core.messages import BaseMessage, HumanMessage
 from pydantic import ValidationError
 
 from chat.chains.registry import BuiltChain, ChatInput
+from chat.inputs.langchain_messages import MEDIA_TYPES
 from config.api.errors import InvalidRequest
 
 # Between parts of a message that become one text.
 PART_BREAK = "\n\n"
-MEDIA_TYPES = ("image_url", "input_audio", "file")
 
 
 def to_chain_input(chain: BuiltChain, messages: list[BaseMessage]) -> Any:

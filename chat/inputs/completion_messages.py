@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 from django.conf import settings
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
-from chat.inputs.media_parts import MEDIA, AudioPart, FilePart, ImagePart, MediaPart
-from config.api.validation import Integer, RequestModel
+from chat.inputs.media_parts import AudioPart, FilePart, ImagePart, MediaPart
+from config.api.validation import Integer, RequestModel, one_of
 
 Text = Annotated[str, Field(max_length=settings.MAX_CONTENT_CHARS)]
 Name = Annotated[str, Field(max_length=256)]
@@ -22,6 +22,18 @@ class TextPart(RequestModel):
 
     type: Literal["text"]
     text: Text
+
+
+class UserTextPart(TextPart):
+    """A piece of a user's text, and the model that refuses parts of other types."""
+
+    type: Annotated[Literal["text"], one_of("text", "image_url", "input_audio", "file")]
+
+
+class AnswerTextPart(TextPart):
+    """A piece of a model's text, and the model that refuses parts of other types."""
+
+    type: Annotated[Literal["text"], one_of("text", "refusal")]
 
 
 class PlainTextPart(BaseModel):
@@ -51,14 +63,14 @@ def _user_part_kind(value: Any) -> str:
 
 
 UserPart = Annotated[
-    Annotated[TextPart, Tag("text part")]
+    Annotated[UserTextPart, Tag("text part")]
     | Annotated[ImagePart, Tag("image_url part")]
     | Annotated[AudioPart, Tag("input_audio part")]
     | Annotated[FilePart, Tag("file part")],
     Discriminator(_user_part_kind),
 ]
 AnswerPart = Annotated[
-    Annotated[TextPart, Tag("text part")] | Annotated[RefusalPart, Tag("refusal part")],
+    Annotated[AnswerTextPart, Tag("text part")] | Annotated[RefusalPart, Tag("refusal part")],
     Discriminator(_part_kind),
 ]
 
@@ -177,7 +189,7 @@ def check_amount(*, parts: int, chars: int) -> None:
         )
 
 
-def part_count(content: str | list[Any] | None) -> int:
+def part_count(content: str | Sequence[Any] | None) -> int:
     """Return the number of parts in a message's content; a text is none."""
     return len(content) if isinstance(content, list) else 0
 
@@ -198,7 +210,7 @@ def media_of(messages: Sequence[Message]) -> Iterator[tuple[str, MediaPart]]:
         content = message.content
         if isinstance(content, list) and not _is_plain(content):
             for position, part in enumerate(content):
-                if isinstance(part, MEDIA):
+                if isinstance(part, MediaPart):
                     yield f"messages.{number}.content.{position}", part
 
 
@@ -223,5 +235,5 @@ def texts_of(
     return [
         part.refusal if isinstance(part, RefusalPart) else part.text
         for part in content or ()
-        if not isinstance(part, MEDIA)
+        if not isinstance(part, MediaPart)
     ]

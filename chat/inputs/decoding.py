@@ -21,7 +21,8 @@ from chat.inputs.errors import (
     invalid_input,
     unsupported,
 )
-from chat.inputs.langchain_messages import content_length, decode_message, is_message
+from chat.inputs.langchain_messages import content_length, decode_message, is_message, media_sizes
+from chat.inputs.media_parts import count_media
 
 # Between so many objects and arrays other greenlets run; a message takes up to 0.1 ms.
 SLICE_CONTAINERS = 200
@@ -53,6 +54,7 @@ class _Decoder:
         self._containers = 0
         self._messages = 0
         self._chars = 0
+        self._media: list[int] = []
 
     def decode(self, value: Any, path: tuple[str | int, ...]) -> Any:
         if isinstance(value, list):
@@ -101,6 +103,9 @@ class _Decoder:
     def _count(self, message: BaseMessage, path: tuple[str | int, ...]) -> None:
         self._messages += 1
         self._chars += content_length(message)
+        self._media += media_sizes(message)
+        if self._media:
+            count_media(sum(self._media), len(self._media), _join(path))
         if self._messages > settings.MAX_MESSAGES:
             raise invalid_input(
                 f"there may be {settings.MAX_MESSAGES} messages.", param=_join(path)

@@ -39,6 +39,9 @@ MESSAGE_CLASSES: dict[str, type[BaseMessage]] = {
 }
 
 
+# Parts that hold an image, a sound or a file, in a member of their type's name.
+MEDIA_TYPES = ("image_url", "input_audio", "file")
+
 _Item = TypeVar("_Item")
 # An error names the first wrong item of many alone.
 _List = Annotated[list[_Item], Field(fail_fast=True)]
@@ -63,6 +66,24 @@ class _Image(_Shape):
     image_url: _ImageUrl
 
 
+class _AudioData(_Shape):
+    data: str
+
+
+class _Audio(_Shape):
+    type: Literal["input_audio"]
+    input_audio: _AudioData
+
+
+class _FileData(_Shape):
+    file_data: str
+
+
+class _File(_Shape):
+    type: Literal["file"]
+    file: _FileData
+
+
 class _ModelOutput(_Shape):
     """Blocks that models put between their words; they come back in the history of a chat."""
 
@@ -77,7 +98,7 @@ class _ModelOutput(_Shape):
     ]
 
 
-_Part = Annotated[_Text | _Image | _ModelOutput, Field(discriminator="type")]
+_Part = Annotated[_Text | _Image | _Audio | _File | _ModelOutput, Field(discriminator="type")]
 
 
 class _ToolCall(_Shape):
@@ -160,7 +181,22 @@ def decode_message(value: dict[str, Any], *, param: str) -> BaseMessage:
 
 
 def content_length(message: BaseMessage) -> int:
-    """Return the number of characters in a message's content, its images included."""
+    """Return the number of characters in a message's content, without images, sounds and files."""
     if isinstance(message.content, str):
         return len(message.content)
-    return sum(len(str(part)) for part in message.content)
+    return sum(len(str(part)) for part in message.content if not _is_media(part))
+
+
+def media_sizes(message: BaseMessage) -> list[int]:
+    """Return the number of characters in each image, sound and file of a message."""
+    parts = message.content if isinstance(message.content, list) else []
+    return [
+        sum(len(text) for text in part[part["type"]].values() if isinstance(text, str))
+        for part in parts
+        if isinstance(part, dict) and _is_media(part)
+    ]
+
+
+def _is_media(part: str | dict[str, Any]) -> bool:
+    # Others than text are objects, of which the shapes above have seen.
+    return isinstance(part, dict) and part.get("type") in MEDIA_TYPES

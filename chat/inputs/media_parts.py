@@ -9,7 +9,7 @@ from __future__ import annotations
 import binascii
 import re
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from django.conf import settings
 from pydantic import Field
@@ -36,11 +36,31 @@ class ImageUrl(RequestModel):
     detail: Literal["auto", "low", "high", "original"] | None = None
 
 
-class ImagePart(RequestModel):
+class MediaPart(RequestModel):
+    """A part other than text; `kind` is its type in chat completions."""
+
+    kind: ClassVar[str]
+
+    def payload(self) -> tuple[str, str]:
+        """Return what the part holds, and the path of its field."""
+        raise NotImplementedError
+
+    def as_sent(self) -> dict[str, Any]:
+        """Return the part as chat completions have it."""
+        return self.model_dump(exclude_none=True)
+
+
+class ImagePart(MediaPart):
     """An image in a user's message."""
+
+    kind = "image_url"
 
     type: Literal["image_url"]
     image_url: ImageUrl
+
+    def payload(self) -> tuple[str, str]:
+        """Return the address or the data URL."""
+        return "image_url.url", self.image_url.url
 
 
 class InputAudio(RequestModel):
@@ -50,11 +70,17 @@ class InputAudio(RequestModel):
     format: Annotated[str, Field(pattern=r"^[a-z0-9]{1,16}$")]
 
 
-class AudioPart(RequestModel):
+class AudioPart(MediaPart):
     """A sound in a user's message."""
+
+    kind = "input_audio"
 
     type: Literal["input_audio"]
     input_audio: InputAudio
+
+    def payload(self) -> tuple[str, str]:
+        """Return the base64."""
+        return "input_audio.data", self.input_audio.data
 
 
 class FileData(RequestModel):
@@ -64,20 +90,17 @@ class FileData(RequestModel):
     filename: Annotated[str, Field(max_length=256)] | None = None
 
 
-class FilePart(RequestModel):
+class FilePart(MediaPart):
     """A file in a user's message."""
+
+    kind = "file"
 
     type: Literal["file"]
     file: FileData
 
-
-MediaPart = ImagePart | AudioPart | FilePart
-MEDIA = (ImagePart, AudioPart, FilePart)
-
-
-def as_sent(part: MediaPart) -> dict[str, Any]:
-    """Return a part as chat completions have it."""
-    return part.model_dump(exclude_none=True)
+    def payload(self) -> tuple[str, str]:
+        """Return the data URL."""
+        return "file.file_data", self.file.file_data
 
 
 def check_media(parts: Iterable[tuple[str, MediaPart]]) -> None:
@@ -89,23 +112,28 @@ def check_media(parts: Iterable[tuple[str, MediaPart]]) -> None:
     size = 0
     kinds: list[str] = []
     for count, (param, part) in enumerate(parts, start=1):
-        if count > settings.MAX_MEDIA_PARTS:
-            raise _too_much("MAX_MEDIA_PARTS", "parts other than text", param)
-        field, text = _payload(part)
+        field, text = part.payload()
         size += len(text)
-        if size > settings.MAX_MEDIA_BYTES:
-            raise _too_much("MAX_MEDIA_BYTES", "bytes of images, sounds and files", param)
+        count_media(size, count, param)
         if fault := _fault(part, text):
             raise InvalidRequest(f"{param}.{field}: {fault}", param=f"{param}.{field}")
-        kinds.append(part.type)
+        kinds.append(part.kind)
     for kind in kinds:
         MEDIA_PARTS.labels(kind).inc()
+
+
+def count_media(media_bytes: int, count: int, param: str) -> None:
+    """Raise InvalidRequest that names `param` for more parts or bytes than one request may have."""
+    if count > settings.MAX_MEDIA_PARTS:
+        raise _too_much("MAX_MEDIA_PARTS", "parts other than text", param)
+    if media_bytes > settings.MAX_MEDIA_BYTES:
+        raise _too_much("MAX_MEDIA_BYTES", "bytes of images, sounds and files", param)
 
 
 def check_long_media(parts: Iterable[tuple[str, MediaPart]]) -> None:
     """Raise InvalidRequest for long base64 that is none; other greenlets run in between."""
     for param, part in parts:
-        field, text = _payload(part)
+        field, text = part.payload()
         if len(text) <= LONG_CHARS:
             continue
         start = text.find(",") + 1
@@ -127,18 +155,10 @@ def _too_much(setting: str, noun: str, param: str) -> InvalidRequest:
     )
 
 
-def _payload(part: MediaPart) -> tuple[str, str]:
-    if isinstance(part, ImagePart):
-        return "image_url.url", part.image_url.url
-    if isinstance(part, AudioPart):
-        return "input_audio.data", part.input_audio.data
-    return "file.file_data", part.file.file_data
-
-
 def _fault(part: MediaPart, text: str) -> str | None:
-    if isinstance(part, AudioPart):
+    if part.kind == AudioPart.kind:
         return _base64_fault(text) if len(text) <= LONG_CHARS else None
-    if isinstance(part, ImagePart) and not text.startswith("data:"):
+    if part.kind == ImagePart.kind and not text.startswith("data:"):
         is_address = len(text) <= MAX_URL_CHARS and WEB_URL.fullmatch(text)
         return (
             None
@@ -148,7 +168,7 @@ def _fault(part: MediaPart, text: str) -> str | None:
     head = DATA_URL.match(text)
     if head is None:
         return "must be data:<type>/<subtype>;base64,<data>."
-    if isinstance(part, ImagePart) and head[1] != "image":
+    if part.kind == ImagePart.kind and head[1] != "image":
         return "the data URL of an image must have the media type image/..."
     return _base64_fault(text[head.end() :]) if len(text) <= LONG_CHARS else None
 

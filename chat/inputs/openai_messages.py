@@ -15,7 +15,7 @@ from langchain_core.messages import (
 from chat.inputs import completion_messages
 from chat.inputs.completion_messages import texts_of
 from chat.inputs.completion_request import ChatCompletionRequest
-from chat.inputs.media_parts import MEDIA, as_sent
+from chat.inputs.media_parts import MediaPart
 from chat.inputs.tool_calls import langchain_calls, openai_call
 
 TEXT_FORMAT = {"type": "text"}
@@ -76,10 +76,10 @@ def to_langchain(message: completion_messages.Message) -> BaseMessage:
 def _content(message: completion_messages.Message) -> Any:
     """Return a content as LangChain's: several parts stay apart, and one text is a text."""
     content = message.content
-    if isinstance(content, list) and any(isinstance(part, MEDIA) for part in content):
+    if isinstance(content, list) and any(isinstance(part, MediaPart) for part in content):
         return [
-            as_sent(part)
-            if isinstance(part, MEDIA)
+            part.as_sent()
+            if isinstance(part, MediaPart)
             else {"type": "text", "text": "".join(texts_of([part]))}
             for part in content
         ]

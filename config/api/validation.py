@@ -51,6 +51,18 @@ def whole(value: Any) -> Any:
 Integer = Annotated[int, BeforeValidator(whole)]
 
 
+def one_of(*kinds: str) -> BeforeValidator:
+    """Return a validator of a tag whose error names all members of its union."""
+    names = " or ".join(filter(None, [", ".join(kinds[:-1]), kinds[-1]]))
+
+    def check(value: Any) -> Any:
+        if value not in kinds:
+            raise ValueError(f"must be {names}")
+        return value
+
+    return BeforeValidator(check)
+
+
 def list_or_text(value: Any) -> str:
     """Return the tag of a union's member: a list, or else a text."""
     return "list" if isinstance(value, list) else "text"

@@ -13,7 +13,9 @@ from jobs.responses.items import (
     FunctionCallItem,
     FunctionOutputItem,
     InputMessage,
+    content_as_sent,
     content_of,
+    media_of,
     texts_of,
 )
 from jobs.responses.schemas import ResponseRequest
@@ -32,7 +34,7 @@ def job_input(chain: BuiltChain, request: ResponseRequest) -> Any:
             code="not_a_chat_chain",
         )
     if chain.chat_input is ChatInput.TEXT:
-        text = _last_user_text(request)
+        text = _last_user_text(request, slug)
         if text is None:
             raise InvalidRequest(
                 f"{slug} takes the last user message, and there is none.", param="input"
@@ -47,11 +49,18 @@ def job_input(chain: BuiltChain, request: ResponseRequest) -> Any:
     return messages if chain.chat_input is ChatInput.LIST else {"messages": messages}
 
 
-def _last_user_text(request: ResponseRequest) -> str | None:
+def _last_user_text(request: ResponseRequest, slug: str) -> str | None:
     if isinstance(request.input, str):
         return request.input
     for item in reversed(request.input):
         if isinstance(item, InputMessage) and item.role == "user":
+            for param, part in media_of(request.input):
+                if any(part is one for one in item.content):
+                    raise InvalidRequest(
+                        f"{slug} takes text only, no {part.kind}.",
+                        param=param,
+                        code="unsupported_content",
+                    )
             return PART_BREAK.join(texts_of(item.content))
     return None
 
@@ -74,7 +83,7 @@ def _messages(request: ResponseRequest) -> list[dict[str, Any]]:
             continue
         _add_calls(messages, raw_calls)
         raw_calls = []
-        content = _content(texts_of(content_of(item)))
+        content = content_as_sent(content_of(item))
         if isinstance(item, FunctionOutputItem):
             messages.append({"type": "tool", "content": content, "tool_call_id": item.call_id})
         else:
@@ -89,11 +98,6 @@ def _add_calls(messages: list[dict[str, Any]], raw_calls: list[dict[str, Any]]) 
     if not messages or messages[-1]["type"] != "ai":
         messages.append({"type": "ai", "content": ""})
     messages[-1] |= langchain_calls(raw_calls)
-
-
-def _content(texts: list[str]) -> str | list[dict[str, str]]:
-    """Return a content as LangChain's: several parts stay apart, and one is a text."""
-    return "".join(texts) if len(texts) < 2 else [{"type": "text", "text": t} for t in texts]
 
 
 def job_request(request: ResponseRequest) -> dict[str, Any]:

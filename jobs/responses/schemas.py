@@ -12,11 +12,12 @@ from pydantic import BaseModel, Discriminator, Field, Tag, model_validator
 
 from chat.inputs.completion_messages import check_amount, part_count
 from chat.inputs.completion_request import Label
+from chat.inputs.media_parts import check_media
 from chat.inputs.shared_schemas import Metadata, StoredText
 from config.api.errors import InvalidRequest
 from config.api.json import refuse_many_items
 from config.api.validation import Integer, RequestModel, list_or_text
-from jobs.responses.items import FunctionCallItem, InputItems, Text, content_of, texts_of
+from jobs.responses.items import FunctionCallItem, InputItems, Text, content_of, media_of, texts_of
 
 
 class ResponseStreamOptions(RequestModel):
@@ -87,6 +88,7 @@ class ResponseRequest(RequestModel):
             + len(self.instructions or "")
             + sum(len(text) for content in contents for text in texts_of(content)),
         )
+        check_media(media_of(items))
         calls = [item for item in items if isinstance(item, FunctionCallItem)]
         # They are JSON texts, which will be parsed.
         refuse_many_items(*(call.arguments.encode() for call in calls), param="input")

@@ -12,6 +12,7 @@ from rest_framework.response import Response
 from access import idempotency
 from access.idempotency import Answer
 from chat.caching.read_cache import READ_CACHE_POLICY
+from chat.inputs.media_parts import check_long_media
 from config import exact_json
 from config.api.errors import InvalidRequest
 from config.api.schema import EVENT_STREAM, error_responses
@@ -21,6 +22,7 @@ from jobs.models import Job
 from jobs.queue.transitions import subject_of
 from jobs.responses.bodies import queued_body, response_body
 from jobs.responses.following import response_events, wait_until_over
+from jobs.responses.items import media_of
 from jobs.responses.requests import job_request
 from jobs.responses.schemas import ResponseBody, ResponseRequest
 from jobs.responses.services import ResponseWait, get_response_job, job_id_of, submission_of
@@ -48,6 +50,7 @@ class ResponsesView(SubmissionView):
     def post(self, request: Request) -> Any:
         """Run a chain: now, as a stream of events, or in the background."""
         body = parse(ResponseRequest, request.data)
+        check_long_media(media_of(body.input))
         is_waited_for = not body.background or body.stream
         if is_waited_for:
             # The wait follows the job as a stream does.

@@ -105,6 +105,20 @@ def test_only_the_user_sends_other_parts(role: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("role", "names"),
+    [("user", "text, image_url, input_audio or file"), ("assistant", "text or refusal")],
+)
+@pytest.mark.parametrize("kind", ["video_url", None, ["text"], SECRET])
+def test_an_unknown_type_is_refused_with_those_that_are_known(
+    kind: Any, role: str, names: str
+) -> None:
+    error = error_for(TEXT, {"type": kind}, role=role)
+    assert error.param == "messages.1.content.1.type"
+    assert f"must be {names}" in error.message
+    assert SECRET not in error.message
+
+
+@pytest.mark.parametrize(
     ("setting", "value"), [("MAX_MEDIA_PARTS", 2), ("MAX_MEDIA_PARTS", 0), ("MAX_MEDIA_BYTES", 90)]
 )
 def test_parts_are_bounded_by_a_setting_that_the_error_names(
