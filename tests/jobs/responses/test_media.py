@@ -96,7 +96,7 @@ def test_only_the_user_sends_other_parts(http: httpx.Client, role: str) -> None:
 
 
 def test_a_tool_has_no_images(http: httpx.Client) -> None:
-    items = [
+    items: list[dict[str, Any]] = [
         {"type": "function_call", "call_id": "a", "name": "f", "arguments": "{}"},
         {"type": "function_call_output", "call_id": "a", "output": [IMAGE]},
     ]
@@ -108,8 +108,8 @@ def test_limits_are_those_of_chat_completions(http: httpx.Client) -> None:
     items = [{"role": "user", "content": [IMAGE] * 51}]
     answer = http.post("/v1/responses", json={"model": "provider-hello", "input": items})
     assert error_of(answer, 400, "too_much_media")["param"] == "input.0.content.50"
-    items = [{"role": "human", "content": [SENT[1]] * 51}]
-    job = {"chain": "provider-hello", "input": {"messages": items}}
+    messages = [{"role": "human", "content": [SENT[1]] * 51}]
+    job = {"chain": "provider-hello", "input": {"messages": messages}}
     answer = http.post("/v1/jobs", json=job)
     assert answer.status_code in (400, 422), answer.text
     large = {"type": "input_image", "image_url": "data:image/png;base64," + "QUJD" * 900_000}
