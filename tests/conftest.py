@@ -120,6 +120,7 @@ def chains(stack: EmbeddedStack, provider: Provider, save_chains: Callable[..., 
         *(at_provider(f"provider-{name}", name) for name in BEHAVIOURS),
         at_provider("unreachable", "hello", base_url=nobody),
         at_provider("impatient", "hang", timeout_seconds=2),
+        at_provider("gated", "gated", timeout_seconds=100),
         at_provider("impatient-stream", "stall-mid-stream", timeout_seconds=2),
         at_provider(
             "with-fallbacks", "fail-500", fallback_models=["openai:fail-429", "openai:hello"]

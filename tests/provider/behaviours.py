@@ -226,6 +226,13 @@ def hang(exchange: Exchange) -> None:
 
 
 @behaviour
+def gated(exchange: Exchange) -> None:
+    """Answer once the test opens the gate."""
+    exchange.wait_for_gate()
+    exchange.answer("Hello ", "there.")
+
+
+@behaviour
 def stall_mid_stream(exchange: Exchange) -> None:
     """Say three words and fall silent."""
     _three_words(exchange)

@@ -6,12 +6,14 @@ import json
 import select
 import socket
 import struct
+import threading
 import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 SECRET = "sk-SECRET-of-the-provider"
+GATE_STEP_SECONDS = 0.05
 USAGE = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
 
 
@@ -38,9 +40,16 @@ class ProviderCall:
 class Exchange:
     """One request and the means to answer it, well or badly."""
 
-    def __init__(self, handler: BaseHTTPRequestHandler, call: ProviderCall, attempt: int) -> None:
+    def __init__(
+        self,
+        handler: BaseHTTPRequestHandler,
+        call: ProviderCall,
+        attempt: int,
+        gate: threading.Event,
+    ) -> None:
         self.call = call
         self.attempt = attempt
+        self._gate = gate
         self._handler = handler
         self._socket: socket.socket = handler.connection
 
@@ -147,6 +156,11 @@ class Exchange:
         readable, _, _ = select.select([self._socket], [], [], seconds)
         if readable and not self._socket.recv(1, socket.MSG_PEEK):
             raise HungUp
+
+    def wait_for_gate(self) -> None:
+        """Wait until the test opens the provider's gate; raises HungUp as `wait` does."""
+        while not self._gate.is_set():
+            self.wait(GATE_STEP_SECONDS)
 
     def reset(self) -> None:
         """Break the connection off as a crashing server does."""

@@ -25,7 +25,8 @@ class _Handler(BaseHTTPRequestHandler):
         call = ProviderCall(body, {key.lower(): value for key, value in self.headers.items()})
         attempt = self.server.provider.note(call)
         try:
-            BEHAVIOURS[body["model"]](Exchange(self, call, attempt))
+            exchange = Exchange(self, call, attempt, self.server.provider.gate)
+            BEHAVIOURS[body["model"]](exchange)
         except HungUp:
             call.hung_up_at = time.monotonic()
             self.close_connection = True
@@ -50,6 +51,8 @@ class Provider:
 
     def __init__(self) -> None:
         self.calls: list[ProviderCall] = []
+        self.gate = threading.Event()
+        self.gate.set()
         self._lock = threading.Lock()
         self.server = _Server(("127.0.0.1", 0), _Handler)
         self.server.provider = self
@@ -64,6 +67,15 @@ class Provider:
         finally:
             self.server.shutdown()
             self.server.server_close()
+
+    @contextmanager
+    def closed_gate(self) -> Iterator[None]:
+        """Leave the calls of the model `gated` unanswered until the end of the block."""
+        self.gate.clear()
+        try:
+            yield
+        finally:
+            self.gate.set()
 
     def note(self, call: ProviderCall) -> int:
         """Keep a call; return how many there were of the same model and messages."""
