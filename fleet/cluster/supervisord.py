@@ -17,7 +17,7 @@ from xmlrpc.client import Fault, ProtocolError, ServerProxy
 
 from supervisor.xmlrpc import Faults, SupervisorTransport, UnixStreamHTTPConnection
 
-from fleet.cluster.errors import ClusterError
+from fleet.cluster.errors import ClusterError, ProcessFailed
 from fleet.cluster.paths import Layout, write_private
 from fleet.cluster.privileges import is_root
 from fleet.cluster.processes import ProcessSpec, Program, python_module, render
@@ -26,10 +26,21 @@ PROGRAM = "fleet.cluster.supervisord_program"
 START_SECONDS = 10.0
 # No call waits for a process; a machine that swaps may be slow all the same.
 CALL_SECONDS = 15.0
+# supervisord kills a process long before, and its end takes a moment.
+STOPPING_SECONDS = 60.0
+STOPPING_STEP_SECONDS = 0.02
 
 
 class SupervisorGone(ClusterError):
     """supervisord does not answer: it ended, or was killed."""
+
+
+class SupervisorRefused(ClusterError):
+    """supervisord refused a call; `code` is one of its `Faults`."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(f"supervisord refused: {fault.faultString}.")
+        self.code = fault.faultCode
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +57,11 @@ class ProcessInfo:
     def is_fatal(self) -> bool:
         """supervisord gave up on it."""
         return self.state == "fatal"
+
+    @property
+    def is_stopping(self) -> bool:
+        """It has its stop signal, and has not ended."""
+        return self.state == "stopping"
 
     @property
     def is_stopped(self) -> bool:
@@ -68,7 +84,7 @@ class _Connection(UnixStreamHTTPConnection):  # type: ignore[misc]  # it has no 
 
 
 class Supervisord:
-    """One supervisord; every call raises `SupervisorGone` when it does not answer."""
+    """One supervisord; a call raises `SupervisorGone` without an answer, or `SupervisorRefused`."""
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
@@ -130,16 +146,22 @@ class Supervisord:
         """Send a process its stop signal without waiting; one that is not running is fine."""
         try:
             self._call("stopProcess", name, False)
-        except Fault as fault:
-            if fault.faultCode not in (Faults.NOT_RUNNING, Faults.BAD_NAME):
+        except SupervisorRefused as refusal:
+            if refusal.code not in (Faults.NOT_RUNNING, Faults.BAD_NAME):
                 raise
 
     def start_again(self, name: str) -> None:
-        """Start a process that was stopped; one that runs is fine."""
+        """Start a process that was stopped, once it has ended; one that runs is fine."""
+        deadline = time.monotonic() + STOPPING_SECONDS
+        # supervisord cannot start what it still stops: it answers with an error of its own.
+        while (found := self.find(name)) is not None and found.is_stopping:
+            if time.monotonic() > deadline:
+                raise ProcessFailed(name, f"{name} did not stop in {STOPPING_SECONDS:.0f} s.")
+            time.sleep(STOPPING_STEP_SECONDS)
         try:
             self._call("startProcess", name, False)
-        except Fault as fault:
-            if fault.faultCode != Faults.ALREADY_STARTED:
+        except SupervisorRefused as refusal:
+            if refusal.code != Faults.ALREADY_STARTED:
                 raise
 
     def find(self, name: str) -> "ProcessInfo | None":
@@ -167,6 +189,8 @@ class Supervisord:
         call: Callable[..., Any] = getattr(self._server.supervisor, method)
         try:
             return call(*arguments)
+        except Fault as fault:
+            raise SupervisorRefused(fault) from fault
         except (OSError, HTTPException, ProtocolError) as error:
             # A connection that broke half-way would refuse the next call too.
             self._transport.close()

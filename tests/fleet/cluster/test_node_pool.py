@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from supervisor.xmlrpc import Faults
 
 from fleet.cluster.node_pool import NodePool
 from fleet.cluster.paths import Layout
 from fleet.cluster.processes import Program
-from fleet.cluster.supervisord import Supervisord
+from fleet.cluster.supervisord import Supervisord, SupervisorRefused
 from fleet.cluster.worker import Worker, worker_id
 from fleet.haproxy import RuntimeApi
 from tests.support.waiting import eventually
@@ -55,7 +56,10 @@ def pool(tmp_path: Path) -> Iterator[NodePool]:
     process.wait(30)
 
 
-def test_a_process_that_is_still_stopping_is_started_again(pool: NodePool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["with a new program", "as it was"])
+def test_a_process_that_is_still_stopping_is_started_again(
+    pool: NodePool, tmp_path: Path, how: str
+) -> None:
     worker = SlowWorker(id=worker_id(1, 1), running_file=tmp_path / "running")
     pool.launch(worker)
     eventually(worker.running_file.exists, seconds=20, what="the worker runs")
@@ -64,9 +68,20 @@ def test_a_process_that_is_still_stopping_is_started_again(pool: NodePool, tmp_p
     stopping = pool.supervisord.find("worker1")
     assert first is not None
     assert stopping is not None
-    assert stopping.state == "stopping"
-    pool.launch(worker)
+    assert stopping.is_stopping
+    if how == "as it was":
+        pool.supervisord.start_again("worker1")
+    else:
+        pool.launch(worker)
     second = pool.supervisord.find("worker1")
     assert second is not None
     assert second.state in {"starting", "running"}
     assert second.pid != first.pid
+
+
+def test_what_supervisord_refuses_is_an_error_of_the_stack(pool: NodePool) -> None:
+    with pytest.raises(SupervisorRefused, match="BAD_NAME: worker9") as refusal:
+        pool.supervisord.remove("worker9")
+    assert refusal.value.code == Faults.BAD_NAME
+    # That one is not running is what was wanted.
+    pool.supervisord.request_stop("worker9")
