@@ -22,7 +22,7 @@ from chat.providers.openai_compatible.endpoint import Origin, proxy_authorizatio
 from chat.providers.openai_compatible.errors import ConnectTimeout, Unreachable
 from chat.providers.wire import WireBudget
 
-# Of each open stream while it waits for a token.
+# Of a head.
 BUFFER_BYTES = 4_096
 
 
@@ -86,14 +86,12 @@ class BoundedResponse(HTTPResponse):
         if self._reader.has_ended:
             raise IncompleteRead(b"")
 
-    def read_framed(self, most_bytes: int) -> bytes:
-        """Return bytes of the body with their framing, as many as one call has; none at the end.
-
-        It waits with the buffer of the response, and not with a new one of `most_bytes`.
-        """
-        if self.fp is None or not self.fp.peek(1):
-            return b""
-        return self.fp.read1(most_bytes)
+    def leave_socket(self) -> bytes:
+        """Return the part of the body that was read with the head, and leave the socket."""
+        self._reader.is_detached = True
+        data: bytes = self.fp.peek(1)
+        self.close()
+        return data
 
     def _read_status(self) -> tuple[str, int, str]:
         version, status, reason = super()._read_status()  # type: ignore[misc]
@@ -107,11 +105,15 @@ class _CountedReader(io.RawIOBase):
         self._raw = raw
         self._budget = budget
         self.has_ended = False
+        self.is_detached = False
 
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: Any) -> int:
+    def readinto(self, buffer: Any) -> int | None:
+        if self.is_detached:
+            # A read of what is buffered goes no further.
+            return None
         count: int = self._raw.readinto(buffer)
         self._budget.add(count)
         self.has_ended = not count

@@ -1,10 +1,15 @@
-"""One request and its response on a connection of the pool."""
+"""One request and its response on a connection of the pool.
+
+A stream waits inside of all its callers. Each generator between them and the socket costs half a
+kilobyte of stack and frame for as long as it does, so that reading is done in plain methods.
+"""
 
 from __future__ import annotations
 
 import ssl
 from collections.abc import Iterator
 from http.client import HTTPException
+from typing import Any
 
 from chat.providers.openai_compatible.chunked_body import ChunkedBody, MalformedChunk
 from chat.providers.openai_compatible.connection import BoundedResponse, Connection
@@ -14,6 +19,8 @@ from chat.providers.openai_compatible.pool import ConnectionPool, pool_of
 from chat.providers.openai_compatible.timeouts import Deadline
 from chat.providers.response_limits import Budget, encoding_of
 
+# What is read of a successful response's headers.
+BODY_HEADERS = ("content-type", "content-encoding")
 READ_BYTES = 16_384
 # Larger bodies are sent after the head; a copy of both together costs less than a packet.
 SMALL_BODY_BYTES = 16_384
@@ -22,7 +29,7 @@ LAST_BYTES_SECONDS = 0.05
 
 
 class Exchange:
-    """A response whose head was read; `pieces` has its body.
+    """A response whose head was read; `begin` and `read` have its body, or `body` all of it.
 
     Closing it before the end closes the connection, so that the provider stops its work.
     """
@@ -35,14 +42,24 @@ class Exchange:
         deadline: Deadline,
     ) -> None:
         self.status = response.status
-        self.headers = response.headers
+        self.headers: Any = response.headers
+        if self.status == 200:
+            # A stream would hold the others to its end.
+            self.headers = {name: str(response.headers.get(name, "")) for name in BODY_HEADERS}
         self.deadline = deadline
         self._pool = pool
         self._connection: Connection | None = connection
-        self._response = response
-        # Of a body with a Content-Length; the class does not say whether all of it came.
+        self._wire_budget = response.wire_budget
+        self._will_close = bool(response.will_close)
+        # Of a body with a Content-Length; one with neither ends with the connection.
         self._bytes_left = response.length
         self._chunked = ChunkedBody() if response.chunked else None
+        # The part of the body that came with the head. All else is received by the socket itself: a
+        # reader between would hold its buffer and its stack for as long as a stream waits.
+        self._received = response.leave_socket()
+        self._budget = Budget(is_stream=False, encoding="")
+        self._pieces: Iterator[bytes] = iter(())
+        self._has_ended = False
 
     def __enter__(self) -> Exchange:
         return self
@@ -50,27 +67,44 @@ class Exchange:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def pieces(self, *, is_stream: bool) -> Iterator[bytes]:
-        """Yield the body, inflated; a stream's by complete events.
+    def begin(self, *, is_stream: bool) -> None:
+        """Read the body from here on: a stream by complete events, else as it comes.
+
+        Raises ConnectionError for a compression that was not requested.
+        """
+        self._budget = Budget(is_stream=is_stream, encoding=encoding_of(self.headers))
+        self._wire_budget.expect(self._budget.setting)
+
+    def read(self) -> bytes:
+        """Return the next piece of the body, inflated; none at its end.
 
         Raises Unreachable where it breaks off, AnswerTooLarge, and the deadline's timeout.
         """
-        budget = Budget(is_stream=is_stream, encoding=encoding_of(self.headers))
-        self._response.wire_budget.expect(budget.setting)
-        while data := self._read():
-            yield from budget.read(data)
-        if rest := budget.rest():
-            yield rest
+        while not self._has_ended:
+            for piece in self._pieces:
+                if piece:
+                    return piece
+            if data := self._receive_part():
+                self._pieces = self._budget.read(data)
+            else:
+                self._has_ended = True
+                return self._budget.rest()
+        return b""
 
     def body(self) -> bytes:
         """Return the body of a unary answer."""
-        return b"".join(self.pieces(is_stream=False))
+        self.begin(is_stream=False)
+        return self.rest()
+
+    def rest(self) -> bytes:
+        """Return all that is left of the body."""
+        return b"".join(iter(self.read, b""))
 
     def read_last_bytes(self) -> None:
         """Read what follows the last event, if it is there, so that the connection is reused."""
         self.deadline.end_within(LAST_BYTES_SECONDS)
         try:
-            while self._read():
+            while self._receive_part():
                 pass
         except (TimeoutError, Unreachable):
             return
@@ -80,23 +114,15 @@ class Exchange:
         connection, self._connection = self._connection, None
         if connection is None:
             return
-        is_complete = self._is_complete() and not self._response.will_close
-        # The socket is open for as long as the response has a reader of it.
-        self._response.close()
-        if is_complete:
+        if self._is_complete() and not self._will_close:
             self._pool.release(connection)
         else:
             self._pool.discard(connection)
 
-    def _read(self) -> bytes:
-        """Return the next bytes of the body; none at its end."""
+    def _receive_part(self) -> bytes:
+        """Return the next bytes of the body, as they came; none at its end."""
         if self._chunked is None:
-            data = self._receive()
-            if self._bytes_left is not None:
-                self._bytes_left -= len(data)
-                if not data and self._bytes_left:
-                    raise Unreachable
-            return data
+            return self._receive_plain()
         data = b""
         while not data and not self._chunked.has_ended:
             if not (received := self._receive()):
@@ -107,25 +133,38 @@ class Exchange:
                 raise Unreachable from error
         return data
 
+    def _receive_plain(self) -> bytes:
+        if self._bytes_left is None:
+            return self._receive()
+        if self._bytes_left <= 0:
+            return b""
+        if not (data := self._receive()):
+            raise Unreachable
+        # Below zero where more came than the body may have.
+        left, self._bytes_left = self._bytes_left, self._bytes_left - len(data)
+        return data[:left]
+
     def _receive(self) -> bytes:
+        if self._received:
+            received, self._received = self._received, b""
+            return received
         assert self._connection is not None  # noqa: S101
-        self._connection.socket.settimeout(self.deadline.seconds_left())
+        sock = self._connection.socket
+        sock.settimeout(self.deadline.seconds_left())
         try:
-            if self._chunked is None:
-                return self._response.read1(READ_BYTES)
-            return self._response.read_framed(READ_BYTES)
+            data: bytes = sock.recv(READ_BYTES)
         except TimeoutError:
             raise self.deadline.error() from None
-        except (OSError, HTTPException) as error:
+        except OSError as error:
             raise Unreachable from error
+        self._wire_budget.add(len(data))
+        return data
 
     def _is_complete(self) -> bool:
         """Return whether the body was read to its end, and nothing came after it."""
         if self._chunked is not None:
             return self._chunked.has_ended and not self._chunked.has_excess
-        if self._bytes_left is None:
-            return bool(self._response.isclosed())
-        return self._bytes_left == 0
+        return self._bytes_left == 0 and not self._received
 
 
 def send(endpoint: Endpoint, body: bytes, deadline: Deadline) -> Exchange:

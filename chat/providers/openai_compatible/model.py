@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from django.conf import settings
@@ -141,10 +141,11 @@ class OpenAICompatibleChatModel(ToolBinding, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        with self._send(self._body(messages, stop, kwargs), is_stream=False) as exchange:
-            if _is_event_stream(exchange):
-                # Some servers stream always.
-                return joined(_chunks(exchange))
+        exchange = self._send(self._body(messages, stop, kwargs), is_stream=False)
+        if _is_event_stream(exchange):
+            # Some servers stream always.
+            return joined(_chunks(lambda: exchange))
+        with exchange:
             data = exchange.body()
         return to_chat_result(data.removeprefix(BYTE_ORDER_MARK))
 
@@ -159,9 +160,9 @@ class OpenAICompatibleChatModel(ToolBinding, BaseChatModel):
         if kwargs.get("stream_usage", self.stream_usage):
             options["stream_options"] = {"include_usage": True}
         options |= kwargs
-        # No variable has the body: a stream would hold it to its end.
-        with self._send(self._body(messages, stop, options), is_stream=True) as exchange:
-            yield from _chunks(exchange)
+        # The request leaves with the call: a variable would hold it to the end of the stream.
+        body = [self._body(messages, stop, options)]
+        return _chunks(lambda: self._send(body.pop(), is_stream=True))
 
     def _body(
         self, messages: list[BaseMessage], stop: list[str] | None, options: dict[str, Any]
@@ -227,49 +228,50 @@ def _is_event_stream(exchange: Exchange) -> bool:
     return str(exchange.headers.get("content-type", "")).startswith("text/event-stream")
 
 
-def _chunks(exchange: Exchange) -> Iterator[ChatGenerationChunk]:
+def _chunks(call: Callable[[], Exchange]) -> Iterator[ChatGenerationChunk]:
     """Yield the chunks of a stream, or of a unary answer in its place."""
     reader = StreamReader()
     is_done = False
-    try:
-        for events in _events(exchange):
-            has_part = False
-            for data in events:
-                if data == DONE:
-                    is_done = True
+    with call() as exchange:
+        try:
+            events: list[bytes] | None = _first_events(exchange)
+            while events is not None:
+                has_part = False
+                for data in events:
+                    if data == DONE:
+                        is_done = True
+                        break
+                    if (chunk := reader.read(data)) is not None:
+                        has_part = True
+                        yield chunk
+                        # Its caller may be done with it long before the next one comes.
+                        del chunk
+                if is_done:
                     break
-                if (chunk := reader.read(data)) is not None:
-                    has_part = True
-                    yield chunk
-            if is_done:
-                break
-            # Once for all that came together, and after the caller has taken it.
-            if has_part:
-                exchange.deadline.renew()
-            if reader.finish_reason:
-                exchange.deadline.end_within(END_SECONDS)
-    except (TimeoutError, Unreachable):
-        # With a finish reason the answer is complete; only its usage may be missing.
-        if not reader.finish_reason:
-            raise
-    if not is_done and not reader.finish_reason and reader.has_choices:
-        # The connection broke where HTTP did not show it.
-        raise Unreachable
-    yield reader.last()
-    if is_done:
-        exchange.read_last_bytes()
+                # Once for all that came together, and after the caller has taken it.
+                if has_part:
+                    exchange.deadline.renew()
+                if reader.finish_reason:
+                    exchange.deadline.end_within(END_SECONDS)
+                events = data_of(block) if (block := exchange.read()) else None
+        except (TimeoutError, Unreachable):
+            # With a finish reason the answer is complete; only its usage may be missing.
+            if not reader.finish_reason:
+                raise
+        if not is_done and not reader.finish_reason and reader.has_choices:
+            # The connection broke where HTTP did not show it.
+            raise Unreachable
+        yield reader.last()
+        if is_done:
+            exchange.read_last_bytes()
 
 
-def _events(exchange: Exchange) -> Iterator[list[bytes]]:
-    """Yield the data of the events that came together."""
-    content_type = str(exchange.headers.get("content-type", ""))
-    is_document = "json" in content_type or "html" in content_type
-    pieces = exchange.pieces(is_stream=not is_document)
-    first = next(pieces, b"").removeprefix(BYTE_ORDER_MARK).lstrip()
+def _first_events(exchange: Exchange) -> list[bytes]:
+    """Return the data of the events that came first."""
+    content_type = exchange.headers.get("content-type", "")
+    exchange.begin(is_stream=not ("json" in content_type or "html" in content_type))
+    first = exchange.read().removeprefix(BYTE_ORDER_MARK).lstrip()
     if first[:1] in (b"{", b"[", b"<"):
         # Some servers answer a stream with JSON, and proxies with HTML.
-        yield [first + b"".join(pieces), DONE]
-        return
-    yield data_of(first)
-    for block in pieces:
-        yield data_of(block)
+        return [first + exchange.rest(), DONE]
+    return data_of(first)
