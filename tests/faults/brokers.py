@@ -20,7 +20,8 @@ import pytest
 
 from tests.faults.conftest import ARGUMENTS, ENV
 from tests.faults.harness import Faults
-from tests.stack_plugin import EmbeddedStack, free_public_port
+from tests.stack_plugin import free_public_port
+from tests.support.own_stack import OwnStack
 from tests.support.waiting import slack
 
 
@@ -157,7 +158,7 @@ def stack_on(
     broker: dict[str, str], state_dir: Path, *, arguments: tuple[str, ...] = ARGUMENTS
 ) -> Iterator[Faults]:
     """Run a stack whose broker is this one."""
-    stack = EmbeddedStack(state_dir, arguments=arguments, env={**ENV, **broker})
+    stack = OwnStack(state_dir, arguments=arguments, env={**ENV, **broker})
     stack.start()
     faults = Faults(stack)
     try:

@@ -11,7 +11,7 @@ from tests.faults.authority import Authority
 from tests.faults.chains import NAMES
 from tests.faults.harness import Faults
 from tests.provider import Provider
-from tests.stack_plugin import EmbeddedStack
+from tests.support.own_stack import OwnStack
 
 # Soon over, and yet long enough that a worker that waits for a processor is not taken for lost
 # while a job of its own blocks it.
@@ -52,14 +52,14 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(Path(tmp_path_factory.mktemp("authority")))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def fault_stack(
     tmp_path_factory: pytest.TempPathFactory, provider: Provider, authority: Authority
-) -> Iterator[EmbeddedStack]:
-    """The running stack."""
+) -> Iterator[OwnStack]:
+    """The running stack; an idle one would cost the files after it a sixth of a processor."""
     state_dir = Path(tmp_path_factory.mktemp("faults"))
     env = {**ENV, "SSL_CERT_FILE": str(authority.file)}
-    running = EmbeddedStack(state_dir, arguments=ARGUMENTS, env=env)
+    running = OwnStack(state_dir, arguments=ARGUMENTS, env=env)
     running.start()
     try:
         for name in NAMES:
@@ -72,7 +72,7 @@ def fault_stack(
 
 
 @pytest.fixture
-def faults(fault_stack: EmbeddedStack) -> Iterator[Faults]:
+def faults(fault_stack: OwnStack) -> Iterator[Faults]:
     """The stack, with nothing in flight before the test, and every part ready after it."""
     harness = Faults(fault_stack)
     harness.wait_ready()

@@ -14,7 +14,6 @@ from redis import Redis
 
 import scaling.redis_client
 from scaling.redis_client import RedisUnavailable, run
-from tests.faults.harness import Faults
 from tests.faults.test_frozen_nodes import (
     BOUND_SECONDS,
     Outcome,
@@ -126,18 +125,6 @@ def test_requests_that_such_a_node_has_not_begun_end_and_its_others_go_on(lone: 
 def wait_for_long(lone: LoneProxy) -> Outcome:
     """Send what is silent for minutes."""
     return ask(lone, "POST", "/wait", is_first=True)
-
-
-def test_nodes_whose_masters_alone_are_frozen_serve_on(faults: Faults) -> None:
-    with contextlib.ExitStack() as stack:
-        masters = faults.pids("node")
-        assert len(masters) == 2
-        for pid in masters:
-            stack.enter_context(faults.frozen(pid))
-        jobs = faults.post_many(10, mark="half", chain="quick")
-        assert {faults.http.get("/v1/models").status_code for _ in range(20)} == {200}
-        faults.wait_for_all()
-        faults.check(jobs)
 
 
 def test_a_redis_whose_new_connections_hang_is_asked_over_those_that_are_open(

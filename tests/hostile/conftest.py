@@ -12,8 +12,8 @@ import pytest
 
 from tests.jobs.notifications.receivers import Receiver, endless_continue
 from tests.provider import Provider
-from tests.stack_plugin import EmbeddedStack
 from tests.support.calls import client_with, manage
+from tests.support.own_stack import OwnStack
 
 ENV = {
     "CHAIN_RUNNABLES": "echo=tests.chains.echo",
@@ -35,7 +35,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 class Hostile:
     """The stack, the attacker's client and another account's."""
 
-    stack: EmbeddedStack
+    stack: OwnStack
     attacker: httpx.Client
     other: httpx.Client
     # A receiver of webhooks whose answers never end.
@@ -44,10 +44,10 @@ class Hostile:
     provider: Provider
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hostile]:
-    """The running stack."""
-    stack = EmbeddedStack(Path(tmp_path_factory.mktemp("hostile")), arguments=ARGUMENTS, env=ENV)
+    """The running stack; an idle one would cost the files after it a seventh of a processor."""
+    stack = OwnStack(Path(tmp_path_factory.mktemp("hostile")), arguments=ARGUMENTS, env=ENV)
     with Provider().running() as provider, Receiver(endless_continue) as endless:
         stack.start()
         try:
