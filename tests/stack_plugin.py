@@ -36,7 +36,7 @@ from tests.support.commands import Commands
 from tests.support.stalls import STALLS, summarize
 from tests.support.waiting import slack
 
-pytest_plugins = ["tests.support.collection"]
+pytest_plugins = ["tests.support.collection", "tests.support.fault_order"]
 BASE_DIR = Path(__file__).resolve().parent.parent
 MANAGE = [sys.executable, str(BASE_DIR / "manage.py")]
 READY_SECONDS = 90.0
