@@ -393,4 +393,5 @@ AUTOSCALE_BIND = env_str("AUTOSCALE_BIND")
 
 # --- Logs ---------------------------------------------------------------------------------------
 LOG_LEVEL = env_choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR"))
-LOGGING = logging_config(LOG_LEVEL)
+LOG_ERROR_TEXTS = env_bool("LOG_ERROR_TEXTS", False)
+LOGGING = logging_config(LOG_LEVEL, shows_error_texts=LOG_ERROR_TEXTS)

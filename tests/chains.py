@@ -95,6 +95,13 @@ def _broken(value: Any) -> Any:
     raise RuntimeError(f"the key is {SECRET}")
 
 
+def _quotes_input(value: Any) -> Any:
+    try:
+        raise ValueError(f"cannot read {value!r}")
+    except ValueError as error:
+        raise LookupError(value) from error
+
+
 def _provider_down(value: Any) -> Any:
     raise ProviderDown(f"bad key {SECRET}")
 
@@ -274,6 +281,7 @@ names: Runnable[Any, Any] = RunnableLambda(_names)
 words: Runnable[Any, Any] = RunnableGenerator(_words).with_types(input_type=str)
 silent: Runnable[Any, Any] = RunnableGenerator(_silent).with_types(input_type=float)
 broken: Runnable[Any, Any] = RunnableLambda(_broken)
+quotes_input: Runnable[Any, Any] = RunnableLambda(_quotes_input)
 provider_down: Runnable[Any, Any] = RunnableLambda(_provider_down)
 fails_later: Runnable[Any, Any] = RunnableGenerator(_fails_later).with_types(input_type=str)
 no_json: Runnable[Any, Any] = RunnableLambda(_no_json)
@@ -373,6 +381,7 @@ NAMES = (
     "words",
     "silent",
     "broken",
+    "quotes_input",
     "provider_down",
     "fails_later",
     "no_json",

@@ -201,6 +201,13 @@ def leaky_400(exchange: Exchange) -> None:
 
 
 @behaviour
+def echoes_prompt(exchange: Exchange) -> None:
+    """Refuse the request, and quote it."""
+    error = {"message": f"wrong: {json.dumps(exchange.call.body)}", "type": "invalid_request_error"}
+    exchange.send_json(400, {"error": error})
+
+
+@behaviour
 def too_long(exchange: Exchange) -> None:
     """Refuse the request for its length."""
     exchange.fail(400, code="context_length_exceeded")

@@ -41,6 +41,9 @@ SETTINGS = {
     "hot_standby_feedback": "on",
     "wal_retrieve_retry_interval": "200ms",
     "log_line_prefix": "%m [%p] ",
+    # A statement that fails, and the row that it fails on, hold prompts and answers.
+    "log_min_error_statement": "panic",
+    "log_error_verbosity": "terse",
     "log_timezone": "UTC",
     "timezone": "UTC",
 }
