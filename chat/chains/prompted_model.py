@@ -65,8 +65,10 @@ class PromptedModel(RunnableSequence[Any, Any]):
                 message.id = message_id
             if chunk.generation_info:
                 message.response_metadata = _gen_info_and_msg_metadata(chunk)
-            yield message
             is_last = bool(message.chunk_position)
+            yield message
+            # The next one may take long.
+            del chunk, message
         if not is_last:
             yield AIMessageChunk(content="", chunk_position="last", id=message_id)
 

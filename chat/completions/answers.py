@@ -70,6 +70,8 @@ def completion_events(
                 yield from sse.joined(
                     event for value in item.values for event in writer.write(value)
                 )
+            # The next one may take long.
+            del item
         yield from writer.end()
         return DONE
     # The status has gone out, so that every error must go inside the stream.

@@ -182,6 +182,8 @@ class ResilientChatModel(BaseChatModel):
                 _count_usage(run, message)
                 checkpoint.add(message)
                 yield first
+                # The next one may take long.
+                del first, message, info, metadata
                 release_connections()
                 with run.cancellable():
                     first = next(rest, None)

@@ -13,11 +13,11 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager
 from contextvars import copy_context
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any, Protocol
 
 import gevent
 from django.conf import settings
-from gevent.queue import Empty, SimpleQueue
 from langchain_core.runnables import RunnableConfig
 
 from chat import metrics
@@ -25,6 +25,7 @@ from chat.chains.registry import BuiltChain
 from chat.errors import ChainBroken, ChainTimeout, ClientGone, ServerDraining
 from chat.providers.errors import to_provider_error
 from chat.running.async_bridge import invoke_async, stream_async
+from chat.running.handoff import Handoff
 from chat.running.run import Progress, Run, RunCancelled, current_run
 from config.api.errors import ApiError
 from config.request_setup import mark_dispatched
@@ -74,7 +75,6 @@ class _Failed:
 
 
 _ENDS = (_Done, _Failed)
-_NO_VALUES = (*_ENDS, Heartbeat)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,52 +124,51 @@ def stream(
         beat_seconds = settings.STREAM_HEARTBEAT_SECONDS
     release_connections()
     started = time.monotonic()
-    queue: SimpleQueue[Any] = SimpleQueue(maxsize=STREAM_BUFFER_CHUNKS)
+    handoff = Handoff(STREAM_BUFFER_CHUNKS)
 
     def put_chunks(call: Call) -> None:
         for value in [_invoke_chain(call)] if is_unary else _stream_chain(call):
             # Of a chain that went on after it was cancelled.
             if call.run.is_cancelled:
                 raise RunCancelled
-            queue.put(value)
+            handoff.put(value)
+            # The next one may take long, and the client has this one.
+            del value
 
     def produce() -> None:
         end = _work(call, put_chunks)
         if not is_over:
-            queue.put(end)
+            handoff.put(end)
 
     def abort() -> None:
         call.run.cancel()
-        if not queue.full():
-            queue.put_nowait(_Failed(ClientGone()))
+        handoff.put_at_once(_Failed(ClientGone()))
 
     spawn(produce)
     is_over = False
-    outcome: _Done | _Failed = _Failed(ClientGone())
+    outcome: _Done | _Failed | None = None
     try:
         with client.watch(abort), DRAINING.watch(abort):
-            while True:
-                values: list[Any] = []
-                item = _next_item(queue, call, beat_seconds)
-                while not isinstance(item, _NO_VALUES):
-                    values.append(item)
-                    if not queue.qsize():
-                        break
-                    item = queue.get_nowait()
+            while outcome is None:
+                items = _next_items(handoff, call, beat_seconds)
+                if not items:
+                    yield Heartbeat(call.run.progress)
+                    continue
+                values = list(takewhile(_is_value, items))
+                end = items[len(values)] if len(values) < len(items) else None
+                # The client may wait long for the next ones.
+                del items
                 if values:
                     yield Chunks(values)
-                if isinstance(item, Heartbeat):
-                    yield item
-                elif isinstance(item, _ENDS):
-                    outcome = _cancellation_cause(item, client)
-                    break
+                del values
+                if end is not None:
+                    outcome = _cancellation_cause(end, client)
     finally:
         is_over = True
         call.run.cancel()
         # The last `put` of a producer without a reader would wait for ever.
-        while queue.qsize():
-            queue.get_nowait()
-        _record(call, outcome, started)
+        handoff.take_ready()
+        _record(call, outcome or _Failed(ClientGone()), started)
     if isinstance(outcome, _Failed):
         raise outcome.error from outcome.cause
 
@@ -182,16 +181,19 @@ def spawn(work: Callable[..., Any], *arguments: Any) -> gevent.Greenlet[..., Any
     return greenlet
 
 
-def _next_item(queue: SimpleQueue[Any], call: Call, beat_seconds: float) -> Any:
+def _next_items(handoff: Handoff, call: Call, beat_seconds: float) -> list[Any]:
+    """Return what is ready next, at the deadline its failure; nothing after `beat_seconds`."""
     left = call.run.seconds_left()
     # The consumer of the items may have queried the database in between.
     release_connections()
-    try:
-        return queue.get(timeout=min(left, beat_seconds))
-    except Empty:
-        if call.run.seconds_left() > 0:
-            return Heartbeat(call.run.progress)
-        return _Failed(ChainTimeout(call.run.timeout_seconds))
+    items = handoff.take(min(left, beat_seconds))
+    if not items and call.run.seconds_left() <= 0:
+        return [_Failed(ChainTimeout(call.run.timeout_seconds))]
+    return items
+
+
+def _is_value(item: Any) -> bool:
+    return not isinstance(item, _ENDS)
 
 
 def _work(call: Call, do: Callable[[Call], Any]) -> _Done | _Failed:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
 import gevent
 import pytest
 from gevent.event import Event
-from langchain_core.runnables import RunnableGenerator
+from langchain_core.runnables import RunnableGenerator, RunnableLambda
 
 from chat.chains.config import ChainConfig
 from chat.chains.registry import BuiltChain, ChatInput
@@ -109,3 +111,28 @@ def test_events_before_one_that_cannot_be_made_are_sent() -> None:
     with pytest.raises(ZeroDivisionError):
         next(pieces)
     assert list(sse.joined([])) == []
+
+
+def test_no_chunk_is_held_until_the_next_one_comes() -> None:
+    may_go_on = Event()
+    waits = Event()
+    seen: list[weakref.ref[Any]] = []
+
+    class Chunk:
+        pass
+
+    class Writer(RunnableLambda[Any, Any]):
+        def stream(self, input: Any, config: Any = None, **kwargs: Any) -> Iterator[Any]:
+            yield Chunk()
+            waits.set()
+            may_go_on.wait()
+
+    call = call_of(lambda: iter(()))
+    call = replace(call, chain=replace(call.chain, runnable=Writer(lambda value: value)))
+    items = stream(call, Patient(), beat_seconds=0.01)
+    seen += [weakref.ref(value) for value in next(items).values]  # type: ignore[union-attr]
+    waits.wait()
+    assert isinstance(next(items), Heartbeat)
+    assert [found() for found in seen] == [None]
+    may_go_on.set()
+    assert all(isinstance(item, Heartbeat) for item in items)
