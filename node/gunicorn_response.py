@@ -14,6 +14,9 @@ from node.metrics import REQUEST_SECONDS
 # So much of a body comes with its head, from HAProxy at least.
 READ_AT_ONCE_BYTES = 64 * 1024
 
+# The header that the access log shows.
+LOGGED = "x-request-id"
+
 
 class OneWriteResponse(Response):  # type: ignore[misc]
     """gunicorn's response to one request, with one write less.
@@ -24,6 +27,7 @@ class OneWriteResponse(Response):  # type: ignore[misc]
     """
 
     headers_sent: bool
+    headers: list[tuple[str, str]]
     _head = b""
 
     def __init__(self, *arguments: Any) -> None:
@@ -41,6 +45,10 @@ class OneWriteResponse(Response):  # type: ignore[misc]
         lines = [*self.default_headers(), *(f"{k}: {v}\r\n" for k, v in self.headers), "\r\n"]
         self._head = "".join(lines).encode("latin-1")
         self.headers_sent = True
+        if self.chunked:
+            # A stream may go on for minutes, in which only these are read.
+            self.headers = [item for item in self.headers if item[0].lower() == LOGGED]
+            self.req.headers = [item for item in self.req.headers if item[0] == "CONNECTION"]
 
     def can_sendfile(self) -> bool:
         """Return False: the system's sendfile would leave the headers behind."""

@@ -218,7 +218,9 @@ class ApiView(APIView):
         """Return a streamed answer; the request ends with it."""
         self.begin_stream()
         response = SseResponse(
-            self.lifecycle.end_before_last_event(events), on_close=self.lifecycle.end
+            self.lifecycle.end_before_last_event(events),
+            on_close=self.lifecycle.end,
+            environ=self.request.META,
         )
         for name, value in (headers or {}).items():
             response[name] = value

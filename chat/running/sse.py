@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import chain, islice
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from django.http import StreamingHttpResponse
+from django.http.response import ResponseHeaders
 
 from chat.running.execution import Heartbeat
-from scaling.connections import release_connections
+from node.request_release import release_request
+from scaling.connections import drop_connections, release_connections
 
 T = TypeVar("T")
 
@@ -28,15 +30,41 @@ class SseResponse(StreamingHttpResponse):
     Invariant: no event is sent while this greenlet holds a database connection, as the client may
     take its time to read it. `on_close` runs once when the stream ends, also when it was never
     read.
+
+    The server iterates once it has the head: the request, whose WSGI environment is `environ`, the
+    head and this greenlet's database wrappers are released then.
     """
 
-    def __init__(self, events: Iterator[bytes], *, on_close: Callable[[], None]) -> None:
+    _resource_closers: list[Callable[[], None]]
+
+    def __init__(
+        self,
+        events: Iterator[bytes],
+        *,
+        on_close: Callable[[], None],
+        environ: dict[str, Any] | None = None,
+    ) -> None:
+        self._sent = _Sent(events)
         super().__init__(
-            _Sent(events),
+            self._sent,
             content_type="text/event-stream; charset=utf-8",
             headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
         )
         self._on_close: Callable[[], None] | None = on_close
+        self._environ = environ
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Release the request, and return the events."""
+        environ, self._environ = self._environ, None
+        if environ is not None:
+            closers, self._resource_closers = self._resource_closers, [self._sent.close]
+            for close in closers:
+                if close != self._sent.close:
+                    close()
+            self.headers = ResponseHeaders({})
+            release_request(environ)
+            drop_connections()
+        return self._sent
 
     def close(self) -> None:
         """Close the events first, so that `on_close` has their counts."""

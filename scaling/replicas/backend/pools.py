@@ -14,6 +14,7 @@ import psycopg
 from django.conf import settings
 from django.db import connections
 from django.db.backends.postgresql import base
+from greenlet import getcurrent, greenlet
 from psycopg_pool import ConnectionPool
 
 from scaling.replicas import metrics
@@ -26,31 +27,35 @@ RUN_OUT_STEP_SECONDS = 0.1
 # django-stubs leaves out private classes.
 _Wrapper: Any = base.DatabaseWrapper
 
-_held = threading.local()
+# By greenlet, and only of those that hold one: a local of each that looks here would take a
+# kilobyte of every waiting stream.
+_held: weakref.WeakKeyDictionary[greenlet, list[BaseDatabaseWrapper]] = weakref.WeakKeyDictionary()
 _open: dict[str, weakref.WeakSet[psycopg.Connection[Any]]] = {}
 
 
 def held_here() -> list[BaseDatabaseWrapper]:
     """Return this greenlet's connections that are open."""
-    return list(_held.__dict__.get("wrappers", ()))
+    return list(_held.get(getcurrent(), ()))
 
 
 def note_taken(wrapper: BaseDatabaseWrapper, connection: psycopg.Connection[Any]) -> None:
     """Record that this greenlet holds a connection."""
     _open.setdefault(wrapper.alias, weakref.WeakSet()).add(connection)
-    _held.__dict__.setdefault("wrappers", []).append(wrapper)
+    _held.setdefault(getcurrent(), []).append(wrapper)
 
 
 def note_returned(wrapper: BaseDatabaseWrapper) -> None:
     """Record that this greenlet holds a connection no more."""
-    held = _held.__dict__.get("wrappers")
+    held = _held.get(getcurrent())
     if held and wrapper in held:
         held.remove(wrapper)
+        if not held:
+            del _held[getcurrent()]
 
 
 def has_idle(alias: str) -> bool:
     """Return whether this greenlet can take a connection to a server without a wait."""
-    if any(wrapper.alias == alias for wrapper in _held.__dict__.get("wrappers", ())):
+    if any(wrapper.alias == alias for wrapper in _held.get(getcurrent(), ())):
         return True
     if not _is_pooled(alias):
         return True
