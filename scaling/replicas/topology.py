@@ -147,6 +147,16 @@ class Topology:
         """Return whether any replica is in rotation."""
         return any(server.is_in_rotation for server in self.replicas.values())
 
+    def admit_last_resort(self) -> None:
+        """Put replicas without a fault into rotation at once while no other server can be read.
+
+        One that is unstable may leave it again; without it all reads would fail.
+        """
+        if self.primary.is_unavailable and not self.has_serving_replica():
+            for server in self.replicas.values():
+                if not server.fault:
+                    server.good_samples = GOOD_SAMPLES
+
     def set_replicas(self, names: list[str]) -> None:
         """Set the replicas; those that stay have their state."""
         self.replicas = {name: self.replicas.get(name) or Server(name) for name in names}

@@ -56,6 +56,7 @@ class Watcher:
                 self._log_change(server)
                 if server.fault == "unreachable":
                     _abandon(server.name)
+        TOPOLOGY.admit_last_resort()
 
     def close(self) -> None:
         """End the watches of all servers."""

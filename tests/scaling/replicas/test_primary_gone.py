@@ -131,6 +131,23 @@ def test_no_read_waits_for_a_redis_that_is_gone(
     assert not LAST_WRITES.is_recovering
 
 
+def test_a_replica_that_answers_again_is_read_at_once_where_no_other_server_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    TOPOLOGY.set_replicas(["r1", "r2"])
+    server, other = TOPOLOGY.replicas.values()
+    other.fault, other.good_samples = "", 1
+    TOPOLOGY.admit_last_resort()
+    assert not other.is_in_rotation
+    server.fault = "unreachable"
+    TOPOLOGY.admit_last_resort()
+    assert (server.is_in_rotation, other.is_in_rotation) == (False, True)
+    other.good_samples = 1
+    monkeypatch.setattr(TOPOLOGY.primary, "failures", 0)
+    TOPOLOGY.admit_last_resort()
+    assert not other.is_in_rotation
+
+
 def test_the_position_of_a_write_that_a_replica_lacks_stays(own_redis: OwnRedis) -> None:
     writer, other = process(), process()
     writer.record(["lacks"], UNSENT)
