@@ -28,6 +28,7 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -211,6 +212,11 @@ class EmbeddedStack:
     def url(self) -> str:
         """The public URL."""
         return str(self.record()["url"])
+
+    @property
+    def private_url(self) -> str:
+        """The URL of HAProxy's statistics and metrics."""
+        return f"http://127.0.0.1:{(urlsplit(self.url).port or 0) + STATS_PORT_OFFSET}"
 
     @property
     def database_url(self) -> str:

@@ -4,17 +4,22 @@ import ctypes
 import os
 import signal
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import gevent
 from gevent.monkey import get_original
+from gevent.server import StreamServer
+from langchain_core.messages import AIMessageChunk
 from langchain_core.output_parsers import StrOutputParser
-from langchain_core.runnables import Runnable, RunnableLambda
+from langchain_core.runnables import Runnable, RunnableGenerator, RunnableLambda
 
 from chat.running.run import report_progress
 
 STEPS = 5
 SECONDS = 1.5
+# Longer than HAProxy needs to be sure.
+DEAF_SECONDS = 20
 
 native_sleep = get_original("time", "sleep")
 
@@ -66,6 +71,30 @@ def _unseen(text: str) -> str:
     return text
 
 
+def _deaf(values: Iterator[Any]) -> Iterator[AIMessageChunk]:
+    """Let the node accept no connection for some seconds, and answer all the while."""
+    servers: list[Any] = []
+    accept = StreamServer.do_read
+
+    def stop(server: Any) -> None:
+        # Each connection that ends would start it again.
+        server.start_accepting = lambda: None
+        server.stop_accepting()
+        servers.append(server)
+
+    for _ in values:
+        setattr(StreamServer, "do_read", stop)  # noqa: B010  (typed as its own)
+        try:
+            for number in range(DEAF_SECONDS):
+                time.sleep(1)
+                yield AIMessageChunk(content=f"{number} ")
+        finally:
+            setattr(StreamServer, "do_read", accept)  # noqa: B010
+            for server in servers:
+                del server.start_accepting
+                server.start_accepting()
+
+
 slow: Runnable[Any, Any] = RunnableLambda(_slow)
 quick: Runnable[Any, Any] = RunnableLambda(_quick)
 deadly: Runnable[Any, Any] = RunnableLambda(_deadly)
@@ -73,6 +102,7 @@ segfault: Runnable[Any, Any] = RunnableLambda(_segfault)
 stuck: Runnable[Any, Any] = RunnableLambda(_stuck)
 busy: Runnable[Any, Any] = RunnableLambda(_busy)
 unseen: Runnable[Any, Any] = RunnableLambda(_unseen)
+deaf: Runnable[Any, Any] = RunnableGenerator(_deaf)
 
 
 def two_calls(chain: Any) -> Runnable[Any, Any]:
@@ -92,4 +122,15 @@ def ask(chain: Any) -> Runnable[Any, Any]:
     return chain.model | StrOutputParser() | RunnableLambda(str.upper)
 
 
-NAMES = ("slow", "quick", "deadly", "segfault", "stuck", "busy", "unseen", "two_calls", "ask")
+NAMES = (
+    "slow",
+    "quick",
+    "deadly",
+    "segfault",
+    "stuck",
+    "busy",
+    "unseen",
+    "deaf",
+    "two_calls",
+    "ask",
+)

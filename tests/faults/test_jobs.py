@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import signal
@@ -85,18 +84,6 @@ def test_jobs_of_a_web_node_that_is_killed_are_run(faults: Faults) -> None:
     # Also those whose answer was lost with the node.
     after = faults.query("SELECT count(*) FROM jobs_job")[0][0]
     assert after - before >= len(accepted)
-
-
-def test_nodes_whose_masters_alone_are_frozen_serve_on(faults: Faults) -> None:
-    with contextlib.ExitStack() as stack:
-        masters = faults.pids("node")
-        assert len(masters) == 2
-        for pid in masters:
-            stack.enter_context(faults.frozen(pid))
-        jobs = faults.post_many(10, mark="half", chain="quick")
-        assert {faults.http.get("/v1/models").status_code for _ in range(20)} == {200}
-        faults.wait_for_all()
-        faults.check(jobs)
 
 
 def test_nothing_is_lost_when_redis_forgets_everything(faults: Faults) -> None:

