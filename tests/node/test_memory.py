@@ -19,7 +19,7 @@ memory = MemoryTrimmer()
 # As gunicorn does: made in the arbiter, which is smaller than a worker with the application.
 if pid := os.fork():
     sys.exit(os.waitpid(pid, 0)[1])
-application = [b"x" * 1000 for _ in range(40_000)]
+application = [os.urandom(1000) for _ in range(80_000)]
 seen = {}
 memory.tick(0.0)
 seen["not begun"] = memory.trims
@@ -33,10 +33,20 @@ held = burst[99::100]
 seen["grown"] = rss_bytes() - before
 del burst
 memory.tick(600.0)
+seen["just grown"] = memory.trims
+memory.tick(610.0)
 seen["after a burst"] = memory.trims
 seen["left"] = rss_bytes() - before
 del held
-memory.tick(610.0)
+memory.tick(620.0)
+trims, first = memory.trims, rss_bytes()
+growing = []
+for now in range(630, 690, 10):
+    growing += [b"x" * 60_000 for _ in range(300)]
+    memory.tick(float(now))
+seen["while growing"] = memory.trims - trims
+seen["growth"] = rss_bytes() / first
+del growing
 buffers, released = [], []
 memory.begin(lambda: released.append(now), buffers.clear)
 buffers += [b"x" * 60_000 for _ in range(1000)]
@@ -69,12 +79,18 @@ def test_a_process_that_has_loaded_its_application_is_not_trimmed(seen: dict[str
 
 def test_a_burst_is_returned(seen: dict[str, Any]) -> None:
     assert seen["grown"] > 50_000_000
+    assert seen["just grown"] == 0
     assert seen["after a burst"] == 1
     assert seen["left"] < 10_000_000
 
 
+def test_a_process_that_grows_is_trimmed_when_it_has_doubled(seen: dict[str, Any]) -> None:
+    assert 2 < seen["growth"] < 4
+    assert seen["while growing"] == 1
+
+
 def test_what_holds_a_burst_is_dropped_once_the_process_has_settled(seen: dict[str, Any]) -> None:
-    assert seen["released at"] == [710]
+    assert seen["released at"] == [720]
     assert seen["released"] < 10_000_000
 
 
