@@ -75,6 +75,9 @@ def test_a_node_that_accepts_no_connection_takes_nothing_along(faults: Faults) -
         # What the node had begun goes on to its end.
         assert f"{DEAF_SECONDS - 1} " in streamed.result()
         assert "[DONE]" in streamed.result()
-    made = faults.query("SELECT count(*) FROM chat_conversation WHERE metadata->>'test' = 'deaf'")
-    assert made == [(12 + sum(one.status == 201 for one in outcomes),)]
     eventually(lambda: nodes_up() == "2", seconds=15, what="the node is back")
+    (made,) = faults.query(
+        "SELECT count(*) FROM chat_conversation WHERE metadata->>'test' = 'deaf'"
+    )
+    # The node reads what had waited for it when it accepts again: a 502 may have been carried out.
+    assert 12 + sum(one.status == 201 for one in outcomes) <= made[0] <= 24

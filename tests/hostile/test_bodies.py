@@ -26,6 +26,7 @@ REFUSED_BY_VALUE = 100
 # The aim is 0.3 s; the attacker and the other account's client share the processors here.
 P99_SECONDS = 0.6
 BASELINE_SECONDS = 5.0
+WARM_UPS = 20
 RETURN_SECONDS = 60.0
 RETURN_SHARE = 1.3
 
@@ -33,10 +34,6 @@ RETURN_SHARE = 1.3
 @pytest.mark.timeout(180)
 def test_no_body_takes_the_service_from_another_account(hostile: Hostile) -> None:
     attacks = [attack for generator in GENERATORS for attack in generator.attacks()]
-    quiet = Watch(hostile.stack, hostile.other)
-    with quiet.running():
-        time.sleep(BASELINE_SECONDS)
-    watch = Watch(hostile.stack, hostile.other)
 
     def send(attack: Attack) -> tuple[str, int]:
         try:
@@ -48,6 +45,13 @@ def test_no_body_takes_the_service_from_another_account(hostile: Hostile) -> Non
             return attack.name, 0
         return attack.name, response.status_code
 
+    with ThreadPoolExecutor(CONNECTIONS) as threads:
+        # A stack that has just started loads code with the first requests of each kind.
+        list(threads.map(send, WARM_UPS * smallest_by_path(attacks)))
+    quiet = Watch(hostile.stack, hostile.other)
+    with quiet.running():
+        time.sleep(BASELINE_SECONDS)
+    watch = Watch(hostile.stack, hostile.other)
     with watch.running(), ThreadPoolExecutor(CONNECTIONS) as threads:
         answers = list(threads.map(send, attacks))
     restarts = [part["restarts"] for part in hostile.stack.status()["parts"]]
@@ -74,6 +78,12 @@ def test_no_body_takes_the_service_from_another_account(hostile: Hostile) -> Non
     assert max(watch.peak.values()) < MAX_MEMORY_BYTES
     assert is_returned(watch)
     assert watch.p99 < slack(P99_SECONDS)
+
+
+def smallest_by_path(attacks: list[Attack]) -> list[Attack]:
+    """Return the smallest body of each method and path."""
+    by_size = sorted(attacks, key=lambda attack: len(attack.content), reverse=True)
+    return list({(attack.method, attack.path): attack for attack in by_size}.values())
 
 
 def is_returned(watch: Watch) -> bool:

@@ -117,6 +117,13 @@ def test_a_proxy_without_descriptors_accepts_again(faults: MachineFaults) -> Non
     with limited(proxy, left=LEFT), connections(address):
         share = processor_share(proxy, LIMITED_SECONDS)
     assert share < MOST_OF_A_PROCESSOR
+    # Its checks of the nodes had no descriptor either; the next ones find them.
+    eventually(
+        lambda: httpx.get(f"{faults.stack.url}/health/ready", timeout=5).status_code == 200,
+        seconds=5,
+        what="the proxy accepts, and has nodes",
+        errors=(httpx.TransportError,),
+    )
     with faults.clients() as answers:
         time.sleep(2)
     assert answers.problems == []
