@@ -77,11 +77,13 @@ def test_a_request_that_is_closed_as_it_comes_is_answered_by_an_error_at_once(
     assert b'"code"' in answer
 
 
-def test_a_job_that_is_closed_as_it_comes_is_there_only_if_its_202_is(
+def test_a_job_of_a_connection_that_is_closed_as_it_comes_is_never_lost_after_its_202(
     stack: EmbeddedStack, http: httpx.Client, url: str, marker: str
 ) -> None:
     body = {"chain": "mirror", "input": marker, "metadata": {"marker": marker}}
     answer = half_closed(url, stack.demo_key, "/v1/jobs", body)
     jobs = http.get("/v1/jobs?limit=100").json()["data"]
     made = [job for job in jobs if job["metadata"].get("marker") == marker]
-    assert len(made) == (1 if answer.startswith(b"HTTP/1.1 202 ") else 0), answer[:200]
+    # HAProxy that sees the end a moment later has passed the job on, and answers 400 nevertheless.
+    least = 1 if answer.startswith(b"HTTP/1.1 202 ") else 0
+    assert least <= len(made) <= 1, answer[:200]

@@ -16,6 +16,7 @@ from tests.provider.behaviours import BEHAVIOURS
 from tests.stack_plugin import STACK_ENV
 from tests.support.documents import pdf
 from tests.support.own_stack import OwnStack
+from tests.support.waiting import slack
 
 # In every text that a client sends here. The provider sends it back, in answers and in errors.
 MARK = "zQprivate8"
@@ -109,7 +110,7 @@ def test_nothing_that_a_client_sent_is_logged(logged: OwnStack) -> None:
     ) as client:
         for path, options in requests():
             statuses.add(client.post(path, **options).status_code)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + slack(60)
         while client.get("/v1/jobs?status=queued").json()["data"] and time.monotonic() < deadline:
             time.sleep(0.5)
         conversation = client.post("/v1/conversations", json={"chain": "at-echo"}).json()["id"]
