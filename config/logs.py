@@ -1,11 +1,12 @@
 """What is logged, and how a line looks."""
 
+import copy
 import logging
 import traceback
 from types import TracebackType
 from typing import Any
 
-from django.db import InterfaceError, OperationalError
+from django.db import Error, InterfaceError, OperationalError
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
@@ -14,8 +15,16 @@ class LineFormatter(logging.Formatter):
     """Formats an exception as its classes and its stack, without its texts.
 
     A text may quote anything: the message that a chain could not read, a model's answer that a
-    parser refused, a row of the database. Only those of the system's own errors are shown.
+    parser refused, a row of the database. Only those of the system's own errors are shown. Of a
+    message's arguments the database's errors alone are formatted so: Headrace's own quote nothing.
     """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the lines of a record."""
+        if isinstance(record.args, tuple) and any(isinstance(a, Error) for a in record.args):
+            record = copy.copy(record)
+            record.args = tuple(_name(a) if isinstance(a, Error) else a for a in record.args or ())
+        return super().format(record)
 
     def formatException(self, ei: ExcInfo) -> str:
         """Return the stacks of an exception and of its causes, the first cause first."""

@@ -42,6 +42,18 @@ def test_errors_in_a_circle_end() -> None:
     assert formatted(one).count("Traceback") == 10
 
 
+def test_a_message_names_an_error_of_the_database_without_its_text() -> None:
+    def line(error: Exception) -> str:
+        record = logging.LogRecord("x", logging.WARNING, "x", 1, "%s: %s", ("job 1", error), None)
+        return LineFormatter("%(message)s").format(record)
+
+    assert line(DataError("private")) == "job 1: django.db.utils.DataError"
+    assert (
+        line(OperationalError("no server")) == "job 1: django.db.utils.OperationalError: no server"
+    )
+    assert line(ValueError("ours")) == "job 1: ours"
+
+
 def test_the_systems_own_texts_are_shown() -> None:
     assert formatted(ConnectionRefusedError(111, "refused")).endswith("[Errno 111] refused")
     assert formatted(OperationalError("no server")).endswith("OperationalError: no server")
