@@ -27,15 +27,10 @@ from typing_extensions import TypedDict
 from chat.running.run import report_progress
 from config.api.errors import ApiError
 from jobs.errors import PermanentFailure
+from tests.failing_chains import SECRET, broken, fails_later, provider_down, quotes_input
 from tests.odd_chunks import odd_chunks
 
-SECRET = "sk-this-must-never-be-seen"
-
-
-class ProviderDown(Exception):
-    """Looks like a provider's SDK's error."""
-
-    status_code = 500
+__all__ = ["NAMES", "SECRET", "broken", "fails_later", "provider_down", "quotes_input"]
 
 
 class Order(BaseModel):
@@ -89,26 +84,6 @@ def _names(value: Any) -> Any:
     if isinstance(value, list):
         return [_names(item) for item in value]
     return type(value).__name__
-
-
-def _broken(value: Any) -> Any:
-    raise RuntimeError(f"the key is {SECRET}")
-
-
-def _quotes_input(value: Any) -> Any:
-    try:
-        raise ValueError(f"cannot read {value!r}")
-    except ValueError as error:
-        raise LookupError(value) from error
-
-
-def _provider_down(value: Any) -> Any:
-    raise ProviderDown(f"bad key {SECRET}")
-
-
-def _fails_later(texts: Iterator[str]) -> Iterator[str]:
-    yield from texts
-    raise ProviderDown(f"bad key {SECRET}")
 
 
 def _words(texts: Iterator[str]) -> Iterator[AIMessageChunk]:
@@ -280,10 +255,6 @@ mirror: Runnable[Any, Any] = RunnableLambda(_mirror)
 names: Runnable[Any, Any] = RunnableLambda(_names)
 words: Runnable[Any, Any] = RunnableGenerator(_words).with_types(input_type=str)
 silent: Runnable[Any, Any] = RunnableGenerator(_silent).with_types(input_type=float)
-broken: Runnable[Any, Any] = RunnableLambda(_broken)
-quotes_input: Runnable[Any, Any] = RunnableLambda(_quotes_input)
-provider_down: Runnable[Any, Any] = RunnableLambda(_provider_down)
-fails_later: Runnable[Any, Any] = RunnableGenerator(_fails_later).with_types(input_type=str)
 no_json: Runnable[Any, Any] = RunnableLambda(_no_json)
 no_schema: Runnable[Any, Any] = RunnableLambda(_mirror).with_types(
     input_type=threading.Event, output_type=threading.Event

@@ -28,7 +28,7 @@ from langchain_core.runnables import RunnableLambda
 from langgraph.graph import END, START, StateGraph
 from langserve import RemoteRunnable
 
-from tests.chains import SECRET
+from tests.failing_chains import SECRET
 from tests.stack_plugin import EmbeddedStack
 from tests.support.calls import manage
 from tests.support.waiting import slack

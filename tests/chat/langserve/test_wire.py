@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.chains import SECRET
+from tests.failing_chains import SECRET
 from tests.stack_plugin import EmbeddedStack
 from tests.support.calls import error_of, logs, read_events
 from tests.support.waiting import slack
