@@ -18,7 +18,7 @@ ARENAS = 2
 # streams, which live for seconds, are walked again and again.
 YOUNG_OBJECTS = 10_000
 # How often a process checks its size, and which growth is worth a full collection. That costs 3 to
-# 25 ms, and some 200 ms where thousands of streams are open.
+# 25 ms, and far more where thousands of streams are open.
 TRIM_SECONDS = 10.0
 TRIM_GROWTH_BYTES = 8 * 1024 * 1024
 # A process that stays large is trimmed less and less often, down to this: it needs its memory.
